@@ -1,0 +1,151 @@
+"""Carry out a plan: one process a run, then latency alone on the machine, then the leaderboard."""
+
+import datetime as dt
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from bench import failures, leaderboard, locks
+from bench.launchers import launch
+from bench.measuring import MeasureTask
+from bench.plan import Task, write_task
+from bench.records import Measurement, RunRecord, read_record, record_path, write_json
+from bench.runner import OUTCOME, make_record
+from imgcls.config import RuntimeConfig
+from imgcls.errors import ConfigError
+
+
+def check_writable(results: Path) -> None:
+    """Raise ConfigError where the results folder cannot be written."""
+    probe = results / ".locks" / "writable"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        message = f"--results {results}: cannot be written ({error.strerror}); give a folder that can"
+        raise ConfigError(message) from error
+
+
+def run_all(tasks: Sequence[Task], console: Console) -> bool:
+    """Carry out every task that is not done, measure, write the leaderboard; True where all went well."""
+    records = [_run(task, f"[{number}/{len(tasks)}]", console) for number, task in enumerate(tasks, start=1)]
+    done = [record for record in records if record.status == "ok"]
+    results = tasks[0].paths.results
+    waiting = [record for record in done if record.config.runtime.runtimes != _measured(record)]
+    measure_all(waiting, results, console)
+    leaderboard.write(results, warn=console.print)
+    return len(done) == len(records)
+
+
+def _measured(record: RunRecord) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(measurement.runtime for measurement in record.measurements))
+
+
+def _run(task: Task, place: str, console: Console) -> RunRecord:
+    title = f"{place} {task.config.model}, seed {task.config.seed}, init: {task.spec.weights.init}"
+    path = task.paths.results / "records" / task.environment.machine / f"{task.run_id}.json"
+    before = _read(path)
+    if before is not None and before.status == "ok" and not task.force:
+        console.print(f"{title}: done already{_other_code(before, task)}", markup=False)
+        return before
+    console.print(title, markup=False)
+    started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
+    task_file = task.paths.artifacts(task.train_id) / f"{task.run_id}.task.json"
+    write_task(task, task_file)
+    status = launch(["bench.worker", "run", str(task_file)])
+    task_file.unlink(missing_ok=True)
+    record = _read(path)
+    if status in {0, 1} and record is not None and record != before:
+        return record
+    error = failures.killed(status)
+    console.print(f"  failed: {error}", markup=False)
+    record = make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=None, error=error)
+    write_json(record, path)
+    return record
+
+
+def _read(path: Path) -> RunRecord | None:
+    try:
+        return read_record(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _other_code(record: RunRecord, task: Task) -> str:
+    then, now = record.environment.git_commit, task.environment.git_commit
+    if then == now:
+        return ""
+    return f" (by other code, commit {(then or 'unknown')[:8]}; --force repeats it)"
+
+
+def measure_all(
+    records: Sequence[RunRecord], results: Path, console: Console, *, runtime: RuntimeConfig | None = None
+) -> bool:
+    """Measure the runtimes of each record alone on the machine; True where every row has figures."""
+    if not records:
+        return True
+    complete = True
+    with locks.machine_alone(say=console.print):
+        for record in records:
+            config = runtime or record.config.runtime
+            rows = [row for name in config.runtimes for row in _measure(record, name, config, results, console)]
+            complete = complete and bool(rows) and all(row.verdict != "failed" for row in rows)
+            _merge(record, tuple(rows), results, console)
+    return complete
+
+
+def _measure(
+    record: RunRecord, runtime: str, config: RuntimeConfig, results: Path, console: Console
+) -> list[Measurement]:
+    folder = results / "artifacts" / record.train_id
+    assert record.outcome is not None
+    if not (folder / OUTCOME).exists():
+        console.print(f"  {record.config.model}: no artifacts here to measure; --force trains again", markup=False)
+        return []
+    question = folder / f"measure-{runtime}.task.json"
+    answer = question.with_suffix(".answer")
+    task = MeasureTask(
+        runtime=runtime,
+        folder=str(folder),
+        answer=str(answer),
+        image_size=record.outcome.model.image_size,
+        threads=config.threads,
+    )
+    write_json(task, question)
+    answer.unlink(missing_ok=True)
+    status = launch(["bench.worker", "measure", str(question)])
+    try:
+        rows = msgspec.json.decode(answer.read_bytes(), type=list[Measurement])
+    except (OSError, msgspec.MsgspecError):
+        rows = _failed_rows(runtime, failures.killed(status))
+    for used in (question, answer):
+        used.unlink(missing_ok=True)
+    _say(record, rows, console)
+    return rows
+
+
+def _failed_rows(runtime: str, reason: str) -> list[Measurement]:
+    row = Measurement(runtime=runtime, batch_size=1, verdict="failed", protocol_version=0, reason=reason)
+    return [row, replace(row, batch_size=32)]
+
+
+def _say(record: RunRecord, rows: list[Measurement], console: Console) -> None:
+    cells = ", ".join(leaderboard.latency_cell(row) for row in rows)
+    console.print(f"  {record.config.model} on {rows[0].runtime}: {cells}", markup=False)
+
+
+def _merge(record: RunRecord, rows: tuple[Measurement, ...], results: Path, console: Console) -> None:
+    """Put measurements into the record as it is now on disk."""
+    if not rows:
+        return
+    with locks.training_lock(results, record.train_id, say=console.print):
+        path = record_path(results, record)
+        current = _read(path) or record
+        renewed = {row.runtime for row in rows}
+        kept = tuple(row for row in current.measurements if row.runtime not in renewed)
+        write_json(replace(current, measurements=kept + rows), path)

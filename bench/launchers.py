@@ -1,0 +1,62 @@
+"""Carry out command lines: here, one at a time, and never outliving their caller."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import NoReturn
+
+PARENT_GONE_STATUS = 129
+GRACE_S = 10.0
+
+
+def launch(command: list[str]) -> int:
+    """Run ``python -m`` with ``command`` to its end and give its exit status (negative: killed by that signal).
+
+    The child holds the reading end of a pipe of ours and ends when we are gone (``end_with_parent``). When we
+    are interrupted, it is ended too.
+    """
+    with subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE) as child:
+        try:
+            return child.wait()
+        except BaseException:
+            _end(child)
+            raise
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    child.terminate()
+    try:
+        child.wait(timeout=GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def end_with_parent() -> None:
+    """Make this process end as soon as its caller, which holds the other end of stdin, is gone."""
+    threading.Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> NoReturn:
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
+            pass
+    os._exit(PARENT_GONE_STATUS)
+
+
+@contextlib.contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that children end and the exit status is 130 for both."""
+
+    def interrupt(_signal: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,287 @@
+"""Records to leaderboard.md and leaderboard.csv; nothing is typed by hand, nothing is read but records."""
+
+import html
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from bench import failures
+from bench.recipes import describe_budget, describe_sizes
+from bench.records import Measurement, RunRecord, read_records
+from bench.stats import percentile, wilson_interval
+from imgcls.runtimes import RUNTIMES
+
+NO_VALUE: Final = "–"
+_SCORE_COLUMNS: Final = (
+    "Test top-1 (95 % interval)",
+    "Val top-1",
+    "Test top-5",
+    "Macro-F1",
+    "Balanced",
+    "Log loss",
+    "ECE",
+    "Params, M",
+    "GMACs",
+    "ONNX, MB",
+    "px",
+    "Best epoch",
+    "Training, s",
+    "Training, images/s",
+)
+
+_LEGEND: Final = """## How to read it
+
+Accuracies, F1, balanced accuracy and ECE are per cent; log loss is in nats. Intervals are 95 % Wilson intervals
+over the test images of one trained model: they do not cover what another seed would give. Val selected the epoch,
+test was scored once. "always ..." answers the class with the most training images. ECE has 15 equal-width bins, and
+a perfectly calibrated model does not show 0 on a few hundred images.
+`init: random` means that the model started from a seed and not from pre-trained weights.
+GMACs are 1e9 fused multiply-adds an image as fvcore counts them (FLOPs = 2 x MACs), at the run's own input size,
+without Inception's auxiliary head. Training seconds leave evaluation out.
+Latency is one short round ("quick"): the host's clock around input on the host to logits on the host, after a
+warm-up, alone on the machine, n queries; batch 1 shows p50 / p90, batch 32 shows 32 over the median time.
+"""
+
+TableKey = tuple[str, str, str, str, str, str, str]
+
+
+def table_key(record: RunRecord) -> TableKey:
+    """Give what must be equal for two runs to stand in one table."""
+    config = record.config
+    return (
+        record.dataset.name,
+        record.dataset.digest,
+        record.dataset.split_digest,
+        config.recipe,
+        describe_budget(config),
+        describe_sizes(config),
+        record.environment.machine,
+    )
+
+
+def write(results: Path, *, warn: Callable[[str], None]) -> None:
+    """Write ``leaderboard.md`` and ``leaderboard.csv`` from all records of a results folder."""
+    tables = group(read_records(results, warn=warn))
+    for name, text in (("leaderboard.md", markdown(tables)), ("leaderboard.csv", csv(tables))):
+        aside = results / f"{name}.partial"
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(results / name)
+
+
+def group(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Sort records into tables, and each table by test accuracy, failed runs last."""
+    tables: defaultdict[TableKey, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        tables[table_key(record)].append(record)
+    return [sorted(tables[key], key=_order) for key in sorted(tables)]
+
+
+def _order(record: RunRecord) -> tuple[float, str, int, str]:
+    accuracy = record.outcome.metrics.test_metrics["top1_accuracy"] if record.outcome else -1.0
+    return -accuracy, record.config.model, record.config.seed, record.run_id
+
+
+def latency_cell(row: Measurement) -> str:
+    """Give a measurement in words: p50 and p90 with their number of queries, or why there is none."""
+    if row.verdict == "failed":
+        return f"failed: {row.reason}"
+    median = percentile(row.samples_ms, 50)
+    if row.batch_size > 1:
+        return f"{1e3 * row.batch_size / median:.0f} images/s (n={row.num_queries})"
+    return f"{median:.1f} / {percentile(row.samples_ms, 90):.1f} ms (n={row.num_queries})"
+
+
+def text_cell(value: object) -> str:
+    """Make any text safe as a cell of a markdown table: class names may hold anything."""
+    escaped = html.escape(re.sub(r"\s", " ", str(value)), quote=False)
+    return re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", escaped)
+
+
+def markdown(tables: Sequence[list[RunRecord]]) -> str:
+    """Give the whole page."""
+    count = sum(len(table) for table in tables)
+    parts = [
+        "# Leaderboard\n",
+        f"Made by `python -m bench leaderboard` from {count} record(s); nothing here is typed by hand. Rows are "
+        "sorted by test accuracy. That order is no ranking: where two intervals overlap, this test split may not "
+        "tell the models apart.\n",
+    ]
+    parts += [_section(table) for table in tables]
+    return "\n".join([*parts, _LEGEND])
+
+
+def _section(table: list[RunRecord]) -> str:
+    first = table[0]
+    heading = f"## {text_cell(first.dataset.name)}, recipe {first.config.recipe}, {first.environment.machine}\n"
+    rows = [_row(record) for record in table]
+    rows.append(_majority_row(first))
+    columns = [name for name in rows[0] if name != "Failure"]
+    lines = [heading, *_facts(table), "", *_table(columns, rows), ""]
+    lines += [f"- Failed: {row['Model']} (seed {row['Seed']}): {row['Failure']}" for row in rows if row["Failure"]]
+    lines += ["", *_class_table(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(table: list[RunRecord]) -> list[str]:
+    first, data = table[0], table[0].dataset
+    sizes = ", ".join(f"{name} {sum(counts):,}" for name, counts in data.counts.items())
+    removed = ", ".join(f"{number} {text_cell(reason)}" for reason, number in data.removed.items()) or "none"
+    environment = first.environment
+    lines = [
+        f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {text_cell(data.split_source)}; data digest "
+        f"{data.digest}, split digest {data.split_digest}); files left out: {removed}; {data.undersampled} "
+        f"undersampled; {data.duplicate_groups} group(s) of duplicates",
+        f"- Budget: {describe_budget(first.config)}",
+        f"- Image size: {describe_sizes(first.config)}",
+        f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, "
+        f"{environment.ram_bytes / 2**30:.0f} GiB; GPU: {environment.gpu_name or 'none, so CUDA is not measured'}",
+        f"- Software: {_software(table)}",
+    ]
+    lines += [f"- Note: {text_cell(line)}" for line in data.missing]
+    if data.duplicates_across_splits:
+        lines.append(f"- Note: {data.duplicates_across_splits} group(s) of duplicates lie across the given splits")
+    return lines
+
+
+def _software(table: list[RunRecord]) -> str:
+    seen = {
+        f"Python {record.environment.python_version}, torch {record.environment.packages.get('torch')}, "
+        f"timm {record.environment.packages.get('timm')}, onnxruntime {_onnxruntime(record)}, "
+        f"code {(record.environment.git_commit or 'unknown')[:8]}{'+' if record.environment.git_dirty else ''}"
+        for record in table
+    }
+    return "; ".join(sorted(seen))
+
+
+def _onnxruntime(record: RunRecord) -> str | None:
+    packages = record.environment.packages
+    return packages.get("onnxruntime-gpu") or packages.get("onnxruntime")
+
+
+def _row(record: RunRecord) -> dict[str, str]:
+    row = {"Model": text_cell(record.config.model), "Init": record.init, "Seed": str(record.config.seed)}
+    outcome = record.outcome
+    if outcome is None:
+        names = (*_SCORE_COLUMNS, *_runtime_columns(record.measurements))
+        failure = text_cell(failures.last_line(record.error or ""))
+        return row | dict.fromkeys(names, NO_VALUE) | {"Test top-1 (95 % interval)": "failed", "Failure": failure}
+    test, val = outcome.metrics.test_metrics, outcome.metrics.val_metrics
+    number = sum(record.dataset.counts["test"])
+    values = (
+        accuracy_cell(test["top1_accuracy"], number),
+        f"{100 * val['top1_accuracy']:.1f}",
+        f"{100 * test['top5_accuracy']:.1f}" if "top5_accuracy" in test else NO_VALUE,
+        f"{100 * test['macro_f1']:.1f}",
+        f"{100 * test['balanced_accuracy']:.1f}",
+        f"{test['log_loss']:.3f}",
+        f"{100 * test['ece']:.1f}",
+        f"{outcome.model.num_params / 1e6:.2f}",
+        f"{outcome.model.gmacs:.3f}",
+        f"{outcome.artifact.size_bytes / 1e6:.1f}",
+        str(outcome.model.image_size),
+        f"{outcome.training.best_epoch} of {outcome.training.epochs}",
+        f"{outcome.training.train_time_s:.0f}",
+        f"{outcome.training.train_img_per_s:.0f}",
+    )
+    scores = dict(zip(_SCORE_COLUMNS, values, strict=True))
+    return row | scores | _runtime_columns(record.measurements) | {"Failure": ""}
+
+
+def accuracy_cell(accuracy: float, number: int) -> str:
+    """Give an accuracy in percent with its 95 % Wilson interval."""
+    interval = wilson_interval(round(accuracy * number), number)
+    return f"{100 * accuracy:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+
+
+def _runtime_columns(measurements: Sequence[Measurement]) -> dict[str, str]:
+    """Give a cell for every known runtime: failed and unmeasured ones say so."""
+    found = {(row.runtime, row.batch_size): text_cell(latency_cell(row)) for row in measurements}
+    columns = {}
+    for runtime in RUNTIMES:
+        columns[f"{runtime} p50 / p90, batch 1"] = found.get((runtime, 1), "not measured")
+        columns[f"{runtime}, batch 32"] = found.get((runtime, 32), "not measured")
+    return columns
+
+
+def _majority_row(record: RunRecord) -> dict[str, str]:
+    """Score always answering the class with the most training images."""
+    train, test = record.dataset.counts["train"], record.dataset.counts["test"]
+    best = max(range(len(train)), key=lambda label: train[label])
+    number, present = sum(test), sum(count > 0 for count in test)
+    accuracy = test[best] / number
+    f1 = 2 * test[best] / (number + test[best]) / present
+    row = dict.fromkeys(("Model", "Init", "Seed", *_SCORE_COLUMNS, *_runtime_columns(())), NO_VALUE)
+    return row | {
+        "Model": f"always {text_cell(record.dataset.class_names[best])}",
+        "Test top-1 (95 % interval)": accuracy_cell(accuracy, number),
+        "Macro-F1": f"{100 * f1:.1f}",
+        "Balanced": f"{100 * (test[best] > 0) / present:.1f}",
+        "Failure": "",
+    }
+
+
+def _class_table(table: list[RunRecord]) -> list[str]:
+    done = [(record, record.outcome.metrics.test_per_class) for record in table if record.outcome is not None]
+    if not done:
+        return []
+    names = [f"{text_cell(record.config.model)} (seed {record.config.seed}, {record.init})" for record, _ in done]
+    rows = []
+    for label, class_name in enumerate(table[0].dataset.class_names):
+        support = table[0].dataset.counts["test"][label]
+        cells = [_recall_cell(scores[label].recall, support) for _, scores in done]
+        rows.append(f"| {text_cell(class_name)} | {support} | {' | '.join(cells)} |")
+    header = f"| Recall by class, % (95 % interval) | Test images | {' | '.join(names)} |"
+    return [header, "|---|--:|" + "--:|" * len(names), *rows]
+
+
+def _recall_cell(recall: float | None, support: int) -> str:
+    return NO_VALUE if recall is None else accuracy_cell(recall, support)
+
+
+def _table(columns: list[str], rows: list[dict[str, str]]) -> list[str]:
+    """Lay out a markdown table; a runtime's column that nothing was asked of is left out."""
+    shown = [name for name in columns if {row[name] for row in rows} - {"not measured", NO_VALUE}]
+    lines = [f"| {' | '.join(shown)} |", "|" + "---|" * 2 + "--:|" * (len(shown) - 2)]
+    return lines + [f"| {' | '.join(row[name] for name in shown)} |" for row in rows]
+
+
+def csv(tables: Sequence[list[RunRecord]]) -> str:
+    """Give one line a run, unrounded, for spreadsheets and scripts."""
+    import pandas as pd  # noqa: PLC0415 - most of a second to import
+
+    frame = pd.DataFrame([_flat(record) for table in tables for record in table])
+    return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _flat(record: RunRecord) -> dict[str, object]:
+    flat: dict[str, object] = {
+        "dataset": record.dataset.name,
+        "data_digest": record.dataset.digest,
+        "split_digest": record.dataset.split_digest,
+        "recipe": record.config.recipe,
+        "budget": describe_budget(record.config),
+        "image_size_rule": describe_sizes(record.config),
+        "machine": record.environment.machine,
+        "run_id": record.run_id,
+        "model": record.config.model,
+        "init": record.init,
+        "seed": record.config.seed,
+        "status": record.status,
+        "error": failures.last_line(record.error) if record.error else None,
+        "test_images": sum(record.dataset.counts["test"]),
+    }
+    if record.outcome is not None:
+        outcome = record.outcome
+        flat |= {f"test_{name}": value for name, value in outcome.metrics.test_metrics.items()}
+        flat |= {f"val_{name}": value for name, value in outcome.metrics.val_metrics.items()}
+        flat |= {"num_params": outcome.model.num_params, "gmacs": outcome.model.gmacs}
+        flat |= {"onnx_size_bytes": outcome.artifact.size_bytes, "image_size": outcome.model.image_size}
+        flat |= {"weights": outcome.model.weights_tag, "best_epoch": outcome.training.best_epoch}
+        flat |= {"epochs": outcome.training.epochs, "train_time_s": outcome.training.train_time_s}
+    for row in record.measurements:
+        if row.samples_ms:
+            name = f"{row.runtime}_batch{row.batch_size}"
+            flat |= {f"{name}_p50_ms": percentile(row.samples_ms, 50), f"{name}_queries": row.num_queries}
+    return flat

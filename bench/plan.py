@@ -1,0 +1,138 @@
+"""From a data set and configs to tasks: everything that can be wrong is found here, before anything runs."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import torch
+
+from bench.config import Paths, RunConfig
+from bench.environment import Environment
+from bench.records import DatasetInfo, hash_of
+from imgcls.data.audit import Audit
+from imgcls.data.parallel import usable_cores
+from imgcls.data.splits import SPLITS, Splits, class_counts, make_splits, missing_classes
+from imgcls.errors import ConfigError
+from imgcls.models import ModelSpec, WeightsFor, resolve_spec
+from imgcls.runtimes import check_runtimes, default_runtimes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One run as its process gets it; ``data`` and ``paths`` are places and stay out of the record."""
+
+    run_id: str
+    train_id: str
+    config: RunConfig
+    spec: ModelSpec
+    dataset: DatasetInfo
+    environment: Environment
+    data: str
+    paths: Paths
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataPlan:
+    """An audited data set, how it is divided by one split config, and where it is."""
+
+    data: str
+    audit: Audit
+    splits: Splits
+
+
+def plan_data(audit: Audit, config: RunConfig, *, data: str) -> DataPlan:
+    """Divide an audited data set as a config says."""
+    return DataPlan(data=data, audit=audit, splits=make_splits(audit, config.split))
+
+
+def make_task(  # noqa: PLR0913 - a task is made of these
+    config: RunConfig,
+    plan: DataPlan,
+    *,
+    weights_for: WeightsFor,
+    environment: Environment,
+    paths: Paths,
+    force: bool,
+) -> Task:
+    """Resolve device, threads, runtimes, weights and identity of one run.
+
+    Raises ConfigError for what the user got wrong.
+    """
+    config = _resolve(replace(config, dataset=plan.audit.name))
+    spec = resolve_spec(config.model, config.loader, weights_for)
+    dataset = describe(plan.audit, plan.splits)
+    origin = [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256]
+    data_identity = [dataset.digest, dataset.split_digest]
+    trained_by = [config.model, config.seed, config.loader, config.architecture, config.train, environment.machine]
+    return Task(
+        run_id=hash_of([config, origin, data_identity, environment.machine]),
+        train_id=hash_of([trained_by, origin, data_identity]),
+        config=config,
+        spec=spec,
+        dataset=dataset,
+        environment=environment,
+        data=plan.data,
+        paths=paths,
+        force=force,
+    )
+
+
+def _resolve(config: RunConfig) -> RunConfig:
+    """Replace ``auto`` and 0 by what this machine has, so that the record says what ran."""
+    cuda = torch.cuda.is_available()
+    if config.train.device == "cuda" and not cuda:
+        message = "--device cuda: no CUDA device here; use --device cpu or auto"
+        raise ConfigError(message)
+    check_runtimes(config.runtime.runtimes)
+    device = ("cuda" if cuda else "cpu") if config.train.device == "auto" else config.train.device
+    threads = config.train.train_threads or usable_cores()
+    runtimes = config.runtime.runtimes or default_runtimes(cuda=cuda)
+    return replace(
+        config,
+        train=replace(config.train, device=device, train_threads=threads),
+        runtime=replace(config.runtime, runtimes=runtimes, threads=config.runtime.threads or usable_cores()),
+    )
+
+
+def describe(audit: Audit, splits: Splits) -> DatasetInfo:
+    """Sum up the data of a run for its record."""
+    counts = {name: tuple(class_counts(audit, getattr(splits, name))) for name in SPLITS}
+    groups = Counter(image.group for image in audit.images)
+    return DatasetInfo(
+        name=audit.name,
+        digest=audit.digest,
+        split_digest=splits.digest,
+        split_source=splits.source,
+        class_names=audit.class_names,
+        counts=counts,
+        removed=dict(sorted(Counter(removal.reason for removal in audit.removed).items())),
+        undersampled=len(splits.undersampled),
+        duplicate_groups=sum(size > 1 for size in groups.values()),
+        duplicates_across_splits=len(audit.across_splits),
+        missing=tuple(missing_classes(audit, splits)),
+    )
+
+
+def write_task(task: Task, path: Path) -> None:
+    """Write a task for its process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(msgspec.to_builtins(task, enc_hook=str)), encoding="utf-8")
+
+
+def read_task(path: Path) -> Task:
+    """Read what ``write_task`` wrote."""
+    return msgspec.json.decode(path.read_bytes(), type=Task, dec_hook=_path)
+
+
+def _path(kind: type, value: object) -> object:
+    assert kind is Path, f"a task holds a {kind}"
+    return Path(str(value))
+
+
+def unique(tasks: Sequence[Task]) -> list[Task]:
+    """Leave out tasks that stand twice."""
+    return list({task.run_id: task for task in tasks}.values())

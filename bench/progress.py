@@ -1,0 +1,53 @@
+"""What a person sees of work in progress: a live bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from imgcls.results import EpochResult
+
+Advance = Callable[[int, int], None]
+EpochLine = Callable[[EpochResult], None]
+
+
+@contextlib.contextmanager
+def counting(console: Console, title: str) -> Iterator[Advance]:
+    """Show (done, total) as a bar on a terminal, and nothing elsewhere."""
+    with _bar(console) as bar:
+        task = bar.add_task(escape(title), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def epoch_line(result: EpochResult, *, epochs: int, left_s: float) -> str:
+    """Say what an epoch gave, its speed, and the time left."""
+    speed = result.images / result.train_time_s if result.train_time_s else 0.0
+    minutes, seconds = divmod(round(left_s), 60)
+    return (
+        f"  epoch {result.epoch}/{epochs}  train loss {result.train_loss:.4f}  val loss {result.val_loss:.4f}  "
+        f"val top-1 {100 * result.val_top1_accuracy:.2f} %  {speed:.0f} images/s  {minutes}:{seconds:02d} left"
+    )
+
+
+@contextlib.contextmanager
+def training(console: Console, title: str, epochs: int) -> Iterator[tuple[Advance, EpochLine]]:
+    """Show a run's training: a bar over images on a terminal, and one line an epoch everywhere."""
+    began, first = time.perf_counter(), [0]
+    with _bar(console) as bar:
+        task = bar.add_task(escape(title), total=None)
+
+        def finish(result: EpochResult) -> None:
+            first[0] = first[0] or result.epoch
+            done = result.epoch - first[0] + 1
+            left_s = (time.perf_counter() - began) / done * (epochs - result.epoch)
+            console.print(epoch_line(result, epochs=epochs, left_s=left_s), markup=False, highlight=False)
+
+        yield (lambda done, total: bar.update(task, completed=done, total=total)), finish

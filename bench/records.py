@@ -1,0 +1,200 @@
+"""The record of a run: its schema, its ids, writing whole or not at all, reading back."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from bench.config import RunConfig
+from bench.environment import Environment
+from imgcls.results import ClassScore, EpochResult, Parity
+
+SCHEMA_VERSION: Final = 1
+# 1: first.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInfo:
+    """The data of a run: digests, classes, images a class and split, and what was left out and why."""
+
+    name: str
+    digest: str
+    split_digest: str
+    split_source: str
+    class_names: tuple[str, ...]
+    counts: dict[str, tuple[int, ...]]
+    removed: dict[str, int]
+    undersampled: int
+    duplicate_groups: int
+    duplicates_across_splits: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelInfo:
+    """The network and what it started from; ``gmacs`` are 1e9 fused multiply-adds an image."""
+
+    name: str
+    timm_name: str
+    init: str
+    weights_tag: str
+    weights_sha256: str | None
+    image_size: int
+    interpolation: str
+    crop_pct: float | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    notes: tuple[str, ...]
+    num_params: int
+    gmacs: float
+    uncounted_operators: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingInfo:
+    """What training cost; ``resumed_from`` lists the epochs after which it was stopped and went on."""
+
+    budget: str
+    epochs: int
+    steps: int
+    best_epoch: int
+    resumed_from: tuple[int, ...]
+    train_time_s: float
+    eval_time_s: float
+    train_img_per_s: float
+    num_threads: int
+    device: str
+    memory_format: str
+    peak_memory_bytes: int
+    peak_gpu_memory_bytes: int | None
+    history: tuple[EpochResult, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """Metrics by name on val (which selected the epoch) and on test (scored once)."""
+
+    val_metrics: dict[str, float]
+    test_metrics: dict[str, float]
+    test_per_class: tuple[ClassScore, ...]
+    test_confusion_matrix: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArtifactInfo:
+    """The ONNX file and its agreement with the trained model on the whole test split."""
+
+    opset: int
+    size_bytes: int
+    checkpoint_size_bytes: int
+    sha256: str
+    parity: Parity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """One runtime at one batch size; a failed one has no samples and says why."""
+
+    runtime: str
+    batch_size: int
+    verdict: Literal["quick: 1 round", "failed"]
+    protocol_version: int
+    reason: str | None = None
+    provider: str | None = None
+    precision: str | None = None
+    num_threads: int | None = None
+    cold_start_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    num_queries: int = 0
+    samples_ms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What training, evaluation and export gave; kept with the artifacts, shared by records of one training."""
+
+    environment: Environment
+    model: ModelInfo
+    training: TrainingInfo
+    metrics: Scores
+    artifact: ArtifactInfo
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """One run. A failed one has an error, and an outcome of None."""
+
+    schema_version: int
+    run_id: str
+    train_id: str
+    status: Literal["ok", "failed"]
+    started_at: str
+    duration_s: float
+    error: str | None
+    config: RunConfig
+    environment: Environment
+    dataset: DatasetInfo
+    init: str
+    outcome: Outcome | None = None
+    measurements: tuple[Measurement, ...] = ()
+
+
+def hash_of(content: object) -> str:
+    """Hash anything that msgspec can write, by its sorted JSON."""
+    text = json.dumps(msgspec.to_builtins(content), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def to_json(content: object) -> str:
+    """Give JSON text; a NaN or an infinity is a bug and raises ValueError."""
+    return json.dumps(msgspec.to_builtins(content), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def write_json(content: object, path: Path) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(to_json(content))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def record_path(results: Path, record: RunRecord) -> Path:
+    """Give the place of a record: ``records/<machine>/<run_id>.json``."""
+    return results / "records" / record.environment.machine / f"{record.run_id}.json"
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read one record; raises ValueError where it is cut short, or of another schema."""
+    data = path.read_bytes()
+    try:
+        version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version")
+        if version != SCHEMA_VERSION:
+            message = f"schema version {version}, this code reads {SCHEMA_VERSION}"
+            raise ValueError(message)
+        return msgspec.json.decode(data, type=RunRecord)
+    except msgspec.MsgspecError as error:
+        message = f"not a whole record ({error})"
+        raise ValueError(message) from error
+
+
+def read_records(results: Path, *, warn: Callable[[str], None]) -> list[RunRecord]:
+    """Read all records of a results folder, in order of path; an unreadable one is named and skipped."""
+    records = []
+    for path in sorted((results / "records").glob("*/*.json")):
+        try:
+            records.append(read_record(path))
+        except (ValueError, OSError) as error:
+            warn(f"skipped {path.relative_to(results).as_posix()}: {error}")
+    return records

@@ -1,0 +1,288 @@
+"""One run: ``fit`` never sees the test split; ``run_one`` is all of it; ``run_and_record`` keeps what came out."""
+
+import datetime as dt
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from bench import complexity, failures, locks, progress
+from bench.environment import peak_memory_bytes
+from bench.plan import Task
+from bench.recipes import describe_budget
+from bench.records import (
+    SCHEMA_VERSION,
+    ArtifactInfo,
+    ModelInfo,
+    Outcome,
+    RunRecord,
+    Scores,
+    TrainingInfo,
+    record_path,
+    write_json,
+)
+from imgcls.data.audit import Audit, audit_dataset
+from imgcls.data.cache import build_cache
+from imgcls.data.datasets import load_dataset
+from imgcls.data.loaders import Source
+from imgcls.data.splits import make_splits
+from imgcls.evaluation import Predictions, load_predictions, save_predictions, save_summary
+from imgcls.export import OPSET, check_parity, export_onnx
+from imgcls.metrics import confusion_matrix, per_class, score
+from imgcls.models import build_model, load_trained, save_trained
+from imgcls.results import EpochResult
+from imgcls.runtimes import ONNX, WEIGHTS
+from imgcls.training import (
+    STATE_FILE,
+    Setting,
+    Step,
+    Training,
+    logits_of,
+    memory_format,
+    train,
+    use_threads,
+    write_aside,
+)
+from imgcls.weights import sha256_of
+
+OUTCOME: Final = "outcome.json"
+"""Written last: its existence means that training, evaluation and export are done."""
+SUMMARY_LIMIT_BYTES: Final = 1_000_000
+"""A summary of predictions over this stays with the artifacts instead of beside its record."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """The cached pixels of a task's data set and the rows of each split."""
+
+    audit: Audit
+    pixels: NDArray[np.uint8]
+    rows: dict[str, tuple[int, ...]]
+
+    def source(self, split: str) -> Source:
+        """Give one split."""
+        rows = np.array(self.rows[split], dtype=np.int64)
+        labels = np.array([self.audit.images[row].label for row in rows], dtype=np.int64)
+        return Source(pixels=self.pixels, indices=rows, labels=labels)
+
+    def image_ids(self, split: str) -> tuple[str, ...]:
+        """Give the ids of a split's images, in order."""
+        return tuple(self.audit.images[row].image_id for row in self.rows[split])
+
+
+def prepare(task: Task, console: Console) -> Prepared:
+    """Load, audit, split and cache; all but the first time this only reads."""
+    dataset = load_dataset(task.data, cache=task.paths.cache)
+    audit = audit_dataset(dataset, cache=task.paths.cache)
+    splits = make_splits(audit, task.config.split)
+    assert splits.digest == task.dataset.split_digest, "the data changed between the plan and the run"
+    with progress.counting(console, f"caching {task.spec.resize.size} px") as advance:
+        pixels = build_cache(audit, task.spec.resize, root=dataset.root, cache=task.paths.cache, progress=advance)
+    return Prepared(audit=audit, pixels=pixels, rows={"train": splits.train, "val": splits.val, "test": splits.test})
+
+
+def fit(task: Task, *, train_source: Source, val_source: Source, console: Console) -> Training:
+    """Build the model from its seed and train it; the test split is not among the arguments."""
+    config = task.config
+    use_threads(config.train.train_threads)
+    torch.manual_seed(config.seed)
+    aux_head = task.spec.has_aux_head and config.architecture.aux_weight > 0
+    model = build_model(task.spec, config.architecture, num_classes=len(task.dataset.class_names), aux_head=aux_head)
+    with progress.training(console, config.model, config.train.epochs) as (advance, finish):
+
+        def report(event: Step | EpochResult) -> None:
+            if isinstance(event, EpochResult):
+                finish(event)
+            else:
+                advance(event.images, event.total_images)
+
+        setting = Setting(
+            train=train_source,
+            val=val_source,
+            normalisation=task.spec.normalisation,
+            loader=config.loader,
+            model=config.architecture,
+            config=config.train,
+            seed=config.seed,
+            device=torch.device(config.train.device),
+            folder=task.paths.artifacts(task.train_id),
+            report=report,
+        )
+        return train(model, setting)
+
+
+def run_one(task: Task, console: Console) -> Outcome:
+    """Train, score on test once, export, check parity; what is done already is read back."""
+    folder = task.paths.artifacts(task.train_id)
+    done = folder / OUTCOME
+    if done.exists():
+        return msgspec.json.decode(done.read_bytes(), type=Outcome)
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared = prepare(task, console)
+    training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), console=console)
+    num_classes = len(task.dataset.class_names)
+    write_aside(
+        folder / WEIGHTS,
+        lambda path: save_trained(training.state, task.spec, num_classes=num_classes, path=path),
+    )
+    test = _predict(task, prepared, "test")
+    scores = _score(task, val=_predict(task, prepared, "val"), test=test)
+    outcome = Outcome(
+        environment=task.environment,
+        model=_model_info(task),
+        training=_training_info(task, training),
+        metrics=scores,
+        artifact=_export(task, prepared.source("test"), test, console),
+    )
+    write_json(outcome, done)
+    return outcome
+
+
+def _predict(task: Task, prepared: Prepared, split: str) -> Predictions:
+    """Predict a split with the best weights, once: a resumed run reads its logits back."""
+    folder = task.paths.artifacts(task.train_id)
+    path = folder / f"{split}_logits.npz"
+    if not path.exists():
+        device = torch.device(task.config.train.device)
+        torch.backends.cudnn.allow_tf32 = False
+        model = load_trained(folder / WEIGHTS)
+        model.to(device).to(memory_format=memory_format(task.spec.resize.size))
+        source = prepared.source(split)
+        logits = logits_of(model, source, normalisation=task.spec.normalisation, device=device)
+        predictions = Predictions(image_ids=prepared.image_ids(split), labels=source.labels, logits=logits)
+        save_predictions(predictions, path)
+    return load_predictions(path)
+
+
+def _score(task: Task, *, val: Predictions, test: Predictions) -> Scores:
+    return Scores(
+        val_metrics=score(val.logits, val.labels),
+        test_metrics=score(test.logits, test.labels),
+        test_per_class=per_class(test.logits, test.labels, task.dataset.class_names),
+        test_confusion_matrix=confusion_matrix(test.logits, test.labels),
+    )
+
+
+def _export(task: Task, source: Source, test: Predictions, console: Console) -> ArtifactInfo:
+    console.print("  exporting to ONNX and checking it on the test split", markup=False)
+    folder = task.paths.artifacts(task.train_id)
+    path = folder / ONNX
+    export_onnx(load_trained(folder / WEIGHTS), task.spec, class_names=task.dataset.class_names, path=path)
+    return ArtifactInfo(
+        opset=OPSET,
+        size_bytes=path.stat().st_size,
+        checkpoint_size_bytes=(folder / WEIGHTS).stat().st_size,
+        sha256=sha256_of(path),
+        parity=check_parity(path, source, test),
+    )
+
+
+def _model_info(task: Task) -> ModelInfo:
+    spec = task.spec
+    model = load_trained(task.paths.artifacts(task.train_id) / WEIGHTS)
+    counted = complexity.count(model, spec.resize.size)
+    return ModelInfo(
+        name=spec.name,
+        timm_name=spec.timm_name,
+        init=spec.weights.init,
+        weights_tag=spec.weights.tag,
+        weights_sha256=spec.weights.sha256,
+        image_size=spec.resize.size,
+        interpolation=spec.resize.interpolation,
+        crop_pct=spec.resize.crop_pct,
+        mean=spec.normalisation.mean,
+        std=spec.normalisation.std,
+        notes=spec.notes,
+        num_params=counted.num_params,
+        gmacs=counted.gmacs,
+        uncounted_operators=counted.uncounted_operators,
+    )
+
+
+def _training_info(task: Task, training: Training) -> TrainingInfo:
+    history = training.history
+    train_time_s = sum(epoch.train_time_s for epoch in history)
+    channels_last = memory_format(task.spec.resize.size) is torch.channels_last
+    cuda = task.config.train.device == "cuda"
+    return TrainingInfo(
+        budget=describe_budget(task.config),
+        epochs=len(history),
+        steps=training.steps,
+        best_epoch=training.best_epoch,
+        resumed_from=training.resumed_from,
+        train_time_s=train_time_s,
+        eval_time_s=sum(epoch.eval_time_s for epoch in history),
+        train_img_per_s=sum(epoch.images for epoch in history) / train_time_s,
+        num_threads=torch.get_num_threads(),
+        device=task.config.train.device,
+        memory_format="channels_last" if channels_last else "contiguous",
+        peak_memory_bytes=peak_memory_bytes(),
+        peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if cuda else None,
+        history=history,
+    )
+
+
+def run_and_record(task: Task, console: Console) -> RunRecord:
+    """Run a task under its lock and write its record, ok or failed."""
+    folder = task.paths.artifacts(task.train_id)
+    with locks.training_lock(task.paths.results, task.train_id, say=console.print):
+        if task.force:
+            shutil.rmtree(folder, ignore_errors=True)
+        record = _attempt(task, console)
+        write_json(record, record_path(task.paths.results, record))
+        if record.outcome is not None:
+            _keep_summary(task, record)
+            for leftover in (folder / STATE_FILE, *folder.glob("best-*.safetensors")):
+                leftover.unlink(missing_ok=True)
+    return record
+
+
+def _attempt(task: Task, console: Console) -> RunRecord:
+    started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
+    outcome, error = None, None
+    try:
+        with locks.machine_shared(say=console.print):
+            outcome = run_one(task, console)
+    except Exception as failure:  # noqa: BLE001 - whatever went wrong becomes a failed row, with its traceback
+        places = {Path(task.data): "DATA", task.paths.results: "RESULTS", task.paths.cache: "CACHE"}
+        error = failures.describe(failure, places)
+        console.print(f"  failed: {failures.last_line(error)}", markup=False)
+    return make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=outcome, error=error)
+
+
+def make_record(
+    task: Task, *, started: dt.datetime, duration_s: float, outcome: Outcome | None, error: str | None
+) -> RunRecord:
+    """Put together a record; without an outcome it is a failed one."""
+    return RunRecord(
+        schema_version=SCHEMA_VERSION,
+        run_id=task.run_id,
+        train_id=task.train_id,
+        status="ok" if outcome is not None else "failed",
+        started_at=started.isoformat(timespec="seconds"),
+        duration_s=round(duration_s, 3),
+        error=error,
+        config=task.config,
+        environment=task.environment,
+        dataset=task.dataset,
+        init=task.spec.weights.init,
+        outcome=outcome,
+    )
+
+
+def _keep_summary(task: Task, record: RunRecord) -> None:
+    """Write the predictions' summary beside the record, or with the artifacts where it is large."""
+    folder = task.paths.artifacts(task.train_id)
+    summary = folder / f"{task.run_id}.npz"
+    save_summary(load_predictions(folder / "test_logits.npz"), summary)
+    if summary.stat().st_size <= SUMMARY_LIMIT_BYTES:
+        target: Path = record_path(task.paths.results, record).with_suffix(".npz")
+        write_aside(target, lambda aside: shutil.copyfile(summary, aside))
+        summary.unlink()

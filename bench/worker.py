@@ -1,0 +1,41 @@
+"""The processes that ``run-all`` starts: ``python -m bench.worker run|measure TASK.json``."""
+
+import faulthandler
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from bench.launchers import end_with_parent
+from bench.records import write_json
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out one task; 0 where it went well, 1 where it left a failed record."""
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; the caller ends us in order
+    end_with_parent()
+    kind, path = arguments
+    return _run(Path(path)) if kind == "run" else _measure(Path(path))
+
+
+def _run(path: Path) -> int:
+    from bench.plan import read_task  # noqa: PLC0415 - imports torch; a measuring process must not
+    from bench.runner import run_and_record  # noqa: PLC0415
+
+    record = run_and_record(read_task(path), Console(highlight=False))
+    return 0 if record.status == "ok" else 1
+
+
+def _measure(path: Path) -> int:
+    from bench.measuring import MeasureTask, measure_runtime  # noqa: PLC0415
+
+    task = msgspec.json.decode(path.read_bytes(), type=MeasureTask)
+    write_json(measure_runtime(task), Path(task.answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

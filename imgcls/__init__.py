@@ -1,0 +1,1 @@
+"""One data set, one model: fine-tuned, evaluated and exported. Works without ``bench``."""

@@ -1,0 +1,112 @@
+"""The library's settings as frozen dataclasses; neither torch nor timm is imported here."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from imgcls.errors import ConfigError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def require(*, name: str, value: float | None, low: float, high: float, hint: str) -> None:
+    """Raise ConfigError unless ``low <= value <= high``; None is allowed, NaN is not."""
+    if value is not None and (math.isnan(value) or not low <= value <= high):
+        flag = name.replace("_", "-")
+        message = f"--{flag} is {value}; {hint}"
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitConfig:
+    """How images are divided into train, val and test."""
+
+    split: Literal["auto", "ours"] = "auto"
+    """auto: respect train/val/test folders where the data set has them; ours: always cut 80/10/10."""
+    split_seed: int = 0
+    """Seed of the split and of undersampling; independent of the training seeds."""
+    max_class_ratio: float | None = None
+    """Undersample train until no class has more than this many times the smallest one's images."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require(name="split_seed", value=self.split_seed, low=0, high=2**32 - 1, hint="use 0 to 2**32-1")
+        require(name="max_class_ratio", value=self.max_class_ratio, low=1, high=1e9, hint="use a number of 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoaderConfig:
+    """How images become batches."""
+
+    image_size: int = 224
+    """Side of the square input, in pixels."""
+    crop: bool = False
+    """Resize and centre-crop as the weights were trained, instead of squeezing the whole picture."""
+    batch_size: int = 32
+    """Images a training step."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require(name="image_size", value=self.image_size, low=8, high=4096, hint="use 8 to 4096 pixels")
+        require(
+            name="batch_size",
+            value=self.batch_size,
+            low=2,
+            high=65536,
+            hint="use 2 or more (batch norm needs two images)",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """Knobs of the architecture; its name and weights are resolved apart."""
+
+    dropout: float = 0.0
+    """Probability of dropping a feature before the classifier."""
+    aux_weight: float = 0.4
+    """Weight of Inception's auxiliary loss in training (Szegedy et al. 2015); other models have none."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require(name="dropout", value=self.dropout, low=0, high=0.99, hint="use 0 to 0.99")
+        require(name="aux_weight", value=self.aux_weight, low=0, high=10, hint="use 0 to 10")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Budget and optimizer: Adam with betas (0.9, 0.999), cross-entropy, best epoch by validation accuracy."""
+
+    epochs: int = 10
+    """Passes over the training images."""
+    lr: float = 1e-3
+    """Learning rate at the start."""
+    lr_factor: float = 0.1
+    """The learning rate is multiplied by this on a plateau of the validation loss."""
+    lr_patience: int = 2
+    """Epochs without a lower validation loss before the learning rate drops."""
+    device: Device = "auto"
+    """Where to train: auto takes CUDA where there is one."""
+    train_threads: int = 0
+    """CPU threads for training; 0 means all cores this process may use."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require(name="epochs", value=self.epochs, low=1, high=100_000, hint="use 1 or more")
+        require(name="lr", value=self.lr, low=1e-12, high=1e3, hint="use a positive number")
+        require(name="lr_factor", value=self.lr_factor, low=1e-6, high=1, hint="use a number in (0, 1]")
+        require(name="lr_patience", value=self.lr_patience, low=0, high=100_000, hint="use 0 or more")
+        require(name="train_threads", value=self.train_threads, low=0, high=4096, hint="use 0 (all) or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeConfig:
+    """Which runtimes are timed, and how."""
+
+    runtimes: tuple[str, ...] = ()
+    """Runtimes to time, such as pytorch-cpu; none named means CPU always and CUDA where there is one."""
+    threads: int = 1
+    """CPU threads of a timed session; 0 means all cores this process may use."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require(name="threads", value=self.threads, low=0, high=4096, hint="use 0 (all) or more")

@@ -1,0 +1,234 @@
+"""Decode everything once, and say what is wrong: the manifest that everything later reads."""
+
+import hashlib
+import json
+import os
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import imagehash
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.cluster.hierarchy import DisjointSet
+
+from imgcls.data.datasets import Dataset
+from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableError, decode
+from imgcls.data.duplicates import MAX_GROUP_SHARE, group_pairs, near_pairs
+from imgcls.data.parallel import Progress, map_chunks, silent
+from imgcls.errors import DataError
+
+AUDIT_VERSION: Final = 1
+"""Goes up when an audit of the same files would read otherwise."""
+THUMBNAIL_PX: Final = 16
+CONFLICT: Final = "same pixels under two labels"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditedImage:
+    """A usable image. Images of one ``group`` show the same picture and must stay in one split."""
+
+    image_id: str
+    label: int
+    split: str | None
+    pixel_digest: str
+    group: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Removal:
+    """A file left out of every split alike, and why."""
+
+    image_id: str
+    label: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audit:
+    """What a data set holds; ``digest`` is a hash of its labels and decoded pixels."""
+
+    name: str
+    digest: str
+    class_names: tuple[str, ...]
+    given_splits: bool
+    images: tuple[AuditedImage, ...]
+    removed: tuple[Removal, ...]
+    exact_duplicates: tuple[tuple[str, ...], ...]
+    near_duplicates: tuple[tuple[str, ...], ...]
+    near_conflicts: tuple[tuple[str, ...], ...]
+    """Near-duplicates under two labels: kept, together, and listed."""
+    across_splits: tuple[tuple[str, ...], ...]
+    """Duplicates that the given train, val and test folders tear apart."""
+    broken_groups: int
+    """Chains of near-duplicates over 1 % of the set, broken to their confirmed pairs."""
+    too_small_to_search: int
+    """Images whose shorter side is under 32 px: no perceptual hash works on them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """What one process saw in one file."""
+
+    pixel_digest: str = ""
+    phash: int | None = None
+    thumbnail: bytes = b""
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def audit_dataset(dataset: Dataset, *, cache: Path, progress: Progress = silent) -> Audit:
+    """Audit a data set, or read the audit of this version of it from ``cache``.
+
+    A version is the names, sizes and modification times of its files. Raises DataError where no image can
+    be used.
+    """
+    stored = cache / "audits" / f"{_fingerprint(dataset)}.json"
+    if stored.exists():
+        return replace(msgspec.json.decode(stored.read_bytes(), type=Audit), name=dataset.name)
+    paths = [dataset.root / file.image_id for file in dataset.files]
+    size = sum(path.stat().st_size for path in paths if path.exists())
+    chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress)
+    audit = _summarise(dataset, [seen for chunk in chunks for seen in chunk])
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    aside = stored.with_suffix(f".{uuid.uuid4().hex}.partial")
+    aside.write_text(to_json(audit), encoding="utf-8")
+    aside.replace(stored)
+    return audit
+
+
+def to_json(audit: Audit) -> str:
+    """Give the audit as indented JSON text; paths are relative to the data set's root."""
+    return json.dumps(msgspec.to_builtins(audit), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    digest = hashlib.sha256(f"{AUDIT_VERSION} {DECODE_VERSION} {Image.__version__}".encode())
+    digest.update(json.dumps([dataset.class_names, dataset.given_splits]).encode())
+    for file in dataset.files:
+        try:
+            stat = os.stat(dataset.root / file.image_id)
+            version: tuple[int, int] | None = (stat.st_size, stat.st_mtime_ns)
+        except OSError:
+            version = None
+        digest.update(json.dumps([file.image_id, file.label, file.split, version]).encode())
+    return digest.hexdigest()[:32]
+
+
+def _look_at_all(paths: Sequence[Path]) -> list[_Seen]:
+    return [_look_at(path) for path in paths]
+
+
+def _look_at(path: Path) -> _Seen:
+    try:
+        decoded = decode(path)
+    except UndecodableError as error:
+        return _Seen(error=str(error))
+    image = decoded.image
+    header = f"{image.width}x{image.height}:".encode()
+    searched = min(image.size) >= LOW_RESOLUTION_PX
+    return _Seen(
+        pixel_digest=hashlib.sha256(header + image.tobytes()).hexdigest()[:32],
+        phash=int(str(imagehash.phash(image)), 16) if searched else None,
+        thumbnail=image.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX).tobytes() if searched else b"",
+        notes=decoded.notes,
+    )
+
+
+def _summarise(dataset: Dataset, seen: list[_Seen]) -> Audit:
+    labels = [file.label for file in dataset.files]
+    exact = _exact_groups(seen)
+    conflicting = {index for group in exact for index in group if len({labels[i] for i in group}) > 1}
+    usable = [index for index, one in enumerate(seen) if one.error is None and index not in conflicting]
+    if not usable:
+        message = f"no usable image in {dataset.name}: all {len(seen)} files are unreadable or in conflict"
+        raise DataError(message)
+    exact = [group for group in exact if group[0] not in conflicting]
+    near, broken = _near_groups(seen, usable)
+    group_of = {index: group[0] for group in _merge(exact + near) for index in group}
+    ids = partial(_ids, dataset)
+    images = tuple(
+        AuditedImage(
+            image_id=dataset.files[index].image_id,
+            label=labels[index],
+            split=dataset.files[index].split,
+            pixel_digest=seen[index].pixel_digest,
+            group=group_of.get(index, index),
+            notes=seen[index].notes,
+        )
+        for index in usable
+    )
+    return Audit(
+        name=dataset.name,
+        digest=_content_digest(dataset.class_names, images),
+        class_names=dataset.class_names,
+        given_splits=dataset.given_splits,
+        images=images,
+        removed=_removals(dataset, seen, conflicting),
+        exact_duplicates=ids(exact),
+        near_duplicates=ids(near),
+        near_conflicts=ids(group for group in near if len({labels[i] for i in group}) > 1),
+        across_splits=ids(g for g in _merge(exact + near) if len({dataset.files[i].split for i in g}) > 1),
+        broken_groups=broken,
+        too_small_to_search=sum(seen[index].phash is None for index in usable),
+    )
+
+
+def _ids(dataset: Dataset, groups: Iterable[list[int]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(dataset.files[index].image_id for index in group) for group in groups)
+
+
+def _removals(dataset: Dataset, seen: list[_Seen], conflicting: set[int]) -> tuple[Removal, ...]:
+    reasons = {index: one.error for index, one in enumerate(seen) if one.error is not None}
+    reasons.update(dict.fromkeys(conflicting, CONFLICT))
+    return tuple(
+        Removal(image_id=dataset.files[index].image_id, label=dataset.files[index].label, reason=reason)
+        for index, reason in sorted(reasons.items())
+    )
+
+
+def _exact_groups(seen: list[_Seen]) -> list[list[int]]:
+    by_pixels: defaultdict[str, list[int]] = defaultdict(list)
+    for index, one in enumerate(seen):
+        if one.error is None:
+            by_pixels[one.pixel_digest].append(index)
+    return [group for group in by_pixels.values() if len(group) > 1]
+
+
+def _near_groups(seen: list[_Seen], usable: list[int]) -> tuple[list[list[int]], int]:
+    """Group one image of each distinct picture; exact copies follow by the exact groups."""
+    first_of = {seen[index].pixel_digest: index for index in reversed(usable)}
+    searched = sorted(index for index in first_of.values() if seen[index].phash is not None)
+    if not searched:
+        return [], 0
+    hashes = np.array([seen[index].phash for index in searched], dtype=np.uint64)
+    pairs = near_pairs(hashes, np.stack([_thumbnail(seen[index]) for index in searched]))
+    groups, broken = group_pairs(len(searched), pairs, largest=int(MAX_GROUP_SHARE * len(seen)))
+    return [[searched[index] for index in group] for group in groups], broken
+
+
+def _thumbnail(seen: _Seen) -> NDArray[np.uint8]:
+    return np.frombuffer(seen.thumbnail, dtype=np.uint8).reshape(THUMBNAIL_PX, THUMBNAIL_PX, 3)
+
+
+def _merge(groups: list[list[int]]) -> list[list[int]]:
+    """Join groups that share a member."""
+    joined = DisjointSet(index for group in groups for index in group)
+    for first, *others in groups:
+        for other in others:
+            joined.merge(first, other)
+    return sorted(sorted(members) for members in joined.subsets())
+
+
+def _content_digest(class_names: tuple[str, ...], images: tuple[AuditedImage, ...]) -> str:
+    digest = hashlib.sha256(json.dumps(class_names).encode())
+    for image in images:
+        digest.update(json.dumps([image.image_id, image.label, image.split, image.pixel_digest]).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,78 @@
+"""Decoded and resized pictures in one uint8 file, shared by all models of equal size, interpolation and crop."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import astuple
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgcls.data.audit import Audit
+from imgcls.data.decode import DECODE_VERSION, Resize, UndecodableError, load_square
+from imgcls.data.parallel import Progress, map_chunks, silent
+from imgcls.errors import DataError
+
+CACHE_VERSION: Final = 1
+BYTES_PER_FILE: Final = 30_000
+"""What decoding one file is taken to cost, when deciding whether to start processes."""
+
+
+def cache_key(audit: Audit, resize: Resize) -> str:
+    """Hash everything that changes the content of the cache."""
+    content = [CACHE_VERSION, DECODE_VERSION, Image.__version__, audit.digest, astuple(resize)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
+
+
+def build_cache(
+    audit: Audit, resize: Resize, *, root: Path, cache: Path, progress: Progress = silent
+) -> NDArray[np.uint8]:
+    """Open the read-only memmap uint8 ``[N, size, size, 3]`` in the order of ``audit.images``.
+
+    Built over all cores when it is not there, written aside and renamed; two commands that want the same one
+    build it once. Raises DataError where an image changed since its audit, OSError on a full disk.
+    """
+    path = cache / "pixels" / f"{cache_key(audit, resize)}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            _build(path, audit, resize, root=root, progress=progress)
+    pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    return pixels
+
+
+def _build(path: Path, audit: Audit, resize: Resize, *, root: Path, progress: Progress) -> None:
+    aside = path.with_suffix(".partial")
+    jobs = [(index, root / image.image_id) for index, image in enumerate(audit.images)]
+    try:
+        _reserve(aside, shape=(len(jobs), resize.size, resize.size, 3))
+        map_chunks(partial(_fill, aside, resize), jobs, cost_bytes=len(jobs) * BYTES_PER_FILE, progress=progress)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    aside.replace(path)
+
+
+def _reserve(path: Path, *, shape: tuple[int, ...]) -> None:
+    """Write the array's header and claim its disk space, so that a full disk is an OSError and no SIGBUS."""
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).flush()
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _fill(aside: Path, resize: Resize, jobs: Sequence[tuple[int, Path]]) -> None:
+    pixels = np.lib.format.open_memmap(aside, mode="r+")
+    for index, path in jobs:
+        try:
+            pixels[index] = load_square(path, resize)
+        except UndecodableError as error:
+            message = f"{path.name} could be decoded in the audit and now is {error}: audit again"
+            raise DataError(message) from error
+    pixels.flush()

@@ -1,0 +1,154 @@
+"""Where labelled images come from: folders of class folders, and named sets that are written as such once."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+
+from imgcls.data import torchvision_sets
+from imgcls.errors import DataError
+
+SPLIT_FOLDERS: Final = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+DONE: Final = ".complete"
+"""Written last into a named set's folder: its existence means that the set is whole."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageFile:
+    """One labelled file; ``image_id`` is its path relative to the root, with forward slashes."""
+
+    image_id: str
+    label: int
+    split: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    """Labelled files under one root; ``given_splits`` says that the folders divide them already."""
+
+    name: str
+    root: Path
+    class_names: tuple[str, ...]
+    files: tuple[ImageFile, ...]
+    given_splits: bool
+
+
+def load_dataset(data: str, *, cache: Path) -> Dataset:
+    """List the labelled files of a named set or of a folder.
+
+    ``cache`` is where named sets are kept. Raises DataError: no such folder or name, no images, one class,
+    a given split without ``train``.
+    """
+    key = data.lower()
+    if key in DATASETS:
+        return read_folder(_materialise(key, cache), name=key)
+    root = Path(data).expanduser()
+    if not root.is_dir():
+        message = f"--data {data}: no such folder, and no data set of that name; known: {', '.join(DATASETS)}"
+        raise DataError(message)
+    return read_folder(root, name=root.resolve().name)
+
+
+def read_folder(root: Path, *, name: str) -> Dataset:
+    """List a folder of class folders, or of ``train``, ``val`` and ``test`` folders of class folders."""
+    folders = _subfolders(root)
+    given = {folder.name: SPLIT_FOLDERS[folder.name] for folder in folders if folder.name in SPLIT_FOLDERS}
+    splits = _checked_splits(root, [folder.name for folder in folders], given)
+    parents = [(root / folder, split) for folder, split in splits.items()] or [(root, None)]
+    listed = [(path, path_class, split) for parent, split in parents for path, path_class in _walk(parent)]
+    class_names = tuple(sorted({path_class for _, path_class, _ in listed}))
+    if not listed:
+        message = f"no images in {root.name}: put them into one folder a class, as {root.name}/CLASS/IMAGE"
+        raise DataError(message)
+    if len(class_names) == 1:
+        message = f"one class only ({class_names[0]}) in {root.name}: a classifier needs two class folders or more"
+        raise DataError(message)
+    label_of = {class_name: label for label, class_name in enumerate(class_names)}
+    files = (
+        ImageFile(image_id=path.relative_to(root).as_posix(), label=label_of[path_class], split=split)
+        for path, path_class, split in listed
+    )
+    return Dataset(
+        name=name,
+        root=root,
+        class_names=class_names,
+        files=tuple(sorted(files, key=lambda file: file.image_id)),
+        given_splits=bool(splits),
+    )
+
+
+def _checked_splits(root: Path, names: list[str], given: dict[str, str]) -> dict[str, str]:
+    """Folder name to split where the data set is divided already; empty where it is not."""
+    if "train" not in given or not {"val", "test"} & set(given.values()):
+        return {}
+    if doubled := [name for name, split in given.items() if split == "val"][1:]:
+        message = f"{root.name} has two validation folders ({', '.join(doubled)} and another): keep one"
+        raise DataError(message)
+    if odd := sorted(set(names) - set(given)):
+        message = f"{root.name} has train/ and also {', '.join(odd)}/: move what is no split elsewhere"
+        raise DataError(message)
+    return given
+
+
+def _subfolders(parent: Path) -> list[Path]:
+    with os.scandir(parent) as entries:
+        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    return [parent / name for name in sorted(names)]
+
+
+def _walk(parent: Path) -> Iterator[tuple[Path, str]]:
+    """Every file below the class folders of ``parent``, nested ones too, with its class."""
+    for folder in _subfolders(parent):
+        for place, subfolders, names in os.walk(folder):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith("."):
+                    yield Path(place) / name, folder.name
+
+
+def write_digits(folder: Path) -> None:
+    """Write scikit-learn's 1,797 handwritten digits (UCI, Alpaydin and Kaynak 1998) as 8 x 8 grey PNG files."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - three seconds to import
+
+    digits = load_digits()
+    for index, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        grey = np.rint(pixels * (255 / 16)).astype(np.uint8)
+        target = folder / str(label) / f"{index:04d}.png"
+        target.parent.mkdir(exist_ok=True)
+        Image.fromarray(grey).save(target)
+
+
+DATASETS: Final[dict[str, Callable[[Path], None]]] = {
+    "digits": write_digits,
+    **{name: partial(torchvision_sets.write_named_set, name=name) for name in torchvision_sets.TORCHVISION_SETS},
+}
+"""Named data sets: each function writes its files below a folder, as CLASS/FILE or as SPLIT/CLASS/FILE."""
+
+
+def _materialise(name: str, cache: Path) -> Path:
+    """Write a named set once, aside and then renamed, safe when two commands want it at once."""
+    folder = cache / "datasets" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / DONE).exists():
+            partial_folder = folder.with_suffix(".partial")
+            shutil.rmtree(partial_folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial_folder.mkdir()
+            DATASETS[name](partial_folder)
+            (partial_folder / DONE).touch()
+            partial_folder.rename(folder)
+    return folder

@@ -1,0 +1,182 @@
+"""Bytes to an upright RGB picture and to a uint8 square: Pillow and numpy, no torch.
+
+The one decode and the one resize: audit, cache and predict all call these, so that a photo gives the same
+pixels wherever it is read.
+"""
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+DECODE_VERSION: Final = 1
+"""Goes up when the pixels that this module gives for a file change; part of every cache key."""
+PIXEL_LIMIT: Final = 89_478_485
+"""Largest picture that is decoded, in pixels (Pillow's own limit against decompression bombs)."""
+LOW_RESOLUTION_PX: Final = 32
+"""A shorter side under this is reported as low resolution."""
+
+RESAMPLING: Final[dict[str, Image.Resampling]] = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+SUFFIXES: Final[dict[str, frozenset[str]]] = {
+    "JPEG": frozenset({".jpg", ".jpeg", ".jpe", ".jfif"}),
+    "MPO": frozenset({".jpg", ".jpeg", ".mpo"}),
+    "PNG": frozenset({".png"}),
+    "GIF": frozenset({".gif"}),
+    "BMP": frozenset({".bmp", ".dib"}),
+    "TIFF": frozenset({".tif", ".tiff"}),
+    "WEBP": frozenset({".webp"}),
+    "PPM": frozenset({".ppm", ".pgm", ".pbm", ".pnm"}),
+    "AVIF": frozenset({".avif"}),
+}
+"""Formats that are read, and the file name endings that belong to each."""
+IMAGE_SUFFIXES: Final = frozenset().union(*SUFFIXES.values())
+EXIF_ORIENTATION: Final = 0x0112
+UINT16_MAX: Final = 65535
+
+
+class UndecodableError(Exception):
+    """A file that gives no usable picture; the text is the reason, one of the audit's words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """An upright RGB picture, and what was unusual about its file."""
+
+    image: Image.Image
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resize:
+    """How a picture becomes a square of ``size`` pixels.
+
+    Without ``crop_pct`` the whole picture is squeezed into the square. With it, the shorter side becomes
+    ``floor(size / crop_pct)`` and the centre is cut out, as timm evaluates its weights.
+    """
+
+    size: int
+    interpolation: str
+    crop_pct: float | None = None
+
+    @property
+    def side(self) -> int:
+        """Shorter side in pixels before the centre is cut out."""
+        return self.size if self.crop_pct is None else max(self.size, math.floor(self.size / self.crop_pct))
+
+
+def decode(path: Path, *, min_side: int | None = None) -> Decoded:
+    """Decode a whole file into an upright RGB picture.
+
+    ``min_side`` allows a cheaper JPEG decode of no less than twice that side (``Image.draft``).
+    The first frame of an animation is used, EXIF orientation is applied, transparency is laid over white,
+    16-bit grey is scaled to 8 bits.
+
+    Raises UndecodableError: empty, unreadable, not an image, truncated, over the pixel limit, or a pixel
+    format whose range is unknown.
+    """
+    data = _read(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning)
+            return _decode_bytes(data, path.suffix.lower(), min_side)
+    except UnidentifiedImageError:
+        reason = "not an image"
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        reason = f"over the limit of {PIXEL_LIMIT} pixels"
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError, OverflowError) as error:
+        # Pillow's decoders raise all of these on damaged files (its own fuzzers list them).
+        reason = "truncated" if "truncated" in str(error).lower() else f"unreadable: {error}"
+    raise UndecodableError(reason)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = f"unreadable: {error.strerror}"
+        raise UndecodableError(reason) from error
+    if not data:
+        reason = "empty"
+        raise UndecodableError(reason)
+    return data
+
+
+def _decode_bytes(data: bytes, suffix: str, min_side: int | None) -> Decoded:
+    Image.init()
+    formats = [name for name in Image.OPEN if name in SUFFIXES]
+    with Image.open(io.BytesIO(data), formats=formats) as image:
+        if image.width * image.height > PIXEL_LIMIT:
+            raise Image.DecompressionBombError
+        notes = _notes(image, suffix)
+        if min_side is not None and image.format in {"JPEG", "MPO"}:
+            image.draft("RGB", (2 * min_side, 2 * min_side))
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        return Decoded(image=to_rgb(upright), notes=notes)
+
+
+def _notes(image: Image.Image, suffix: str) -> tuple[str, ...]:
+    notes = []
+    if suffix not in SUFFIXES[str(image.format)]:
+        notes.append(f"wrong extension: {image.format} named {suffix or 'without ending'}")
+    if min(image.size) < LOW_RESOLUTION_PX:
+        notes.append(f"low resolution: under {LOW_RESOLUTION_PX} px")
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        notes.append("animated: first frame used")
+    if image.mode != "RGB" or "transparency" in image.info:
+        notes.append(f"not RGB: {image.mode} converted")
+    if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+        notes.append("EXIF orientation applied")
+    return tuple(notes)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any Pillow mode to RGB: transparency over white, 16-bit grey scaled (not clipped)."""
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if image.mode == "F":
+        reason = "float pixels of unknown range"
+        raise UndecodableError(reason)
+    if image.mode in {"LA", "PA", "RGBA", "La", "RGBa"} or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min(initial=0) < 0 or values.max(initial=0) > UINT16_MAX:
+        reason = "32-bit pixels of unknown range"
+        raise UndecodableError(reason)
+    grey = np.rint(values * (255 / UINT16_MAX)).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def to_square(image: Image.Image, resize: Resize) -> NDArray[np.uint8]:
+    """Resize an RGB picture to uint8 ``[size, size, 3]``, with antialiasing."""
+    size, resample = resize.size, RESAMPLING[resize.interpolation]
+    if resize.crop_pct is None:
+        return np.asarray(image.resize((size, size), resample))
+    scale = resize.side / min(image.size)
+    width, height = (max(size, round(length * scale)) for length in image.size)
+    resized = image.resize((width, height), resample)
+    left, top = (width - size) // 2, (height - size) // 2
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def load_square(path: Path, resize: Resize) -> NDArray[np.uint8]:
+    """Decode a file straight to uint8 ``[size, size, 3]``; raises UndecodableError as ``decode`` does."""
+    return to_square(decode(path, min_side=resize.side).image, resize)

@@ -1,0 +1,79 @@
+"""Batches out of the pixel cache; pictures stay uint8 until they are on the device."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imgcls.data.augment import Normalisation, augment, draw, normalise
+
+Batch = tuple[Tensor, Tensor]
+BATCHES_AHEAD: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One split of a cached data set: ``pixels`` uint8 ``[N, S, S, 3]``, and which rows bear which labels."""
+
+    pixels: NDArray[np.uint8]
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Count the images of the split."""
+        return len(self.indices)
+
+
+def train_batches(
+    source: Source, *, batch_size: int, normalisation: Normalisation, device: torch.device, generator: torch.Generator
+) -> Iterator[Batch]:
+    """Give one shuffled, augmented pass as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
+
+    ``generator`` (on the CPU) draws order and augmentation. A last batch of one image is dropped: batch norm
+    cannot use it.
+    """
+    order = torch.randperm(len(source), generator=generator).numpy()
+    starts = [start for start in range(0, len(order), batch_size) if len(order) - start > 1]
+    rows = [order[start : start + batch_size] for start in starts]
+    for images, labels in _transfer(source, rows, device):
+        yield augment(images, draw(len(images), generator), normalisation), labels
+
+
+def eval_batches(
+    source: Source, *, batch_size: int, normalisation: Normalisation, device: torch.device
+) -> Iterator[Batch]:
+    """Give every image once, in order, without augmentation."""
+    positions = np.arange(len(source))
+    rows = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
+    for images, labels in _transfer(source, rows, device):
+        yield normalise(images, normalisation), labels
+
+
+def _read(source: Source, rows: NDArray[np.int64], *, pin: bool) -> Batch:
+    images = torch.from_numpy(source.pixels[source.indices[rows]])
+    labels = torch.from_numpy(source.labels[rows])
+    return (images.pin_memory(), labels.pin_memory()) if pin else (images, labels)
+
+
+def _transfer(source: Source, rows: Sequence[NDArray[np.int64]], device: torch.device) -> Iterator[Batch]:
+    """Read batches ahead in a thread; on CUDA through pinned memory, without blocking."""
+    pin = device.type == "cuda"
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead: deque[Future[Batch]] = deque()
+        for wanted in rows:
+            ahead.append(pool.submit(_read, source, wanted, pin=pin))
+            if len(ahead) > BATCHES_AHEAD:
+                yield _to_device(ahead.popleft().result(), device)
+        for waiting in ahead:
+            yield _to_device(waiting.result(), device)
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    images, labels = batch
+    return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)

@@ -1,0 +1,45 @@
+"""Do one thing to many files, over all the cores that this process may use."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import joblib
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+IN_PROCESS_LIMIT: Final = 4_000_000
+"""Below this many bytes of work, starting processes costs more than it saves (about a second)."""
+CHUNKS_PER_CORE: Final = 16
+
+
+def usable_cores() -> int:
+    """Count the cores that affinity and cgroups leave to this process, not those of the host."""
+    return int(joblib.cpu_count())
+
+
+def silent(done: int, total: int) -> None:
+    """Show no progress."""
+    del done, total
+
+
+def map_chunks(
+    function: Callable[[Sequence[Item]], Result],
+    items: Sequence[Item],
+    *,
+    cost_bytes: int,
+    progress: Progress = silent,
+) -> list[Result]:
+    """Apply ``function`` to chunks of ``items`` in processes; results in order of the chunks."""
+    cores = usable_cores() if cost_bytes > IN_PROCESS_LIMIT else 1
+    size = max(1, min(256, -(-len(items) // (cores * CHUNKS_PER_CORE))))
+    chunks = [items[start : start + size] for start in range(0, len(items), size)]
+    tasks = (joblib.delayed(function)(chunk) for chunk in chunks)
+    results = []
+    done = 0
+    for chunk, result in zip(chunks, joblib.Parallel(n_jobs=cores, return_as="generator")(tasks), strict=True):
+        results.append(result)
+        done += len(chunk)
+        progress(done, len(items))
+    return results

@@ -1,0 +1,165 @@
+"""Divide audited images into train, val and test: stratified, duplicates kept together, own seed."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from imgcls.config import SplitConfig
+from imgcls.data.audit import Audit, AuditedImage
+from imgcls.errors import DataError
+
+SPLITS: Final = ("train", "val", "test")
+VAL_FRACTION: Final = 0.1
+TEST_FRACTION: Final = 0.1
+MIN_GROUPS: Final = 3
+
+Group = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Splits:
+    """Indices into the audit's images for each split, and a digest of what they hold."""
+
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+    test: tuple[int, ...]
+    undersampled: tuple[int, ...]
+    """Training images left out to even the classes."""
+    source: str
+    """Who divided: ``ours``, ``given``, or ``given, val cut from train``."""
+    digest: str
+
+
+def make_splits(audit: Audit, config: SplitConfig) -> Splits:
+    """Divide the images 80/10/10, or as their folders say, then undersample train.
+
+    Raises DataError where a class cannot stand in every split, or where the folders hold no test split.
+    """
+    parts, source = _divide(audit, config)
+    kept = _undersample(audit, parts["train"], config)
+    left_out = sorted(set(parts["train"]) - set(kept))
+    parts = {**parts, "train": kept}
+    return Splits(
+        train=tuple(kept),
+        val=tuple(parts["val"]),
+        test=tuple(parts["test"]),
+        undersampled=tuple(left_out),
+        source=source,
+        digest=_digest(audit, parts),
+    )
+
+
+def class_counts(audit: Audit, indices: Iterable[int]) -> list[int]:
+    """Count the images of each class, in the order of ``audit.class_names``."""
+    counts = Counter(audit.images[index].label for index in indices)
+    return [counts[label] for label in range(len(audit.class_names))]
+
+
+def missing_classes(audit: Audit, splits: Splits) -> list[str]:
+    """Say in words which class a given split lacks."""
+    lines = []
+    for split in SPLITS:
+        counts = class_counts(audit, getattr(splits, split))
+        lines += [f"{split} has no image of class {audit.class_names[i]}" for i, n in enumerate(counts) if n == 0]
+    return lines
+
+
+def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], str]:
+    if not audit.given_splits or config.split == "ours":
+        everything = range(len(audit.images))
+        _require_groups(audit, everything)
+        return _cut(audit, everything, {"test": TEST_FRACTION, "val": VAL_FRACTION}, config.split_seed), "ours"
+    given = {name: [i for i, image in enumerate(audit.images) if image.split == name] for name in SPLITS}
+    if not given["test"]:
+        message = f"{audit.name} has no usable image in test/: add that folder, or cut our own with --split ours"
+        raise DataError(message)
+    if not given["train"]:
+        message = f"{audit.name} has no usable image in train/: add some, or cut our own with --split ours"
+        raise DataError(message)
+    if given["val"]:
+        return given, "given"
+    share = VAL_FRACTION / (1 - TEST_FRACTION)
+    cut = _cut(audit, given["train"], {"val": share}, config.split_seed)
+    return {**cut, "test": given["test"]}, "given, val cut from train"
+
+
+def _groups(audit: Audit, indices: Iterable[int]) -> dict[int, list[Group]]:
+    """Groups of duplicates by the class that most of their images bear, in the order of the first image."""
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for index in indices:
+        members[audit.images[index].group].append(index)
+    by_class: defaultdict[int, list[Group]] = defaultdict(list)
+    for group in members.values():
+        labels = Counter(audit.images[index].label for index in group)
+        by_class[min(labels, key=lambda label: (-labels[label], label))].append(tuple(group))
+    return by_class
+
+
+def _require_groups(audit: Audit, indices: Iterable[int]) -> None:
+    by_class = _groups(audit, indices)
+    for label, class_name in enumerate(audit.class_names):
+        count = len(by_class.get(label, ()))
+        if count < MIN_GROUPS:
+            message = (
+                f"class {class_name!r} of {audit.name} has {count} usable image(s) or groups of duplicates; "
+                f"each class needs {MIN_GROUPS} or more, one for each split"
+            )
+            raise DataError(message)
+
+
+def _cut(audit: Audit, indices: Sequence[int], fractions: dict[str, float], seed: int) -> dict[str, list[int]]:
+    """Cut the named fractions out of every class; the rest is train."""
+    parts: dict[str, list[int]] = {name: [] for name in SPLITS}
+    for label, groups in sorted(_groups(audit, indices).items()):
+        rng = np.random.default_rng([seed, label])
+        waiting = [groups[position] for position in rng.permutation(len(groups))]
+        total = sum(len(group) for group in groups)
+        for name, fraction in fractions.items():
+            chosen = _choose(waiting, target=max(1, round(fraction * total)), leave=len(fractions))
+            parts[name] += [index for group in chosen for index in group]
+            taken = set(chosen)
+            waiting = [group for group in waiting if group not in taken]
+        parts["train"] += [index for group in waiting for index in group]
+    return {name: sorted(part) for name, part in parts.items()}
+
+
+def _choose(waiting: list[Group], *, target: int, leave: int) -> list[Group]:
+    """Take groups up to ``target`` images, at least one group, and leave some for the other splits."""
+    chosen: list[Group] = []
+    size = 0
+    for group in waiting:
+        if size + len(group) <= target and len(waiting) - len(chosen) > leave:
+            chosen.append(group)
+            size += len(group)
+    return chosen or [min(waiting, key=len)][: len(waiting) - 1]
+
+
+def _undersample(audit: Audit, train: list[int], config: SplitConfig) -> list[int]:
+    if config.max_class_ratio is None:
+        return train
+    by_class: defaultdict[int, list[int]] = defaultdict(list)
+    for index in train:
+        by_class[audit.images[index].label].append(index)
+    limit = int(config.max_class_ratio * min(len(members) for members in by_class.values()))
+    kept: list[int] = []
+    for label, members in by_class.items():
+        rng = np.random.default_rng([config.split_seed, label, 1])
+        order = rng.permutation(len(members))[:limit]
+        kept += [members[position] for position in order]
+    return sorted(kept)
+
+
+def _digest(audit: Audit, parts: dict[str, list[int]]) -> str:
+    digest = hashlib.sha256(audit.digest.encode())
+    for name in SPLITS:
+        digest.update(json.dumps([name, [_identity(audit.images[i]) for i in parts[name]]]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _identity(image: AuditedImage) -> list[str | int]:
+    return [image.image_id, image.label, image.pixel_digest]

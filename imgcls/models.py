@@ -1,0 +1,222 @@
+"""Which architectures there are, how they are built, and what they need of their input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from timm.models.inception_v3 import InceptionAux
+from torch import Tensor, nn
+from torch.nn import functional
+
+from imgcls.config import LoaderConfig, ModelConfig
+from imgcls.data.augment import Normalisation
+from imgcls.data.decode import RESAMPLING, Resize
+from imgcls.errors import ConfigError
+from imgcls.weights import (
+    Weights,
+    folder_weights,
+    hub_answers,
+    hub_weights,
+    offline,
+    random_weights,
+    shapes_of,
+)
+
+AUX_STOCK_PX: Final = 299
+"""Inception's stock auxiliary head wants a 17 x 17 map, that is 299 px; below, its pool becomes adaptive."""
+AUX_POOL: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelEntry:
+    """A model that is known by name: its timm name with an explicit weight tag, and its size limits."""
+
+    timm_name: str
+    native_size: int
+    min_size: int = 32
+    has_aux_head: bool = False
+
+
+MODELS: Final[dict[str, ModelEntry]] = {
+    "resnet50": ModelEntry(timm_name="resnet50.a1_in1k", native_size=224),
+    "efficientnet_b0": ModelEntry(timm_name="efficientnet_b0.ra_in1k", native_size=224),
+    "inception_v3": ModelEntry(timm_name="inception_v3.tv_in1k", native_size=299, min_size=75, has_aux_head=True),
+    "efficientnet_b3": ModelEntry(timm_name="efficientnet_b3.ra2_in1k", native_size=300),
+    "efficientnet_b4": ModelEntry(timm_name="efficientnet_b4.ra2_in1k", native_size=380),
+}
+"""Known models; any other timm name works too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """Everything that is decided about a model before it is built."""
+
+    name: str
+    timm_name: str
+    weights: Weights
+    resize: Resize
+    normalisation: Normalisation
+    has_aux_head: bool
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Departures from the stock architecture, for the record."""
+        if self.has_aux_head and self.resize.size < AUX_STOCK_PX:
+            return (f"auxiliary head pooled adaptively to {AUX_POOL} x {AUX_POOL} below {AUX_STOCK_PX} px",)
+        return ()
+
+
+WeightsFor = Callable[[str], Weights]
+
+
+def weights_policy(weights: str, *, warn: Callable[[str], None]) -> WeightsFor:
+    """Turn ``--weights`` into a function from a timm name to weights; the hub is probed once, here.
+
+    ``auto`` falls back to random weights with one call of ``warn``. Raises ConfigError for an unknown word.
+    """
+    if weights == "none":
+        return random_weights
+    if weights == "pretrained":
+        return hub_weights
+    if weights == "auto":
+        if not offline() and hub_answers():
+            return hub_weights
+        return _cached_or_random(warn)
+    folder = Path(weights).expanduser()
+    if not folder.is_dir():
+        message = f"--weights {weights}: no such folder; use auto, pretrained, none or a folder"
+        raise ConfigError(message)
+    return lambda timm_name: folder_weights(timm_name, folder)
+
+
+def _cached_or_random(warn: Callable[[str], None]) -> WeightsFor:
+    """Use random weights for every model alike: mixing kinds of init by luck of a cache compares nothing."""
+    warn("The model hub cannot be reached: every model starts from RANDOM weights (init: random).")
+    return random_weights
+
+
+def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> ModelSpec:
+    """Decide weights, preprocessing and size of a model by name.
+
+    Raises ConfigError: unknown model, weights that are not to be had or do not fit, image too small.
+    """
+    entry = MODELS.get(model)
+    if entry is None and not timm.is_model(model):
+        message = f"unknown model {model!r}; known: {', '.join(MODELS)}, and any name that timm lists"
+        raise ConfigError(message)
+    timm_name = entry.timm_name if entry else model
+    smallest = entry.min_size if entry else 8
+    if loader.image_size < smallest:
+        message = f"--image-size {loader.image_size} is too small for {model}; it needs {smallest} px or more"
+        raise ConfigError(message)
+    weights = weights_for(timm_name)
+    cfg = weights.cfg
+    spec = ModelSpec(
+        name=model,
+        timm_name=timm_name,
+        weights=weights,
+        resize=Resize(
+            size=loader.image_size,
+            interpolation=cfg.interpolation if cfg.interpolation in RESAMPLING else "bicubic",
+            crop_pct=cfg.crop_pct if loader.crop else None,
+        ),
+        normalisation=Normalisation(mean=tuple(cfg.mean), std=tuple(cfg.std)),
+        has_aux_head=bool(entry and entry.has_aux_head),
+    )
+    if weights.file is not None:
+        _require_fit(spec)
+    return spec
+
+
+def _require_fit(spec: ModelSpec) -> None:
+    """Compare the file's tensors with the architecture's, so that nothing is left at random silently."""
+    assert spec.weights.file is not None
+    have = shapes_of(spec.weights.file)
+    with torch.device("meta"):
+        model = timm.create_model(spec.timm_name.split(".")[0], pretrained=False)
+    heads = _classifiers(spec)
+    for key, tensor in model.state_dict().items():
+        if not key.startswith(heads) and have.get(key) != tuple(tensor.shape):
+            found = have.get(key, "nothing")
+            message = f"--weights: {spec.name} needs {key} of shape {tuple(tensor.shape)}, the file has {found}"
+            raise ConfigError(message)
+
+
+def _classifiers(spec: ModelSpec) -> tuple[str, ...]:
+    names = spec.weights.cfg.classifier or ()
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+
+
+def build_model(spec: ModelSpec, config: ModelConfig, *, num_classes: int, aux_head: bool = False) -> nn.Module:
+    """Build the network with a new head of ``num_classes``; float32 ``[B, 3, S, S]`` to logits ``[B, C]``.
+
+    Random parts come from torch's global generator. With ``aux_head`` Inception carries its auxiliary head;
+    ``set_aux`` switches it.
+    """
+    weights = spec.weights
+    options: dict[str, Any] = {"num_classes": num_classes, "drop_rate": config.dropout}
+    if spec.has_aux_head:
+        options["aux_logits"] = aux_head
+    if weights.cfg.fixed_input_size:
+        options["img_size"] = spec.resize.size
+    if weights.file is not None:
+        options["pretrained_cfg"] = replace(weights.cfg, file=str(weights.file), source="")
+    name = spec.timm_name.split(".")[0]
+    model = timm.create_model(name, pretrained=weights.file is not None, **options)
+    if weights.file is not None and num_classes == weights.cfg.num_classes:
+        cast("Callable[[int], None]", model.reset_classifier)(num_classes)
+    if spec.has_aux_head and aux_head and spec.resize.size < AUX_STOCK_PX:
+        model.AuxLogits = AdaptiveAux(cast("InceptionAux", model.AuxLogits))
+    return model
+
+
+class AdaptiveAux(nn.Module):
+    """Inception's auxiliary head with an adaptive pool, for maps under 17 x 17."""
+
+    def __init__(self, stock: InceptionAux) -> None:
+        """Take over the layers of the stock head, under the same names."""
+        super().__init__()
+        self.conv0 = stock.conv0
+        self.conv1 = stock.conv1
+        self.fc = stock.fc
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features ``[B, 768, h, w]`` to logits ``[B, C]``."""
+        pooled = functional.adaptive_avg_pool2d(features, AUX_POOL)
+        mapped = self.conv1(self.conv0(pooled))
+        return cast("Tensor", self.fc(torch.flatten(functional.adaptive_avg_pool2d(mapped, 1), 1)))
+
+
+def set_aux(model: nn.Module, *, enabled: bool) -> None:
+    """Make a model with an auxiliary head return (logits, auxiliary logits), or logits only."""
+    if getattr(model, "AuxLogits", None) is not None:
+        setattr(model, "aux_logits", enabled)  # noqa: B010 - timm's flag, unknown to nn.Module's types
+
+
+def without_aux(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave the auxiliary head out of a state dict: it is for training only."""
+    return {key: tensor for key, tensor in state.items() if not key.startswith("AuxLogits.")}
+
+
+def save_trained(state: dict[str, Tensor], spec: ModelSpec, *, num_classes: int, path: Path) -> None:
+    """Write trained weights with what is needed to build their network again in the file's metadata."""
+    metadata = {"timm_name": spec.timm_name, "num_classes": str(num_classes)}
+    if spec.weights.cfg.fixed_input_size:
+        metadata["img_size"] = str(spec.resize.size)
+    save_file(state, path, metadata=metadata)
+
+
+def load_trained(path: Path) -> nn.Module:
+    """Build the network of ``save_trained`` in eval mode, without an auxiliary head."""
+    with safe_open(path, framework="pt") as tensors:
+        metadata = dict(tensors.metadata())
+    name = metadata.pop("timm_name").split(".")[0]
+    options: dict[str, Any] = {key: int(value) for key, value in metadata.items()}
+    model = timm.create_model(name, pretrained=False, **options)
+    model.load_state_dict(load_file(path))
+    return model.eval()

@@ -1,0 +1,46 @@
+"""What training, scoring and export give, as plain data: importing it costs nothing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochResult:
+    """One epoch: losses in nats, validation accuracy, the lr it ran with, seconds of training and evaluation."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_top1_accuracy: float
+    lr: float
+    train_time_s: float
+    eval_time_s: float
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScore:
+    """One class on one split; a ratio without a denominator is None, not 0."""
+
+    class_name: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flip:
+    """An image whose top class the export changed; ``margin`` is its top-2 logit difference before."""
+
+    image_id: str
+    margin: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parity:
+    """Exported against trained on the whole test split; errors relative to the largest absolute logit."""
+
+    max_rel_logit_error: float
+    top1_agreement: float
+    flips: tuple[Flip, ...]
+    test_top1_accuracy: float
