@@ -1,17 +1,23 @@
 """The command line: parse, call one function, print. torch is imported only by commands that need it."""
 
-import contextlib
-import io
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-import tyro
-
-from bench.config import DEFAULT_MODELS, Paths, RunConfig, default_cache
+from bench.arguments import (
+    AuditArgs,
+    DataArgs,
+    MeasureArgs,
+    ModelsArgs,
+    PlanArgs,
+    PredictArgs,
+    ResultsArgs,
+    RunAllArgs,
+    RunArgs,
+    parse,
+)
+from bench.config import DEFAULT_MODELS, Paths, default_cache
 from bench.recipes import RECIPES
 from imgcls.errors import ConfigError, UserError
 
@@ -20,117 +26,6 @@ if TYPE_CHECKING:
 
 USER_ERROR_STATUS: Final = 2
 INTERRUPTED_STATUS: Final = 130
-Parsed = TypeVar("Parsed")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlanArgs:
-    """Which runs to plan, and where things are."""
-
-    data: str = "digits"
-    """A folder of class folders, a folder of train/, val/ and test/, or a named set (python -m bench data)."""
-    recipe: str = "quick"
-    """quick, standard or report: the defaults of all settings below."""
-    seeds: tuple[int, ...] = (0,)
-    """One run a seed."""
-    weights: str = "auto"
-    """auto (pretrained, or random with a warning), pretrained, none, or a folder of MODEL/model.safetensors."""
-    results: Path = Path("results")
-    """Where records, artifacts and the leaderboard go."""
-    force: bool = False
-    """Repeat runs that are done."""
-    run: RunConfig = field(default_factory=RunConfig)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunAllArgs(PlanArgs):
-    """Train, evaluate, export and measure several models under one budget, and write the leaderboard."""
-
-    models: tuple[str, ...] = DEFAULT_MODELS
-    """Models by name (python -m bench models), or any other timm name."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunArgs(PlanArgs):
-    """Train, evaluate, export and measure one model."""
-
-    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "resnet50"
-    """Model by name (python -m bench models), or any other timm name."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResultsArgs:
-    """Write the leaderboard from the records in a results folder, and print it."""
-
-    results: Path = Path("results")
-    """The results folder."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MeasureArgs:
-    """Measure latency again from the artifacts of this machine's runs, without training."""
-
-    results: Path = Path("results")
-    """The results folder."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AuditArgs:
-    """Decode every picture of a data set and say what is wrong."""
-
-    folder: tyro.conf.Positional[str]
-    """A folder, or a named set."""
-    results: Path = Path("results")
-    """The report goes to audits/ in this folder, as JSON."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictArgs:
-    """Label photos with an exported model; needs neither torch nor the data set."""
-
-    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL.onnx")]
-    """An ONNX file that a run has exported."""
-    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...")]
-    """Photos."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelsArgs:
-    """List the models that are known by name."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataArgs:
-    """List the named data sets, or download some."""
-
-    names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Sets to download now."""
-
-
-def parse(kind: type[Parsed], arguments: Sequence[str], *, command: str, **default: Parsed) -> Parsed:
-    """Parse one command's flags; raises ConfigError with tyro's complaint as one line."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            parsed: Parsed = tyro.cli(
-                kind,
-                prog=f"python -m bench {command}",
-                args=list(arguments),
-                **default,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-            )
-    except SystemExit as ended:
-        if ended.code in {0, None}:
-            raise
-        raise ConfigError(_one_line(complaint.getvalue())) from None
-
-
-def _one_line(boxed: str) -> str:
-    """Take tyro's message out of its frame."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
-    words = [line.strip(" │╭╮╰╯─") for line in plain.splitlines()]
-    text = " ".join(word for word in words if word and "Parsing error" not in word)
-    return re.split(r"\s*(?:Perhaps|For full helptext|Similar|─{3,})", text)[0].strip() or "cannot parse the flags"
 
 
 def _console() -> "Console":
@@ -140,9 +35,7 @@ def _console() -> "Console":
 
 
 def _plan_and_run(kind: type[PlanArgs], arguments: Sequence[str], command: str) -> int:
-    from bench.commands import plan_and_run  # noqa: PLC0415 - imports torch
-
-    first = parse(kind, arguments, command=command)
+    first = parse(kind, arguments, command=command, default=kind(run=RECIPES["quick"](DEFAULT_MODELS[0])))
     if first.recipe not in RECIPES:
         message = f"--recipe {first.recipe}: unknown; known: {', '.join(RECIPES)}"
         raise ConfigError(message)
@@ -161,6 +54,8 @@ def _plan_and_run(kind: type[PlanArgs], arguments: Sequence[str], command: str) 
         for seed in first.seeds
     ]
     paths = Paths(results=first.results, cache=default_cache())
+    from bench.commands import plan_and_run  # noqa: PLC0415 - imports torch
+
     return plan_and_run(
         configs, data=first.data, weights=first.weights, paths=paths, force=first.force, console=_console()
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from bench import failures, leaderboard, locks
+from bench import cells, failures, leaderboard, locks
 from bench.launchers import launch
 from bench.measuring import MeasureTask
 from bench.plan import Task, write_task
@@ -135,7 +135,7 @@ def _failed_rows(runtime: str, reason: str) -> list[Measurement]:
 
 
 def _say(record: RunRecord, rows: list[Measurement], console: Console) -> None:
-    cells = ", ".join(leaderboard.latency_cell(row) for row in rows)
+    cells = ", ".join(cells.latency_cell(row) for row in rows)
     console.print(f"  {record.config.model} on {rows[0].runtime}: {cells}", markup=False)
 
 

@@ -1,19 +1,17 @@
 """Records to leaderboard.md and leaderboard.csv; nothing is typed by hand, nothing is read but records."""
 
-import html
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from bench import failures
+from bench.cells import NO_VALUE, accuracy_cell, latency_cell, recall_cell, text_cell
 from bench.recipes import describe_budget, describe_sizes
 from bench.records import Measurement, RunRecord, read_records
-from bench.stats import percentile, wilson_interval
+from bench.stats import percentile
 from imgcls.runtimes import RUNTIMES
 
-NO_VALUE: Final = "–"
 _SCORE_COLUMNS: Final = (
     "Test top-1 (95 % interval)",
     "Val top-1",
@@ -81,22 +79,6 @@ def group(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 def _order(record: RunRecord) -> tuple[float, str, int, str]:
     accuracy = record.outcome.metrics.test_metrics["top1_accuracy"] if record.outcome else -1.0
     return -accuracy, record.config.model, record.config.seed, record.run_id
-
-
-def latency_cell(row: Measurement) -> str:
-    """Give a measurement in words: p50 and p90 with their number of queries, or why there is none."""
-    if row.verdict == "failed":
-        return f"failed: {row.reason}"
-    median = percentile(row.samples_ms, 50)
-    if row.batch_size > 1:
-        return f"{1e3 * row.batch_size / median:.0f} images/s (n={row.num_queries})"
-    return f"{median:.1f} / {percentile(row.samples_ms, 90):.1f} ms (n={row.num_queries})"
-
-
-def text_cell(value: object) -> str:
-    """Make any text safe as a cell of a markdown table: class names may hold anything."""
-    escaped = html.escape(re.sub(r"\s", " ", str(value)), quote=False)
-    return re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", escaped)
 
 
 def markdown(tables: Sequence[list[RunRecord]]) -> str:
@@ -189,12 +171,6 @@ def _row(record: RunRecord) -> dict[str, str]:
     return row | scores | _runtime_columns(record.measurements) | {"Failure": ""}
 
 
-def accuracy_cell(accuracy: float, number: int) -> str:
-    """Give an accuracy in percent with its 95 % Wilson interval."""
-    interval = wilson_interval(round(accuracy * number), number)
-    return f"{100 * accuracy:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
-
-
 def _runtime_columns(measurements: Sequence[Measurement]) -> dict[str, str]:
     """Give a cell for every known runtime: failed and unmeasured ones say so."""
     found = {(row.runtime, row.batch_size): text_cell(latency_cell(row)) for row in measurements}
@@ -230,14 +206,10 @@ def _class_table(table: list[RunRecord]) -> list[str]:
     rows = []
     for label, class_name in enumerate(table[0].dataset.class_names):
         support = table[0].dataset.counts["test"][label]
-        cells = [_recall_cell(scores[label].recall, support) for _, scores in done]
+        cells = [recall_cell(scores[label].recall, support) for _, scores in done]
         rows.append(f"| {text_cell(class_name)} | {support} | {' | '.join(cells)} |")
     header = f"| Recall by class, % (95 % interval) | Test images | {' | '.join(names)} |"
     return [header, "|---|--:|" + "--:|" * len(names), *rows]
-
-
-def _recall_cell(recall: float | None, support: int) -> str:
-    return NO_VALUE if recall is None else accuracy_cell(recall, support)
 
 
 def _table(columns: list[str], rows: list[dict[str, str]]) -> list[str]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import leaderboard, progress
+from bench import cells, leaderboard, progress
 from bench.config import Paths
 from bench.records import RunRecord, read_records, write_json
 from bench.stats import percentile
@@ -111,29 +111,28 @@ def print_tables(tables: Sequence[list[RunRecord]], console: Console) -> None:
     for records in tables:
         first = records[0]
         number = sum(first.dataset.counts["test"])
-        title = f"{first.dataset.name}, recipe {first.config.recipe}, {number} test images, {first.environment.machine}"
-        table = Table(title=escape(title))
-        for name in ("Model", "Init", "Seed", "Test top-1 (95 % interval)", "Macro-F1", "Params, M", "GMACs"):
-            table.add_column(name)
-        runtimes = sorted({row.runtime for record in records for row in record.measurements})
-        for runtime in runtimes:
-            table.add_column(f"{runtime} p50, ms")
+        table = Table(title=escape(f"{first.dataset.name}, recipe {first.config.recipe}, {number} test images"))
+        table.add_column("Model (init, seed)", no_wrap=True)
+        table.add_column("Test top-1 % (95 %)", justify="right", no_wrap=True)
+        runtimes = list(dict.fromkeys(row.runtime for record in records for row in record.measurements))
+        for name in ("F1", "M params", "GMACs", *(f"{runtime.replace('-', ' ')} p50 ms" for runtime in runtimes)):
+            table.add_column(name, justify="right")
         for record in records:
             table.add_row(*_cells(record, number), *(_median(record, runtime) for runtime in runtimes))
         console.print(table)
 
 
 def _cells(record: RunRecord, number: int) -> list[str]:
-    start = [escape(record.config.model), record.init, str(record.config.seed)]
+    name = escape(f"{record.config.model} ({record.init}, {record.config.seed})")
     if record.outcome is None:
-        return [*start, "failed", "", "", ""]
+        return [name, "failed", "", "", ""]
     test, model = record.outcome.metrics.test_metrics, record.outcome.model
     return [
-        *start,
-        leaderboard.accuracy_cell(test["top1_accuracy"], number),
+        name,
+        cells.accuracy_cell(test["top1_accuracy"], number),
         f"{100 * test['macro_f1']:.1f}",
-        f"{model.num_params / 1e6:.2f}",
-        f"{model.gmacs:.3f}",
+        f"{model.num_params / 1e6:.1f}",
+        f"{model.gmacs:.2f}",
     ]
 
 

@@ -40,7 +40,7 @@ def standard(model: str) -> RunConfig:
 
 
 def report(model: str) -> RunConfig:
-    """The original report's own settings, which are not equal budgets.
+    """Use the original report's own settings, which are not equal budgets.
 
     224/299/299 px and 20/15/20 epochs for ResNet50, EfficientNet-B0 and Inception V3 (others: 224 px, 20
     epochs), Adam 1e-3 with reduce-on-plateau, batch 32, dropout 0.5 before EfficientNet's classifier, auxiliary

@@ -3,19 +3,17 @@
 import datetime as dt
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
 from bench import complexity, failures, locks, progress
 from bench.environment import peak_memory_bytes
 from bench.plan import Task
+from bench.preparation import Prepared, prepare
 from bench.recipes import describe_budget
 from bench.records import (
     SCHEMA_VERSION,
@@ -28,11 +26,8 @@ from bench.records import (
     record_path,
     write_json,
 )
-from imgcls.data.audit import Audit, audit_dataset
-from imgcls.data.cache import build_cache
-from imgcls.data.datasets import load_dataset
+from imgcls.checkpoint import BEST_FILES, STATE_FILE, write_aside
 from imgcls.data.loaders import Source
-from imgcls.data.splits import make_splits
 from imgcls.evaluation import Predictions, load_predictions, save_predictions, save_summary
 from imgcls.export import OPSET, check_parity, export_onnx
 from imgcls.metrics import confusion_matrix, per_class, score
@@ -40,7 +35,6 @@ from imgcls.models import build_model, load_trained, save_trained
 from imgcls.results import EpochResult
 from imgcls.runtimes import ONNX, WEIGHTS
 from imgcls.training import (
-    STATE_FILE,
     Setting,
     Step,
     Training,
@@ -48,7 +42,6 @@ from imgcls.training import (
     memory_format,
     train,
     use_threads,
-    write_aside,
 )
 from imgcls.weights import sha256_of
 
@@ -56,36 +49,6 @@ OUTCOME: Final = "outcome.json"
 """Written last: its existence means that training, evaluation and export are done."""
 SUMMARY_LIMIT_BYTES: Final = 1_000_000
 """A summary of predictions over this stays with the artifacts instead of beside its record."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """The cached pixels of a task's data set and the rows of each split."""
-
-    audit: Audit
-    pixels: NDArray[np.uint8]
-    rows: dict[str, tuple[int, ...]]
-
-    def source(self, split: str) -> Source:
-        """Give one split."""
-        rows = np.array(self.rows[split], dtype=np.int64)
-        labels = np.array([self.audit.images[row].label for row in rows], dtype=np.int64)
-        return Source(pixels=self.pixels, indices=rows, labels=labels)
-
-    def image_ids(self, split: str) -> tuple[str, ...]:
-        """Give the ids of a split's images, in order."""
-        return tuple(self.audit.images[row].image_id for row in self.rows[split])
-
-
-def prepare(task: Task, console: Console) -> Prepared:
-    """Load, audit, split and cache; all but the first time this only reads."""
-    dataset = load_dataset(task.data, cache=task.paths.cache)
-    audit = audit_dataset(dataset, cache=task.paths.cache)
-    splits = make_splits(audit, task.config.split)
-    assert splits.digest == task.dataset.split_digest, "the data changed between the plan and the run"
-    with progress.counting(console, f"caching {task.spec.resize.size} px") as advance:
-        pixels = build_cache(audit, task.spec.resize, root=dataset.root, cache=task.paths.cache, progress=advance)
-    return Prepared(audit=audit, pixels=pixels, rows={"train": splits.train, "val": splits.val, "test": splits.test})
 
 
 def fit(task: Task, *, train_source: Source, val_source: Source, console: Console) -> Training:
@@ -239,7 +202,7 @@ def run_and_record(task: Task, console: Console) -> RunRecord:
         write_json(record, record_path(task.paths.results, record))
         if record.outcome is not None:
             _keep_summary(task, record)
-            for leftover in (folder / STATE_FILE, *folder.glob("best-*.safetensors")):
+            for leftover in (folder / STATE_FILE, *folder.glob(BEST_FILES)):
                 leftover.unlink(missing_ok=True)
     return record
 

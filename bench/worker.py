@@ -3,6 +3,7 @@
 import faulthandler
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,7 @@ def _run(path: Path) -> int:
     from bench.plan import read_task  # noqa: PLC0415 - imports torch; a measuring process must not
     from bench.runner import run_and_record  # noqa: PLC0415
 
-    record = run_and_record(read_task(path), Console(highlight=False))
+    record = run_and_record(read_task(path), Console(highlight=False, soft_wrap=True))
     return 0 if record.status == "ok" else 1
 
 
@@ -38,4 +39,5 @@ def _measure(path: Path) -> int:
 
 
 if __name__ == "__main__":
+    warnings.filterwarnings("ignore", message=".*torch.jit.script")  # timm's import; nothing a user can do
     sys.exit(main(sys.argv[1:]))

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from imgcls.checkpoint import write_aside
 from imgcls.data.loaders import Source
 from imgcls.errors import ParityError
 from imgcls.evaluation import Predictions
@@ -21,7 +22,6 @@ from imgcls.metrics import top1_accuracy
 from imgcls.models import ModelSpec
 from imgcls.predict import CARD_KEY, CARD_VERSION, Card, open_classifier
 from imgcls.results import Flip, Parity
-from imgcls.training import write_aside
 
 OPSET: Final = 20
 MAX_REL_LOGIT_ERROR: Final = 1e-4

@@ -28,18 +28,18 @@ class Metric:
 
 
 def top1_accuracy(logits: Floats, labels: Labels) -> float:
-    """Share of images whose largest logit is the label's."""
+    """Give the share of images whose largest logit is the label's."""
     return float(sklearn_metrics.accuracy_score(labels, logits.argmax(axis=1)))
 
 
 def top5_accuracy(logits: Floats, labels: Labels) -> float:
-    """Share of images whose label is among the five largest logits."""
+    """Give the share of images whose label is among the five largest logits."""
     classes = np.arange(logits.shape[1])
     return float(sklearn_metrics.top_k_accuracy_score(labels, logits, k=TOP_K, labels=classes))
 
 
 def macro_f1(logits: Floats, labels: Labels) -> float:
-    """Mean F1 over the classes that have images in the split."""
+    """Average F1 over the classes that have images in the split."""
     predicted = logits.argmax(axis=1)
     return float(
         sklearn_metrics.f1_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
@@ -47,20 +47,20 @@ def macro_f1(logits: Floats, labels: Labels) -> float:
 
 
 def balanced_accuracy(logits: Floats, labels: Labels) -> float:
-    """Mean recall over the classes that have images in the split."""
+    """Average recall over the classes that have images in the split."""
     predicted = logits.argmax(axis=1)
     present = np.unique(labels)
     return float(sklearn_metrics.recall_score(labels, predicted, labels=present, average="macro", zero_division=0))
 
 
 def log_loss(logits: Floats, labels: Labels) -> float:
-    """Mean cross-entropy in nats."""
+    """Average cross-entropy in nats."""
     classes = np.arange(logits.shape[1])
     return float(sklearn_metrics.log_loss(labels, _probabilities(logits), labels=classes))
 
 
 def ece(logits: Floats, labels: Labels) -> float:
-    """Expected calibration error over 15 equal-width bins of the top confidence (Guo et al. 2017)."""
+    """Compute the expected calibration error over 15 equal-width bins of the top confidence (Guo et al. 2017)."""
     probabilities = _probabilities(logits)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
@@ -90,7 +90,7 @@ def score(logits: Floats, labels: Labels) -> dict[str, float]:
 
 
 def per_class(logits: Floats, labels: Labels, class_names: tuple[str, ...]) -> tuple[ClassScore, ...]:
-    """Precision, recall and F1 of each class, with the number of its images."""
+    """Give precision, recall and F1 of each class, with the number of its images."""
     precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
         labels, logits.argmax(axis=1), labels=np.arange(len(class_names)), zero_division=np.nan
     )

@@ -5,34 +5,32 @@ and ends with the weights of a run never stopped.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imgcls.checkpoint import Learner, best_epoch, best_file, restore, save
 from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source, eval_batches, train_batches
 from imgcls.data.parallel import usable_cores
 from imgcls.errors import NonFiniteLossError
 from imgcls.metrics import top1_accuracy
-from imgcls.models import set_aux, without_aux
+from imgcls.models import set_aux
 from imgcls.results import EpochResult
 
 CHANNELS_LAST_FROM_PX: Final = 64
 """channels_last trains 1.1 to 1.6 x faster from here on (measured at 64, 75 and 128 px on two cores)."""
 EVAL_BATCH: Final = 64
-STATE_FILE: Final = "state.pt"
 BETAS: Final = (0.9, 0.999)
 
 
@@ -78,32 +76,32 @@ class Setting:
 
 def train(model: nn.Module, setting: Setting) -> Training:
     """Train, going on from ``setting.folder`` where a run was stopped; raises NonFiniteLossError."""
+    learner = _learner(model, setting)
+    history, resumed = restore(learner, setting.folder, setting.device)
+    for epoch in range(len(history) + 1, setting.config.epochs + 1):
+        result = _epoch(learner, setting, epoch)
+        learner.scheduler.step(result.val_loss)
+        history = [*history, result]
+        save(learner, setting.folder, history, resumed)
+        setting.report(result)
+    best = best_epoch(history)
+    steps = len(history) * len(range(0, len(setting.train) - 1, setting.loader.batch_size))
+    state = load_file(best_file(setting.folder, best))
+    return Training(history=tuple(history), best_epoch=best, steps=steps, resumed_from=tuple(resumed), state=state)
+
+
+def _learner(model: nn.Module, setting: Setting) -> Learner:
     model.to(setting.device).to(memory_format=memory_format(setting.loader.image_size))
     optimizer = torch.optim.Adam(model.parameters(), lr=setting.config.lr, betas=BETAS, fused=True)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=setting.config.lr_factor, patience=setting.config.lr_patience
     )
-    history, resumed = _restore(model, optimizer, scheduler, setting)
-    for epoch in range(len(history) + 1, setting.config.epochs + 1):
-        result = _epoch(model, optimizer, setting, epoch)
-        scheduler.step(result.val_loss)
-        history = [*history, result]
-        _save(model, optimizer, scheduler, setting, history, resumed)
-        setting.report(result)
-    best = best_epoch(history)
-    steps = len(history) * len(range(0, len(setting.train) - 1, setting.loader.batch_size))
-    state = load_file(_best_file(setting.folder, best))
-    return Training(history=tuple(history), best_epoch=best, steps=steps, resumed_from=tuple(resumed), state=state)
+    return Learner(model=model, optimizer=optimizer, scheduler=scheduler)
 
 
 def memory_format(image_size: int) -> torch.memory_format:
     """Choose by a rule, not by a measurement: a resumed run must not choose otherwise."""
     return torch.channels_last if image_size >= CHANNELS_LAST_FROM_PX else torch.contiguous_format
-
-
-def best_epoch(history: list[EpochResult]) -> int:
-    """Give the first epoch with the highest validation accuracy."""
-    return max(history, key=lambda result: (result.val_top1_accuracy, -result.epoch)).epoch
 
 
 def use_threads(threads: int) -> int:
@@ -126,12 +124,12 @@ def logits_of(
     return np.concatenate(parts)
 
 
-def _epoch(model: nn.Module, optimizer: torch.optim.Optimizer, setting: Setting, epoch: int) -> EpochResult:
-    lr = float(optimizer.param_groups[0]["lr"])
+def _epoch(learner: Learner, setting: Setting, epoch: int) -> EpochResult:
+    lr = float(learner.optimizer.param_groups[0]["lr"])
     started = time.perf_counter()
-    train_loss, images = _train_epoch(model, optimizer, setting, epoch)
+    train_loss, images = _train_epoch(learner, setting, epoch)
     trained = time.perf_counter()
-    logits = logits_of(model, setting.val, normalisation=setting.normalisation, device=setting.device)
+    logits = logits_of(learner.model, setting.val, normalisation=setting.normalisation, device=setting.device)
     val_loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(setting.val.labels)).item()
     return EpochResult(
         epoch=epoch,
@@ -145,8 +143,9 @@ def _epoch(model: nn.Module, optimizer: torch.optim.Optimizer, setting: Setting,
     )
 
 
-def _train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, setting: Setting, epoch: int) -> tuple[float, int]:
+def _train_epoch(learner: Learner, setting: Setting, epoch: int) -> tuple[float, int]:
     """Train one pass; the mean loss over its images, and how many they were."""
+    model, optimizer = learner.model, learner.optimizer
     model.train()
     set_aux(model, enabled=True)
     torch.manual_seed(_mixed(setting.seed, epoch, 0))
@@ -196,60 +195,3 @@ def _autocast(device: torch.device) -> contextlib.AbstractContextManager[object]
 def _mixed(*parts: int) -> int:
     """Mix integers into one 63-bit seed."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _best_file(folder: Path, epoch: int) -> Path:
-    return folder / f"best-{epoch:05d}.safetensors"
-
-
-def _save(  # noqa: PLR0913 - the whole state of a run, named
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau,
-    setting: Setting,
-    history: list[EpochResult],
-    resumed: list[int],
-) -> None:
-    """Write the best weights first, then the state that speaks of them, each aside and then renamed."""
-    folder = setting.folder
-    best = best_epoch(history)
-    if best == len(history):
-        weights = {key: tensor.contiguous() for key, tensor in without_aux(model.state_dict()).items()}
-        write_aside(_best_file(folder, best), lambda path: save_file(weights, path))
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "history": msgspec.to_builtins(history),
-        "resumed": resumed,
-    }
-    write_aside(folder / STATE_FILE, lambda path: torch.save(state, path))
-    for file in folder.glob("best-*.safetensors"):
-        if file != _best_file(folder, best):
-            file.unlink()
-
-
-def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: aside, to the disk, then renamed."""
-    aside = path.with_name(f"{path.name}.partial")
-    write(aside)
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-def _restore(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau,
-    setting: Setting,
-) -> tuple[list[EpochResult], list[int]]:
-    path = setting.folder / STATE_FILE
-    if not path.exists():
-        return [], []
-    state: dict[str, Any] = torch.load(path, map_location=setting.device, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
-    history = msgspec.convert(state["history"], type=list[EpochResult])
-    return history, [*state["resumed"], len(history)]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from typing import Final
 import imagehash
 import msgspec
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
@@ -110,11 +110,11 @@ def to_json(audit: Audit) -> str:
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    digest = hashlib.sha256(f"{AUDIT_VERSION} {DECODE_VERSION} {Image.__version__}".encode())
+    digest = hashlib.sha256(f"{AUDIT_VERSION} {DECODE_VERSION} {PIL.__version__}".encode())
     digest.update(json.dumps([dataset.class_names, dataset.given_splits]).encode())
     for file in dataset.files:
         try:
-            stat = os.stat(dataset.root / file.image_id)
+            stat = (dataset.root / file.image_id).stat()
             version: tuple[int, int] | None = (stat.st_size, stat.st_mtime_ns)
         except OSError:
             version = None

@@ -1,7 +1,6 @@
 """Batches of uint8 pictures to normalised tensors: augmented per image in training, fixed in evaluation."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,7 +74,7 @@ def augment(images: Tensor, draws: Draws, normalisation: Normalisation) -> Tenso
 
 
 def _slice(draws: Draws, start: int, count: int, device: torch.device) -> Draws:
-    cut: Sequence[Tensor] = [
+    cut = [
         values[start : start + count].to(device, non_blocking=True)
         for values in (draws.flip, draws.angle, draws.brightness)
     ]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import PIL
 from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image
 
 from imgcls.data.audit import Audit
 from imgcls.data.decode import DECODE_VERSION, Resize, UndecodableError, load_square
@@ -26,7 +26,7 @@ BYTES_PER_FILE: Final = 30_000
 
 def cache_key(audit: Audit, resize: Resize) -> str:
     """Hash everything that changes the content of the cache."""
-    content = [CACHE_VERSION, DECODE_VERSION, Image.__version__, audit.digest, astuple(resize)]
+    content = [CACHE_VERSION, DECODE_VERSION, PIL.__version__, audit.digest, astuple(resize)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
 
 

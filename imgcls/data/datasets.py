@@ -67,7 +67,8 @@ def read_folder(root: Path, *, name: str) -> Dataset:
     folders = _subfolders(root)
     given = {folder.name: SPLIT_FOLDERS[folder.name] for folder in folders if folder.name in SPLIT_FOLDERS}
     splits = _checked_splits(root, [folder.name for folder in folders], given)
-    parents = [(root / folder, split) for folder, split in splits.items()] or [(root, None)]
+    parents: list[tuple[Path, str | None]] = [(root / folder, split) for folder, split in splits.items()]
+    parents = parents or [(root, None)]
     listed = [(path, path_class, split) for parent, split in parents for path, path_class in _walk(parent)]
     class_names = tuple(sorted({path_class for _, path_class, _ in listed}))
     if not listed:

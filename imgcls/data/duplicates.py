@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,8 @@ looked at one by one, 26 photos of one object reach 0.945 and three of unlike ob
 FLAT_DIFFERENCE: Final = 12
 """Grey levels by which two pictures of one colour may differ: correlation says nothing of them."""
 MAX_GROUP_SHARE: Final = 0.01
-"""A near-duplicate group of more than this share of the set is a chain, and is broken to its pairs."""
+"""A near-duplicate group of more than this share of the set may be a chain, and is checked pair by pair."""
+MIN_GROUP: Final = 2
 
 Pair = tuple[int, int]
 
@@ -41,7 +43,7 @@ def _sharing_a_band(hashes: NDArray[np.uint64]) -> Iterator[Pair]:
     bands = MAX_HASH_DISTANCE + 1
     edges = np.linspace(0, HASH_BITS, bands + 1).astype(int)
     values = [int(value) for value in hashes]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         mask = (1 << int(high - low)) - 1
         buckets: defaultdict[int, list[int]] = defaultdict(list)
         for index, value in enumerate(values):
@@ -59,29 +61,35 @@ def same_picture(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
 
 
 def group_pairs(count: int, pairs: Iterable[tuple[int, Pair]], *, largest: int) -> tuple[list[list[int]], int]:
-    """Join pairs into groups of two or more; a group over ``largest`` is broken to disjoint pairs.
+    """Join pairs into groups of two or more; a chain of more than ``largest`` images is broken.
 
-    Returns the groups and how many were broken. Nearest pairs come first where an image is in several.
+    A broken chain leaves groups in which every pair is confirmed, nearest pairs first; a large group whose pairs
+    are all confirmed is no chain and stays whole. Returns the groups and how many were broken.
     """
-    ordered = sorted(pairs)
+    ordered = [pair for _, pair in sorted(pairs)]
     joined = DisjointSet(range(count))
-    for _, (first, second) in ordered:
+    for first, second in ordered:
         joined.merge(first, second)
     groups, broken = [], 0
     for members in joined.subsets():
-        if len(members) > max(largest, 2):
-            broken += 1
-            groups += _disjoint_pairs([pair for _, pair in ordered if pair[0] in members])
-        elif len(members) > 1:
-            groups.append(sorted(members))
+        if len(members) < MIN_GROUP:
+            continue
+        parts = [sorted(members)]
+        if len(members) > largest:
+            parts = _mutual([pair for pair in ordered if pair[0] in members])
+        broken += len(parts) > 1
+        groups += parts
     return sorted(groups), broken
 
 
-def _disjoint_pairs(ordered: list[Pair]) -> list[list[int]]:
-    taken: set[int] = set()
-    kept = []
-    for pair in ordered:
-        if not taken & set(pair):
-            taken |= set(pair)
-            kept.append(list(pair))
-    return kept
+def _mutual(ordered: list[Pair]) -> list[list[int]]:
+    """Merge pairs, in order, into groups in which every image is paired with every other."""
+    confirmed = {frozenset(pair) for pair in ordered}
+    group_of: dict[int, list[int]] = {index: [index] for pair in ordered for index in pair}
+    for first, second in ordered:
+        one, other = group_of[first], group_of[second]
+        if one is not other and all(frozenset((i, j)) in confirmed for i in one for j in other):
+            one += other
+            group_of.update(dict.fromkeys(other, one))
+    groups = {id(group): sorted(group) for group in group_of.values() if len(group) >= MIN_GROUP}
+    return list(groups.values())

@@ -89,7 +89,7 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
 
 
 def _groups(audit: Audit, indices: Iterable[int]) -> dict[int, list[Group]]:
-    """Groups of duplicates by the class that most of their images bear, in the order of the first image."""
+    """Give groups of duplicates by the class that most of their images bear, in the order of the first image."""
     members: defaultdict[int, list[int]] = defaultdict(list)
     for index in indices:
         members[audit.images[index].group].append(index)

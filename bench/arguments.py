@@ -1,0 +1,128 @@
+"""The flags of every command, generated from dataclasses by tyro, and parsed with one-line errors."""
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, TypeVar, cast
+
+import tyro
+
+from bench.config import DEFAULT_MODELS, RunConfig
+from imgcls.errors import ConfigError
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanArgs:
+    """Which runs to plan, and where things are."""
+
+    data: str = "digits"
+    """A folder of class folders, a folder of train/, val/ and test/, or a named set (python -m bench data)."""
+    recipe: str = "quick"
+    """quick, standard or report: it gives all settings below (here: those of quick for ResNet50)."""
+    seeds: tuple[int, ...] = (0,)
+    """One run a seed."""
+    weights: str = "auto"
+    """auto (pretrained, or random with a warning), pretrained, none, or a folder of MODEL/model.safetensors."""
+    results: Path = Path("results")
+    """Where records, artifacts and the leaderboard go."""
+    force: bool = False
+    """Repeat runs that are done."""
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunAllArgs(PlanArgs):
+    """Train, evaluate, export and measure several models under one budget, and write the leaderboard."""
+
+    models: tuple[str, ...] = DEFAULT_MODELS
+    """Models by name (python -m bench models), or any other timm name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunArgs(PlanArgs):
+    """Train, evaluate, export and measure one model."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "resnet50"
+    """Model by name (python -m bench models), or any other timm name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultsArgs:
+    """Write the leaderboard from the records in a results folder, and print it."""
+
+    results: Path = Path("results")
+    """The results folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasureArgs:
+    """Measure latency again from the artifacts of this machine's runs, without training."""
+
+    results: Path = Path("results")
+    """The results folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditArgs:
+    """Decode every picture of a data set and say what is wrong."""
+
+    folder: tyro.conf.Positional[str]
+    """A folder, or a named set."""
+    results: Path = Path("results")
+    """The report goes to audits/ in this folder, as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictArgs:
+    """Label photos with an exported model; needs neither torch nor the data set."""
+
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL.onnx")]
+    """An ONNX file that a run has exported."""
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...")]
+    """Photos."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelsArgs:
+    """List the models that are known by name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataArgs:
+    """List the named data sets, or download some."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Sets to download now."""
+
+
+def parse(kind: type[Parsed], arguments: Sequence[str], *, command: str, default: Parsed | None = None) -> Parsed:
+    """Parse one command's flags; raises ConfigError with tyro's complaint as one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            parsed = tyro.cli(
+                kind,
+                prog=f"python -m bench {command}",
+                args=list(arguments),
+                default=default,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+            return cast("Parsed", parsed)
+    except SystemExit as ended:
+        if ended.code in {0, None}:
+            raise
+        raise ConfigError(_one_line(complaint.getvalue())) from None
+
+
+def _one_line(boxed: str) -> str:
+    """Take tyro's message out of its frame."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
+    words = [line.strip(" │╭╮╰╯─") for line in plain.splitlines()]
+    text = " ".join(word for word in words if word and "Parsing error" not in word)
+    text = re.split(r"\s*(?:Argument helptext|Perhaps|For full helptext|Similar|─{3,})", text)[0].strip()
+    return re.sub(r"^(?:Value error|Unrecognized options|Required options|Missing argument)\s+(?=\S)", "", text)

@@ -1,0 +1,78 @@
+"""The state of a training on disk: whole after any kill, and enough to go on as if never stopped."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from imgcls.models import without_aux
+from imgcls.results import EpochResult
+
+STATE_FILE: Final = "state.pt"
+BEST_FILES: Final = "best-*.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learner:
+    """What learns, and what the state holds."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau
+
+
+def best_epoch(history: list[EpochResult]) -> int:
+    """Give the first epoch with the highest validation accuracy."""
+    return max(history, key=lambda result: (result.val_top1_accuracy, -result.epoch)).epoch
+
+
+def best_file(folder: Path, epoch: int) -> Path:
+    """Give the place of the best weights; the epoch in the name ties them to the state that speaks of them."""
+    return folder / f"best-{epoch:05d}.safetensors"
+
+
+def save(learner: Learner, folder: Path, history: list[EpochResult], resumed: list[int]) -> None:
+    """Write the best weights first, then the state that speaks of them, each aside and then renamed."""
+    best = best_epoch(history)
+    if best == len(history):
+        weights = {key: tensor.contiguous() for key, tensor in without_aux(learner.model.state_dict()).items()}
+        write_aside(best_file(folder, best), lambda path: save_file(weights, path))
+    state = {
+        "model": learner.model.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "scheduler": learner.scheduler.state_dict(),
+        "history": msgspec.to_builtins(history),
+        "resumed": resumed,
+    }
+    write_aside(folder / STATE_FILE, lambda path: torch.save(state, path))
+    for file in folder.glob(BEST_FILES):
+        if file != best_file(folder, best):
+            file.unlink()
+
+
+def write_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all: aside, to the disk, then renamed."""
+    aside = path.with_name(f"{path.name}.partial")
+    write(aside)
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def restore(learner: Learner, folder: Path, device: torch.device) -> tuple[list[EpochResult], list[int]]:
+    """Read the state into ``learner``; the history and the epochs after which the run was stopped so far."""
+    path = folder / STATE_FILE
+    if not path.exists():
+        return [], []
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    learner.model.load_state_dict(state["model"])
+    learner.optimizer.load_state_dict(state["optimizer"])
+    learner.scheduler.load_state_dict(state["scheduler"])
+    history = msgspec.convert(state["history"], type=list[EpochResult])
+    return history, [*state["resumed"], len(history)]
