@@ -12,9 +12,8 @@ from rich.console import Console
 from bench import cells, failures, leaderboard, locks
 from bench.launchers import launch
 from bench.measuring import MeasureTask
-from bench.plan import Task, write_task
-from bench.records import Measurement, RunRecord, read_record, record_path, write_json
-from bench.runner import OUTCOME, make_record
+from bench.plan import Task, make_record, write_task
+from bench.records import OUTCOME, Measurement, RunRecord, read_record, record_path, write_json
 from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
 
@@ -37,9 +36,9 @@ def run_all(tasks: Sequence[Task], console: Console) -> bool:
     done = [record for record in records if record.status == "ok"]
     results = tasks[0].paths.results
     waiting = [record for record in done if record.config.runtime.runtimes != _measured(record)]
-    measure_all(waiting, results, console)
+    measured = measure_all(waiting, results, console)
     leaderboard.write(results, warn=console.print)
-    return len(done) == len(records)
+    return measured and len(done) == len(records)
 
 
 def _measured(record: RunRecord) -> tuple[str, ...]:
@@ -135,8 +134,8 @@ def _failed_rows(runtime: str, reason: str) -> list[Measurement]:
 
 
 def _say(record: RunRecord, rows: list[Measurement], console: Console) -> None:
-    cells = ", ".join(cells.latency_cell(row) for row in rows)
-    console.print(f"  {record.config.model} on {rows[0].runtime}: {cells}", markup=False)
+    figures = ", ".join(cells.latency_cell(row) for row in rows)
+    console.print(f"  {record.config.model} on {rows[0].runtime}: {figures}", markup=False)
 
 
 def _merge(record: RunRecord, rows: tuple[Measurement, ...], results: Path, console: Console) -> None:

@@ -81,14 +81,18 @@ def _order(record: RunRecord) -> tuple[float, str, int, str]:
     return -accuracy, record.config.model, record.config.seed, record.run_id
 
 
+_ORDER_IS_NO_RANKING: Final = """Rows are sorted by test accuracy. That order is no ranking: where two intervals
+overlap, this test split may not tell the models apart.
+"""
+
+
 def markdown(tables: Sequence[list[RunRecord]]) -> str:
     """Give the whole page."""
     count = sum(len(table) for table in tables)
     parts = [
         "# Leaderboard\n",
-        f"Made by `python -m bench leaderboard` from {count} record(s); nothing here is typed by hand. Rows are "
-        "sorted by test accuracy. That order is no ranking: where two intervals overlap, this test split may not "
-        "tell the models apart.\n",
+        f"Made by `python -m bench leaderboard` from {count} record(s); nothing here is typed by hand.\n"
+        + _ORDER_IS_NO_RANKING,
     ]
     parts += [_section(table) for table in tables]
     return "\n".join([*parts, _LEGEND])
@@ -111,14 +115,16 @@ def _facts(table: list[RunRecord]) -> list[str]:
     sizes = ", ".join(f"{name} {sum(counts):,}" for name, counts in data.counts.items())
     removed = ", ".join(f"{number} {text_cell(reason)}" for reason, number in data.removed.items()) or "none"
     environment = first.environment
+    gpu = environment.gpu_name or "none, so CUDA is not measured"
+    memory = f"{environment.ram_bytes / 2**30:.0f} GiB"
+    digests = f"data digest {data.digest}, split digest {data.split_digest}"
+    left_out = f"files left out: {removed}; {data.undersampled} undersampled"
     lines = [
-        f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {text_cell(data.split_source)}; data digest "
-        f"{data.digest}, split digest {data.split_digest}); files left out: {removed}; {data.undersampled} "
-        f"undersampled; {data.duplicate_groups} group(s) of duplicates",
+        f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {text_cell(data.split_source)}; {digests})",
+        f"- Cleaning: {left_out}; {data.duplicate_groups} group(s) of duplicates, each kept in one split",
         f"- Budget: {describe_budget(first.config)}",
         f"- Image size: {describe_sizes(first.config)}",
-        f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, "
-        f"{environment.ram_bytes / 2**30:.0f} GiB; GPU: {environment.gpu_name or 'none, so CUDA is not measured'}",
+        f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, {memory}; GPU: {gpu}",
         f"- Software: {_software(table)}",
     ]
     lines += [f"- Note: {text_cell(line)}" for line in data.missing]

@@ -1,5 +1,6 @@
 """From a data set and configs to tasks: everything that can be wrong is found here, before anything runs."""
 
+import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import torch
 
 from bench.config import Paths, RunConfig
 from bench.environment import Environment
-from bench.records import DatasetInfo, hash_of
+from bench.records import SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, hash_of
 from imgcls.data.audit import Audit
 from imgcls.data.parallel import usable_cores
 from imgcls.data.splits import SPLITS, Splits, class_counts, make_splits, missing_classes
@@ -114,6 +115,26 @@ def describe(audit: Audit, splits: Splits) -> DatasetInfo:
         duplicate_groups=sum(size > 1 for size in groups.values()),
         duplicates_across_splits=len(audit.across_splits),
         missing=tuple(missing_classes(audit, splits)),
+    )
+
+
+def make_record(
+    task: Task, *, started: dt.datetime, duration_s: float, outcome: Outcome | None, error: str | None
+) -> RunRecord:
+    """Put together a record; without an outcome it is a failed one."""
+    return RunRecord(
+        schema_version=SCHEMA_VERSION,
+        run_id=task.run_id,
+        train_id=task.train_id,
+        status="ok" if outcome is not None else "failed",
+        started_at=started.isoformat(timespec="seconds"),
+        duration_s=round(duration_s, 3),
+        error=error,
+        config=task.config,
+        environment=task.environment,
+        dataset=task.dataset,
+        init=task.spec.weights.init,
+        outcome=outcome,
     )
 
 

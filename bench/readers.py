@@ -112,18 +112,18 @@ def print_tables(tables: Sequence[list[RunRecord]], console: Console) -> None:
         first = records[0]
         number = sum(first.dataset.counts["test"])
         table = Table(title=escape(f"{first.dataset.name}, recipe {first.config.recipe}, {number} test images"))
-        table.add_column("Model (init, seed)", no_wrap=True)
+        table.add_column("Model", no_wrap=True)
         table.add_column("Test top-1 % (95 %)", justify="right", no_wrap=True)
         runtimes = list(dict.fromkeys(row.runtime for record in records for row in record.measurements))
         for name in ("F1", "M params", "GMACs", *(f"{runtime.replace('-', ' ')} p50 ms" for runtime in runtimes)):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", min_width=max(len(word) for word in name.split()))
         for record in records:
             table.add_row(*_cells(record, number), *(_median(record, runtime) for runtime in runtimes))
         console.print(table)
 
 
 def _cells(record: RunRecord, number: int) -> list[str]:
-    name = escape(f"{record.config.model} ({record.init}, {record.config.seed})")
+    name = f"{escape(record.config.model)}\n{record.init}, seed {record.config.seed}"
     if record.outcome is None:
         return [name, "failed", "", "", ""]
     test, model = record.outcome.metrics.test_metrics, record.outcome.model

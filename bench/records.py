@@ -17,6 +17,9 @@ from imgcls.results import ClassScore, EpochResult, Parity
 SCHEMA_VERSION: Final = 1
 # 1: first.
 
+OUTCOME: Final = "outcome.json"
+"""Written last: its existence means that training, evaluation and export are done."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInfo:

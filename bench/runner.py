@@ -12,11 +12,11 @@ from rich.console import Console
 
 from bench import complexity, failures, locks, progress
 from bench.environment import peak_memory_bytes
-from bench.plan import Task
+from bench.plan import Task, make_record
 from bench.preparation import Prepared, prepare
 from bench.recipes import describe_budget
 from bench.records import (
-    SCHEMA_VERSION,
+    OUTCOME,
     ArtifactInfo,
     ModelInfo,
     Outcome,
@@ -45,8 +45,6 @@ from imgcls.training import (
 )
 from imgcls.weights import sha256_of
 
-OUTCOME: Final = "outcome.json"
-"""Written last: its existence means that training, evaluation and export are done."""
 SUMMARY_LIMIT_BYTES: Final = 1_000_000
 """A summary of predictions over this stays with the artifacts instead of beside its record."""
 
@@ -218,26 +216,6 @@ def _attempt(task: Task, console: Console) -> RunRecord:
         error = failures.describe(failure, places)
         console.print(f"  failed: {failures.last_line(error)}", markup=False)
     return make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=outcome, error=error)
-
-
-def make_record(
-    task: Task, *, started: dt.datetime, duration_s: float, outcome: Outcome | None, error: str | None
-) -> RunRecord:
-    """Put together a record; without an outcome it is a failed one."""
-    return RunRecord(
-        schema_version=SCHEMA_VERSION,
-        run_id=task.run_id,
-        train_id=task.train_id,
-        status="ok" if outcome is not None else "failed",
-        started_at=started.isoformat(timespec="seconds"),
-        duration_s=round(duration_s, 3),
-        error=error,
-        config=task.config,
-        environment=task.environment,
-        dataset=task.dataset,
-        init=task.spec.weights.init,
-        outcome=outcome,
-    )
 
 
 def _keep_summary(task: Task, record: RunRecord) -> None:

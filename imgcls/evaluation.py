@@ -43,7 +43,7 @@ def save_predictions(predictions: Predictions, path: Path) -> None:
 def load_predictions(path: Path) -> Predictions:
     """Read what ``save_predictions`` wrote; raises OSError or ValueError on a damaged file."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return Predictions(
                 image_ids=tuple(str(image_id) for image_id in stored["image_ids"]),
                 labels=stored["labels"],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -22,7 +23,6 @@ from imgcls.weights import (
     folder_weights,
     hub_answers,
     hub_weights,
-    offline,
     random_weights,
     shapes_of,
 )
@@ -82,11 +82,9 @@ def weights_policy(weights: str, *, warn: Callable[[str], None]) -> WeightsFor:
     if weights == "none":
         return random_weights
     if weights == "pretrained":
-        return hub_weights
+        return partial(hub_weights, reachable=hub_answers())
     if weights == "auto":
-        if not offline() and hub_answers():
-            return hub_weights
-        return _cached_or_random(warn)
+        return partial(hub_weights, reachable=True) if hub_answers() else _all_random(warn)
     folder = Path(weights).expanduser()
     if not folder.is_dir():
         message = f"--weights {weights}: no such folder; use auto, pretrained, none or a folder"
@@ -94,7 +92,7 @@ def weights_policy(weights: str, *, warn: Callable[[str], None]) -> WeightsFor:
     return lambda timm_name: folder_weights(timm_name, folder)
 
 
-def _cached_or_random(warn: Callable[[str], None]) -> WeightsFor:
+def _all_random(warn: Callable[[str], None]) -> WeightsFor:
     """Use random weights for every model alike: mixing kinds of init by luck of a cache compares nothing."""
     warn("The model hub cannot be reached: every model starts from RANDOM weights (init: random).")
     return random_weights

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from huggingface_hub import get_session, hf_hub_download
-from huggingface_hub.constants import ENDPOINT
+from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from timm.models import PretrainedCfg, get_pretrained_cfg
@@ -34,7 +33,9 @@ class Weights:
 
 
 def hub_answers() -> bool:
-    """Ask the model hub once, in at most five seconds, name look-up included."""
+    """Ask the model hub once, in at most five seconds, name look-up included; False where it is switched off."""
+    if HF_HUB_OFFLINE:
+        return False
     answers: list[bool] = []
     asker = threading.Thread(target=_ask_hub, args=(answers,), daemon=True)
     asker.start()
@@ -56,8 +57,8 @@ def random_weights(architecture: str) -> Weights:
     return Weights(init="random", tag="random", sha256=None, file=None, cfg=cfg)
 
 
-def hub_weights(architecture: str) -> Weights:
-    """Fetch safetensors weights from the hub or from its cache on this machine; ``architecture.tag``.
+def hub_weights(architecture: str, *, reachable: bool) -> Weights:
+    """Fetch safetensors weights of ``architecture.tag`` from the hub, or from its cache on this machine.
 
     Raises ConfigError where there are none or the hub cannot be reached.
     """
@@ -66,7 +67,7 @@ def hub_weights(architecture: str) -> Weights:
         message = f"--weights pretrained: the hub holds no weights for {architecture}; use --weights none"
         raise ConfigError(message)
     try:
-        file = Path(hf_hub_download(cfg.hf_hub_id, WEIGHTS_FILE))
+        file = Path(hf_hub_download(cfg.hf_hub_id, WEIGHTS_FILE, local_files_only=not reachable))
     except EntryNotFoundError as error:
         reason = "cannot be reached" if isinstance(error, LocalEntryNotFoundError) else f"has no {WEIGHTS_FILE}"
         raise _hub_error(architecture, cfg, reason) from error
@@ -138,8 +139,3 @@ def sha256_of(file: Path) -> str:
 def _default_cfg(architecture: str) -> PretrainedCfg:
     cfg = get_pretrained_cfg(architecture)
     return cfg if cfg is not None else PretrainedCfg()
-
-
-def offline() -> bool:
-    """Say whether the user has told the hub library not to use the network."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

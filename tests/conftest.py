@@ -1,5 +1,6 @@
 """What the tests share: small folders of pictures, and a cache that is theirs alone."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub library is imported
+
 MakeFolder = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGCLS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture

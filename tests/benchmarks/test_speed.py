@@ -1,0 +1,175 @@
+"""Speed as ratios of alternating pairs; ``nox -s perf``. Figures go to the README, nothing here can fail on speed."""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision import datasets, transforms
+
+from bench.records import record_path, write_json
+from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
+from imgcls.data.augment import Normalisation
+from imgcls.data.loaders import Source, train_batches
+from imgcls.models import ModelSpec, build_model, resolve_spec, set_aux
+from imgcls.training import BETAS, Setting, _loss, memory_format, train, use_threads
+from imgcls.weights import random_weights
+from tests import examples
+from tests.conftest import picture
+
+CPU = torch.device("cpu")
+PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+ROUNDS = 5
+
+
+def seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def alternate(benchmark: Any, ours: Callable[[], object], other: Callable[[], object], rounds: int = ROUNDS) -> None:
+    """Time a pair in turn, in one process; ``extra_info`` gets the median of the rounds' other/ours ratios."""
+    ratios: list[float] = []
+
+    def pair() -> None:
+        ratios.append(seconds(other) / seconds(ours))
+
+    benchmark.pedantic(pair, rounds=rounds, warmup_rounds=1)
+    benchmark.extra_info["speed of ours over the other, median"] = round(statistics.median(ratios[1:]), 3)
+    benchmark.extra_info["least and most"] = [round(min(ratios[1:]), 3), round(max(ratios[1:]), 3)]
+    print(benchmark.name, benchmark.extra_info)  # noqa: T201
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("model", ["resnet50", "efficientnet_b0", "inception_v3"])
+def test_whole_training_loop_over_the_bare_step(benchmark: Any, tmp_path: Path, model: str) -> None:
+    """Images a second of ``train`` from a warm cache over those of the same step on one tensor in memory.
+
+    Validation is left out on both sides: the loop's own seconds of training are what is compared.
+    """
+    use_threads(0)
+    spec = resolve_spec(model, LoaderConfig(image_size=128), random_weights)
+    batches, batch_size = 5, 32
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (batches * batch_size, 128, 128, 3), dtype=np.uint8)
+    labels = np.arange(len(pixels)) % 6
+    source = Source(pixels=pixels, indices=np.arange(len(pixels)), labels=labels)
+    few = Source(pixels=pixels, indices=np.arange(2), labels=labels)
+    setting = Setting(
+        train=source,
+        val=few,
+        normalisation=spec.normalisation,
+        loader=LoaderConfig(image_size=128, batch_size=batch_size),
+        model=ModelConfig(),
+        config=TrainConfig(epochs=1),
+        seed=0,
+        device=CPU,
+        folder=tmp_path,
+        report=lambda _event: None,
+    )
+    bare = bare_step(spec, setting)
+    whole = build_model(spec, ModelConfig(), num_classes=6, aux_head=spec.has_aux_head)
+    ratios: list[float] = []
+
+    def pair() -> None:
+        for leftover in tmp_path.iterdir():
+            leftover.unlink()
+        loop_s = train(whole, setting).history[0].train_time_s
+        bare_s = seconds(lambda: [bare() for _ in range(batches)])
+        ratios.append(bare_s / loop_s)
+
+    benchmark.pedantic(pair, rounds=ROUNDS, warmup_rounds=1)
+    benchmark.extra_info["loop over bare step, median"] = round(statistics.median(ratios[1:]), 3)
+    benchmark.extra_info["least and most"] = [round(min(ratios[1:]), 3), round(max(ratios[1:]), 3)]
+    print(model, benchmark.extra_info)  # noqa: T201
+
+
+def bare_step(spec: ModelSpec, setting: Setting) -> Callable[[], None]:
+    model: nn.Module = build_model(spec, ModelConfig(), num_classes=6, aux_head=spec.has_aux_head)
+    model.train().to(memory_format=memory_format(128))
+    set_aux(model, enabled=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=BETAS, fused=True)
+    images = torch.randn(32, 3, 128, 128).contiguous(memory_format=memory_format(128))
+    labels = torch.arange(32) % 6
+
+    def step() -> None:
+        loss = _loss(model, images, labels, setting)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+@pytest.mark.benchmark
+def test_input_pipeline_over_imagefolder_and_pil_on_one_core_at_224(benchmark: Any, tmp_path: Path) -> None:
+    """From a warm cache, augmentation included, against ImageFolder and PIL with the same augmentation."""
+    use_threads(1)
+    count, size = 64, 224
+    for number in range(count):
+        path = tmp_path / str(number % 2) / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        photo(number).save(path, quality=92)
+    same = transforms.Compose(
+        [
+            transforms.Resize((size, size), transforms.InterpolationMode.BILINEAR),
+            transforms.RandomHorizontalFlip(),
+            transforms.RandomRotation(15, transforms.InterpolationMode.BILINEAR),
+            transforms.ColorJitter(brightness=0.2),
+            transforms.ToTensor(),
+            transforms.Normalize(PLAIN.mean, PLAIN.std),
+        ]
+    )
+    folder = datasets.ImageFolder(str(tmp_path), same)
+    pixels = np.stack([np.asarray(Image.open(path).resize((size, size))) for path, _ in folder.samples])
+    np.save(tmp_path / "cache.npy", pixels)
+    cached = np.load(tmp_path / "cache.npy", mmap_mode="r")
+    source = Source(pixels=cached, indices=np.arange(count), labels=np.zeros(count, dtype=np.int64))
+
+    def ours() -> None:
+        generator = torch.Generator().manual_seed(0)
+        for _ in train_batches(source, batch_size=32, normalisation=PLAIN, device=CPU, generator=generator):
+            pass
+
+    def other() -> None:
+        for _ in torch.utils.data.DataLoader(folder, batch_size=32, shuffle=True):
+            pass
+
+    alternate(benchmark, ours, other, rounds=9)
+
+
+def photo(seed: int) -> Image.Image:
+    """A picture with the size and roughly the detail of TrashNet's photos (512 x 384)."""
+    rng = np.random.default_rng(seed)
+    smooth = np.asarray(picture(seed, size=512).resize((512, 384))).astype(int)
+    return Image.fromarray(np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.mark.benchmark
+def test_help(benchmark: Any) -> None:
+    """``python -m bench --help`` in a fresh process; the goal is half a second."""
+    benchmark.pedantic(
+        lambda: subprocess.run([sys.executable, "-m", "bench", "--help"], check=True, capture_output=True),
+        rounds=7,
+        warmup_rounds=1,
+    )
+
+
+@pytest.mark.benchmark
+def test_leaderboard_from_1000_records(benchmark: Any, tmp_path: Path) -> None:
+    """``python -m bench leaderboard`` in a fresh process over 1,000 records; the goal is three seconds."""
+    for number in range(1000):
+        record = replace(examples.record(accuracy=(number % 21) / 21), run_id=f"{number:016x}")
+        write_json(record, record_path(tmp_path, record))
+    command = [sys.executable, "-m", "bench", "leaderboard", "--results", str(tmp_path)]
+    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=5, warmup_rounds=1)

@@ -1,0 +1,35 @@
+"""Run the real command in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(*arguments: str, environment: dict[str, str] | None = None) -> "subprocess.Popen[str]":
+    """Start ``python -m bench`` as the leader of a process group."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def bench(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run ``python -m bench`` to its end; its exit status and what it printed."""
+    process = start(*arguments, environment=environment)
+    output, _ = process.communicate(timeout=500)
+    return process.returncode, output
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    """SIGKILL the command and all its children."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

@@ -1,0 +1,161 @@
+"""Made-up records."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.config import RunConfig
+from bench.environment import Environment
+from bench.latency import PROTOCOL_VERSION
+from bench.recipes import RECIPES
+from bench.records import (
+    SCHEMA_VERSION,
+    ArtifactInfo,
+    DatasetInfo,
+    Measurement,
+    ModelInfo,
+    Outcome,
+    RunRecord,
+    Scores,
+    TrainingInfo,
+    hash_of,
+)
+from imgcls.results import ClassScore, EpochResult, Parity
+
+ENVIRONMENT = Environment(
+    machine="some-cpu-2-cores",
+    os="Linux x86_64",
+    cpu_model="Some CPU",
+    cpu_count=2,
+    ram_bytes=2**34,
+    gpu_name=None,
+    gpu_driver=None,
+    cuda_version=None,
+    python_version="3.11.7",
+    packages={"torch": "2.15.0", "timm": "1.0.31", "onnxruntime-gpu": "1.31.1"},
+    git_commit="0" * 40,
+    git_dirty=False,
+)
+EPOCH = EpochResult(
+    epoch=1,
+    train_loss=1.0,
+    val_loss=1.0,
+    val_top1_accuracy=0.5,
+    lr=1e-3,
+    train_time_s=10.0,
+    eval_time_s=1.0,
+    images=80,
+)
+
+
+def dataset(class_names: tuple[str, ...] = ("cat", "dog")) -> DatasetInfo:
+    counts = tuple(10 + label for label in range(len(class_names)))
+    return DatasetInfo(
+        name="pets",
+        digest="d" * 16,
+        split_digest="s" * 16,
+        split_source="ours",
+        class_names=class_names,
+        counts={"train": tuple(8 * count for count in counts), "val": counts, "test": counts},
+        removed={"empty": 2},
+        undersampled=0,
+        duplicate_groups=1,
+        duplicates_across_splits=0,
+        missing=(),
+    )
+
+
+def outcome(info: DatasetInfo, accuracy: float) -> Outcome:
+    test = info.counts["test"]
+    scores = {"top1_accuracy": accuracy, "macro_f1": accuracy, "balanced_accuracy": accuracy, "log_loss": 1.0}
+    return Outcome(
+        environment=ENVIRONMENT,
+        model=ModelInfo(
+            name="resnet50",
+            timm_name="resnet50.a1_in1k",
+            init="random",
+            weights_tag="random",
+            weights_sha256=None,
+            image_size=64,
+            interpolation="bicubic",
+            crop_pct=None,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            notes=(),
+            num_params=23_000_000,
+            gmacs=0.335,
+            uncounted_operators={},
+        ),
+        training=TrainingInfo(
+            budget="3 epochs",
+            epochs=1,
+            steps=3,
+            best_epoch=1,
+            resumed_from=(),
+            train_time_s=10.0,
+            eval_time_s=1.0,
+            train_img_per_s=8.0,
+            num_threads=2,
+            device="cpu",
+            memory_format="channels_last",
+            peak_memory_bytes=2**30,
+            peak_gpu_memory_bytes=None,
+            history=(EPOCH,),
+        ),
+        metrics=Scores(
+            val_metrics=scores | {"ece": 0.1},
+            test_metrics=scores | {"ece": 0.1},
+            test_per_class=tuple(
+                ClassScore(class_name=name, precision=0.5, recall=0.5, f1=0.5, support=count)
+                for name, count in zip(info.class_names, test, strict=True)
+            ),
+            test_confusion_matrix=tuple((0,) * len(test) for _ in test),
+        ),
+        artifact=ArtifactInfo(
+            opset=20,
+            size_bytes=10**8,
+            checkpoint_size_bytes=10**8,
+            sha256="a" * 64,
+            parity=Parity(max_rel_logit_error=1e-6, top1_agreement=1.0, flips=(), test_top1_accuracy=accuracy),
+        ),
+    )
+
+
+def measurement(runtime: str = "pytorch-cpu", batch_size: int = 1) -> Measurement:
+    samples = np.random.default_rng(0).normal(10, 1, 100).round(4)
+    return Measurement(
+        runtime=runtime,
+        batch_size=batch_size,
+        verdict="quick: 1 round",
+        protocol_version=PROTOCOL_VERSION,
+        provider="cpu",
+        precision="fp32",
+        num_threads=1,
+        cold_start_ms=100.0,
+        peak_memory_bytes=2**29,
+        num_queries=100,
+        samples_ms=tuple(samples.tolist()),
+    )
+
+
+def record(*, accuracy: float = 0.8, info: DatasetInfo | None = None, **changes: Any) -> RunRecord:
+    info = info or dataset()
+    config: RunConfig = changes.pop("config", replace(RECIPES["quick"]("resnet50"), dataset="pets"))
+    run_id = changes.pop("run_id", hash_of([config, accuracy]))
+    whole = RunRecord(
+        schema_version=SCHEMA_VERSION,
+        run_id=run_id,
+        train_id="t" * 16,
+        status="ok",
+        started_at="2026-01-01T00:00:00+00:00",
+        duration_s=12.0,
+        error=None,
+        config=config,
+        environment=ENVIRONMENT,
+        dataset=info,
+        init="random",
+        outcome=outcome(info, accuracy),
+        measurements=(measurement(), measurement(batch_size=32)),
+    )
+    return replace(whole, **changes)

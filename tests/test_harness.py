@@ -1,0 +1,200 @@
+"""The real command, in processes of its own: many runs, failures, two commands at once, Ctrl-C."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from bench.records import RunRecord, read_records
+from imgcls.evaluation import load_predictions
+from imgcls.predict import classify
+from tests.commands import bench, start
+from tests.conftest import MakeFolder
+
+SMALL = ("--weights", "none", "--image-size", "32")
+FLAGS = (*SMALL, "--epochs", "1")
+ONE_RUNTIME = ("--runtimes", "onnxruntime-cpu")
+
+
+def records(results: Path) -> list[RunRecord]:
+    return read_records(results, warn=pytest.fail)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of one run-all of two models on digits."""
+    home = tmp_path_factory.mktemp("done")
+    environment = {"IMGCLS_CACHE": str(home / "cache")}
+    models = ("--models", "test_efficientnet", "test_resnet")
+    status, output = bench("run-all", *models, *FLAGS, "--results", str(home / "results"), environment=environment)
+    assert status == 0, output
+    return home
+
+
+def test_run_all_leaves_records_leaderboard_and_artifacts(done: Path) -> None:
+    results = done / "results"
+    two = records(results)
+    assert sorted(record.config.model for record in two) == ["test_efficientnet", "test_resnet"]
+    assert (results / "leaderboard.md").read_text().count("| random |") == 2
+    assert (results / "leaderboard.csv").exists()
+    for record in two:
+        assert {(row.runtime, row.batch_size) for row in record.measurements} >= {
+            ("pytorch-cpu", 1),
+            ("pytorch-cpu", 32),
+            ("onnxruntime-cpu", 1),
+            ("onnxruntime-cpu", 32),
+        }
+        assert all(row.verdict == "quick: 1 round" for row in record.measurements if row.runtime.endswith("cpu"))
+        left = {path.name for path in (results / "artifacts" / record.train_id).iterdir()}
+        assert left == {"model.safetensors", "model.onnx", "test_logits.npz", "val_logits.npz", "outcome.json"}
+        assert list((results / "records").glob(f"*/{record.run_id}.npz"))
+
+
+def test_a_record_says_what_it_needs_to_and_names_no_folder(done: Path) -> None:
+    (record, _) = records(done / "results")
+    text = next((done / "results" / "records").glob(f"*/{record.run_id}.json")).read_text()
+    assert str(done) not in text
+    assert record.outcome is not None
+    assert record.outcome.training.history
+    assert record.dataset.name == "digits"
+    assert sum(map(sum, record.dataset.counts.values())) == 1797
+    assert record.outcome.artifact.parity.max_rel_logit_error < 1e-4
+    json.loads(text, parse_constant=pytest.fail)
+
+
+def test_what_is_done_is_skipped(done: Path) -> None:
+    before = records(done / "results")
+    models = ("--models", "test_efficientnet", "test_resnet")
+    environment = {"IMGCLS_CACHE": str(done / "cache")}
+    status, output = bench("run-all", *models, *FLAGS, "--results", str(done / "results"), environment=environment)
+    assert status == 0
+    assert output.count("done already") == 2
+    assert "epoch" not in output
+    assert records(done / "results") == before
+
+
+def test_other_runtimes_measure_again_without_training_again(done: Path) -> None:
+    flags = (*FLAGS, "--runtimes", "onnxruntime-cpu", "--results", str(done / "results"))
+    environment = {"IMGCLS_CACHE": str(done / "cache")}
+    status, output = bench("run", "test_resnet", *flags, environment=environment)
+    assert status == 0
+    assert "epoch" not in output
+    same = [record for record in records(done / "results") if record.config.model == "test_resnet"]
+    assert len(same) == 2
+    assert len({record.train_id for record in same}) == 1
+    assert same[0].outcome == same[1].outcome
+
+
+def test_the_committed_leaderboard_can_be_made_again_from_the_records(done: Path) -> None:
+    page = done / "results" / "leaderboard.md"
+    before = page.read_text()
+    page.unlink()
+    status, _ = bench("leaderboard", "--results", str(done / "results"))
+    assert status == 0
+    assert page.read_text() == before
+
+
+def test_predict_labels_the_test_files_as_the_run_did(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = records(done / "results")[0]
+    folder = done / "results" / "artifacts" / record.train_id
+    predictions = load_predictions(folder / "test_logits.npz")
+    root = done / "cache" / "datasets" / "digits"
+    answers = classify(folder / "model.onnx", [root / image_id for image_id in predictions.image_ids])
+    assert [answer.class_name for answer in answers] == [str(label) for label in predictions.logits.argmax(axis=1)]
+    status, output = bench("predict", str(folder / "model.onnx"), str(root / predictions.image_ids[0]))
+    assert status == 0
+    assert "Probability" in output
+    assert not capsys.readouterr().err
+
+
+def test_measure_renews_the_figures_and_nothing_else(done: Path) -> None:
+    before = {record.run_id: record for record in records(done / "results")}
+    status, output = bench("measure", "--results", str(done / "results"))
+    assert status == 0, output
+    for record in records(done / "results"):
+        old = before[record.run_id]
+        assert record.outcome == old.outcome
+        assert record.measurements[0].samples_ms != old.measurements[0].samples_ms
+
+
+def test_what_fails_is_a_row_or_a_cell_and_the_rest_still_runs(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 20, "dog": 20})
+    results = tmp_path / "results"
+    flags = ("--data", str(root), *FLAGS, "--results", str(results), "--runtimes", "onnxruntime-cuda")
+    status, output = bench("run-all", "--models", "inception_v4", "test_resnet", *flags)
+    assert status == 1, output
+    by_model = {record.config.model: record for record in records(results)}
+    assert by_model["inception_v4"].status == "failed"
+    assert "RuntimeError" in str(by_model["inception_v4"].error)
+    assert str(tmp_path) not in str(by_model["inception_v4"].error)
+    assert by_model["test_resnet"].status == "ok"
+    if not torch.cuda.is_available():
+        assert {row.verdict for row in by_model["test_resnet"].measurements} == {"failed"}
+    assert (results / "leaderboard.md").read_text().count("| failed |") == 1
+
+
+def killed_child(results: Path, flags: tuple[str, ...]) -> tuple[int, str]:
+    """Kill the training process, not the command, as a kernel out of memory does."""
+    process = start("run", "test_resnet", *flags, "--epochs", "500", "--results", str(results))
+    deadline = time.monotonic() + 120
+    workers: list[psutil.Process] = []
+    while not workers and time.monotonic() < deadline:
+        time.sleep(0.2)
+        workers = [child for child in psutil.Process(process.pid).children() if "bench.worker" in child.cmdline()]
+    time.sleep(2)
+    workers[0].kill()
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def test_a_process_that_is_killed_is_a_failed_row_with_the_signal(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 20, "dog": 20})
+    flags = ("--data", str(root), *SMALL)
+    status, output = killed_child(tmp_path / "results", flags)
+    assert status == 1, output
+    (record,) = records(tmp_path / "results")
+    assert record.status == "failed"
+    assert "signal 9" in str(record.error)
+
+
+def test_two_commands_on_one_results_folder_train_each_run_once(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 30, "dog": 30})
+    flags = ("--data", str(root), *FLAGS, *ONE_RUNTIME, "--results", str(tmp_path / "results"))
+    both = [start("run-all", "--models", "test_efficientnet", "test_resnet", *flags) for _ in range(2)]
+    outputs = [process.communicate(timeout=500)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sum(output.count("epoch 1/1") for output in outputs) == 2
+    assert len(records(tmp_path / "results")) == 2
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_ctrl_c_ends_the_children_and_the_same_command_goes_on(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 30, "dog": 30})
+    flags = ("--data", str(root), *SMALL, *ONE_RUNTIME, "--results", str(tmp_path / "results"))
+    process = start("run", "test_resnet", *flags, "--epochs", "60")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 3/" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    left = [other for other in psutil.process_iter() if "bench.worker" in _words(other)]
+    assert not [other for other in left if str(tmp_path) in " ".join(_words(other))]
+    status, output = bench("run", "test_resnet", *flags, "--epochs", "60")
+    assert status == 0
+    assert "epoch 1/60" not in output
+    (record,) = records(tmp_path / "results")
+    assert record.outcome is not None
+    assert record.outcome.training.resumed_from[0] >= 3

@@ -1,0 +1,215 @@
+"""Records and the leaderboard that is made of nothing else."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from bench import leaderboard
+from bench.config import RunConfig
+from bench.recipes import RECIPES, describe_budget, describe_sizes
+from bench.records import read_record, read_records, record_path, to_json, write_json
+from bench.stats import wilson_interval
+from imgcls.config import LoaderConfig, TrainConfig
+from imgcls.errors import ConfigError
+from tests import examples
+
+ODD_NAMES = ("a b", "müll 猫", "x|y", "<script>alert(1)</script>", "-dash", "`code` *bold*", "back\\slash", "[x](y)")
+
+
+def silent(_line: str) -> None:
+    return None
+
+
+def write(results: Path, *records: object) -> list[Path]:
+    paths = [record_path(results, record) for record in records]
+    for record, path in zip(records, paths, strict=True):
+        write_json(record, path)
+    return paths
+
+
+def rendered_tables(text: str) -> list[list[list[str]]]:
+    """Every table of a markdown page, as GitHub's dialect reads it, as rows of cell texts."""
+    tables: list[list[list[str]]] = []
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
+    for position, token in enumerate(tokens):
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type in {"td_open", "th_open"}:
+            children = tokens[position + 1].children or []
+            assert {child.type for child in children} <= {"text", "text_special"}, "a name became markup"
+            tables[-1][-1].append("".join(child.content for child in children))
+    return tables
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    record = examples.record()
+    (path,) = write(tmp_path, record)
+    assert read_record(path) == record
+
+
+def test_a_nan_never_reaches_a_record() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json(replace(examples.record(), duration_s=float("nan")))
+
+
+def test_a_record_cut_short_or_newer_is_named_and_skipped(tmp_path: Path) -> None:
+    good = examples.record()
+    write(tmp_path, good)
+    folder = record_path(tmp_path, good).parent
+    (folder / "cut.json").write_text(to_json(good)[:500])
+    (folder / "newer.json").write_text(json.dumps({"schema_version": 99}))
+    warnings: list[str] = []
+    assert read_records(tmp_path, warn=warnings.append) == [good]
+    assert [line.split(":")[0].split("/")[-1] for line in warnings] == ["cut.json", "newer.json"]
+    assert "schema version 99" in warnings[1]
+
+
+def test_a_write_that_fails_leaves_the_old_record_and_no_debris(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = examples.record()
+    (path,) = write(tmp_path, record)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(replace(record, duration_s=1.0), path)
+    assert read_record(path) == record
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_leaderboard_follows_from_the_records_alone(tmp_path: Path) -> None:
+    write(tmp_path, examples.record(), examples.record(accuracy=0.9))
+    leaderboard.write(tmp_path, warn=silent)
+    first = (tmp_path / "leaderboard.md").read_bytes()
+    leaderboard.write(tmp_path, warn=silent)
+    assert (tmp_path / "leaderboard.md").read_bytes() == first
+
+
+def test_rows_stand_by_accuracy_with_intervals_and_a_majority_row_ends_them() -> None:
+    records = [examples.record(accuracy=accuracy) for accuracy in (12 / 21, 18 / 21)]
+    (table,) = leaderboard.group(records)
+    rows = rendered_tables(leaderboard.markdown([table]))[0]
+    accuracies = [row[3] for row in rows[1:]]
+    assert accuracies == ["85.7 (65.4 to 95.0)", "57.1 (36.5 to 75.5)", "52.4 (32.4 to 71.7)"]
+    assert rows[-1][0] == "always dog"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"info": replace(examples.dataset(), digest="e" * 16)},
+        {"info": replace(examples.dataset(), split_digest="e" * 16)},
+        {"environment": replace(examples.ENVIRONMENT, machine="other")},
+        {"config": replace(RECIPES["quick"]("resnet50"), train=TrainConfig(epochs=9))},
+        {"config": replace(RECIPES["quick"]("resnet50"), loader=LoaderConfig(image_size=96))},
+        {"config": RECIPES["standard"]("resnet50")},
+    ],
+)
+def test_unlike_data_machines_budgets_and_sizes_never_share_a_table(change: dict[str, object]) -> None:
+    assert len(leaderboard.group([examples.record(), examples.record(**change)])) == 2
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_the_models_of_one_recipe_share_a_table(recipe: str) -> None:
+    records = [
+        examples.record(config=RECIPES[recipe](model), run_id=model)
+        for model in ("resnet50", "efficientnet_b0", "inception_v3")
+    ]
+    assert len(leaderboard.group(records)) == 1
+
+
+def test_a_failed_run_is_a_row_with_its_reason() -> None:
+    failed = replace(
+        examples.record(run_id="f"), status="failed", outcome=None, error="Traceback\n  x\nMemoryError: too | big\n"
+    )
+    text = leaderboard.markdown(leaderboard.group([examples.record(), failed]))
+    rows = rendered_tables(text)[0]
+    assert "failed" in rows[2]
+    assert r"MemoryError: too \| big" in text
+
+
+def test_a_failed_runtime_is_a_failed_cell_and_an_unmeasured_one_says_so() -> None:
+    row = replace(
+        examples.measurement("onnxruntime-cuda"), verdict="failed", reason="no CUDA device here", samples_ms=()
+    )
+    failed = examples.record(measurements=(examples.measurement(), row))
+    header, *rows = rendered_tables(leaderboard.markdown([[failed]]))[0]
+    cells = dict(zip(header, rows[0], strict=True))
+    assert cells["onnxruntime-cuda p50 / p90, batch 1"] == "failed: no CUDA device here"
+    assert cells["pytorch-cpu p50 / p90, batch 1"].endswith("(n=100)")
+
+
+def test_a_random_start_is_said_in_every_row() -> None:
+    header, row, _ = rendered_tables(leaderboard.markdown([[examples.record()]]))[0]
+    assert dict(zip(header, row, strict=True))["Init"] == "random"
+
+
+def test_odd_class_names_come_out_right_in_markdown_and_csv(tmp_path: Path) -> None:
+    record = examples.record(info=examples.dataset(ODD_NAMES))
+    text = leaderboard.markdown([[record]])
+    board, classes = rendered_tables(text)
+    assert [row[0] for row in classes[1:]] == list(ODD_NAMES)
+    assert board[-1][0] == f"always {ODD_NAMES[-1]}"
+    assert "<script>" not in text
+    write(tmp_path, record)
+    leaderboard.write(tmp_path, warn=silent)
+    assert (tmp_path / "leaderboard.csv").read_text().count("\n") == 2
+
+
+def test_two_configs_never_share_a_field_name() -> None:
+    names = [
+        field
+        for part in ("split", "loader", "architecture", "train", "runtime")
+        for field in getattr(RunConfig(), part).__dataclass_fields__
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_standard_gives_every_model_one_budget_and_report_its_own() -> None:
+    models = ("resnet50", "efficientnet_b0", "inception_v3")
+    standard = [RECIPES["standard"](model) for model in models]
+    assert len({(config.train, config.loader) for config in standard}) == 1
+    report = [RECIPES["report"](model) for model in models]
+    assert [config.train.epochs for config in report] == [20, 15, 20]
+    assert [config.loader.image_size for config in report] == [224, 299, 299]
+    assert {config.split.max_class_ratio for config in report} == {1.5}
+    assert [config.architecture.dropout for config in report] == [0.0, 0.5, 0.0]
+
+
+def test_a_changed_budget_is_described_by_what_it_is() -> None:
+    config = RECIPES["report"]("resnet50")
+    assert "15 for EfficientNet-B0" in describe_budget(config)
+    changed = replace(config, train=replace(config.train, epochs=3), loader=replace(config.loader, image_size=128))
+    assert describe_budget(changed).startswith("3 epochs")
+    assert describe_sizes(changed) == "128 px"
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (TrainConfig, {"epochs": 0}),
+        (TrainConfig, {"lr": -1.0}),
+        (TrainConfig, {"lr": float("nan")}),
+        (TrainConfig, {"lr": float("inf")}),
+        (LoaderConfig, {"batch_size": 1}),
+        (LoaderConfig, {"image_size": 0}),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_its_flag(kind: type, changes: dict[str, float]) -> None:
+    (name,) = changes
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} is "):
+        kind(**changes)
+
+
+def test_the_wilson_interval_is_the_textbooks() -> None:
+    # Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662.
+    interval = wilson_interval(81, 263)
+    assert (interval.low, interval.high) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
