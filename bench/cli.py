@@ -85,7 +85,7 @@ def _measure(arguments: Sequence[str]) -> int:
 
 def _leaderboard(arguments: Sequence[str]) -> int:
     args = parse(ResultsArgs, arguments, command="leaderboard")
-    from bench.readers import show_leaderboard  # noqa: PLC0415
+    from bench.terminal import show_leaderboard  # noqa: PLC0415
 
     return show_leaderboard(args.results, _console())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import harness, leaderboard, readers
+from bench import harness, leaderboard, readers, terminal
 from bench.config import Paths, RunConfig
 from bench.environment import read_environment
 from bench.launchers import terminate_as_interrupt
@@ -49,7 +49,7 @@ def _carry_out(tasks: list[Task], console: Console) -> int:
     results = tasks[0].paths.results
     wanted = {task.run_id for task in tasks}
     records = [record for record in read_records(results, warn=console.print) if record.run_id in wanted]
-    readers.print_tables(leaderboard.group(records), console)
+    terminal.print_tables(leaderboard.group(records), console)
     console.print(f"written: {results / 'leaderboard.md'}", markup=False)
     return 0 if ok else 1
 

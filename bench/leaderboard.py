@@ -59,13 +59,14 @@ def table_key(record: RunRecord) -> TableKey:
     )
 
 
-def write(results: Path, *, warn: Callable[[str], None]) -> None:
-    """Write ``leaderboard.md`` and ``leaderboard.csv`` from all records of a results folder."""
+def write(results: Path, *, warn: Callable[[str], None]) -> list[list[RunRecord]]:
+    """Write ``leaderboard.md`` and ``leaderboard.csv`` from all records of a results folder; give the tables."""
     tables = group(read_records(results, warn=warn))
     for name, text in (("leaderboard.md", markdown(tables)), ("leaderboard.csv", csv(tables))):
         aside = results / f"{name}.partial"
         aside.write_text(text, encoding="utf-8")
         aside.replace(results / name)
+    return tables
 
 
 def group(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

@@ -1,4 +1,4 @@
-"""What the commands that only read do: audit, leaderboard, predict, data; no torch."""
+"""What the commands that only read do: audit, predict, data; no torch."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import cells, leaderboard, progress
+from bench import progress
 from bench.config import Paths
-from bench.records import RunRecord, read_records, write_json
-from bench.stats import percentile
+from bench.records import write_json
 from imgcls.data.audit import Audit, audit_dataset
 from imgcls.data.datasets import DATASETS, load_dataset
 from imgcls.errors import ConfigError
@@ -93,54 +92,6 @@ def _remarks(audit: Audit) -> list[str]:
     if audit.too_small_to_search:
         lines.append(f"{audit.too_small_to_search} image(s) under 32 px were not searched for near-duplicates")
     return lines
-
-
-def show_leaderboard(results: Path, console: Console) -> int:
-    """Write the leaderboard from the records, and print it."""
-    if not results.is_dir():
-        message = f"--results {results}: no such folder; run-all makes one"
-        raise ConfigError(message)
-    records = read_records(results, warn=lambda line: console.print(line, markup=False))
-    leaderboard.write(results, warn=lambda _: None)
-    print_tables(leaderboard.group(records), console)
-    return 0
-
-
-def print_tables(tables: Sequence[list[RunRecord]], console: Console) -> None:
-    """Print a short form of the leaderboard for the terminal."""
-    for records in tables:
-        first = records[0]
-        number = sum(first.dataset.counts["test"])
-        table = Table(title=escape(f"{first.dataset.name}, recipe {first.config.recipe}, {number} test images"))
-        table.add_column("Model", no_wrap=True)
-        table.add_column("Test top-1 % (95 %)", justify="right", no_wrap=True)
-        runtimes = list(dict.fromkeys(row.runtime for record in records for row in record.measurements))
-        for name in ("F1", "M params", "GMACs", *(f"{runtime.replace('-', ' ')} p50 ms" for runtime in runtimes)):
-            table.add_column(name, justify="right", min_width=max(len(word) for word in name.split()))
-        for record in records:
-            table.add_row(*_cells(record, number), *(_median(record, runtime) for runtime in runtimes))
-        console.print(table)
-
-
-def _cells(record: RunRecord, number: int) -> list[str]:
-    name = f"{escape(record.config.model)}\n{record.init}, seed {record.config.seed}"
-    if record.outcome is None:
-        return [name, "failed", "", "", ""]
-    test, model = record.outcome.metrics.test_metrics, record.outcome.model
-    return [
-        name,
-        cells.accuracy_cell(test["top1_accuracy"], number),
-        f"{100 * test['macro_f1']:.1f}",
-        f"{model.num_params / 1e6:.1f}",
-        f"{model.gmacs:.2f}",
-    ]
-
-
-def _median(record: RunRecord, runtime: str) -> str:
-    for row in record.measurements:
-        if row.runtime == runtime and row.batch_size == 1:
-            return f"{percentile(row.samples_ms, 50):.1f}" if row.samples_ms else "failed"
-    return ""
 
 
 def show_predictions(model: Path, images: Sequence[Path], console: Console) -> int:

@@ -1,5 +1,6 @@
 """How sure a figure is: pure functions of counts and arrays."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ class Interval:
     high: float
 
 
+@functools.cache
 def wilson_interval(successes: int, total: int) -> Interval:
     """95 % Wilson score interval of a share (Wilson 1927)."""
     interval = binomtest(successes, total).proportion_ci(confidence_level=0.95, method="wilson")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from imgcls.data.augment import Draws, Normalisation, augment, draw, normalise
+from imgcls.data.augment import Draws, Normalisation, _grid, augment, draw, normalise
 from imgcls.data.loaders import Source, eval_batches, train_batches
 
 PLAIN = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -109,3 +109,12 @@ def test_two_evaluation_passes_give_equal_tensors() -> None:
         for _ in range(2)
     )
     assert torch.equal(first, second)
+
+
+def test_the_grid_is_torchs_affine_grid() -> None:
+    drawn = draw(6, torch.Generator().manual_seed(3))
+    cosine, sine, zero = torch.cos(drawn.angle), torch.sin(drawn.angle), torch.zeros(6)
+    rows = [drawn.flip * cosine, -drawn.flip * sine, zero, sine, cosine, zero]
+    theta = torch.stack(rows, dim=1).view(-1, 2, 3)
+    wanted = torch.nn.functional.affine_grid(theta, [6, 3, 37, 37], align_corners=False)
+    assert torch.allclose(_grid(drawn, 37), wanted, atol=1e-6)

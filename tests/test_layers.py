@@ -52,6 +52,7 @@ ORDER = [
     "bench.worker",
     "bench.cells",
     "bench.leaderboard",
+    "bench.terminal",
     "bench.harness",
     "bench.readers",
     "bench.commands",
@@ -92,7 +93,16 @@ def test_a_module_imports_only_from_modules_above_it(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["bench.cli", "bench.readers", "bench.leaderboard", "bench.measuring", "imgcls.predict", "bench.worker"]
+    "module",
+    [
+        "bench.cli",
+        "bench.readers",
+        "bench.terminal",
+        "bench.leaderboard",
+        "bench.measuring",
+        "imgcls.predict",
+        "bench.worker",
+    ],
 )
 def test_a_module_that_must_start_fast_leaves_torch_out(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
