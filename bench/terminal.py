@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +12,9 @@ from bench import cells, leaderboard
 from bench.records import RunRecord
 from bench.stats import percentile
 from imgcls.errors import ConfigError
+
+ROWS_SHOWN: Final = 30
+"""Rows of a table that a terminal shows; the page has all."""
 
 
 def show_leaderboard(results: Path, console: Console) -> int:
@@ -33,9 +37,11 @@ def print_tables(tables: Sequence[list[RunRecord]], console: Console) -> None:
         runtimes = list(dict.fromkeys(row.runtime for record in records for row in record.measurements))
         for name in ("F1", "M params", "GMACs", *(f"{runtime.replace('-', ' ')} p50 ms" for runtime in runtimes)):
             table.add_column(name, justify="right", min_width=max(len(word) for word in name.split()))
-        for record in records:
+        for record in records[:ROWS_SHOWN]:
             table.add_row(*_cells(record, number), *(_median(record, runtime) for runtime in runtimes))
         console.print(table)
+        if len(records) > ROWS_SHOWN:
+            console.print(f"and {len(records) - ROWS_SHOWN} more rows in leaderboard.md")
 
 
 def _cells(record: RunRecord, number: int) -> list[str]:

@@ -83,7 +83,9 @@ def _slice(draws: Draws, start: int, count: int, device: torch.device) -> Draws:
 
 def _augment_chunk(images: Tensor, draws: Draws, normalisation: Normalisation) -> Tensor:
     pixels = to_float(images)
-    warped = functional.grid_sample(pixels, _grid(draws, pixels.shape[-1]), mode="bilinear", padding_mode="zeros", align_corners=False)
+    warped = functional.grid_sample(
+        pixels, _grid(draws, pixels.shape[-1]), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     bright = warped.mul_(draws.brightness.view(-1, 1, 1, 1)).clamp_(0, 255)
     scale, shift = normalisation.scale_and_shift(bright)
     return bright.mul_(scale).add_(shift)
