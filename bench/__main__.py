@@ -6,5 +6,5 @@ import warnings
 from bench.cli import main
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message=".*torch.jit.script")  # timm's import; nothing a user can do
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # timm's import; nothing a user can do
     sys.exit(main(sys.argv[1:]))

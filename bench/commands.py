@@ -45,7 +45,11 @@ def _plan_data(config: RunConfig, data: str, paths: Paths, console: Console) -> 
 def _carry_out(tasks: list[Task], console: Console) -> int:
     for line in tasks[0].dataset.missing:
         console.print(f"note: {line}", markup=False)
-    ok = harness.run_all(tasks, console)
+    try:
+        ok = harness.run_all(tasks, console)
+    except OSError as error:
+        console.print(f"stopped: the results cannot be written ({error.strerror})", style="bold red", markup=False)
+        return 1
     results = tasks[0].paths.results
     wanted = {task.run_id for task in tasks}
     records = [record for record in read_records(results, warn=console.print) if record.run_id in wanted]

@@ -12,8 +12,8 @@ from rich.console import Console
 from bench import cells, failures, leaderboard, locks
 from bench.launchers import launch
 from bench.measuring import MeasureTask
-from bench.plan import Task, make_record, write_task
-from bench.records import OUTCOME, Measurement, RunRecord, read_record, record_path, write_json
+from bench.plan import Task, make_record, record_file, write_task
+from bench.records import OUTCOME, Measurement, RunRecord, read_if_whole, record_path, write_json
 from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
 
@@ -47,8 +47,8 @@ def _measured(record: RunRecord) -> tuple[str, ...]:
 
 def _run(task: Task, place: str, console: Console) -> RunRecord:
     title = f"{place} {task.config.model}, seed {task.config.seed}, init: {task.spec.weights.init}"
-    path = task.paths.results / "records" / task.environment.machine / f"{task.run_id}.json"
-    before = _read(path)
+    path = record_file(task)
+    before = read_if_whole(path)
     if before is not None and before.status == "ok" and not task.force:
         console.print(f"{title}: done already{_other_code(before, task)}", markup=False)
         return before
@@ -58,7 +58,7 @@ def _run(task: Task, place: str, console: Console) -> RunRecord:
     write_task(task, task_file)
     status = launch(["bench.worker", "run", str(task_file)])
     task_file.unlink(missing_ok=True)
-    record = _read(path)
+    record = read_if_whole(path)
     if status in {0, 1} and record is not None and record != before:
         return record
     error = failures.killed(status)
@@ -66,13 +66,6 @@ def _run(task: Task, place: str, console: Console) -> RunRecord:
     record = make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=None, error=error)
     write_json(record, path)
     return record
-
-
-def _read(path: Path) -> RunRecord | None:
-    try:
-        return read_record(path)
-    except (OSError, ValueError):
-        return None
 
 
 def _other_code(record: RunRecord, task: Task) -> str:
@@ -94,7 +87,7 @@ def measure_all(
             config = runtime or record.config.runtime
             rows = [row for name in config.runtimes for row in _measure(record, name, config, results, console)]
             complete = complete and bool(rows) and all(row.verdict != "failed" for row in rows)
-            _merge(record, tuple(rows), results, console)
+            _merge(record, tuple(rows), results)
     return complete
 
 
@@ -138,13 +131,13 @@ def _say(record: RunRecord, rows: list[Measurement], console: Console) -> None:
     console.print(f"  {record.config.model} on {rows[0].runtime}: {figures}", markup=False)
 
 
-def _merge(record: RunRecord, rows: tuple[Measurement, ...], results: Path, console: Console) -> None:
+def _merge(record: RunRecord, rows: tuple[Measurement, ...], results: Path) -> None:
     """Put measurements into the record as it is now on disk."""
     if not rows:
         return
-    with locks.training_lock(results, record.train_id, say=console.print):
+    with locks.record_lock(results, record.run_id):
         path = record_path(results, record)
-        current = _read(path) or record
+        current = read_if_whole(path) or record
         renewed = {row.runtime for row in rows}
         kept = tuple(row for row in current.measurements if row.runtime not in renewed)
         write_json(replace(current, measurements=kept + rows), path)

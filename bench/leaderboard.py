@@ -8,7 +8,7 @@ from typing import Final
 from bench import failures
 from bench.cells import NO_VALUE, accuracy_cell, latency_cell, recall_cell, text_cell
 from bench.recipes import describe_budget, describe_sizes
-from bench.records import Measurement, RunRecord, read_records
+from bench.records import Measurement, RunRecord, read_records, write_text
 from bench.stats import percentile
 from imgcls.runtimes import RUNTIMES
 
@@ -63,9 +63,7 @@ def write(results: Path, *, warn: Callable[[str], None]) -> list[list[RunRecord]
     """Write ``leaderboard.md`` and ``leaderboard.csv`` from all records of a results folder; give the tables."""
     tables = group(read_records(results, warn=warn))
     for name, text in (("leaderboard.md", markdown(tables)), ("leaderboard.csv", csv(tables))):
-        aside = results / f"{name}.partial"
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(results / name)
+        write_text(text, results / name)
     return tables
 
 

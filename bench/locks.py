@@ -30,6 +30,11 @@ def training_lock(results: Path, train_id: str, *, say: Say) -> Iterator[None]:
         lock.release()
 
 
+def record_lock(results: Path, run_id: str) -> FileLock:
+    """Give the lock that is held while a record is replaced; whoever holds it waits for nothing else."""
+    return FileLock(results / ".locks" / f"{run_id}.record.lock")
+
+
 @contextlib.contextmanager
 def machine_shared(*, say: Say) -> Iterator[None]:
     """Hold the machine with others that train; wait while a latency is measured."""

@@ -154,6 +154,11 @@ def _path(kind: type, value: object) -> object:
     return Path(str(value))
 
 
+def record_file(task: Task) -> Path:
+    """Give the place of a task's record."""
+    return task.paths.records(task.environment.machine) / f"{task.run_id}.json"
+
+
 def unique(tasks: Sequence[Task]) -> list[Task]:
     """Leave out tasks that stand twice."""
     return list({task.run_id: task for task in tasks}.values())

@@ -159,12 +159,17 @@ def to_json(content: object) -> str:
 
 
 def write_json(content: object, path: Path) -> None:
-    """Write a file whole or not at all."""
+    """Write content as JSON, whole or not at all."""
+    write_text(to_json(content), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file whole or not at all; raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with aside.open("w", encoding="utf-8") as file:
-            file.write(to_json(content))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
@@ -190,6 +195,14 @@ def read_record(path: Path) -> RunRecord:
     except msgspec.MsgspecError as error:
         message = f"not a whole record ({error})"
         raise ValueError(message) from error
+
+
+def read_if_whole(path: Path) -> RunRecord | None:
+    """Read one record, or give None where there is none that can be read."""
+    try:
+        return read_record(path)
+    except (OSError, ValueError):
+        return None
 
 
 def read_records(results: Path, *, warn: Callable[[str], None]) -> list[RunRecord]:

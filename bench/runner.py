@@ -12,7 +12,7 @@ from rich.console import Console
 
 from bench import complexity, failures, locks, progress
 from bench.environment import peak_memory_bytes
-from bench.plan import Task, make_record
+from bench.plan import Task, make_record, record_file
 from bench.preparation import Prepared, prepare
 from bench.recipes import describe_budget
 from bench.records import (
@@ -23,7 +23,7 @@ from bench.records import (
     RunRecord,
     Scores,
     TrainingInfo,
-    record_path,
+    read_if_whole,
     write_json,
 )
 from imgcls.checkpoint import BEST_FILES, STATE_FILE, write_aside
@@ -196,13 +196,23 @@ def run_and_record(task: Task, console: Console) -> RunRecord:
     with locks.training_lock(task.paths.results, task.train_id, say=console.print):
         if task.force:
             shutil.rmtree(folder, ignore_errors=True)
+        elif (done := _done_by_another(task)) is not None:
+            return done
         record = _attempt(task, console)
-        write_json(record, record_path(task.paths.results, record))
         if record.outcome is not None:
-            _keep_summary(task, record)
+            _keep_summary(task)
+        with locks.record_lock(task.paths.results, task.run_id):
+            write_json(record, record_file(task))
+        if record.outcome is not None:
             for leftover in (folder / STATE_FILE, *folder.glob(BEST_FILES)):
                 leftover.unlink(missing_ok=True)
     return record
+
+
+def _done_by_another(task: Task) -> RunRecord | None:
+    """Give the good record of this run that another command wrote while we waited for the lock."""
+    found = read_if_whole(record_file(task))
+    return found if found is not None and found.status == "ok" else None
 
 
 def _attempt(task: Task, console: Console) -> RunRecord:
@@ -218,12 +228,12 @@ def _attempt(task: Task, console: Console) -> RunRecord:
     return make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=outcome, error=error)
 
 
-def _keep_summary(task: Task, record: RunRecord) -> None:
+def _keep_summary(task: Task) -> None:
     """Write the predictions' summary beside the record, or with the artifacts where it is large."""
     folder = task.paths.artifacts(task.train_id)
     summary = folder / f"{task.run_id}.npz"
     save_summary(load_predictions(folder / "test_logits.npz"), summary)
     if summary.stat().st_size <= SUMMARY_LIMIT_BYTES:
-        target: Path = record_path(task.paths.results, record).with_suffix(".npz")
+        target = record_file(task).with_suffix(".npz")
         write_aside(target, lambda aside: shutil.copyfile(summary, aside))
         summary.unlink()

@@ -39,5 +39,5 @@ def _measure(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message=".*torch.jit.script")  # timm's import; nothing a user can do
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # timm's import; nothing a user can do
     sys.exit(main(sys.argv[1:]))

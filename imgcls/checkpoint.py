@@ -1,6 +1,8 @@
 """The state of a training on disk: whole after any kill, and enough to go on as if never stopped."""
 
+import errno
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from imgcls.models import without_aux
 from imgcls.results import EpochResult
 
 STATE_FILE: Final = "state.pt"
+FULL_BELOW_BYTES: Final = 2**20
 BEST_FILES: Final = "best-*.safetensors"
 
 
@@ -57,12 +60,19 @@ def save(learner: Learner, folder: Path, history: list[EpochResult], resumed: li
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: aside, to the disk, then renamed."""
+    """Write a file whole or not at all: aside, to the disk, then renamed; raises OSError on a full disk."""
     aside = path.with_name(f"{path.name}.partial")
-    write(aside)
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        write(aside)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except Exception as error:
+        full = shutil.disk_usage(path.parent).free < FULL_BELOW_BYTES
+        aside.unlink(missing_ok=True)
+        if full:  # torch and safetensors have words of their own for it
+            raise OSError(errno.ENOSPC, f"no space left on the disk for {path.name}") from error
+        raise
 
 
 def restore(learner: Learner, folder: Path, device: torch.device) -> tuple[list[EpochResult], list[int]]:

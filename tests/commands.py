@@ -9,10 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def start(*arguments: str, environment: dict[str, str] | None = None) -> "subprocess.Popen[str]":
+def start(
+    *arguments: str, environment: dict[str, str] | None = None, before: tuple[str, ...] = ()
+) -> "subprocess.Popen[str]":
     """Start ``python -m bench`` as the leader of a process group."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", *arguments],
+        [*before, sys.executable, "-m", "bench", *arguments],
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,

@@ -138,6 +138,18 @@ def test_what_fails_is_a_row_or_a_cell_and_the_rest_still_runs(make_folder: Make
     assert (results / "leaderboard.md").read_text().count("| failed |") == 1
 
 
+def test_a_disk_that_takes_no_more_in_mid_run_is_a_failed_row(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 20, "dog": 20})
+    flags = ("--data", str(root), *FLAGS, "--results", str(tmp_path / "results"))
+    limited = ("bash", "-c", 'ulimit -f 1000; exec "$0" "$@"')  # files of a megabyte: the state is larger
+    process = start("run", "test_efficientnet", *flags, before=limited)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    (record,) = records(tmp_path / "results")
+    assert record.status == "failed"
+    assert not list((tmp_path / "results").rglob("*.partial"))
+
+
 def killed_child(results: Path, flags: tuple[str, ...]) -> tuple[int, str]:
     """Kill the training process, not the command, as a kernel out of memory does."""
     process = start("run", "test_resnet", *flags, "--epochs", "500", "--results", str(results))
