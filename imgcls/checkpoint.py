@@ -61,6 +61,7 @@ def save(learner: Learner, folder: Path, history: list[EpochResult], resumed: li
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all: aside, to the disk, then renamed; raises OSError on a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.partial")
     try:
         write(aside)
