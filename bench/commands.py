@@ -38,7 +38,10 @@ def plan_and_run(  # noqa: PLR0913 - what the command line decided
 
 def _plan_data(config: RunConfig, data: str, paths: Paths, console: Console) -> DataPlan:
     audit = readers.audited(data, paths.cache, console)
-    console.print(readers.audit_line(audit), markup=False)
+    for line in (readers.audit_line(audit), *readers.remarks(audit)):
+        console.print(line, markup=False)
+    if audit.removed:
+        console.print(f"what was left out, and why: python -m bench audit {data}", markup=False)
     return plan_data(audit, config, data=data)
 
 

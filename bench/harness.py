@@ -1,6 +1,7 @@
 """Carry out a plan: one process a run, then latency alone on the machine, then the leaderboard."""
 
 import datetime as dt
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,14 +36,16 @@ def run_all(tasks: Sequence[Task], console: Console) -> bool:
     records = [_run(task, f"[{number}/{len(tasks)}]", console) for number, task in enumerate(tasks, start=1)]
     done = [record for record in records if record.status == "ok"]
     results = tasks[0].paths.results
-    waiting = [record for record in done if record.config.runtime.runtimes != _measured(record)]
+    waiting = [record for record in done if not set(record.config.runtime.runtimes) <= _measured(record)]
     measured = measure_all(waiting, results, console)
     leaderboard.write(results, warn=console.print)
     return measured and len(done) == len(records)
 
 
-def _measured(record: RunRecord) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(measurement.runtime for measurement in record.measurements))
+def _measured(record: RunRecord) -> set[str]:
+    """Name the runtimes that have figures; one that failed is tried again."""
+    failed = {row.runtime for row in record.measurements if row.verdict == "failed"}
+    return {row.runtime for row in record.measurements} - failed
 
 
 def _run(task: Task, place: str, console: Console) -> RunRecord:
@@ -54,7 +57,7 @@ def _run(task: Task, place: str, console: Console) -> RunRecord:
         return before
     console.print(title, markup=False)
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
-    task_file = task.paths.artifacts(task.train_id) / f"{task.run_id}.task.json"
+    task_file = task.paths.results / ".locks" / f"{task.run_id}.{os.getpid()}.task.json"
     write_task(task, task_file)
     status = launch(["bench.worker", "run", str(task_file)])
     task_file.unlink(missing_ok=True)

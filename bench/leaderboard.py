@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench import failures
+from bench import failures, spreadsheet
 from bench.cells import NO_VALUE, accuracy_cell, latency_cell, recall_cell, text_cell
+from bench.majority import majority
 from bench.recipes import describe_budget, describe_sizes
 from bench.records import Measurement, RunRecord, read_records, write_text
-from bench.stats import percentile
 from imgcls.runtimes import RUNTIMES
 
 _SCORE_COLUMNS: Final = (
@@ -62,7 +62,7 @@ def table_key(record: RunRecord) -> TableKey:
 def write(results: Path, *, warn: Callable[[str], None]) -> list[list[RunRecord]]:
     """Write ``leaderboard.md`` and ``leaderboard.csv`` from all records of a results folder; give the tables."""
     tables = group(read_records(results, warn=warn))
-    for name, text in (("leaderboard.md", markdown(tables)), ("leaderboard.csv", csv(tables))):
+    for name, text in (("leaderboard.md", markdown(tables)), ("leaderboard.csv", spreadsheet.csv(tables))):
         write_text(text, results / name)
     return tables
 
@@ -126,10 +126,24 @@ def _facts(table: list[RunRecord]) -> list[str]:
         f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, {memory}; GPU: {gpu}",
         f"- Software: {_software(table)}",
     ]
-    lines += [f"- Note: {text_cell(line)}" for line in data.missing]
+    return lines + [f"- Note: {text_cell(note)}" for note in _notes(table)]
+
+
+def _notes(table: list[RunRecord]) -> list[str]:
+    """Say what a reader must know before comparing rows."""
+    data = table[0].dataset
+    notes = list(data.missing)
     if data.duplicates_across_splits:
-        lines.append(f"- Note: {data.duplicates_across_splits} group(s) of duplicates lie across the given splits")
-    return lines
+        notes.append(f"{data.duplicates_across_splits} group(s) of duplicates lie across the given splits")
+    inits = sorted({record.init for record in table})
+    if len(inits) > 1:
+        notes.append(f"rows start from unlike weights ({', '.join(inits)}): they compare more than architectures")
+    models = {record.outcome.model.name: record.outcome.model for record in table if record.outcome is not None}
+    for model in models.values():
+        notes += [f"{model.name}: {note}" for note in model.notes]
+        if model.weights_sha256:
+            notes.append(f"{model.name} starts from weights {model.weights_tag}, sha256 {model.weights_sha256[:16]}")
+    return notes
 
 
 def _software(table: list[RunRecord]) -> str:
@@ -187,18 +201,13 @@ def _runtime_columns(measurements: Sequence[Measurement]) -> dict[str, str]:
 
 
 def _majority_row(record: RunRecord) -> dict[str, str]:
-    """Score always answering the class with the most training images."""
-    train, test = record.dataset.counts["train"], record.dataset.counts["test"]
-    best = max(range(len(train)), key=lambda label: train[label])
-    number, present = sum(test), sum(count > 0 for count in test)
-    accuracy = test[best] / number
-    f1 = 2 * test[best] / (number + test[best]) / present
+    always = majority(record.dataset)
     row = dict.fromkeys(("Model", "Init", "Seed", *_SCORE_COLUMNS, *_runtime_columns(())), NO_VALUE)
     return row | {
-        "Model": f"always {text_cell(record.dataset.class_names[best])}",
-        "Test top-1 (95 % interval)": accuracy_cell(accuracy, number),
-        "Macro-F1": f"{100 * f1:.1f}",
-        "Balanced": f"{100 * (test[best] > 0) / present:.1f}",
+        "Model": f"always {text_cell(always.class_name)}",
+        "Test top-1 (95 % interval)": accuracy_cell(always.top1_accuracy, sum(record.dataset.counts["test"])),
+        "Macro-F1": f"{100 * always.macro_f1:.1f}",
+        "Balanced": f"{100 * always.balanced_accuracy:.1f}",
         "Failure": "",
     }
 
@@ -222,43 +231,3 @@ def _table(columns: list[str], rows: list[dict[str, str]]) -> list[str]:
     shown = [name for name in columns if {row[name] for row in rows} - {"not measured", NO_VALUE}]
     lines = [f"| {' | '.join(shown)} |", "|" + "---|" * 2 + "--:|" * (len(shown) - 2)]
     return lines + [f"| {' | '.join(row[name] for name in shown)} |" for row in rows]
-
-
-def csv(tables: Sequence[list[RunRecord]]) -> str:
-    """Give one line a run, unrounded, for spreadsheets and scripts."""
-    import pandas as pd  # noqa: PLC0415 - most of a second to import
-
-    frame = pd.DataFrame([_flat(record) for table in tables for record in table])
-    return str(frame.to_csv(index=False, lineterminator="\n"))
-
-
-def _flat(record: RunRecord) -> dict[str, object]:
-    flat: dict[str, object] = {
-        "dataset": record.dataset.name,
-        "data_digest": record.dataset.digest,
-        "split_digest": record.dataset.split_digest,
-        "recipe": record.config.recipe,
-        "budget": describe_budget(record.config),
-        "image_size_rule": describe_sizes(record.config),
-        "machine": record.environment.machine,
-        "run_id": record.run_id,
-        "model": record.config.model,
-        "init": record.init,
-        "seed": record.config.seed,
-        "status": record.status,
-        "error": failures.last_line(record.error) if record.error else None,
-        "test_images": sum(record.dataset.counts["test"]),
-    }
-    if record.outcome is not None:
-        outcome = record.outcome
-        flat |= {f"test_{name}": value for name, value in outcome.metrics.test_metrics.items()}
-        flat |= {f"val_{name}": value for name, value in outcome.metrics.val_metrics.items()}
-        flat |= {"num_params": outcome.model.num_params, "gmacs": outcome.model.gmacs}
-        flat |= {"onnx_size_bytes": outcome.artifact.size_bytes, "image_size": outcome.model.image_size}
-        flat |= {"weights": outcome.model.weights_tag, "best_epoch": outcome.training.best_epoch}
-        flat |= {"epochs": outcome.training.epochs, "train_time_s": outcome.training.train_time_s}
-    for row in record.measurements:
-        if row.samples_ms:
-            name = f"{row.runtime}_batch{row.batch_size}"
-            flat |= {f"{name}_p50_ms": percentile(row.samples_ms, 50), f"{name}_queries": row.num_queries}
-    return flat

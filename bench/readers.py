@@ -30,7 +30,7 @@ def audit_line(audit: Audit) -> str:
     return (
         f"{audit.name}: {len(audit.images):,} usable images in {len(audit.class_names)} classes; "
         f"{len(audit.removed)} left out ({100 * share:.2f} %); {len(audit.exact_duplicates)} groups of exact and "
-        f"{len(audit.near_duplicates)} of near-duplicates; details: python -m bench audit"
+        f"{len(audit.near_duplicates)} of near-duplicates"
     )
 
 
@@ -41,7 +41,7 @@ def show_audit(data: str, paths: Paths, console: Console) -> int:
     console.print(_class_table(audit))
     for table in _finding_tables(audit):
         console.print(table)
-    for line in _remarks(audit):
+    for line in remarks(audit):
         console.print(line, markup=False)
     path = paths.results / "audits" / f"{audit.name}-{audit.digest}.json"
     try:
@@ -83,7 +83,8 @@ def _finding_tables(audit: Audit) -> list[Table]:
     return [table for table in (found, listed, groups) if table.row_count]
 
 
-def _remarks(audit: Audit) -> list[str]:
+def remarks(audit: Audit) -> list[str]:
+    """Say what the search for duplicates did not do."""
     lines = []
     if audit.broken_groups:
         lines.append(

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import cells, leaderboard
+from bench.majority import majority
 from bench.records import RunRecord
 from bench.stats import percentile
 from imgcls.errors import ConfigError
@@ -39,6 +40,9 @@ def print_tables(tables: Sequence[list[RunRecord]], console: Console) -> None:
             table.add_column(name, justify="right", min_width=max(len(word) for word in name.split()))
         for record in records[:ROWS_SHOWN]:
             table.add_row(*_cells(record, number), *(_median(record, runtime) for runtime in runtimes))
+        always = majority(first.dataset)
+        accuracy = cells.accuracy_cell(always.top1_accuracy, number)
+        table.add_row(f"always {escape(always.class_name)}", accuracy, f"{100 * always.macro_f1:.1f}")
         console.print(table)
         if len(records) > ROWS_SHOWN:
             console.print(f"and {len(records) - ROWS_SHOWN} more rows in leaderboard.md")

@@ -45,6 +45,18 @@ def test_a_class_named_test_is_a_class_where_there_is_no_train(make_folder: Make
     assert dataset.class_names == ("control", "test")
 
 
+def test_splits_without_train_are_refused_and_not_taken_for_classes(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"val/cat": 1, "val/dog": 1, "test/cat": 1, "test/dog": 1})
+    with pytest.raises(DataError, match="no train"):
+        load_dataset(str(root), cache=cache)
+
+
+def test_a_train_folder_alone_is_a_split_and_not_a_class(make_folder: MakeFolder, cache: Path) -> None:
+    dataset = load_dataset(str(make_folder({"train/cat": 1, "train/dog": 1})), cache=cache)
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.given_splits
+
+
 def test_a_folder_beside_the_splits_is_refused(make_folder: MakeFolder, cache: Path) -> None:
     root = make_folder({"train/cat": 1, "train/dog": 1, "test/cat": 1, "extra": 1})
     with pytest.raises(DataError, match="extra"):

@@ -33,9 +33,9 @@ def test_a_query_ends_when_synchronize_returns() -> None:
 
 
 def test_the_warm_up_is_not_among_the_samples() -> None:
-    durations = iter([0.02] * latency.WARM_UP_QUERIES + [0.001] * 5)
+    durations = iter([0.5] * latency.WARM_UP_QUERIES + [0.001] * 5)
     samples = measure(lambda: time.sleep(next(durations)), lambda: None, min_queries=5, min_duration_s=0)
-    assert max(samples.samples_ms) < 15
+    assert max(samples.samples_ms) < 400
 
 
 @pytest.mark.parametrize("count", [1, 999, 1000, 1001, 54_321])

@@ -51,6 +51,8 @@ ORDER = [
     "bench.measuring",
     "bench.worker",
     "bench.cells",
+    "bench.majority",
+    "bench.spreadsheet",
     "bench.leaderboard",
     "bench.terminal",
     "bench.harness",

@@ -216,7 +216,7 @@ def test_a_hub_that_does_not_answer_is_given_up_within_five_seconds(monkeypatch:
     monkeypatch.setattr(weighing, "_ask_hub", lambda _answers: time.sleep(30))
     began = time.perf_counter()
     assert not hub_answers()
-    assert time.perf_counter() - began < 5.5
+    assert time.perf_counter() - began < 6
 
 
 class Hub(http.server.BaseHTTPRequestHandler):

@@ -152,6 +152,12 @@ def test_a_random_start_is_said_in_every_row() -> None:
     assert dict(zip(header, row, strict=True))["Init"] == "random"
 
 
+def test_unlike_inits_in_one_table_are_said() -> None:
+    other = examples.record(accuracy=0.9, init="pretrained")
+    assert "unlike weights" in leaderboard.markdown([[examples.record(), other]])
+    assert "unlike weights" not in leaderboard.markdown([[examples.record()]])
+
+
 def test_odd_class_names_come_out_right_in_markdown_and_csv(tmp_path: Path) -> None:
     record = examples.record(info=examples.dataset(ODD_NAMES))
     text = leaderboard.markdown([[record]])

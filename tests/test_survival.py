@@ -24,14 +24,14 @@ def finished(results: Path) -> tuple[bytes, np.ndarray, tuple[int, ...]]:
     return (folder / "model.safetensors").read_bytes(), logits, record.outcome.training.resumed_from
 
 
-def killed_once(flags: tuple[str, ...], rng: random.Random) -> bool:
-    """Start the command, and kill it a random while after it began to train; False where it had ended."""
+def killed_once(flags: tuple[str, ...], rng: random.Random, *, in_training: bool) -> bool:
+    """Start the command, and kill it a random while after its process, or its first epoch; False if it had ended."""
     process = start("run", *flags)
     assert process.stdout is not None
     for line in process.stdout:
-        if "[1/1]" in line:
+        if ("  epoch " if in_training else "[1/1]") in line:
             break
-    time.sleep(rng.uniform(5, 11))
+    time.sleep(rng.uniform(0, 2) if in_training else rng.uniform(3, 10))
     ended = process.poll() is not None
     kill(process)
     return not ended
@@ -44,7 +44,7 @@ def test_five_kills_at_random_moments_are_not_felt_in_the_final_files(tmp_path: 
     assert status == 0, output
     flags = (*FLAGS, "--results", str(tmp_path / "killed"))
     rng = random.Random(seed)  # noqa: S311 - no secret
-    kills = sum(killed_once(flags, rng) for _ in range(KILLS))
+    kills = sum(killed_once(flags, rng, in_training=number % 2 == 0) for number in range(KILLS))
     status, output = bench("run", *flags)
     assert status == 0, output
     weights, logits, _ = finished(tmp_path / "whole")

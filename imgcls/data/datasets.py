@@ -93,8 +93,12 @@ def read_folder(root: Path, *, name: str) -> Dataset:
 
 def _checked_splits(root: Path, names: list[str], given: dict[str, str]) -> dict[str, str]:
     """Folder name to split where the data set is divided already; empty where it is not."""
-    if "train" not in given or not {"val", "test"} & set(given.values()):
+    nested = bool(given) and set(names) == set(given) and all(_subfolders(root / name) for name in names)
+    if not nested and ("train" not in given or not {"val", "test"} & set(given.values())):
         return {}
+    if "train" not in given:
+        message = f"{root.name} has {', '.join(given)} and no train: add train/, or one folder a class"
+        raise DataError(message)
     if doubled := [name for name, split in given.items() if split == "val"][1:]:
         message = f"{root.name} has two validation folders ({', '.join(doubled)} and another): keep one"
         raise DataError(message)

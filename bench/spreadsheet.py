@@ -1,0 +1,50 @@
+"""Records as CSV: one line a run, unrounded."""
+
+from collections.abc import Sequence
+
+from bench import failures
+from bench.majority import majority
+from bench.recipes import describe_budget, describe_sizes
+from bench.records import RunRecord
+from bench.stats import percentile
+
+
+def csv(tables: Sequence[list[RunRecord]]) -> str:
+    """Give one line a run, unrounded, for spreadsheets and scripts."""
+    import pandas as pd  # noqa: PLC0415 - most of a second to import
+
+    frame = pd.DataFrame([_flat(record) for table in tables for record in table])
+    return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _flat(record: RunRecord) -> dict[str, object]:
+    flat: dict[str, object] = {
+        "dataset": record.dataset.name,
+        "data_digest": record.dataset.digest,
+        "split_digest": record.dataset.split_digest,
+        "recipe": record.config.recipe,
+        "budget": describe_budget(record.config),
+        "image_size_rule": describe_sizes(record.config),
+        "machine": record.environment.machine,
+        "run_id": record.run_id,
+        "model": record.config.model,
+        "init": record.init,
+        "seed": record.config.seed,
+        "status": record.status,
+        "error": failures.last_line(record.error) if record.error else None,
+        "test_images": sum(record.dataset.counts["test"]),
+        "majority_class_accuracy": majority(record.dataset).top1_accuracy,
+    }
+    if record.outcome is not None:
+        outcome = record.outcome
+        flat |= {f"test_{name}": value for name, value in outcome.metrics.test_metrics.items()}
+        flat |= {f"val_{name}": value for name, value in outcome.metrics.val_metrics.items()}
+        flat |= {"num_params": outcome.model.num_params, "gmacs": outcome.model.gmacs}
+        flat |= {"onnx_size_bytes": outcome.artifact.size_bytes, "image_size": outcome.model.image_size}
+        flat |= {"weights": outcome.model.weights_tag, "best_epoch": outcome.training.best_epoch}
+        flat |= {"epochs": outcome.training.epochs, "train_time_s": outcome.training.train_time_s}
+    for row in record.measurements:
+        if row.samples_ms:
+            name = f"{row.runtime}_batch{row.batch_size}"
+            flat |= {f"{name}_p50_ms": percentile(row.samples_ms, 50), f"{name}_queries": row.num_queries}
+    return flat

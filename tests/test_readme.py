@@ -1,0 +1,32 @@
+"""What the README shows came out of a command."""
+
+import re
+from pathlib import Path
+
+from bench.arguments import RunAllArgs
+from bench.cli import COMMANDS
+from bench.config import RunConfig
+from bench.recipes import RECIPES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_leaderboard_in_the_readme_is_the_one_in_results() -> None:
+    shown = README.split("<!-- from results/leaderboard.md -->")[1].strip()
+    rows = [line for line in shown.splitlines() if line.startswith("|")]
+    assert len(rows) >= 5
+    assert shown in (ROOT / "results" / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_names_every_command_and_recipe() -> None:
+    for name in [*COMMANDS, *RECIPES]:
+        assert f"`{name}" in README
+
+
+def test_every_long_flag_in_the_readme_exists() -> None:
+    flags = set(re.findall(r"(?<![-\w])--([a-z][a-z-]+)", README))
+    config = RunConfig()
+    parts = (config.split, config.loader, config.architecture, config.train, config.runtime)
+    fields = {field for part in (RunAllArgs(), *parts) for field in part.__dataclass_fields__}
+    assert flags <= {field.replace("_", "-") for field in fields} | {"help"}
