@@ -30,6 +30,8 @@ from imgcls.weights import (
 AUX_STOCK_PX: Final = 299
 """Inception's stock auxiliary head wants a 17 x 17 map, that is 299 px; below, its pool becomes adaptive."""
 AUX_POOL: Final = 5
+BATCH_COUNTER: Final = "num_batches_tracked"
+"""A buffer of batch norm that weights files may leave out: it plays no part at a fixed momentum."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +141,7 @@ def _require_fit(spec: ModelSpec) -> None:
         model = timm.create_model(spec.timm_name.split(".")[0], pretrained=False)
     heads = _classifiers(spec)
     for key, tensor in model.state_dict().items():
-        if not key.startswith(heads) and have.get(key) != tuple(tensor.shape):
+        if not key.startswith(heads) and not key.endswith(BATCH_COUNTER) and have.get(key) != tuple(tensor.shape):
             found = have.get(key, "nothing")
             message = f"--weights: {spec.name} needs {key} of shape {tuple(tensor.shape)}, the file has {found}"
             raise ConfigError(message)

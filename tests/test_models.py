@@ -154,6 +154,14 @@ def test_weights_from_a_folder_are_loaded_with_their_preprocessing(tmp_path: Pat
     assert model.state_dict()["classifier.weight"].shape == (4, 256)
 
 
+def test_weights_without_batch_norms_counters_fit(tmp_path: Path) -> None:
+    state = {key: tensor for key, tensor in timm.create_model(TINY).state_dict().items() if "num_batches" not in key}
+    folder = write_weights(tmp_path / "w", state=state)
+    spec = resolve_spec(TINY, LoaderConfig(image_size=32), partial(folder_weights, folder=folder))
+    model = build_model(spec, ModelConfig(), num_classes=4)
+    assert torch.equal(model.state_dict()["bn1.running_var"], state["bn1.running_var"])
+
+
 def test_a_head_of_as_many_classes_as_the_weights_had_is_new_all_the_same(tmp_path: Path) -> None:
     spec = resolve_spec(
         TINY, LoaderConfig(image_size=32), partial(folder_weights, folder=write_weights(tmp_path / "w"))
