@@ -1,34 +1,37 @@
 """Checks, in the environment that nox itself runs in: plain ``nox`` runs what CI runs."""
 
+import sys
+
 import nox
 
 nox.options.sessions = ["lint", "typing", "tests", "leaderboard", "smoke"]
 nox.options.default_venv_backend = "none"
+PYTHON = (sys.executable, "-m")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
+    session.run(*PYTHON, "ruff", "check", ".")
+    session.run(*PYTHON, "ruff", "format", "--check", ".")
 
 
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check types, strictly."""
-    session.run("mypy")
+    session.run(*PYTHON, "mypy")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments go to pytest."""
-    session.run("pytest", *session.posargs)
+    session.run(*PYTHON, "pytest", *session.posargs)
 
 
 @nox.session
 def leaderboard(session: nox.Session) -> None:
     """Make the committed leaderboard again from the committed records, and fail on any difference."""
-    session.run("python", "-m", "bench", "leaderboard")
+    session.run(*PYTHON, "bench", "leaderboard")
     files = ["results/leaderboard.md", "results/leaderboard.csv"]
     session.run("git", "diff", "--exit-code", "--", *files, external=True)
 
@@ -38,10 +41,12 @@ def smoke(session: nox.Session) -> None:
     """Run the main command for real, with a tiny model, into a folder of its own."""
     results = session.create_tmp()
     models = ("--models", "test_efficientnet", "--weights", "none", "--epochs", "1")
-    session.run("python", "-m", "bench", "run-all", *models, "--results", results, "--force")
+    session.run(*PYTHON, "bench", "run-all", *models, "--results", results, "--force")
 
 
 @nox.session
 def perf(session: nox.Session) -> None:
     """Measure speed; figures, no verdicts: read the ratios in extra_info. Not part of CI."""
-    session.run("pytest", "tests/benchmarks", "--benchmark-only", "--benchmark-columns=median,rounds", *session.posargs)
+    session.run(
+        *PYTHON, "pytest", "tests/benchmarks", "--benchmark-only", "--benchmark-columns=median,rounds", *session.posargs
+    )
