@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Normalised images ``[B, 3, S, S]`` to logits ``[B, C]``."""
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Pictures uint8 ``[B, S, S, 3]`` to logits ``[B, C]``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,7 @@ class Predictions:
     logits: NDArray[np.float32]
 
 
-def predict_all(predict: Predict, batches: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+def predict_all(predict: Predict, batches: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Run a predict function over batches, in order."""
     return np.concatenate([predict(batch) for batch in batches])
 

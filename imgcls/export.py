@@ -17,7 +17,7 @@ from torch import nn
 from imgcls.checkpoint import write_aside
 from imgcls.data.loaders import Source
 from imgcls.errors import ParityError
-from imgcls.evaluation import Predictions
+from imgcls.evaluation import Predictions, predict_all
 from imgcls.metrics import top1_accuracy
 from imgcls.models import ModelSpec
 from imgcls.predict import CARD_KEY, CARD_VERSION, Card, open_classifier
@@ -100,8 +100,8 @@ def check_parity(path: Path, source: Source, trained: Predictions, *, tf32: bool
 def _exported_logits(path: Path, source: Source) -> NDArray[np.float32]:
     classifier = open_classifier(path)
     starts = range(0, len(source), PARITY_BATCH)
-    return np.concatenate(
-        [classifier.logits(source.pixels[source.indices[start : start + PARITY_BATCH]]) for start in starts]
+    return predict_all(
+        classifier.logits, (source.pixels[source.indices[start : start + PARITY_BATCH]] for start in starts)
     )
 
 

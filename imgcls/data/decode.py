@@ -40,7 +40,6 @@ SUFFIXES: Final[dict[str, frozenset[str]]] = {
     "AVIF": frozenset({".avif"}),
 }
 """Formats that are read, and the file name endings that belong to each."""
-IMAGE_SUFFIXES: Final = frozenset().union(*SUFFIXES.values())
 EXIF_ORIENTATION: Final = 0x0112
 UINT16_MAX: Final = 65535
 
