@@ -44,6 +44,7 @@ def test_the_same_pixels_under_two_labels_are_left_out_and_listed(make_folder: M
     audit = audited(root, cache)
     assert {removal.image_id for removal in audit.removed} == {"cat/001.png", "dog/copy.bmp"}
     assert {removal.reason for removal in audit.removed} == {auditing.CONFLICT}
+    assert not {image.image_id for image in audit.images} & {"cat/001.png", "dog/copy.bmp"}
 
 
 def test_exact_copies_of_one_label_share_a_group(make_folder: MakeFolder, cache: Path) -> None:
@@ -133,6 +134,12 @@ def test_bands_find_every_pair_within_four_bits_and_no_other(base: int, flips: l
         (i, j) for j in range(len(hashes)) for i in range(j) if (int(hashes[i]) ^ int(hashes[j])).bit_count() <= 4
     }
     assert found == wanted
+
+
+def test_four_bits_that_lie_far_apart_are_found() -> None:
+    hashes = np.array([0, sum(1 << bit for bit in (0, 16, 32, 48))], dtype=np.uint64)
+    thumbnails = np.tile(np.arange(192, dtype=np.uint8).reshape(1, 8, 8, 3), (2, 1, 1, 1))
+    assert near_pairs(hashes, thumbnails) == [(4, (0, 1))]
 
 
 def test_a_hash_hit_that_the_pixels_do_not_confirm_is_no_pair() -> None:

@@ -113,6 +113,15 @@ def test_undersampling_touches_train_only_and_keeps_to_its_ratio() -> None:
     assert even.digest != plain.digest
 
 
+def test_undersampling_follows_the_split_seed() -> None:
+    audit = audit_of([[0]] * 100 + [[1]] * 10 + [[0], [1]], splits=["train"] * 110 + ["test", "test"])
+    first, again, other = (
+        make_splits(audit, SplitConfig(max_class_ratio=1, split_seed=seed)).undersampled for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
 def test_given_splits_are_respected() -> None:
     audit = audit_of([[0], [1]] * 3, splits=["train", "train", "val", "val", "test", "test"])
     assert parts(make_splits(audit, SplitConfig())) == {"train": (0, 1), "val": (2, 3), "test": (4, 5)}

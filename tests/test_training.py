@@ -84,20 +84,22 @@ def test_the_learning_rate_drops_on_a_plateau(tmp_path: Path) -> None:
     assert any(drop == pytest.approx(0.1) for drop in drops)
 
 
-def test_the_best_epoch_is_the_first_of_the_highest_validation_accuracy() -> None:
-    def epoch(number: int, accuracy: float) -> EpochResult:
-        return EpochResult(
-            epoch=number,
-            train_loss=0,
-            val_loss=0,
-            val_top1_accuracy=accuracy,
-            lr=1,
-            train_time_s=1,
-            eval_time_s=1,
-            images=1,
-        )
+def epoch_result(number: int, accuracy: float = 0.5) -> EpochResult:
+    return EpochResult(
+        epoch=number,
+        train_loss=0,
+        val_loss=0,
+        val_top1_accuracy=accuracy,
+        lr=1,
+        train_time_s=1,
+        eval_time_s=1,
+        images=1,
+    )
 
-    assert best_epoch([epoch(1, 0.5), epoch(2, 0.8), epoch(3, 0.8), epoch(4, 0.6)]) == 2
+
+def test_the_best_epoch_is_the_first_of_the_highest_validation_accuracy() -> None:
+    accuracies = (0.5, 0.8, 0.8, 0.6)
+    assert best_epoch([epoch_result(number, accuracy) for number, accuracy in enumerate(accuracies, start=1)]) == 2
 
 
 def test_the_state_that_is_kept_is_the_best_epochs(tmp_path: Path) -> None:
@@ -178,6 +180,39 @@ def test_a_kill_inside_any_save_is_not_felt(tmp_path: Path, monkeypatch: pytest.
             run(setting(tmp_path / "stopped"))
     monkeypatch.undo()
     assert same(whole, run(setting(tmp_path / "stopped")))
+
+
+def learner() -> checkpoint.Learner:
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=1)
+    return checkpoint.Learner(model=model, optimizer=optimizer, scheduler=scheduler)
+
+
+def test_a_resumed_run_remembers_the_plateau(tmp_path: Path) -> None:
+    before, after = learner(), learner()
+    before.scheduler.step(1.0)
+    before.scheduler.step(2.0)
+    checkpoint.save(before, tmp_path, [epoch_result(1)], [])
+    checkpoint.restore(after, tmp_path, CPU)
+    after.scheduler.step(2.0)
+    assert after.optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+
+
+def test_every_epoch_draws_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    real = torch.manual_seed
+    monkeypatch.setattr(training.torch, "manual_seed", lambda seed: (seeds.append(seed), real(seed))[1])
+    orders: list[int] = []
+    batches = training.train_batches
+    monkeypatch.setattr(
+        training,
+        "train_batches",
+        lambda source, **options: (orders.append(options["generator"].initial_seed()), batches(source, **options))[1],
+    )
+    run(setting(tmp_path / "a", epochs=3))
+    assert len(set(seeds)) == 4  # the model's, and one an epoch
+    assert len(set(orders)) == 3
 
 
 def test_a_run_that_ended_is_read_back_and_not_trained_again(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def _cut(audit: Audit, indices: Sequence[int], fractions: dict[str, float], seed
         waiting = [groups[position] for position in rng.permutation(len(groups))]
         total = sum(len(group) for group in groups)
         for name, fraction in fractions.items():
-            chosen = _choose(waiting, target=max(1, round(fraction * total)), leave=len(fractions))
+            chosen = _choose(waiting, target=round(fraction * total), leave=len(fractions))
             parts[name] += [index for group in chosen for index in group]
             taken = set(chosen)
             waiting = [group for group in waiting if group not in taken]
