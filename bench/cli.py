@@ -45,7 +45,7 @@ def _plan_and_run(kind: type[PlanArgs], arguments: Sequence[str], command: str) 
     recipe = RECIPES[first.recipe]
     configs = [
         replace(
-            parse(kind, arguments, command=command, default=replace(first, run=recipe(model))).run,
+            parse(kind, arguments, command=command, default=kind(run=recipe(model))).run,
             model=model,
             recipe=first.recipe,
             seed=seed,

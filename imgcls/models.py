@@ -1,5 +1,6 @@
 """Which architectures there are, how they are built, and what they need of their input."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +31,7 @@ from imgcls.weights import (
 AUX_STOCK_PX: Final = 299
 """Inception's stock auxiliary head wants a 17 x 17 map, that is 299 px; below, its pool becomes adaptive."""
 AUX_POOL: Final = 5
+NETWORK_KEY: Final = "imgcls"
 BATCH_COUNTER: Final = "num_batches_tracked"
 """A buffer of batch norm that weights files may leave out: it plays no part at a fixed momentum."""
 
@@ -205,18 +207,18 @@ def without_aux(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def save_trained(state: dict[str, Tensor], spec: ModelSpec, *, num_classes: int, path: Path) -> None:
     """Write trained weights with what is needed to build their network again in the file's metadata."""
-    metadata = {"timm_name": spec.timm_name, "num_classes": str(num_classes)}
+    options = {"num_classes": num_classes}
     if spec.weights.cfg.fixed_input_size:
-        metadata["img_size"] = str(spec.resize.size)
-    save_file(state, path, metadata=metadata)
+        options["img_size"] = spec.resize.size
+    network = json.dumps({"timm_name": spec.timm_name, "options": options}, sort_keys=True)
+    save_file(state, path, metadata={NETWORK_KEY: network})  # one key: safetensors writes several in any order
 
 
 def load_trained(path: Path) -> nn.Module:
     """Build the network of ``save_trained`` in eval mode, without an auxiliary head."""
     with safe_open(path, framework="pt") as tensors:
-        metadata = dict(tensors.metadata())
-    name = metadata.pop("timm_name").split(".")[0]
-    options: dict[str, Any] = {key: int(value) for key, value in metadata.items()}
-    model = timm.create_model(name, pretrained=False, **options)
+        network = json.loads(tensors.metadata()[NETWORK_KEY])
+    name = network["timm_name"].split(".")[0]
+    model = timm.create_model(name, pretrained=False, **network["options"])
     model.load_state_dict(load_file(path))
     return model.eval()

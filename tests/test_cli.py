@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -131,6 +132,27 @@ def test_the_other_commands_refuse_in_one_line_too(
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+def test_flags_reach_every_run_with_its_recipes_own_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "bench.commands.plan_and_run", lambda configs, **rest: (seen.update(rest, configs=configs), 0)[1]
+    )
+    flags = ["--force", "--crop", "--recipe", "report", "--lr", "0.01", "--seeds", "0", "1", "--data", "d"]
+    assert main(["run-all", "--models", "efficientnet_b0", "resnet50", *flags]) == 0
+    assert seen["force"] is True
+    assert seen["data"] == "d"
+    settings = [(c.model, c.seed, c.loader.image_size, c.train.epochs) for c in seen["configs"]]
+    assert settings == [
+        ("efficientnet_b0", 0, 299, 15),
+        ("efficientnet_b0", 1, 299, 15),
+        ("resnet50", 0, 224, 20),
+        ("resnet50", 1, 224, 20),
+    ]
+    assert all(config.loader.crop and config.train.lr == 0.01 for config in seen["configs"])
+    assert main(["run", "resnet50", "--force"]) == 0
+    assert [(c.model, c.loader.crop, c.train.epochs) for c in seen["configs"]] == [("resnet50", False, 3)]
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,6 +138,15 @@ def test_trained_weights_come_back_without_the_auxiliary_head(tmp_path: Path) ->
     assert torch.equal(load_trained(tmp_path / "m.safetensors")(images), model(images))
 
 
+def test_equal_weights_are_written_to_equal_bytes(tmp_path: Path) -> None:
+    spec = resolve_spec("test_vit", LoaderConfig(image_size=32), random_weights)
+    state = build_model(spec, ModelConfig(), num_classes=3).state_dict()
+    files = [tmp_path / f"{number}.safetensors" for number in range(12)]
+    for file in files:
+        save_trained(state, spec, num_classes=3, path=file)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_weights_from_a_folder_are_loaded_with_their_preprocessing(tmp_path: Path) -> None:
     folder = write_weights(tmp_path / "w")
     spec = resolve_spec(TINY, LoaderConfig(image_size=32), weights_policy(str(folder), warn=pytest.fail))
