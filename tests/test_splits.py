@@ -114,7 +114,8 @@ def test_undersampling_touches_train_only_and_keeps_to_its_ratio() -> None:
 
 
 def test_undersampling_follows_the_split_seed() -> None:
-    audit = audit_of([[0]] * 100 + [[1]] * 10 + [[0], [1]], splits=["train"] * 110 + ["test", "test"])
+    given = ["train"] * 110 + ["val", "val", "test", "test"]
+    audit = audit_of([[0]] * 100 + [[1]] * 10 + [[0], [1]] * 2, splits=given)
     first, again, other = (
         make_splits(audit, SplitConfig(max_class_ratio=1, split_seed=seed)).undersampled for seed in (1, 1, 2)
     )
