@@ -34,49 +34,51 @@ from imgcls.metrics import confusion_matrix, per_class, score
 from imgcls.models import build_model, load_trained, save_trained
 from imgcls.results import EpochResult
 from imgcls.runtimes import ONNX, WEIGHTS
-from imgcls.training import (
-    Setting,
-    Step,
-    Training,
-    logits_of,
-    memory_format,
-    train,
-    use_threads,
-)
+from imgcls.setting import Report, Rung, Setting, Step, Training
+from imgcls.training import logits_of, memory_format, train, use_threads
 from imgcls.weights import sha256_of
 
 SUMMARY_LIMIT_BYTES: Final = 1_000_000
 """A summary of predictions over this stays with the artifacts instead of beside its record."""
 
 
-def fit(task: Task, *, train_source: Source, val_source: Source, console: Console) -> Training:
+def fit(
+    task: Task, *, train_source: Source, val_source: Source, report: Report, rungs: tuple[float, ...] = ()
+) -> Training:
     """Build the model from its seed and train it; the test split is not among the arguments."""
     config = task.config
     use_threads(config.train.train_threads)
     torch.manual_seed(config.seed)
     aux_head = task.spec.has_aux_head and config.architecture.aux_weight > 0
     model = build_model(task.spec, config.architecture, num_classes=len(task.dataset.class_names), aux_head=aux_head)
+    setting = Setting(
+        train=train_source,
+        val=val_source,
+        normalisation=task.spec.normalisation,
+        loader=config.loader,
+        model=config.architecture,
+        config=config.train,
+        seed=config.seed,
+        device=torch.device(config.train.device),
+        folder=task.paths.artifacts(task.train_id),
+        report=report,
+        rungs=rungs,
+    )
+    return train(model, setting)
+
+
+def _fit_in_sight(task: Task, prepared: Prepared, console: Console) -> Training:
+    """Train with a bar and a line an epoch."""
+    config = task.config
     with progress.training(console, config.model, config.train.epochs) as (advance, finish):
 
-        def report(event: Step | EpochResult) -> None:
+        def report(event: Step | Rung | EpochResult) -> None:
             if isinstance(event, EpochResult):
                 finish(event)
-            else:
+            elif isinstance(event, Step):
                 advance(event.images, event.total_images)
 
-        setting = Setting(
-            train=train_source,
-            val=val_source,
-            normalisation=task.spec.normalisation,
-            loader=config.loader,
-            model=config.architecture,
-            config=config.train,
-            seed=config.seed,
-            device=torch.device(config.train.device),
-            folder=task.paths.artifacts(task.train_id),
-            report=report,
-        )
-        return train(model, setting)
+        return fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
 
 
 def run_one(task: Task, console: Console) -> Outcome:
@@ -87,7 +89,7 @@ def run_one(task: Task, console: Console) -> Outcome:
         return msgspec.json.decode(done.read_bytes(), type=Outcome)
     folder.mkdir(parents=True, exist_ok=True)
     prepared = prepare(task, console)
-    training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), console=console)
+    training = _fit_in_sight(task, prepared, console)
     num_classes = len(task.dataset.class_names)
     write_aside(
         folder / WEIGHTS,

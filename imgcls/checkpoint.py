@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from imgcls.config import Select
 from imgcls.models import without_aux
 from imgcls.results import EpochResult
 
@@ -27,11 +28,13 @@ class Learner:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau
+    scheduler: torch.optim.lr_scheduler.LRScheduler
 
 
-def best_epoch(history: list[EpochResult]) -> int:
-    """Give the first epoch with the highest validation accuracy."""
+def selected_epoch(history: Sequence[EpochResult], select: Select) -> int:
+    """Give the last epoch, or the first one with the highest validation accuracy."""
+    if select == "last":
+        return history[-1].epoch
     return max(history, key=lambda result: (result.val_top1_accuracy, -result.epoch)).epoch
 
 
@@ -40,9 +43,9 @@ def best_file(folder: Path, epoch: int) -> Path:
     return folder / f"best-{epoch:05d}.safetensors"
 
 
-def save(learner: Learner, folder: Path, history: list[EpochResult], resumed: list[int]) -> None:
-    """Write the best weights first, then the state that speaks of them, each aside and then renamed."""
-    best = best_epoch(history)
+def save(learner: Learner, folder: Path, history: list[EpochResult], *, resumed: list[int], select: Select) -> None:
+    """Write the selected weights first, then the state that speaks of them, each aside and then renamed."""
+    best = selected_epoch(history, select)
     if best == len(history):
         weights = {key: tensor.contiguous() for key, tensor in without_aux(learner.model.state_dict()).items()}
         write_aside(best_file(folder, best), lambda path: save_file(weights, path))

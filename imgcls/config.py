@@ -7,6 +7,8 @@ from typing import Literal
 from imgcls.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
+Schedule = Literal["plateau", "cosine"]
+Select = Literal["best", "last"]
 
 
 def require(*, name: str, value: float | None, low: float, high: float, hint: str) -> None:
@@ -74,12 +76,20 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Budget and optimizer: Adam with betas (0.9, 0.999), cross-entropy, best epoch by validation accuracy."""
+    """Budget and optimizer: Adam with betas (0.9, 0.999) and cross-entropy."""
 
     epochs: int = 10
     """Passes over the training images."""
     lr: float = 1e-3
     """Learning rate at the start."""
+    schedule: Schedule = "plateau"
+    """plateau: the learning rate drops when validation stalls; cosine: it falls to 0 over the run's own epochs."""
+    select: Select = "best"
+    """Which epoch's weights are kept: the best by validation accuracy, or the last."""
+    weight_decay: float = 0.0
+    """L2 penalty in Adam's gradient."""
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over all classes (Szegedy et al. 2016)."""
     lr_factor: float = 0.1
     """The learning rate is multiplied by this on a plateau of the validation loss."""
     lr_patience: int = 2
@@ -93,6 +103,8 @@ class TrainConfig:
         """Check the ranges."""
         require(name="epochs", value=self.epochs, low=1, high=100_000, hint="use 1 or more")
         require(name="lr", value=self.lr, low=1e-12, high=1e3, hint="use a positive number")
+        require(name="weight_decay", value=self.weight_decay, low=0, high=1e3, hint="use 0 or more")
+        require(name="label_smoothing", value=self.label_smoothing, low=0, high=0.99, hint="use 0 to 0.99")
         require(name="lr_factor", value=self.lr_factor, low=1e-6, high=1, hint="use a number in (0, 1]")
         require(name="lr_patience", value=self.lr_patience, low=0, high=100_000, hint="use 0 or more")
         require(name="train_threads", value=self.train_threads, low=0, high=4096, hint="use 0 (all) or more")

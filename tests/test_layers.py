@@ -29,6 +29,7 @@ ORDER = [
     "imgcls.metrics",
     "imgcls.evaluation",
     "imgcls.checkpoint",
+    "imgcls.setting",
     "imgcls.training",
     "imgcls.runtimes",
     "imgcls.predict",

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from imgcls import checkpoint, training
-from imgcls.checkpoint import best_epoch
+from imgcls.checkpoint import selected_epoch
 from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
 from imgcls.data.loaders import Source
 from imgcls.errors import NonFiniteLossError
 from imgcls.models import ModelSpec, build_model, resolve_spec
 from imgcls.results import EpochResult
-from imgcls.training import Setting, Step, Training, logits_of, train
+from imgcls.setting import Setting, Step, Training
+from imgcls.training import logits_of, train
 from imgcls.weights import random_weights
 
 MODEL = ModelConfig(dropout=0.3)
@@ -98,8 +99,9 @@ def epoch_result(number: int, accuracy: float = 0.5) -> EpochResult:
 
 
 def test_the_best_epoch_is_the_first_of_the_highest_validation_accuracy() -> None:
-    accuracies = (0.5, 0.8, 0.8, 0.6)
-    assert best_epoch([epoch_result(number, accuracy) for number, accuracy in enumerate(accuracies, start=1)]) == 2
+    history = [epoch_result(number, accuracy) for number, accuracy in enumerate((0.5, 0.8, 0.8, 0.6), start=1)]
+    assert selected_epoch(history, "best") == 2
+    assert selected_epoch(history, "last") == 4
 
 
 def test_the_state_that_is_kept_is_the_best_epochs(tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_a_resumed_run_remembers_the_plateau(tmp_path: Path) -> None:
     before, after = learner(), learner()
     before.scheduler.step(1.0)
     before.scheduler.step(2.0)
-    checkpoint.save(before, tmp_path, [epoch_result(1)], [])
+    checkpoint.save(before, tmp_path, [epoch_result(1)], resumed=[], select="best")
     checkpoint.restore(after, tmp_path, CPU)
     after.scheduler.step(2.0)
     assert after.optimizer.param_groups[0]["lr"] == pytest.approx(0.1)

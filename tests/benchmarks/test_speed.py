@@ -21,7 +21,8 @@ from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source, train_batches
 from imgcls.models import ModelSpec, build_model, resolve_spec, set_aux
-from imgcls.training import BETAS, Setting, _loss, memory_format, train, use_threads
+from imgcls.setting import Setting
+from imgcls.training import BETAS, _loss, memory_format, train, use_threads
 from imgcls.weights import random_weights
 from tests import examples
 from tests.conftest import picture

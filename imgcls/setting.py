@@ -1,0 +1,69 @@
+"""What the training loop is given, what it reports on the way, and what it gives back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
+from imgcls.data.augment import Normalisation
+from imgcls.data.loaders import Source
+from imgcls.results import EpochResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What training cost and gave; ``state`` is the best epoch's, without the auxiliary head."""
+
+    history: tuple[EpochResult, ...]
+    best_epoch: int
+    steps: int
+    resumed_from: tuple[int, ...]
+    state: dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """Progress inside an epoch; ``train_time_s`` leaves evaluation out."""
+
+    epoch: int
+    epochs: int
+    images: int
+    total_images: int
+    train_time_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """Validation accuracy when ``fraction`` of the run's own steps are done."""
+
+    fraction: float
+    val_top1_accuracy: float
+
+
+Report = Callable[[Step | Rung | EpochResult], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What the loop needs beside the model."""
+
+    train: Source
+    val: Source
+    normalisation: Normalisation
+    loader: LoaderConfig
+    model: ModelConfig
+    config: TrainConfig
+    seed: int
+    device: torch.device
+    folder: Path
+    report: Report
+    rungs: tuple[float, ...] = ()
+    """Fractions of the run's steps at which validation is scored too, within epochs: what a pruner compares."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Count the batches of a pass; a last one of one image is dropped."""
+        return len(range(0, len(self.train) - 1, self.loader.batch_size))
