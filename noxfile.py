@@ -50,3 +50,9 @@ def perf(session: nox.Session) -> None:
     session.run(
         *PYTHON, "pytest", "tests/benchmarks", "--benchmark-only", "--benchmark-columns=median,rounds", *session.posargs
     )
+
+
+@nox.session
+def pruning(session: nox.Session) -> None:
+    """Measure what pruning is worth and write results/pruning.md; eight minutes on two cores. Not part of CI."""
+    session.run(*PYTHON, "tests.benchmarks.pruning")

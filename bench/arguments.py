@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar, cast
 import tyro
 
 from bench.config import DEFAULT_MODELS, RunConfig
+from bench.space import DEFAULT_SPACE
 from imgcls.errors import ConfigError
 
 Parsed = TypeVar("Parsed")
@@ -30,17 +31,7 @@ class PlanArgs:
     """auto (pretrained, or random with a warning), pretrained, none, or a folder of MODEL/model.safetensors."""
     results: Path = Path("results")
     """Where records, artifacts and the leaderboard go."""
-    force: bool = False
-    """Repeat runs that are done."""
     run: RunConfig = field(default_factory=RunConfig)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunAllArgs(PlanArgs):
-    """Train, evaluate, export and measure several models under one budget, and write the leaderboard."""
-
-    models: tuple[str, ...] = DEFAULT_MODELS
-    """Models by name (python -m bench models), or any other timm name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +40,59 @@ class RunArgs(PlanArgs):
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "resnet50"
     """Model by name (python -m bench models), or any other timm name."""
+    force: bool = False
+    """Repeat runs that are done."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchArgs(PlanArgs):
+    """What a study searches, and what carries it out."""
+
+    space: tuple[str, ...] = DEFAULT_SPACE
+    """Knobs to search, as NAME or NAME=LOW:HIGH: lr, dropout, epochs, weight_decay, label_smoothing, batch_size,
+    image_size."""
+    storage: str = ""
+    """An RDB URL of Optuna's for the studies; none means an SQLite file in the results folder."""
+    launcher: str = "local"
+    """local, or ray: train on a Ray cluster."""
+    ray_address: str = ""
+    """Address of a Ray cluster; none means one started on this machine."""
+    jobs: int = 1
+    """Trainings at once."""
+    force_new: bool = False
+    """Start another study where its name is taken by one of another space, data set or setting."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepArgs(SearchArgs):
+    """Search a model's best setting by validation score with Optuna; the test split is not opened."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "resnet50"
+    """Model by name (python -m bench models), or any other timm name."""
+    trials: int | None = None
+    """Budget in trials finished or pruned (20 where no budget is given); more than before goes on with the study."""
+    minutes: float | None = None
+    """Budget in minutes of trials."""
+    tmacs: float | None = None
+    """Budget in 1e12 multiply-adds of training (3 x forward x images)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunAllArgs(SearchArgs):
+    """Train, evaluate, export and measure several models under one budget, and write the leaderboard."""
+
+    models: tuple[str, ...] = DEFAULT_MODELS
+    """Models by name (python -m bench models), or any other timm name."""
+    force: bool = False
+    """Repeat runs that are done."""
+    tuned: bool = False
+    """Run the best setting of each model's finished study too, beside the default one."""
+    tune_trials: int | None = None
+    """Tune every model first, each with this budget in trials, and run the tuned settings too."""
+    tune_minutes: float | None = None
+    """The same with a budget in minutes of trials a model."""
+    tune_tmacs: float | None = None
+    """The same with a budget in 1e12 multiply-adds of training a model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

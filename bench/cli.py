@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from bench.arguments import (
     AuditArgs,
@@ -15,9 +15,10 @@ from bench.arguments import (
     ResultsArgs,
     RunAllArgs,
     RunArgs,
+    SweepArgs,
     parse,
 )
-from bench.config import DEFAULT_MODELS, Paths, default_cache
+from bench.config import DEFAULT_MODELS, Paths, RunConfig, default_cache
 from bench.recipes import RECIPES
 from imgcls.errors import ConfigError, UserError
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 USER_ERROR_STATUS: Final = 2
 INTERRUPTED_STATUS: Final = 130
+AnyPlan = TypeVar("AnyPlan", bound=PlanArgs)
 
 
 def _console() -> "Console":
@@ -34,7 +36,8 @@ def _console() -> "Console":
     return Console(highlight=False, soft_wrap=True)
 
 
-def _plan_and_run(kind: type[PlanArgs], arguments: Sequence[str], command: str) -> int:
+def _parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> tuple[AnyPlan, list[RunConfig]]:
+    """Parse the flags once a model, with its recipe's settings as defaults."""
     first = parse(kind, arguments, command=command, default=kind(run=RECIPES["quick"](DEFAULT_MODELS[0])))
     if first.recipe not in RECIPES:
         message = f"--recipe {first.recipe}: unknown; known: {', '.join(RECIPES)}"
@@ -53,27 +56,35 @@ def _plan_and_run(kind: type[PlanArgs], arguments: Sequence[str], command: str) 
         for model in models
         for seed in first.seeds
     ]
-    paths = Paths(results=first.results, cache=default_cache())
-    from bench.commands import plan_and_run  # noqa: PLC0415 - imports torch
-
-    return plan_and_run(
-        configs, data=first.data, weights=first.weights, paths=paths, force=first.force, console=_console()
-    )
+    return first, configs
 
 
 def _models(args: PlanArgs) -> tuple[str, ...]:
     if isinstance(args, RunAllArgs):
         return args.models
-    assert isinstance(args, RunArgs)
+    assert isinstance(args, RunArgs | SweepArgs)
     return (args.name,)
 
 
 def _run_all(arguments: Sequence[str]) -> int:
-    return _plan_and_run(RunAllArgs, arguments, "run-all")
+    args, configs = _parse_runs(RunAllArgs, arguments, "run-all")
+    from bench.commands import run_all  # noqa: PLC0415 - imports torch
+
+    return run_all(args, configs, _console())
 
 
 def _run(arguments: Sequence[str]) -> int:
-    return _plan_and_run(RunArgs, arguments, "run")
+    args, configs = _parse_runs(RunArgs, arguments, "run")
+    from bench.commands import run_one_model  # noqa: PLC0415
+
+    return run_one_model(args, configs, _console())
+
+
+def _sweep(arguments: Sequence[str]) -> int:
+    args, configs = _parse_runs(SweepArgs, arguments, "sweep")
+    from bench.sweep_commands import sweep  # noqa: PLC0415
+
+    return sweep(args, configs, _console())
 
 
 def _measure(arguments: Sequence[str]) -> int:
@@ -121,6 +132,7 @@ def _data(arguments: Sequence[str]) -> int:
 COMMANDS: Final[dict[str, tuple[Callable[[Sequence[str]], int], str]]] = {
     "run-all": (_run_all, "train, evaluate, export and measure several models; write the leaderboard"),
     "run": (_run, "the same for one model"),
+    "sweep": (_sweep, "search a model's best setting by validation score"),
     "measure": (_measure, "latency again, from the artifacts, without training"),
     "leaderboard": (_leaderboard, "records to leaderboard.md and leaderboard.csv, nothing else"),
     "audit": (_audit, "what is wrong with these images"),

@@ -6,43 +6,34 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import harness, leaderboard, readers, terminal
-from bench.config import Paths, RunConfig
+from bench import harness, leaderboard, planning, sweep_commands, terminal
+from bench.arguments import RunAllArgs, RunArgs
+from bench.config import RunConfig
 from bench.environment import read_environment
 from bench.launchers import terminate_as_interrupt
-from bench.plan import DataPlan, Task, make_task, plan_data, unique
+from bench.plan import Task, unique
 from bench.records import read_records
 from imgcls.errors import ConfigError
-from imgcls.models import MODELS, resolve_spec, weights_policy
-from imgcls.weights import random_weights
+from imgcls.models import MODELS
 
 
-def plan_and_run(  # noqa: PLR0913 - what the command line decided
-    configs: Sequence[RunConfig], *, data: str, weights: str, paths: Paths, force: bool, console: Console
-) -> int:
-    """Plan all runs, then carry them out; 0 all well, 1 where a run failed."""
-    paths = Paths(results=paths.results.absolute(), cache=paths.cache.absolute())
-    for config in configs:
-        resolve_spec(config.model, config.loader, random_weights)
+def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console) -> int:
+    """Plan the runs of one model, then carry them out; 0 all well, 1 where a run failed."""
     with terminate_as_interrupt():
-        weights_for = weights_policy(weights, warn=lambda line: console.print(f"WARNING: {line}", style="bold red"))
-        plan = _plan_data(configs[0], data, paths, console)
-        environment = read_environment()
-        tasks = [
-            make_task(config, plan, weights_for=weights_for, environment=environment, paths=paths, force=force)
-            for config in configs
-        ]
-        harness.check_writable(paths.results)
+        planner = planning.planner(args, configs, console)
+        tasks = [planner(config, force=args.force) for config in configs]
+        harness.check_writable(args.results)
         return _carry_out(unique(tasks), console)
 
 
-def _plan_data(config: RunConfig, data: str, paths: Paths, console: Console) -> DataPlan:
-    audit = readers.audited(data, paths.cache, console)
-    for line in (readers.audit_line(audit), *readers.remarks(audit)):
-        console.print(line, markup=False)
-    if audit.removed:
-        console.print(f"what was left out, and why: python -m bench audit {data}", markup=False)
-    return plan_data(audit, config, data=data)
+def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) -> int:
+    """Plan all runs, tune where asked for, then carry them out; 0 all well, 1 where a run or a study failed."""
+    with terminate_as_interrupt():
+        planner = planning.planner(args, configs, console)
+        tasks = [planner(config, force=args.force) for config in configs]
+        tuned = sweep_commands.tuned_tasks(args, tasks, planner, console)
+        ok = _carry_out(unique([*tasks, *tuned.tasks]), console) == 0
+        return 0 if ok and not tuned.failed else 1
 
 
 def _carry_out(tasks: list[Task], console: Console) -> int:

@@ -19,15 +19,21 @@ def launch(command: list[str]) -> int:
     The child holds the reading end of a pipe of ours and ends when we are gone (``end_with_parent``). When we
     are interrupted, it is ended too.
     """
-    with subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE) as child:
+    with start(command) as child:
         try:
             return child.wait()
         except BaseException:
-            _end(child)
+            end(child)
             raise
 
 
-def _end(child: "subprocess.Popen[bytes]") -> None:
+def start(command: list[str]) -> "subprocess.Popen[bytes]":
+    """Start ``python -m`` with ``command``, for a caller that looks after several."""
+    return subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE)
+
+
+def end(child: "subprocess.Popen[bytes]") -> None:
+    """End a child, gently at first."""
     child.terminate()
     try:
         child.wait(timeout=GRACE_S)

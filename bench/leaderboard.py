@@ -47,7 +47,7 @@ TableKey = tuple[str, str, str, str, str, str, str]
 
 def table_key(record: RunRecord) -> TableKey:
     """Give what must be equal for two runs to stand in one table."""
-    config = record.config
+    config = record.base
     return (
         record.dataset.name,
         record.dataset.digest,
@@ -121,8 +121,8 @@ def _facts(table: list[RunRecord]) -> list[str]:
     lines = [
         f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {text_cell(data.split_source)}; {digests})",
         f"- Cleaning: {left_out}; {data.duplicate_groups} group(s) of duplicates, each kept in one split",
-        f"- Budget: {describe_budget(first.config)}",
-        f"- Image size: {describe_sizes(first.config)}",
+        f"- Budget: {describe_budget(first.base)}",
+        f"- Image size: {describe_sizes(first.base)}",
         f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, {memory}; GPU: {gpu}",
         f"- Software: {_software(table)}",
     ]

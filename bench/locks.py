@@ -6,6 +6,7 @@ All locks are the kernel's: they end with the process that holds them, however i
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, ReadWriteLock, Timeout
@@ -19,15 +20,9 @@ def training_lock(results: Path, train_id: str, *, say: Say) -> Iterator[None]:
     folder = results / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{train_id}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say("another command trains this run; waiting for it")
-        lock.acquire()
-    try:
+    busy = "another command trains this run"
+    with _held(partial(lock.acquire, timeout=0), lock.acquire, lock.release, say=say, wait=busy):
         yield
-    finally:
-        lock.release()
 
 
 def record_lock(results: Path, run_id: str) -> FileLock:
@@ -39,30 +34,36 @@ def record_lock(results: Path, run_id: str) -> FileLock:
 def machine_shared(*, say: Say) -> Iterator[None]:
     """Hold the machine with others that train; wait while a latency is measured."""
     lock = _machine_lock()
-    try:
-        lock.acquire_read(timeout=0, blocking=False)
-    except Timeout:
-        say("a latency measurement is running on this machine; waiting for its end")
-        lock.acquire_read()
-    try:
+    now = partial(lock.acquire_read, timeout=0, blocking=False)
+    busy = "a latency measurement is running on this machine"
+    with _held(now, lock.acquire_read, lock.release, say=say, wait=busy):
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
 def machine_alone(*, say: Say) -> Iterator[None]:
     """Hold the machine alone, to measure latency; wait while any of ours trains or measures."""
     lock = _machine_lock()
+    now = partial(lock.acquire_write, timeout=0, blocking=False)
+    busy = "other runs of this harness are busy on this machine, and latency is measured alone"
+    with _held(now, lock.acquire_write, lock.release, say=say, wait=busy):
+        yield
+
+
+@contextlib.contextmanager
+def _held(
+    now: Callable[[], object], later: Callable[[], object], release: Callable[[], object], *, say: Say, wait: str
+) -> Iterator[None]:
+    """Take a lock now, or say why it takes time and wait for it."""
     try:
-        lock.acquire_write(timeout=0, blocking=False)
+        now()
     except Timeout:
-        say("other runs of this harness are busy on this machine; waiting for them before measuring latency")
-        lock.acquire_write()
+        say(f"{wait}; waiting for its end")
+        later()
     try:
         yield
     finally:
-        lock.release()
+        release()
 
 
 def _machine_lock() -> ReadWriteLock:

@@ -6,19 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import torch
 
 from bench.config import Paths, RunConfig
 from bench.environment import Environment
-from bench.records import SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, hash_of
+from bench.records import SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, Tuning, hash_of
 from imgcls.data.audit import Audit
 from imgcls.data.parallel import usable_cores
 from imgcls.data.splits import SPLITS, Splits, class_counts, make_splits, missing_classes
 from imgcls.errors import ConfigError
 from imgcls.models import ModelSpec, WeightsFor, resolve_spec
 from imgcls.runtimes import check_runtimes, default_runtimes
+
+AnyTask = TypeVar("AnyTask")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +37,7 @@ class Task:
     data: str
     paths: Paths
     force: bool = False
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +61,8 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     weights_for: WeightsFor,
     environment: Environment,
     paths: Paths,
-    force: bool,
+    force: bool = False,
+    tuning: Tuning | None = None,
 ) -> Task:
     """Resolve device, threads, runtimes, weights and identity of one run.
 
@@ -70,7 +75,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     data_identity = [dataset.digest, dataset.split_digest]
     trained_by = [config.model, config.seed, config.loader, config.architecture, config.train, environment.machine]
     return Task(
-        run_id=hash_of([config, origin, data_identity, environment.machine]),
+        run_id=hash_of([config, origin, data_identity, environment.machine, *([tuning.study] if tuning else [])]),
         train_id=hash_of([trained_by, origin, data_identity]),
         config=config,
         spec=spec,
@@ -79,6 +84,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         data=plan.data,
         paths=paths,
         force=force,
+        tuning=tuning,
     )
 
 
@@ -134,19 +140,21 @@ def make_record(
         environment=task.environment,
         dataset=task.dataset,
         init=task.spec.weights.init,
+        tuning=task.tuning,
         outcome=outcome,
     )
 
 
-def write_task(task: Task, path: Path) -> None:
-    """Write a task for its process."""
+def write_task(task: object, path: Path) -> None:
+    """Write a task for its process; for this user's eyes only, as a storage's URL may hold a password."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
     path.write_text(json.dumps(msgspec.to_builtins(task, enc_hook=str)), encoding="utf-8")
 
 
-def read_task(path: Path) -> Task:
+def read_task(path: Path, kind: type[AnyTask]) -> AnyTask:
     """Read what ``write_task`` wrote."""
-    return msgspec.json.decode(path.read_bytes(), type=Task, dec_hook=_path)
+    return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_path)
 
 
 def _path(kind: type, value: object) -> object:

@@ -14,8 +14,11 @@ from bench.config import RunConfig
 from bench.environment import Environment
 from imgcls.results import ClassScore, EpochResult, Parity
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 # 1: first.
+# 2: config.train has schedule, select, weight_decay and label_smoothing (before: plateau, best, 0, 0, which are their
+#    defaults); tuning. Records of version 1 are read as such.
+READABLE: Final = (1, 2)
 
 OUTCOME: Final = "outcome.json"
 """Written last: its existence means that training, evaluation and export are done."""
@@ -118,6 +121,27 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tuning:
+    """The study that chose a tuned run's setting, what it cost, and ``base``, the default it stands beside.
+
+    Scores are of the study's own trials, on val: top-1 accuracy. ``tmacs`` are 1e12 fused multiply-adds of training,
+    3 x forward x images.
+    """
+
+    study: str
+    base: RunConfig
+    knobs: dict[str, int | float]
+    trial: int
+    trials: int
+    pruned: int
+    failed: int
+    tmacs: float
+    trial_time_s: float
+    val_top1_accuracy: float
+    default_val_top1_accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What training, evaluation and export gave; kept with the artifacts, shared by records of one training."""
 
@@ -143,8 +167,14 @@ class RunRecord:
     environment: Environment
     dataset: DatasetInfo
     init: str
+    tuning: Tuning | None = None
     outcome: Outcome | None = None
     measurements: tuple[Measurement, ...] = ()
+
+    @property
+    def base(self) -> RunConfig:
+        """The setting whose budget this run was given: a tuned run stands beside the default that it started from."""
+        return self.tuning.base if self.tuning else self.config
 
 
 def hash_of(content: object) -> str:
@@ -188,8 +218,8 @@ def read_record(path: Path) -> RunRecord:
     data = path.read_bytes()
     try:
         version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version")
-        if version != SCHEMA_VERSION:
-            message = f"schema version {version}, this code reads {SCHEMA_VERSION}"
+        if version not in READABLE:
+            message = f"schema version {version}, this code reads {' and '.join(map(str, READABLE))}"
             raise ValueError(message)
         return msgspec.json.decode(data, type=RunRecord)
     except msgspec.MsgspecError as error:

@@ -1,4 +1,4 @@
-"""The processes that ``run-all`` starts: ``python -m bench.worker run|measure TASK.json``."""
+"""The processes that ``run-all`` and ``sweep`` start: ``python -m bench.worker run|measure|sweep TASK.json``."""
 
 import faulthandler
 import signal
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench.launchers import end_with_parent
 from bench.records import write_json
+from imgcls.errors import RunError, UserError
 
 
 def main(arguments: list[str]) -> int:
@@ -19,15 +20,30 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; the caller ends us in order
     end_with_parent()
     kind, path = arguments
-    return _run(Path(path)) if kind == "run" else _measure(Path(path))
+    return {"run": _run, "measure": _measure, "sweep": _sweep}[kind](Path(path))
 
 
 def _run(path: Path) -> int:
-    from bench.plan import read_task  # noqa: PLC0415 - imports torch; a measuring process must not
+    from bench.plan import Task, read_task  # noqa: PLC0415 - imports torch; a measuring process must not
     from bench.runner import run_and_record  # noqa: PLC0415
 
-    record = run_and_record(read_task(path), Console(highlight=False, soft_wrap=True))
+    record = run_and_record(read_task(path, Task), Console(highlight=False, soft_wrap=True))
     return 0 if record.status == "ok" else 1
+
+
+def _sweep(path: Path) -> int:
+    from bench.plan import read_task  # noqa: PLC0415
+    from bench.storage import open_storage, quiet  # noqa: PLC0415
+    from bench.sweep import SweepTask, evaluate_here, work  # noqa: PLC0415
+
+    quiet()
+    sweep = read_task(path, SweepTask)
+    try:
+        work(sweep, open_storage(sweep.url), evaluate_here(Console(quiet=True)))
+    except (UserError, RunError) as error:
+        print(f"stopped: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
 
 
 def _measure(path: Path) -> int:

@@ -1,0 +1,48 @@
+"""From parsed flags to tasks: weights, data and environment are looked up once a command."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rich.console import Console
+
+from bench import readers
+from bench.arguments import PlanArgs
+from bench.config import Paths, RunConfig, default_cache
+from bench.environment import read_environment
+from bench.plan import DataPlan, Task, make_task, plan_data
+from bench.records import Tuning
+from imgcls.models import resolve_spec, weights_policy
+from imgcls.weights import random_weights
+
+
+class Planner(Protocol):
+    """Turns a setting into a task on the data, weights and machine of this command."""
+
+    def __call__(self, config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
+        """Plan one run; raises ConfigError for what the user got wrong."""
+
+
+def planner(args: PlanArgs, configs: Sequence[RunConfig], console: Console) -> Planner:
+    """Check the models, decide on weights, audit and divide the data."""
+    paths = Paths(results=args.results.absolute(), cache=default_cache().absolute())
+    for config in configs:
+        resolve_spec(config.model, config.loader, random_weights)
+    weights_for = weights_policy(args.weights, warn=lambda line: console.print(f"WARNING: {line}", style="bold red"))
+    data = _plan_data(configs[0], args.data, paths, console)
+    environment = read_environment()
+
+    def plan(config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
+        return make_task(
+            config, data, weights_for=weights_for, environment=environment, paths=paths, force=force, tuning=tuning
+        )
+
+    return plan
+
+
+def _plan_data(config: RunConfig, data: str, paths: Paths, console: Console) -> DataPlan:
+    audit = readers.audited(data, paths.cache, console)
+    for line in (readers.audit_line(audit), *readers.remarks(audit)):
+        console.print(line, markup=False)
+    if audit.removed:
+        console.print(f"what was left out, and why: python -m bench audit {data}", markup=False)
+    return plan_data(audit, config, data=data)

@@ -1,0 +1,123 @@
+"""Carry out a study: its processes, what is shown while they work, and the record at the end."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import optuna
+import psutil
+from optuna.storages import RDBStorage
+from rich.console import Console
+
+from bench import launchers, sweep_report, sweep_view
+from bench.plan import Task, write_task
+from bench.space import Space, defaults
+from bench.storage import open_storage
+from bench.sweep import ENDED, POLL_S, SweepTask, join, records, spent, weights_folder
+from bench.tuning import (
+    SWEEP_VERSION,
+    Origin,
+    StudyRecord,
+    SweepBudget,
+    TrialRecord,
+    base_name,
+    identity,
+    write_study,
+)
+
+DEATHS_IN_A_ROW: Final = 3
+"""After so many processes killed without a trial ended in between, the command gives up."""
+
+
+def origin(task: Task) -> Origin:
+    """Say what a task's model starts from."""
+    return task.spec.timm_name, task.spec.weights.init, task.spec.weights.sha256
+
+
+def plan_study(  # noqa: PLR0913 - a study is made of these
+    task: Task, search: Space, budget: SweepBudget, *, url: str, store: RDBStorage, force_new: bool
+) -> SweepTask:
+    """Join the study of this task, or make it; raises ConfigError where its name is taken by another."""
+    base = task.config
+    same = identity(base, search, task.dataset, origin(task))
+    name = join(store, base_name(base), same, defaults(base, search), force_new=force_new)
+    return SweepTask(task=task, name=name, url=url, space=search, budget=budget)
+
+
+def carry_out(sweep: SweepTask, console: Console, *, jobs: int) -> StudyRecord | None:
+    """Run a study to the end of its budget in ``jobs`` processes, and write its record and report.
+
+    None where its processes gave up before; the same command goes on with it.
+    """
+    store = open_storage(sweep.url)
+    study = optuna.load_study(study_name=sweep.name, storage=store)
+    before = {trial.number for trial in records(study) if trial.state in ENDED}
+    file = sweep.task.paths.results / ".locks" / f"{sweep.name}.{os.getpid()}.sweep.json"
+    write_task(sweep, file)
+    try:
+        with sweep_view.watching(console, sweep.name, sweep.budget, jobs) as update:
+            _look_after(["bench.worker", "sweep", str(file)], jobs, lambda: _shown(study, update))
+    finally:
+        file.unlink(missing_ok=True)
+    trials = records(study)
+    return finish(sweep, trials, jobs=jobs, before=before) if spent(sweep.budget, trials) else None
+
+
+def _shown(study: optuna.Study, update: sweep_view.Update) -> int:
+    trials = records(study)
+    update(trials)
+    return sum(trial.state in ENDED for trial in trials)
+
+
+def _look_after(command: list[str], jobs: int, progress: Callable[[], int]) -> None:
+    """Keep ``jobs`` processes at work until each ends by itself; one that is killed is started again."""
+    children = [launchers.start(command) for _ in range(jobs)]
+    deaths, ended = 0, progress()
+    try:
+        while children:
+            time.sleep(POLL_S)
+            now = progress()
+            deaths, ended = (0 if now > ended else deaths), now
+            killed = [child for child in children if (child.poll() or 0) < 0]
+            deaths += len(killed)
+            children = [child for child in children if child.poll() is None]
+            if deaths < DEATHS_IN_A_ROW:
+                children += [launchers.start(command) for _ in killed]
+    finally:
+        for child in children:
+            launchers.end(child)
+    progress()
+
+
+def finish(sweep: SweepTask, trials: list[TrialRecord], *, jobs: int, before: set[int]) -> StudyRecord:
+    """Write the record and the report of a study, and tidy up what its trials left."""
+    task = sweep.task
+    ours = [trial for trial in trials if trial.number not in before]
+    record = StudyRecord(
+        sweep_version=SWEEP_VERSION,
+        name=sweep.name,
+        base=task.config,
+        space=sweep.space,
+        budget=sweep.budget,
+        dataset=task.dataset,
+        environment=task.environment,
+        origin=origin(task),
+        trials=tuple(trial for trial in trials if trial.state in ENDED),
+        jobs=jobs,
+        command_s=round(time.time() - psutil.Process().create_time(), 1),
+        command_train_s=round(sum(trial.train_time_s for trial in ours), 1),
+    )
+    write_study(record, task.paths.results)
+    sweep_report.write(record, task.paths.results)
+    _leave_best_only(record, task.paths.results)
+    return record
+
+
+def _leave_best_only(record: StudyRecord, results: Path) -> None:
+    """Delete weights that were the best for a while; another machine's may be newer than ours."""
+    kept = f"trial-{record.best.number:05d}.safetensors" if record.best else ""
+    for file in weights_folder(results, record.name).glob("trial-*.safetensors"):
+        if file.name != kept:
+            file.unlink()

@@ -1,0 +1,293 @@
+"""An Optuna study over ``fit``: who may start a trial, what it tries, how it ends, and what is kept of it."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import optuna
+from optuna import Study, Trial
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import BasePruner, SuccessiveHalvingPruner
+from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+from bench import locks, space, storage
+from bench.config import RunConfig
+from bench.plan import Task
+from bench.preparation import Prepared, prepare
+from bench.space import Space
+from bench.trial import RUNGS, Fitted, OnProgress, Progress, macs_per_image, run_trial
+from bench.tuning import SweepBudget, TrialRecord, best_trial, differences, setting
+from imgcls.checkpoint import write_aside
+from imgcls.errors import ConfigError, RunError
+from imgcls.models import save_trained
+
+REDUCTION: Final = 2
+"""At each rung the better half goes on (ASHA: Li et al. 2020)."""
+FAILURES_IN_A_ROW: Final = 3
+POLL_S: Final = 1.0
+WORK: Final = ".work"
+STATES: Final = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+ENDED: Final = ("complete", "pruned", "failed")
+
+Evaluate = Callable[[Task, OnProgress], Fitted]
+"""Carries out one trial, here or elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepTask:
+    """A study as its processes get it; ``url`` may hold a password, so this stays out of every record."""
+
+    task: Task
+    name: str
+    url: str
+    space: Space
+    budget: SweepBudget
+
+
+def join(store: RDBStorage, name: str, identity: dict[str, Any], first: space.Values, *, force_new: bool) -> str:
+    """Find the study with this identity, or make it with the defaults as first trial; gives its name.
+
+    Raises ConfigError where the name is taken by a study of something else, unless ``force_new``.
+    """
+    with storage.locked(store, name):
+        taken = [other for other in optuna.get_all_study_names(store) if _is_version(other, name)]
+        found = {other: _identity(store, other) for other in taken}
+        for other, theirs in found.items():
+            if theirs in (identity, None):
+                return _make(store, other, identity, first)
+        if found and not force_new:
+            unlike = ", another ".join(differences(identity, found[taken[0]] or {}))
+            message = f"study {taken[0]} has another {unlike}; --force-new starts one beside it"
+            raise ConfigError(message)
+        return _make(store, f"{name}-{len(taken) + 1}" if taken else name, identity, first)
+
+
+def _is_version(other: str, name: str) -> bool:
+    rest = other.removeprefix(name)
+    return other.startswith(name) and (not rest or (rest[0] == "-" and rest[1:].isdigit()))
+
+
+def _identity(store: RDBStorage, name: str) -> dict[str, Any] | None:
+    """Give what a study is of; None for one that was killed while it was made, {} for one that is not ours."""
+    study = optuna.load_study(study_name=name, storage=store)
+    nothing: dict[str, Any] = {}
+    found: dict[str, Any] | None = study.user_attrs.get("identity", nothing if study.trials else None)
+    return found
+
+
+def _make(store: RDBStorage, name: str, identity: dict[str, Any], first: space.Values) -> str:
+    study = optuna.create_study(study_name=name, storage=store, direction="maximize", load_if_exists=True)
+    if "identity" not in study.user_attrs:
+        study.set_user_attr("identity", identity)
+    if not study.trials:
+        study.enqueue_trial(dict(first), user_attrs={"default": True})
+    return name
+
+
+def work(sweep: SweepTask, store: RDBStorage, evaluate: Evaluate, *, pruner: BasePruner | None = None) -> None:
+    """Carry out trials until the budget is spent and none is left running anywhere.
+
+    Raises RunError where three trials in a row failed.
+    """
+    study = optuna.load_study(study_name=sweep.name, storage=store, pruner=pruner or asha())
+    while True:
+        with contextlib.ExitStack() as turn:
+            turn.enter_context(storage.locked(store, sweep.name))
+            fail_stale_trials(study)
+            trials = records(study)
+            _stop_after_failures(trials)
+            if not spent(sweep.budget, trials):
+                study.sampler = sampler(sweep.task.config.seed, len(trials))
+                _one(study, sweep, evaluate, store=store, turn=turn)
+                continue
+        if not any(trial.state == "running" for trial in trials):
+            return
+        time.sleep(POLL_S)
+
+
+def asha() -> SuccessiveHalvingPruner:
+    """Compare trials at equal fractions of their own steps; step ``REDUCTION**i`` stands for rung i."""
+    return SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
+
+
+def sampler(seed: int, number: int) -> TPESampler:
+    """Give the sampler of one trial: drawn from (seed, trial), so that a study taken up again repeats nothing."""
+    return TPESampler(seed=int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
+
+
+def _stop_after_failures(trials: Sequence[TrialRecord]) -> None:
+    ended = [trial for trial in trials if trial.state in ENDED and not trial.gone]
+    last = ended[-FAILURES_IN_A_ROW:]
+    if len(last) == FAILURES_IN_A_ROW and all(trial.state == "failed" for trial in last):
+        message = f"{FAILURES_IN_A_ROW} trials failed in a row; the last: {last[-1].reason}"
+        raise RunError(message)
+
+
+def spent(budget: SweepBudget, trials: Sequence[TrialRecord]) -> bool:
+    """Tell whether another trial would be more than was asked for; one that runs counts as done."""
+    taken = [trial for trial in trials if trial.state in {"complete", "pruned", "running"}]
+    used = [trial for trial in trials if trial.state != "waiting"]
+    minutes = sum(trial.trial_time_s for trial in used) / 60
+    tmacs = sum(trial.planned_tmacs if trial.state == "running" else trial.tmacs for trial in used)
+    limits = ((budget.trials, len(taken)), (budget.minutes, minutes), (budget.tmacs, tmacs))
+    return any(limit is not None and value >= limit for limit, value in limits)
+
+
+def _one(study: Study, sweep: SweepTask, evaluate: Evaluate, *, store: RDBStorage, turn: contextlib.ExitStack) -> None:
+    """Run one trial; the lock is freed as soon as its knobs are drawn."""
+    kept: list[tuple[int, Fitted]] = []
+
+    def objective(trial: Trial) -> float:
+        values = space.suggest(trial, sweep.space)
+        turn.close()
+        fitted = _attempt(trial, sweep, values, evaluate)
+        kept.append((trial.number, fitted))
+        assert fitted.val_top1_accuracy is not None
+        return fitted.val_top1_accuracy
+
+    try:
+        study.optimize(objective, n_trials=1, catch=(Exception,))
+    except UpdateFinishedTrialError:
+        return  # others gave this trial up, for it had not been heard of; one of them tries it again
+    for number, fitted in kept:
+        with storage.locked(store, sweep.name):
+            _keep(sweep, records(study), number, fitted)
+
+
+def _attempt(trial: Trial, sweep: SweepTask, values: dict[str, space.Value], evaluate: Evaluate) -> Fitted:
+    """Fit one setting and note what it cost; raises TrialPruned for one that ends early."""
+    is_default = trial.user_attrs.get("default", False)
+    task = trial_task(
+        sweep, _origin(trial), sweep.task.config if is_default else space.apply(sweep.task.config, values)
+    )
+    per_image = _tmacs_per_image(task)
+    whole = per_image * sum(task.dataset.counts["train"]) * task.config.train.epochs
+    started = time.perf_counter()
+
+    def note(**attributes: float | str) -> None:
+        attributes["trial_time_s"] = round(time.perf_counter() - started, 3)
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+
+    def on_progress(at: Progress) -> bool:
+        note(fraction=at.fraction, tmacs=per_image * at.images, train_time_s=round(at.train_time_s, 3))
+        return at.at_rung and _is_behind(trial, at)
+
+    note(planned_tmacs=whole, tmacs=0.0, train_time_s=0.0, fraction=0.0)
+    try:
+        fitted = evaluate(task, on_progress)
+    except Exception as error:
+        note(reason=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+        raise
+    note(tmacs=per_image * fitted.images, train_time_s=round(fitted.train_time_s, 3))
+    if fitted.reason is not None:
+        note(reason=fitted.reason)
+        raise optuna.TrialPruned(fitted.reason)
+    return fitted
+
+
+_counted: Final[dict[tuple[str, int], float]] = {}
+
+
+def _tmacs_per_image(task: Task) -> float:
+    """Give 1e12 multiply-adds of training an image, counted once a model and size: that takes a second."""
+    key = task.spec.timm_name, task.spec.resize.size
+    if key not in _counted:
+        _counted[key] = 3 * macs_per_image(task.spec, len(task.dataset.class_names)) / 1e12
+    return _counted[key]
+
+
+def _is_behind(trial: Trial, at: Progress) -> bool:
+    """Ask the pruner; the default setting is compared like the others, and goes on whatever it says."""
+    trial.report(at.val_top1_accuracy, step=REDUCTION ** RUNGS.index(at.fraction))
+    return trial.should_prune() and not trial.user_attrs.get("default", False)
+
+
+def _origin(trial: Trial) -> int:
+    """Give the number under which a trial was first tried: a retry goes on from its last whole epoch."""
+    number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial.study.get_trials(deepcopy=False)[trial.number])
+    return trial.number if number is None else number
+
+
+def trial_task(sweep: SweepTask, number: int, config: RunConfig) -> Task:
+    """Give the task of a trial; its files lie apart from those of runs."""
+    base = sweep.task
+    spec = replace(base.spec, resize=replace(base.spec.resize, size=config.loader.image_size))
+    work_place = replace(base.paths, results=base.paths.results / "sweeps" / WORK)
+    return replace(base, config=config, spec=spec, paths=work_place, train_id=f"{sweep.name}.trial-{number:05d}")
+
+
+def weights_folder(results: Path, name: str) -> Path:
+    """Give the place of the weights of a study's best trial."""
+    return results / "artifacts" / name
+
+
+def _keep(sweep: SweepTask, trials: Sequence[TrialRecord], number: int, fitted: Fitted) -> None:
+    """Keep the weights of the best trial only."""
+    best = best_trial(trials)
+    if best is None or best.number != number:
+        return
+    folder = weights_folder(sweep.task.paths.results, sweep.name)
+    classes, path = len(sweep.task.dataset.class_names), folder / f"trial-{number:05d}.safetensors"
+    state, spec = fitted.state, trial_task(sweep, number, setting(sweep.task.config, best)).spec
+    assert state is not None
+    write_aside(path, lambda aside: save_trained(state, spec, num_classes=classes, path=aside))
+    for other in folder.glob("trial-*.safetensors"):
+        if other != path:
+            other.unlink()
+
+
+def records(study: Study) -> list[TrialRecord]:
+    """Read all trials of a study, in order of their numbers."""
+    trials = study.get_trials(deepcopy=False)
+    retried = {trial.system_attrs.get("failed_trial"): trial.number for trial in trials}
+    return [_record(trial, retried.get(trial.number)) for trial in trials]
+
+
+def _record(trial: FrozenTrial, retry: int | None) -> TrialRecord:
+    noted, state = trial.user_attrs, STATES[trial.state]
+    reason = noted.get("reason") if state in {"pruned", "failed"} else None
+    gone = state == "failed" and reason is None
+    if gone:
+        reason = "its process ended without a word" + (f"; tried again as trial {retry}" if retry else "")
+    return TrialRecord(
+        number=trial.number,
+        state=state,  # type: ignore[arg-type]
+        is_default=noted.get("default", False),
+        knobs=trial.params or trial.system_attrs.get("fixed_params", {}),
+        val_top1_accuracy=trial.value if state == "complete" else None,
+        fraction=noted.get("fraction", 0.0),
+        reason=reason,
+        gone=gone,
+        retry_of=trial.system_attrs.get("failed_trial"),
+        tmacs=noted.get("tmacs", 0.0),
+        planned_tmacs=noted.get("planned_tmacs", 0.0),
+        train_time_s=noted.get("train_time_s", 0.0),
+        trial_time_s=noted.get("trial_time_s", 0.0),
+    )
+
+
+def evaluate_here(console: Console) -> Evaluate:
+    """Give what carries out trials in this process: warm, with the data mapped once for each image size."""
+    mapped: dict[object, Prepared] = {}
+
+    def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
+        with locks.machine_shared(say=console.print):
+            if task.spec.resize not in mapped:
+                mapped[task.spec.resize] = prepare(task, console)
+            return run_trial(task, mapped[task.spec.resize], on_progress)
+
+    return evaluate

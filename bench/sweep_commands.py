@@ -1,0 +1,126 @@
+"""What ``sweep`` does, and the tuning that ``run-all`` is asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from rich.console import Console
+
+from bench import harness, planning, study, sweep_report
+from bench.arguments import RunAllArgs, SearchArgs, SweepArgs
+from bench.config import RunConfig
+from bench.launchers import terminate_as_interrupt
+from bench.plan import Task
+from bench.planning import Planner
+from bench.space import parse_space
+from bench.storage import default_url, open_storage, quiet
+from bench.sweep_view import knobs_text, score_text
+from bench.tuning import StudyRecord, SweepBudget, setting, study_file, tuned_by
+from imgcls.config import require
+from imgcls.data.parallel import usable_cores
+from imgcls.errors import ConfigError
+
+DEFAULT_TRIALS: Final = 20
+
+
+def sweep(args: SweepArgs, configs: Sequence[RunConfig], console: Console) -> int:
+    """Run or take up a study of one model; 0 where it has a best setting, 1 where it has none."""
+    if len(configs) > 1:
+        message = f"--seeds {' '.join(map(str, args.seeds))}: a study has one seed"
+        raise ConfigError(message)
+    budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
+    with terminate_as_interrupt():
+        base = _share_cores(configs[0], args.jobs)
+        parse_space(args.space, base)
+        planner = planning.planner(args, [base], console)
+        record = _carry_out(args, planner(base), budget or SweepBudget(trials=DEFAULT_TRIALS), console)
+    return 0 if record is not None and record.best is not None else 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuned:
+    """Runs of tuned settings, and how many studies gave none."""
+
+    tasks: list[Task]
+    failed: int = 0
+
+
+def tuned_tasks(args: RunAllArgs, tasks: Sequence[Task], planner: Planner, console: Console) -> Tuned:
+    """Give the runs of tuned settings: of finished studies, or of studies carried out now under one budget."""
+    budget = _budget(
+        {"trials": args.tune_trials, "minutes": args.tune_minutes, "tmacs": args.tune_tmacs}, prefix="tune_"
+    )
+    if budget is None and not args.tuned:
+        return Tuned(tasks=[])
+    if budget is not None and args.tuned:
+        message = "--tuned takes finished studies, and --tune-* makes them: give one of the two"
+        raise ConfigError(message)
+    first = {task.config.model: task for task in reversed(tasks)}
+    bases = [first[model] for model in args.models]
+    if budget is None:
+        found = [tuned_by(task.paths.results, task.config, task.dataset, study.origin(task)) for task in bases]
+    else:
+        found = _tune(args, bases, budget, console)
+    settings = {record.base.model: record for record in found if record.best is not None}
+    runs = [_tuned(task, settings[task.config.model], planner, args) for task in tasks if task.config.model in settings]
+    return Tuned(tasks=runs, failed=len(bases) - len(settings))
+
+
+def _tune(args: RunAllArgs, bases: Sequence[Task], budget: SweepBudget, console: Console) -> list[StudyRecord]:
+    shared = [replace(task, config=_share_cores(task.config, args.jobs)) for task in bases]
+    for task in shared:
+        parse_space(args.space, task.config)
+    done = [_carry_out(args, task, budget, console) for task in shared]
+    return [record for record in done if record is not None]
+
+
+def _tuned(task: Task, record: StudyRecord, planner: Planner, args: RunAllArgs) -> Task:
+    assert record.best is not None
+    return planner(setting(task.config, record.best), force=args.force, tuning=record.tuning())
+
+
+def _budget(limits: dict[str, Any], *, prefix: str) -> SweepBudget | None:
+    if all(limit is None for limit in limits.values()):
+        return None
+    for name, limit in limits.items():
+        low, hint = (1, "use 1 or more") if name == "trials" else (1e-9, "use a number above 0")
+        require(name=f"{prefix}{name}", value=limit, low=low, high=1e12, hint=hint)
+    return SweepBudget(**limits)
+
+
+def _share_cores(config: RunConfig, jobs: int) -> RunConfig:
+    require(name="jobs", value=jobs, low=1, high=4096, hint="use 1 or more")
+    threads = config.train.train_threads or max(1, usable_cores() // jobs)
+    return replace(config, train=replace(config.train, train_threads=threads))
+
+
+def _carry_out(args: SearchArgs, task: Task, budget: SweepBudget, console: Console) -> StudyRecord | None:
+    """Open the storage, join or make the study, carry it out, and say what came out."""
+    quiet()
+    results = task.paths.results
+    store = open_storage(args.storage) if args.storage else None
+    harness.check_writable(results)
+    url = args.storage or default_url(results)
+    space = parse_space(args.space, task.config)
+    sweep_task = study.plan_study(
+        task, space, budget, url=url, store=store or open_storage(url), force_new=args.force_new
+    )
+    console.print(f"study {sweep_task.name}: {', '.join(space)}; budget {budget}", markup=False)
+    record = study.carry_out(sweep_task, console, jobs=args.jobs)
+    if record is None:
+        console.print("stopped before its budget was spent; the same command goes on", style="bold red")
+    else:
+        _say(record, args, console)
+    return record
+
+
+def _say(record: StudyRecord, args: SearchArgs, console: Console) -> None:
+    best, default = record.best, record.default
+    counts = f"{record.count('complete')} finished, {record.count('pruned')} pruned, {record.count('failed')} failed"
+    if best is None:
+        console.print(f"no setting: {counts}; see the reasons above", style="bold red")
+    else:
+        beside = f"; the default: {score_text(default)}" if default else ""
+        console.print(f"best on val: {knobs_text(best.knobs)}: {score_text(best)}{beside} ({counts})", markup=False)
+        console.print(f"again: {sweep_report.rerun_command(record)}", markup=False)
+    console.print(f"written: {study_file(args.results, record.name).with_suffix('.md')}", markup=False)

@@ -1,0 +1,149 @@
+"""One trial: ``fit`` on train, scored on val at rungs and at its end; the test split is never opened."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from bench import complexity, runner
+from bench.plan import Task
+from bench.preparation import Prepared
+from imgcls.config import ModelConfig
+from imgcls.errors import NonFiniteLossError
+from imgcls.models import ModelSpec, build_model
+from imgcls.results import EpochResult
+from imgcls.setting import Rung, Step
+
+RUNGS: Final = (1 / 4, 1 / 2)
+"""Fractions of a trial's own steps at which the pruner compares it with the others."""
+OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Where a trial is: the share of its steps, val top-1 accuracy there, and what this attempt has cost so far."""
+
+    fraction: float
+    val_top1_accuracy: float
+    at_rung: bool
+    images: int
+    train_time_s: float
+
+
+OnProgress = Callable[[Progress], bool]
+"""Takes note, and says whether the trial must stop."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """How a trial ended, what it cost, and the score and weights of its selected epoch where it came to its end."""
+
+    ended: Literal["complete", "pruned", "diverged", "out of memory"]
+    reason: str | None
+    val_top1_accuracy: float | None
+    images: int
+    train_time_s: float
+    state: dict[str, Tensor] | None
+
+
+class _StoppedError(Exception):
+    """The pruner wants no more of this trial."""
+
+
+class _Meter:
+    """Turn the loop's events into progress and cost."""
+
+    def __init__(self, on_progress: OnProgress, epochs: int) -> None:
+        self._on_progress, self._epochs = on_progress, epochs
+        self._images, self._time_s = 0, 0.0
+        self._step: Step | None = None
+
+    @property
+    def images(self) -> int:
+        """Count images trained on in this attempt, those of a broken epoch too."""
+        return self._images + (self._step.images if self._step else 0)
+
+    @property
+    def train_time_s(self) -> float:
+        """Sum the seconds of training steps."""
+        return self._time_s + (self._step.train_time_s if self._step else 0.0)
+
+    def __call__(self, event: Step | Rung | EpochResult) -> None:
+        """Pass on rungs and ends of epochs; raises _StoppedError where the trial must stop."""
+        if isinstance(event, Step):
+            self._step = event
+        elif isinstance(event, Rung):
+            self._tell(event.fraction, event.val_top1_accuracy, at_rung=True)
+        else:
+            self._images, self._time_s = self._images + event.images, self._time_s + event.train_time_s
+            self._step = None
+            self._tell(event.epoch / self._epochs, event.val_top1_accuracy, at_rung=False)
+
+    def _tell(self, fraction: float, accuracy: float, *, at_rung: bool) -> None:
+        progress = Progress(
+            fraction=fraction,
+            val_top1_accuracy=accuracy,
+            at_rung=at_rung,
+            images=self.images,
+            train_time_s=self.train_time_s,
+        )
+        if self._on_progress(progress):
+            raise _StoppedError
+
+
+def run_trial(task: Task, prepared: Prepared, on_progress: OnProgress, *, rungs: tuple[float, ...] = RUNGS) -> Fitted:
+    """Fit a setting and score its selected epoch; a bad loss and a full memory are ends, not errors."""
+    meter = _Meter(on_progress, task.config.train.epochs)
+    ended: Literal["pruned", "diverged", "out of memory"]
+    try:
+        training = runner.fit(
+            task,
+            train_source=prepared.source("train"),
+            val_source=prepared.source("val"),
+            report=meter,
+            rungs=rungs,
+        )
+    except _StoppedError:
+        ended, reason = "pruned", "behind others at the same share of its steps"
+    except NonFiniteLossError as error:
+        ended, reason = "diverged", str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        ended, reason = "out of memory", "out of memory"
+    else:
+        return Fitted(
+            ended="complete",
+            reason=None,
+            val_top1_accuracy=training.history[training.best_epoch - 1].val_top1_accuracy,
+            images=meter.images,
+            train_time_s=meter.train_time_s,
+            state=training.state,
+        )
+    finally:
+        shutil.rmtree(task.paths.artifacts(task.train_id), ignore_errors=True)
+    return Fitted(
+        ended=ended,
+        reason=reason,
+        val_top1_accuracy=None,
+        images=meter.images,
+        train_time_s=meter.train_time_s,
+        state=None,
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Tell a full memory from other errors: torch has one class for CUDA's, and only words for the host's."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def macs_per_image(spec: ModelSpec, num_classes: int) -> float:
+    """Count the forward multiply-adds of an image; training is taken to cost three times as many."""
+    random = replace(spec, weights=replace(spec.weights, file=None))
+    model = build_model(random, ModelConfig(), num_classes=num_classes)
+    return complexity.count(model, spec.resize.size).gmacs * 1e9
