@@ -11,6 +11,7 @@ from bench.arguments import RunAllArgs, RunArgs
 from bench.config import RunConfig
 from bench.environment import read_environment
 from bench.launchers import terminate_as_interrupt
+from bench.launching import launcher_of
 from bench.plan import Task, unique
 from bench.records import read_records
 from imgcls.errors import ConfigError
@@ -28,19 +29,20 @@ def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console)
 
 def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) -> int:
     """Plan all runs, tune where asked for, then carry them out; 0 all well, 1 where a run or a study failed."""
-    with terminate_as_interrupt():
-        planner = planning.planner(args, configs, console)
+    with terminate_as_interrupt(), launcher_of(args, console) as launcher:
+        planner = planning.planner(args, configs, console, threads=launcher.run_threads, cuda=launcher.cuda)
         tasks = [planner(config, force=args.force) for config in configs]
-        tuned = sweep_commands.tuned_tasks(args, tasks, planner, console)
-        ok = _carry_out(unique([*tasks, *tuned.tasks]), console) == 0
+        tuned = sweep_commands.tuned_tasks(args, tasks, planner, launcher=launcher, console=console)
+        harness.check_writable(args.results)
+        ok = _carry_out(unique([*tasks, *tuned.tasks]), console, launcher.train) == 0
         return 0 if ok and not tuned.failed else 1
 
 
-def _carry_out(tasks: list[Task], console: Console) -> int:
+def _carry_out(tasks: list[Task], console: Console, train: harness.Train = harness.train_here) -> int:
     for line in tasks[0].dataset.missing:
         console.print(f"note: {line}", markup=False)
     try:
-        ok = harness.run_all(tasks, console)
+        ok = harness.run_all(tasks, console, train)
     except OSError as error:
         console.print(f"stopped: the results cannot be written ({error.strerror})", style="bold red", markup=False)
         return 1

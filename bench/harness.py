@@ -2,8 +2,7 @@
 
 import datetime as dt
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +30,18 @@ def check_writable(results: Path) -> None:
         raise ConfigError(message) from error
 
 
-def run_all(tasks: Sequence[Task], console: Console) -> bool:
+Train = Callable[[Sequence[Task], Console], list[RunRecord]]
+"""Carries out what is not done, here or on a cluster, and gives the records."""
+
+
+def train_here(tasks: Sequence[Task], console: Console) -> list[RunRecord]:
+    """Carry out tasks one after the other, each in a process of its own."""
+    return [_run(task, f"[{number}/{len(tasks)}]", console) for number, task in enumerate(tasks, start=1)]
+
+
+def run_all(tasks: Sequence[Task], console: Console, train: Train = train_here) -> bool:
     """Carry out every task that is not done, measure, write the leaderboard; True where all went well."""
-    records = [_run(task, f"[{number}/{len(tasks)}]", console) for number, task in enumerate(tasks, start=1)]
+    records = train(tasks, console)
     done = [record for record in records if record.status == "ok"]
     results = tasks[0].paths.results
     waiting = [record for record in done if not set(record.config.runtime.runtimes) <= _measured(record)]
@@ -49,25 +57,42 @@ def _measured(record: RunRecord) -> set[str]:
 
 
 def _run(task: Task, place: str, console: Console) -> RunRecord:
-    title = f"{place} {task.config.model}, seed {task.config.seed}, init: {task.spec.weights.init}"
-    path = record_file(task)
-    before = read_if_whole(path)
-    if before is not None and before.status == "ok" and not task.force:
-        console.print(f"{title}: done already{_other_code(before, task)}", markup=False)
-        return before
+    title = f"{place} {title_of(task)}"
+    if (done := done_already(task, title, console)) is not None:
+        return done
     console.print(title, markup=False)
-    started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
+    before, started = read_if_whole(record_file(task)), dt.datetime.now(dt.UTC)
     task_file = task.paths.results / ".locks" / f"{task.run_id}.{os.getpid()}.task.json"
     write_task(task, task_file)
     status = launch(["bench.worker", "run", str(task_file)])
     task_file.unlink(missing_ok=True)
-    record = read_if_whole(path)
+    record = read_if_whole(record_file(task))
     if status in {0, 1} and record is not None and record != before:
         return record
-    error = failures.killed(status)
+    return write_failed(task, failures.killed(status), started, console)
+
+
+def title_of(task: Task) -> str:
+    """Name a run in a line of its own."""
+    tuned = f", tuned by {task.tuning.study}" if task.tuning else ""
+    return f"{task.config.model}, seed {task.config.seed}, init: {task.spec.weights.init}{tuned}"
+
+
+def done_already(task: Task, title: str, console: Console) -> RunRecord | None:
+    """Give the good record of a task, and say so; None where it must be carried out."""
+    before = read_if_whole(record_file(task))
+    if before is None or before.status != "ok" or task.force:
+        return None
+    console.print(f"{title}: done already{_other_code(before, task)}", markup=False)
+    return before
+
+
+def write_failed(task: Task, error: str, started: dt.datetime, console: Console) -> RunRecord:
+    """Write the record of a run that could not write its own."""
     console.print(f"  failed: {error}", markup=False)
-    record = make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=None, error=error)
-    write_json(record, path)
+    duration_s = (dt.datetime.now(dt.UTC) - started).total_seconds()
+    record = make_record(task, started=started, duration_s=duration_s, outcome=None, error=error)
+    write_json(record, record_file(task))
     return record
 
 

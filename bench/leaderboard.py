@@ -10,6 +10,7 @@ from bench.cells import NO_VALUE, accuracy_cell, latency_cell, recall_cell, text
 from bench.majority import majority
 from bench.recipes import describe_budget, describe_sizes
 from bench.records import Measurement, RunRecord, read_records, write_text
+from bench.tuned_rows import model_name, tuning_table
 from imgcls.runtimes import RUNTIMES
 
 _SCORE_COLUMNS: Final = (
@@ -105,6 +106,8 @@ def _section(table: list[RunRecord]) -> str:
     columns = [name for name in rows[0] if name != "Failure"]
     lines = [heading, *_facts(table), "", *_table(columns, rows), ""]
     lines += [f"- Failed: {row['Model']} (seed {row['Seed']}): {row['Failure']}" for row in rows if row["Failure"]]
+    if tuned := tuning_table(table):
+        lines += ["", *tuned]
     lines += ["", *_class_table(table)]
     return "\n".join(lines) + "\n"
 
@@ -162,7 +165,7 @@ def _onnxruntime(record: RunRecord) -> str | None:
 
 
 def _row(record: RunRecord) -> dict[str, str]:
-    row = {"Model": text_cell(record.config.model), "Init": record.init, "Seed": str(record.config.seed)}
+    row = {"Model": text_cell(model_name(record)), "Init": record.init, "Seed": str(record.config.seed)}
     outcome = record.outcome
     if outcome is None:
         names = (*_SCORE_COLUMNS, *_runtime_columns(record.measurements))
@@ -216,7 +219,7 @@ def _class_table(table: list[RunRecord]) -> list[str]:
     done = [(record, record.outcome.metrics.test_per_class) for record in table if record.outcome is not None]
     if not done:
         return []
-    names = [f"{text_cell(record.config.model)} (seed {record.config.seed}, {record.init})" for record, _ in done]
+    names = [f"{text_cell(model_name(record))} (seed {record.config.seed}, {record.init})" for record, _ in done]
     rows = []
     for label, class_name in enumerate(table[0].dataset.class_names):
         support = table[0].dataset.counts["test"][label]

@@ -63,12 +63,16 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     paths: Paths,
     force: bool = False,
     tuning: Tuning | None = None,
+    cuda: bool | None = None,
 ) -> Task:
     """Resolve device, threads, runtimes, weights and identity of one run.
 
-    Raises ConfigError for what the user got wrong.
+    ``cuda`` says whether there is a GPU where it trains; None means here. Raises ConfigError for what the user got
+    wrong.
     """
-    config = _resolve(replace(config, dataset=plan.audit.name))
+    config = _resolve(
+        replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda
+    )
     spec = resolve_spec(config.model, config.loader, weights_for)
     dataset = describe(plan.audit, plan.splits)
     origin = [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256]
@@ -88,16 +92,15 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     )
 
 
-def _resolve(config: RunConfig) -> RunConfig:
-    """Replace ``auto`` and 0 by what this machine has, so that the record says what ran."""
-    cuda = torch.cuda.is_available()
+def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
+    """Replace ``auto`` and 0 by what the machine has, so that the record says what ran."""
     if config.train.device == "cuda" and not cuda:
         message = "--device cuda: no CUDA device here; use --device cpu or auto"
         raise ConfigError(message)
     check_runtimes(config.runtime.runtimes)
     device = ("cuda" if cuda else "cpu") if config.train.device == "auto" else config.train.device
     threads = config.train.train_threads or usable_cores()
-    runtimes = config.runtime.runtimes or default_runtimes(cuda=cuda)
+    runtimes = config.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available())
     return replace(
         config,
         train=replace(config.train, device=device, train_threads=threads),

@@ -1,6 +1,7 @@
 """From parsed flags to tasks: weights, data and environment are looked up once a command."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from rich.console import Console
@@ -22,8 +23,14 @@ class Planner(Protocol):
         """Plan one run; raises ConfigError for what the user got wrong."""
 
 
-def planner(args: PlanArgs, configs: Sequence[RunConfig], console: Console) -> Planner:
-    """Check the models, decide on weights, audit and divide the data."""
+def planner(
+    args: PlanArgs, configs: Sequence[RunConfig], console: Console, *, threads: int = 0, cuda: bool | None = None
+) -> Planner:
+    """Check the models, decide on weights, audit and divide the data.
+
+    Trainings get ``threads`` (0: all cores) where the user did not say; ``cuda``: whether there is a GPU where they run
+    (None: as here).
+    """
     paths = Paths(results=args.results.absolute(), cache=default_cache().absolute())
     for config in configs:
         resolve_spec(config.model, config.loader, random_weights)
@@ -32,8 +39,16 @@ def planner(args: PlanArgs, configs: Sequence[RunConfig], console: Console) -> P
     environment = read_environment()
 
     def plan(config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
+        train = replace(config.train, train_threads=config.train.train_threads or threads)
         return make_task(
-            config, data, weights_for=weights_for, environment=environment, paths=paths, force=force, tuning=tuning
+            replace(config, train=train),
+            data,
+            weights_for=weights_for,
+            environment=environment,
+            paths=paths,
+            force=force,
+            tuning=tuning,
+            cuda=cuda,
         )
 
     return plan

@@ -3,6 +3,7 @@
 import datetime as dt
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 
 from bench import complexity, failures, locks, progress
-from bench.environment import peak_memory_bytes
+from bench.environment import Environment, peak_memory_bytes, read_environment
 from bench.plan import Task, make_record, record_file
 from bench.preparation import Prepared, prepare
 from bench.recipes import describe_budget
@@ -81,14 +82,14 @@ def _fit_in_sight(task: Task, prepared: Prepared, console: Console) -> Training:
         return fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
 
 
-def run_one(task: Task, console: Console) -> Outcome:
+def run_one(task: Task, console: Console, prepared: Prepared | None = None) -> Outcome:
     """Train, score on test once, export, check parity; what is done already is read back."""
     folder = task.paths.artifacts(task.train_id)
     done = folder / OUTCOME
     if done.exists():
         return msgspec.json.decode(done.read_bytes(), type=Outcome)
     folder.mkdir(parents=True, exist_ok=True)
-    prepared = prepare(task, console)
+    prepared = prepared or prepare(task, console)
     training = _fit_in_sight(task, prepared, console)
     num_classes = len(task.dataset.class_names)
     write_aside(
@@ -98,7 +99,7 @@ def run_one(task: Task, console: Console) -> Outcome:
     test = _predict(task, prepared, "test")
     scores = _score(task, val=_predict(task, prepared, "val"), test=test)
     outcome = Outcome(
-        environment=task.environment,
+        environment=_environment(task),
         model=_model_info(task),
         training=_training_info(task, training),
         metrics=scores,
@@ -106,6 +107,12 @@ def run_one(task: Task, console: Console) -> Outcome:
     )
     write_json(outcome, done)
     return outcome
+
+
+def _environment(task: Task) -> Environment:
+    """Say where this trained, which may be another machine than the caller's; the code is the caller's."""
+    code = task.environment
+    return replace(read_environment(), git_commit=code.git_commit, git_dirty=code.git_dirty)
 
 
 def _predict(task: Task, prepared: Prepared, split: str) -> Predictions:
@@ -192,7 +199,7 @@ def _training_info(task: Task, training: Training) -> TrainingInfo:
     )
 
 
-def run_and_record(task: Task, console: Console) -> RunRecord:
+def run_and_record(task: Task, console: Console, prepared: Prepared | None = None) -> RunRecord:
     """Run a task under its lock and write its record, ok or failed."""
     folder = task.paths.artifacts(task.train_id)
     with locks.training_lock(task.paths.results, task.train_id, say=console.print):
@@ -200,7 +207,7 @@ def run_and_record(task: Task, console: Console) -> RunRecord:
             shutil.rmtree(folder, ignore_errors=True)
         elif (done := _done_by_another(task)) is not None:
             return done
-        record = _attempt(task, console)
+        record = _attempt(task, console, prepared)
         if record.outcome is not None:
             _keep_summary(task)
         with locks.record_lock(task.paths.results, task.run_id):
@@ -217,12 +224,12 @@ def _done_by_another(task: Task) -> RunRecord | None:
     return found if found is not None and found.status == "ok" else None
 
 
-def _attempt(task: Task, console: Console) -> RunRecord:
+def _attempt(task: Task, console: Console, prepared: Prepared | None) -> RunRecord:
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     outcome, error = None, None
     try:
         with locks.machine_shared(say=console.print):
-            outcome = run_one(task, console)
+            outcome = run_one(task, console, prepared)
     except Exception as failure:  # noqa: BLE001 - whatever went wrong becomes a failed row, with its traceback
         places = {Path(task.data): "DATA", task.paths.results: "RESULTS", task.paths.cache: "CACHE"}
         error = failures.describe(failure, places)

@@ -30,6 +30,9 @@ def _flat(record: RunRecord) -> dict[str, object]:
         "model": record.config.model,
         "init": record.init,
         "seed": record.config.seed,
+        "study": record.tuning.study if record.tuning else None,
+        "lr": record.config.train.lr,
+        "dropout": record.config.architecture.dropout,
         "status": record.status,
         "error": failures.last_line(record.error) if record.error else None,
         "test_images": sum(record.dataset.counts["test"]),
@@ -43,6 +46,8 @@ def _flat(record: RunRecord) -> dict[str, object]:
         flat |= {"onnx_size_bytes": outcome.artifact.size_bytes, "image_size": outcome.model.image_size}
         flat |= {"weights": outcome.model.weights_tag, "best_epoch": outcome.training.best_epoch}
         flat |= {"epochs": outcome.training.epochs, "train_time_s": outcome.training.train_time_s}
+    if record.tuning is not None:
+        flat |= {"tuning_trials": record.tuning.trials, "tuning_tmacs": record.tuning.tmacs}
     for row in record.measurements:
         if row.samples_ms:
             name = f"{row.runtime}_batch{row.batch_size}"

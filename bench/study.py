@@ -46,39 +46,43 @@ def plan_study(  # noqa: PLR0913 - a study is made of these
     return SweepTask(task=task, name=name, url=url, space=search, budget=budget)
 
 
-def carry_out(sweep: SweepTask, console: Console, *, jobs: int) -> StudyRecord | None:
-    """Run a study to the end of its budget in ``jobs`` processes, and write its record and report.
+Show = Callable[[], int]
+"""Shows how a study stands, and counts its ended trials."""
+Workers = Callable[[SweepTask, Show], None]
+"""Carries out trials until the budget is spent, calling ``Show`` about once a second."""
 
-    None where its processes gave up before; the same command goes on with it.
+
+def carry_out(sweep: SweepTask, console: Console, *, jobs: int, workers: Workers) -> StudyRecord | None:
+    """Run a study to the end of its budget, and write its record and report.
+
+    None where its workers gave up before; the same command goes on with it.
     """
-    store = open_storage(sweep.url)
-    study = optuna.load_study(study_name=sweep.name, storage=store)
+    study = optuna.load_study(study_name=sweep.name, storage=open_storage(sweep.url))
     before = {trial.number for trial in records(study) if trial.state in ENDED}
-    file = sweep.task.paths.results / ".locks" / f"{sweep.name}.{os.getpid()}.sweep.json"
-    write_task(sweep, file)
-    try:
-        with sweep_view.watching(console, sweep.name, sweep.budget, jobs) as update:
-            _look_after(["bench.worker", "sweep", str(file)], jobs, lambda: _shown(study, update))
-    finally:
-        file.unlink(missing_ok=True)
+    with sweep_view.watching(console, sweep.name, sweep.budget, jobs) as update:
+
+        def show() -> int:
+            trials = records(study)
+            update(trials)
+            return sum(trial.state in ENDED for trial in trials)
+
+        workers(sweep, show)
+        show()
     trials = records(study)
     return finish(sweep, trials, jobs=jobs, before=before) if spent(sweep.budget, trials) else None
 
 
-def _shown(study: optuna.Study, update: sweep_view.Update) -> int:
-    trials = records(study)
-    update(trials)
-    return sum(trial.state in ENDED for trial in trials)
-
-
-def _look_after(command: list[str], jobs: int, progress: Callable[[], int]) -> None:
-    """Keep ``jobs`` processes at work until each ends by itself; one that is killed is started again."""
+def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
+    """Carry out trials in ``jobs`` processes here; one that is killed is started again."""
+    file = sweep.task.paths.results / ".locks" / f"{sweep.name}.{os.getpid()}.sweep.json"
+    write_task(sweep, file)
+    command = ["bench.worker", "sweep", str(file)]
     children = [launchers.start(command) for _ in range(jobs)]
-    deaths, ended = 0, progress()
+    deaths, ended = 0, show()
     try:
         while children:
             time.sleep(POLL_S)
-            now = progress()
+            now = show()
             deaths, ended = (0 if now > ended else deaths), now
             killed = [child for child in children if (child.poll() or 0) < 0]
             deaths += len(killed)
@@ -88,7 +92,7 @@ def _look_after(command: list[str], jobs: int, progress: Callable[[], int]) -> N
     finally:
         for child in children:
             launchers.end(child)
-    progress()
+        file.unlink(missing_ok=True)
 
 
 def finish(sweep: SweepTask, trials: list[TrialRecord], *, jobs: int, before: set[int]) -> StudyRecord:

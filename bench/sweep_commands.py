@@ -10,6 +10,7 @@ from bench import harness, planning, study, sweep_report
 from bench.arguments import RunAllArgs, SearchArgs, SweepArgs
 from bench.config import RunConfig
 from bench.launchers import terminate_as_interrupt
+from bench.launching import Launcher, launcher_of
 from bench.plan import Task
 from bench.planning import Planner
 from bench.space import parse_space
@@ -17,7 +18,6 @@ from bench.storage import default_url, open_storage, quiet
 from bench.sweep_view import knobs_text, score_text
 from bench.tuning import StudyRecord, SweepBudget, setting, study_file, tuned_by
 from imgcls.config import require
-from imgcls.data.parallel import usable_cores
 from imgcls.errors import ConfigError
 
 DEFAULT_TRIALS: Final = 20
@@ -29,11 +29,11 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], console: Console) -> in
         message = f"--seeds {' '.join(map(str, args.seeds))}: a study has one seed"
         raise ConfigError(message)
     budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
-    with terminate_as_interrupt():
-        base = _share_cores(configs[0], args.jobs)
-        parse_space(args.space, base)
-        planner = planning.planner(args, [base], console)
-        record = _carry_out(args, planner(base), budget or SweepBudget(trials=DEFAULT_TRIALS), console)
+    parse_space(args.space, configs[0])
+    with terminate_as_interrupt(), launcher_of(args, console) as launcher:
+        planner = planning.planner(args, configs, console, threads=launcher.trial_threads, cuda=launcher.cuda)
+        budget = budget or SweepBudget(trials=DEFAULT_TRIALS)
+        record = _carry_out(args, planner(configs[0]), budget, launcher=launcher, console=console)
     return 0 if record is not None and record.best is not None else 1
 
 
@@ -45,7 +45,9 @@ class Tuned:
     failed: int = 0
 
 
-def tuned_tasks(args: RunAllArgs, tasks: Sequence[Task], planner: Planner, console: Console) -> Tuned:
+def tuned_tasks(
+    args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, launcher: Launcher, console: Console
+) -> Tuned:
     """Give the runs of tuned settings: of finished studies, or of studies carried out now under one budget."""
     budget = _budget(
         {"trials": args.tune_trials, "minutes": args.tune_minutes, "tmacs": args.tune_tmacs}, prefix="tune_"
@@ -60,18 +62,26 @@ def tuned_tasks(args: RunAllArgs, tasks: Sequence[Task], planner: Planner, conso
     if budget is None:
         found = [tuned_by(task.paths.results, task.config, task.dataset, study.origin(task)) for task in bases]
     else:
-        found = _tune(args, bases, budget, console)
+        found = _tune(args, bases, budget, launcher=launcher, console=console)
     settings = {record.base.model: record for record in found if record.best is not None}
     runs = [_tuned(task, settings[task.config.model], planner, args) for task in tasks if task.config.model in settings]
     return Tuned(tasks=runs, failed=len(bases) - len(settings))
 
 
-def _tune(args: RunAllArgs, bases: Sequence[Task], budget: SweepBudget, console: Console) -> list[StudyRecord]:
-    shared = [replace(task, config=_share_cores(task.config, args.jobs)) for task in bases]
-    for task in shared:
+def _tune(
+    args: RunAllArgs, bases: Sequence[Task], budget: SweepBudget, *, launcher: Launcher, console: Console
+) -> list[StudyRecord]:
+    for task in bases:
         parse_space(args.space, task.config)
-    done = [_carry_out(args, task, budget, console) for task in shared]
+    threads = args.run.train.train_threads or launcher.trial_threads
+    shared = [_with_threads(task, threads) for task in bases]
+    done = [_carry_out(args, task, budget, launcher=launcher, console=console) for task in shared]
     return [record for record in done if record is not None]
+
+
+def _with_threads(task: Task, threads: int) -> Task:
+    train = replace(task.config.train, train_threads=threads)
+    return replace(task, config=replace(task.config, train=train))
 
 
 def _tuned(task: Task, record: StudyRecord, planner: Planner, args: RunAllArgs) -> Task:
@@ -88,13 +98,9 @@ def _budget(limits: dict[str, Any], *, prefix: str) -> SweepBudget | None:
     return SweepBudget(**limits)
 
 
-def _share_cores(config: RunConfig, jobs: int) -> RunConfig:
-    require(name="jobs", value=jobs, low=1, high=4096, hint="use 1 or more")
-    threads = config.train.train_threads or max(1, usable_cores() // jobs)
-    return replace(config, train=replace(config.train, train_threads=threads))
-
-
-def _carry_out(args: SearchArgs, task: Task, budget: SweepBudget, console: Console) -> StudyRecord | None:
+def _carry_out(
+    args: SearchArgs, task: Task, budget: SweepBudget, *, launcher: Launcher, console: Console
+) -> StudyRecord | None:
     """Open the storage, join or make the study, carry it out, and say what came out."""
     quiet()
     results = task.paths.results
@@ -106,7 +112,7 @@ def _carry_out(args: SearchArgs, task: Task, budget: SweepBudget, console: Conso
         task, space, budget, url=url, store=store or open_storage(url), force_new=args.force_new
     )
     console.print(f"study {sweep_task.name}: {', '.join(space)}; budget {budget}", markup=False)
-    record = study.carry_out(sweep_task, console, jobs=args.jobs)
+    record = study.carry_out(sweep_task, console, jobs=args.jobs, workers=launcher.workers)
     if record is None:
         console.print("stopped before its budget was spent; the same command goes on", style="bold red")
     else:

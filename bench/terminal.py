@@ -12,6 +12,7 @@ from bench import cells, leaderboard
 from bench.majority import majority
 from bench.records import RunRecord
 from bench.stats import percentile
+from bench.tuned_rows import model_name
 from imgcls.errors import ConfigError
 
 ROWS_SHOWN: Final = 30
@@ -49,7 +50,7 @@ def print_tables(tables: Sequence[list[RunRecord]], console: Console) -> None:
 
 
 def _cells(record: RunRecord, number: int) -> list[str]:
-    name = f"{escape(record.config.model)}\n{record.init}, seed {record.config.seed}"
+    name = f"{escape(model_name(record))}\n{record.init}, seed {record.config.seed}"
     if record.outcome is None:
         return [name, "failed", "", "", ""]
     test, model = record.outcome.metrics.test_metrics, record.outcome.model

@@ -56,8 +56,8 @@ class _StoppedError(Exception):
 class _Meter:
     """Turn the loop's events into progress and cost."""
 
-    def __init__(self, on_progress: OnProgress, epochs: int) -> None:
-        self._on_progress, self._epochs = on_progress, epochs
+    def __init__(self, on_progress: OnProgress, epochs: int, stop: Callable[[], bool]) -> None:
+        self._on_progress, self._epochs, self._stop = on_progress, epochs, stop
         self._images, self._time_s = 0, 0.0
         self._step: Step | None = None
 
@@ -75,6 +75,8 @@ class _Meter:
         """Pass on rungs and ends of epochs; raises _StoppedError where the trial must stop."""
         if isinstance(event, Step):
             self._step = event
+            if self._stop():
+                raise _StoppedError
         elif isinstance(event, Rung):
             self._tell(event.fraction, event.val_top1_accuracy, at_rung=True)
         else:
@@ -94,9 +96,19 @@ class _Meter:
             raise _StoppedError
 
 
-def run_trial(task: Task, prepared: Prepared, on_progress: OnProgress, *, rungs: tuple[float, ...] = RUNGS) -> Fitted:
-    """Fit a setting and score its selected epoch; a bad loss and a full memory are ends, not errors."""
-    meter = _Meter(on_progress, task.config.train.epochs)
+def run_trial(
+    task: Task,
+    prepared: Prepared,
+    on_progress: OnProgress,
+    *,
+    rungs: tuple[float, ...] = RUNGS,
+    stop: Callable[[], bool] = lambda: False,
+) -> Fitted:
+    """Fit a setting and score its selected epoch; a bad loss and a full memory are ends, not errors.
+
+    ``stop`` is asked after every step.
+    """
+    meter = _Meter(on_progress, task.config.train.epochs, stop)
     ended: Literal["pruned", "diverged", "out of memory"]
     try:
         training = runner.fit(
