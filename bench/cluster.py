@@ -105,7 +105,10 @@ def _parcel(task: Task, cluster: Cluster, console: Console) -> tuple[remote.Parc
 
 
 def train(tasks: Sequence[Task], console: Console, *, cluster: Cluster) -> list[RunRecord]:
-    """Carry out every task that is not done on the cluster, and bring its files home."""
+    """Carry out every task that is not done on the cluster, bring its files home, and leave the cluster.
+
+    One that was started here ends with that: nothing of it runs beside the measurements that follow.
+    """
     import ray  # noqa: PLC0415
 
     records = [harness.done_already(task, harness.title_of(task), console) for task in tasks]
@@ -120,6 +123,7 @@ def train(tasks: Sequence[Task], console: Console, *, cluster: Cluster) -> list[
         (ref,), _ = ray.wait(list(waiting))
         number = waiting.pop(ref)
         records[number] = _collected(tasks[number], ref, started, console)
+    ray.shutdown()
     return [record for record in records if record is not None]
 
 

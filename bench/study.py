@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import optuna
@@ -12,10 +11,12 @@ from optuna.storages import RDBStorage
 from rich.console import Console
 
 from bench import launchers, sweep_report, sweep_view
+from bench.joining import join
 from bench.plan import Task, write_task
 from bench.space import Space, defaults
 from bench.storage import open_storage
-from bench.sweep import ENDED, POLL_S, SweepTask, join, records, spent, weights_folder
+from bench.sweep import POLL_S, SweepTask, leave_best_only, spent
+from bench.trials import ENDED, records
 from bench.tuning import (
     SWEEP_VERSION,
     Origin,
@@ -115,13 +116,5 @@ def finish(sweep: SweepTask, trials: list[TrialRecord], *, jobs: int, before: se
     )
     write_study(record, task.paths.results)
     sweep_report.write(record, task.paths.results)
-    _leave_best_only(record, task.paths.results)
+    leave_best_only(task.paths.results, sweep.name, trials)
     return record
-
-
-def _leave_best_only(record: StudyRecord, results: Path) -> None:
-    """Delete weights that were the best for a while; another machine's may be newer than ours."""
-    kept = f"trial-{record.best.number:05d}.safetensors" if record.best else ""
-    for file in weights_folder(results, record.name).glob("trial-*.safetensors"):
-        if file.name != kept:
-            file.unlink()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import optuna
@@ -14,7 +14,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from bench import locks, space, storage
@@ -23,9 +22,10 @@ from bench.plan import Task
 from bench.preparation import Prepared, prepare
 from bench.space import Space
 from bench.trial import RUNGS, Fitted, OnProgress, Progress, macs_per_image, run_trial
-from bench.tuning import SweepBudget, TrialRecord, best_trial, differences, setting
+from bench.trials import ENDED, records
+from bench.tuning import SweepBudget, TrialRecord, best_trial, setting
 from imgcls.checkpoint import write_aside
-from imgcls.errors import ConfigError, RunError
+from imgcls.errors import RunError
 from imgcls.models import save_trained
 
 REDUCTION: Final = 2
@@ -33,15 +33,6 @@ REDUCTION: Final = 2
 FAILURES_IN_A_ROW: Final = 3
 POLL_S: Final = 1.0
 WORK: Final = ".work"
-STATES: Final = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
-ENDED: Final = ("complete", "pruned", "failed")
-
 Evaluate = Callable[[Task, OnProgress], Fitted]
 """Carries out one trial, here or elsewhere."""
 
@@ -55,46 +46,6 @@ class SweepTask:
     url: str
     space: Space
     budget: SweepBudget
-
-
-def join(store: RDBStorage, name: str, identity: dict[str, Any], first: space.Values, *, force_new: bool) -> str:
-    """Find the study with this identity, or make it with the defaults as first trial; gives its name.
-
-    Raises ConfigError where the name is taken by a study of something else, unless ``force_new``.
-    """
-    with storage.locked(store, name):
-        taken = [other for other in optuna.get_all_study_names(store) if _is_version(other, name)]
-        found = {other: _identity(store, other) for other in taken}
-        for other, theirs in found.items():
-            if theirs in (identity, None):
-                return _make(store, other, identity, first)
-        if found and not force_new:
-            unlike = ", another ".join(differences(identity, found[taken[0]] or {}))
-            message = f"study {taken[0]} has another {unlike}; --force-new starts one beside it"
-            raise ConfigError(message)
-        return _make(store, f"{name}-{len(taken) + 1}" if taken else name, identity, first)
-
-
-def _is_version(other: str, name: str) -> bool:
-    rest = other.removeprefix(name)
-    return other.startswith(name) and (not rest or (rest[0] == "-" and rest[1:].isdigit()))
-
-
-def _identity(store: RDBStorage, name: str) -> dict[str, Any] | None:
-    """Give what a study is of; None for one that was killed while it was made, {} for one that is not ours."""
-    study = optuna.load_study(study_name=name, storage=store)
-    nothing: dict[str, Any] = {}
-    found: dict[str, Any] | None = study.user_attrs.get("identity", nothing if study.trials else None)
-    return found
-
-
-def _make(store: RDBStorage, name: str, identity: dict[str, Any], first: space.Values) -> str:
-    study = optuna.create_study(study_name=name, storage=store, direction="maximize", load_if_exists=True)
-    if "identity" not in study.user_attrs:
-        study.set_user_attr("identity", identity)
-    if not study.trials:
-        study.enqueue_trial(dict(first), user_attrs={"default": True})
-    return name
 
 
 def work(sweep: SweepTask, store: RDBStorage, evaluate: Evaluate, *, pruner: BasePruner | None = None) -> None:
@@ -148,23 +99,26 @@ def spent(budget: SweepBudget, trials: Sequence[TrialRecord]) -> bool:
 
 def _one(study: Study, sweep: SweepTask, evaluate: Evaluate, *, store: RDBStorage, turn: contextlib.ExitStack) -> None:
     """Run one trial; the lock is freed as soon as its knobs are drawn."""
-    kept: list[tuple[int, Fitted]] = []
+    started: list[int] = []
 
     def objective(trial: Trial) -> float:
+        started.append(trial.number)
         values = space.suggest(trial, sweep.space)
         turn.close()
         fitted = _attempt(trial, sweep, values, evaluate)
-        kept.append((trial.number, fitted))
         assert fitted.val_top1_accuracy is not None
+        with storage.locked(store, sweep.name):
+            _keep_if_best(sweep, records(study), trial.number, fitted)
         return fitted.val_top1_accuracy
 
     try:
         study.optimize(objective, n_trials=1, catch=(Exception,))
-    except UpdateFinishedTrialError:
-        return  # others gave this trial up, for it had not been heard of; one of them tries it again
-    for number, fitted in kept:
-        with storage.locked(store, sweep.name):
-            _keep(sweep, records(study), number, fitted)
+    except (UpdateFinishedTrialError, ValueError):
+        if not started or records(study)[started[0]].state != "failed":
+            raise
+        # others gave this trial up, for it had not been heard of, and one of them tries it again
+    with storage.locked(store, sweep.name):
+        leave_best_only(sweep.task.paths.results, sweep.name, records(study))
 
 
 def _attempt(trial: Trial, sweep: SweepTask, values: dict[str, space.Value], evaluate: Evaluate) -> Fitted:
@@ -235,49 +189,31 @@ def weights_folder(results: Path, name: str) -> Path:
     return results / "artifacts" / name
 
 
-def _keep(sweep: SweepTask, trials: Sequence[TrialRecord], number: int, fitted: Fitted) -> None:
-    """Keep the weights of the best trial only."""
-    best = best_trial(trials)
-    if best is None or best.number != number:
+def _keep_if_best(sweep: SweepTask, trials: Sequence[TrialRecord], number: int, fitted: Fitted) -> None:
+    """Write the weights of a trial that is about to be the best; the last best's stay until that is told."""
+    best, trial = best_trial(trials), trials[number]
+    if best is not None and (best.val_top1_accuracy or 0.0) >= (fitted.val_top1_accuracy or 0.0):
         return
     folder = weights_folder(sweep.task.paths.results, sweep.name)
-    classes, path = len(sweep.task.dataset.class_names), folder / f"trial-{number:05d}.safetensors"
-    state, spec = fitted.state, trial_task(sweep, number, setting(sweep.task.config, best)).spec
+    classes, state = len(sweep.task.dataset.class_names), fitted.state
+    spec = trial_task(sweep, number, setting(sweep.task.config, trial)).spec
     assert state is not None
-    write_aside(path, lambda aside: save_trained(state, spec, num_classes=classes, path=aside))
-    for other in folder.glob("trial-*.safetensors"):
-        if other != path:
-            other.unlink()
-
-
-def records(study: Study) -> list[TrialRecord]:
-    """Read all trials of a study, in order of their numbers."""
-    trials = study.get_trials(deepcopy=False)
-    retried = {trial.system_attrs.get("failed_trial"): trial.number for trial in trials}
-    return [_record(trial, retried.get(trial.number)) for trial in trials]
-
-
-def _record(trial: FrozenTrial, retry: int | None) -> TrialRecord:
-    noted, state = trial.user_attrs, STATES[trial.state]
-    reason = noted.get("reason") if state in {"pruned", "failed"} else None
-    gone = state == "failed" and reason is None
-    if gone:
-        reason = "its process ended without a word" + (f"; tried again as trial {retry}" if retry else "")
-    return TrialRecord(
-        number=trial.number,
-        state=state,  # type: ignore[arg-type]
-        is_default=noted.get("default", False),
-        knobs=trial.params or trial.system_attrs.get("fixed_params", {}),
-        val_top1_accuracy=trial.value if state == "complete" else None,
-        fraction=noted.get("fraction", 0.0),
-        reason=reason,
-        gone=gone,
-        retry_of=trial.system_attrs.get("failed_trial"),
-        tmacs=noted.get("tmacs", 0.0),
-        planned_tmacs=noted.get("planned_tmacs", 0.0),
-        train_time_s=noted.get("train_time_s", 0.0),
-        trial_time_s=noted.get("trial_time_s", 0.0),
+    write_aside(
+        folder / _weights_name(number), lambda aside: save_trained(state, spec, num_classes=classes, path=aside)
     )
+
+
+def leave_best_only(results: Path, name: str, trials: Sequence[TrialRecord]) -> None:
+    """Delete the weights of trials that were the best for a while; one that is running may be about to be it."""
+    best = best_trial(trials)
+    kept = {_weights_name(trial.number) for trial in trials if trial == best or trial.state == "running"}
+    for file in weights_folder(results, name).glob("trial-*.safetensors"):
+        if file.name not in kept:
+            file.unlink()
+
+
+def _weights_name(number: int) -> str:
+    return f"trial-{number:05d}.safetensors"
 
 
 def evaluate_here(console: Console) -> Evaluate:

@@ -46,6 +46,8 @@ ORDER = [
     "bench.stats",
     "bench.locks",
     "bench.storage",
+    "bench.joining",
+    "bench.trials",
     "bench.launchers",
     "bench.progress",
     "bench.failures",

@@ -17,7 +17,7 @@ from imgcls.data.loaders import Source
 from imgcls.errors import NonFiniteLossError
 from imgcls.models import ModelSpec, build_model, resolve_spec
 from imgcls.results import EpochResult
-from imgcls.setting import Setting, Step, Training
+from imgcls.setting import Rung, Setting, Step, Training
 from imgcls.training import logits_of, train
 from imgcls.weights import random_weights
 
@@ -221,3 +221,68 @@ def test_a_run_that_ended_is_read_back_and_not_trained_again(tmp_path: Path) -> 
     first = run(setting(tmp_path / "a"))
     again = run(setting(tmp_path / "a", report=lambda event: pytest.fail(f"trained: {event}")))
     assert same(first, again)
+
+
+COSINE = TrainConfig(epochs=4, lr=1e-2, schedule="cosine", select="last", label_smoothing=0.1, weight_decay=1e-4)
+
+
+def test_a_cosine_falls_to_nothing_over_the_runs_own_epochs(tmp_path: Path) -> None:
+    for epochs in (1, 3):
+        config = TrainConfig(epochs=epochs, lr=1e-2, schedule="cosine")
+        seen: list[float] = []
+
+        def note(
+            learner: Any, *_: Any, seen: list[float] = seen, step: Any = training._train_step, **named: Any
+        ) -> float:
+            value: float = step(learner, *_, **named)
+            seen.append(learner.optimizer.param_groups[0]["lr"])
+            return value
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "_train_step", note)
+            run(setting(tmp_path / str(epochs), config=config))
+        done = np.arange(1, 5 * epochs + 1) / (5 * epochs)
+        assert seen == pytest.approx(5e-3 * (1 + np.cos(np.pi * done)), abs=1e-9)
+
+
+def test_a_cosine_run_that_is_resumed_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = run(setting(tmp_path / "whole", config=COSINE))
+
+    def stop_in_epoch_3(event: object) -> None:
+        if isinstance(event, Step) and event.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(setting(tmp_path / "parts", config=COSINE, report=stop_in_epoch_3))
+    resumed = run(setting(tmp_path / "parts", config=COSINE))
+    assert resumed.resumed_from == (2,)
+    assert same(whole, resumed)
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    result = run(setting(tmp_path, config=COSINE))
+    assert result.best_epoch == 4
+    assert len(list(tmp_path.glob("best-*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_rungs_come_at_equal_fractions_of_a_runs_own_steps_and_change_nothing(tmp_path: Path, epochs: int) -> None:
+    config = TrainConfig(epochs=epochs, lr=1e-2, schedule="cosine", select="last")
+    events: list[object] = []
+    plain = run(setting(tmp_path / "plain", config=config))
+    scored = run(setting(tmp_path / "scored", config=config, rungs=(0.2, 0.6), report=events.append))
+    assert same(plain, scored)
+    steps, at = 0, []
+    for event in events:
+        steps += isinstance(event, Step)
+        if isinstance(event, Rung):
+            at.append((event.fraction, steps))
+    assert at == [(0.2, epochs), (0.6, 3 * epochs)]  # 5 steps an epoch
+
+
+def test_label_smoothing_and_weight_decay_reach_the_training(tmp_path: Path) -> None:
+    plain = run(setting(tmp_path / "plain", config=TrainConfig(epochs=1, lr=1e-2)))
+    smooth = run(setting(tmp_path / "smooth", config=TrainConfig(epochs=1, lr=1e-2, label_smoothing=0.2)))
+    decayed = run(setting(tmp_path / "decayed", config=TrainConfig(epochs=1, lr=1e-2, weight_decay=0.1)))
+    assert plain.history[0].train_loss != smooth.history[0].train_loss
+    assert not all(torch.equal(tensor, decayed.state[key]) for key, tensor in plain.state.items())
