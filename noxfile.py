@@ -24,8 +24,8 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; arguments go to pytest."""
-    session.run(*PYTHON, "pytest", *session.posargs)
+    """Run the tests, two files at a time, for most wait for processes that import torch; arguments go to pytest."""
+    session.run(*PYTHON, "pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +21,7 @@ from bench.preparation import prepare
 from bench.records import OUTCOME, RunRecord, read_record
 from bench.storage import open_storage
 from bench.study import Show
-from bench.sweep import POLL_S, SweepTask, work
+from bench.sweep import POLL_S, Evaluate, SweepTask, rungs_of, work
 from bench.trial import Fitted, OnProgress, Progress
 from imgcls.checkpoint import write_aside
 from imgcls.data.parallel import usable_cores
@@ -151,7 +151,7 @@ def _write(content: bytes, path: Path) -> None:
     path.write_bytes(content)
 
 
-def evaluate_there(cluster: Cluster, console: Console) -> Callable[[Task, OnProgress], Fitted]:
+def evaluate_there(sweep: SweepTask, cluster: Cluster, console: Console) -> Evaluate:
     """Give what carries out trials on the cluster."""
     import ray  # noqa: PLC0415
 
@@ -159,7 +159,7 @@ def evaluate_there(cluster: Cluster, console: Console) -> Callable[[Task, OnProg
 
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
         try_setting: Any = ray.remote(remote.try_setting)
-        events = try_setting.options(**options).remote(*_parcel(task, cluster, console))
+        events = try_setting.options(**options).remote(*_parcel(task, cluster, console), rungs_of(sweep))
         for ref in events:
             event = ray.get(ref)
             if isinstance(event, Fitted):
@@ -192,7 +192,7 @@ def threads(sweep: SweepTask, show: Show, *, cluster: Cluster, jobs: int, consol
 
     def look_after() -> None:
         try:
-            work(sweep, open_storage(sweep.url), evaluate_there(cluster, console))
+            work(sweep, open_storage(sweep.url), evaluate_there(sweep, cluster, console))
         except Exception as error:  # noqa: BLE001 - told below; the other threads go on
             errors.append(error)
 

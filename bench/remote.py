@@ -62,13 +62,13 @@ def run(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Fil
 
 
 def try_setting(
-    parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None
+    parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None, rungs: tuple[float, ...]
 ) -> Iterator[Progress | Fitted | Exception]:
     """Carry out one trial, giving its progress as it comes and its end last; ended by whoever stops reading."""
     events: queue.Queue[Progress | Fitted | Exception] = queue.Queue()
     stopped = threading.Event()
     with _unpacked(parcel, pixels, weights) as (task, prepared):
-        thread = threading.Thread(target=_fit, args=(task, prepared, events, stopped), daemon=True)
+        thread = threading.Thread(target=_fit, args=(task, prepared, rungs, events, stopped), daemon=True)
         thread.start()
         try:
             last = False
@@ -85,6 +85,7 @@ def try_setting(
 def _fit(
     task: Task,
     prepared: Prepared,
+    rungs: tuple[float, ...],
     events: "queue.Queue[Progress | Fitted | Exception]",
     stopped: threading.Event,
 ) -> None:
@@ -93,6 +94,6 @@ def _fit(
         return stopped.is_set()
 
     try:
-        events.put(run_trial(task, prepared, on_progress, stop=stopped.is_set))
+        events.put(run_trial(task, prepared, on_progress, rungs=rungs, stop=stopped.is_set))
     except Exception as error:  # noqa: BLE001 - the caller makes a failed trial of it
         events.put(error)

@@ -29,8 +29,10 @@ LOCKS: Final = {
 
 
 def default_url(results: Path) -> str:
-    """Give the SQLite database of a results folder."""
-    return f"sqlite:///{results.absolute() / 'sweeps' / 'studies.db'}"
+    """Give the SQLite database of a results folder, and make its folder."""
+    database = results.absolute() / "sweeps" / "studies.db"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{database}"
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -71,9 +73,16 @@ def _connect(url: str, outcome: list[RDBStorage | Exception]) -> None:
 def _storage(url: str) -> RDBStorage:
     """Open under a lock: two processes that make the tables at once trip over each other."""
     options: dict[str, Any] = {"pool_pre_ping": True}
-    if make_url(url).get_backend_name() == "sqlite":
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": SQLITE_WAIT_S}
-    with _locked(sqlalchemy.create_engine(url, **options), "optuna tables"):
+        if not parsed.database or not Path(parsed.database).absolute().parent.is_dir():
+            message = "no such folder"
+            raise FileNotFoundError(message)
+    engine = sqlalchemy.create_engine(url, **options)
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.dispose)
+        stack.enter_context(_locked(engine, "optuna tables"))
         return RDBStorage(
             url,
             engine_kwargs=options,

@@ -15,7 +15,7 @@ from bench.joining import join
 from bench.plan import Task, write_task
 from bench.space import Space, defaults
 from bench.storage import open_storage
-from bench.sweep import POLL_S, SweepTask, leave_best_only, spent
+from bench.sweep import POLL_S, SweepTask, leave_best_only, rungs_of, spent
 from bench.trials import ENDED, records
 from bench.tuning import (
     SWEEP_VERSION,
@@ -109,6 +109,7 @@ def finish(sweep: SweepTask, trials: list[TrialRecord], *, jobs: int, before: se
         dataset=task.dataset,
         environment=task.environment,
         origin=origin(task),
+        rungs=rungs_of(sweep),
         trials=tuple(trial for trial in trials if trial.state in ENDED),
         jobs=jobs,
         command_s=round(time.time() - psutil.Process().create_time(), 1),

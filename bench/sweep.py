@@ -21,7 +21,7 @@ from bench.config import RunConfig
 from bench.plan import Task
 from bench.preparation import Prepared, prepare
 from bench.space import Space
-from bench.trial import RUNGS, Fitted, OnProgress, Progress, macs_per_image, run_trial
+from bench.trial import Fitted, OnProgress, Progress, macs_per_image, run_trial, rungs_for
 from bench.trials import ENDED, records
 from bench.tuning import SweepBudget, TrialRecord, best_trial, setting
 from imgcls.checkpoint import write_aside
@@ -138,7 +138,7 @@ def _attempt(trial: Trial, sweep: SweepTask, values: dict[str, space.Value], eva
 
     def on_progress(at: Progress) -> bool:
         note(fraction=at.fraction, tmacs=per_image * at.images, train_time_s=round(at.train_time_s, 3))
-        return at.at_rung and _is_behind(trial, at)
+        return at.at_rung and _is_behind(trial, at, rungs_of(sweep).index(at.fraction))
 
     note(planned_tmacs=whole, tmacs=0.0, train_time_s=0.0, fraction=0.0)
     try:
@@ -164,9 +164,14 @@ def _tmacs_per_image(task: Task) -> float:
     return _counted[key]
 
 
-def _is_behind(trial: Trial, at: Progress) -> bool:
+def rungs_of(sweep: SweepTask) -> tuple[float, ...]:
+    """Give the rungs of a study, which its default's epochs decide: they are its longest."""
+    return rungs_for(sweep.task.config.train.epochs)
+
+
+def _is_behind(trial: Trial, at: Progress, rung: int) -> bool:
     """Ask the pruner; the default setting is compared like the others, and goes on whatever it says."""
-    trial.report(at.val_top1_accuracy, step=REDUCTION ** RUNGS.index(at.fraction))
+    trial.report(at.val_top1_accuracy, step=REDUCTION**rung)
     return trial.should_prune() and not trial.user_attrs.get("default", False)
 
 
@@ -216,7 +221,7 @@ def _weights_name(number: int) -> str:
     return f"trial-{number:05d}.safetensors"
 
 
-def evaluate_here(console: Console) -> Evaluate:
+def evaluate_here(sweep: SweepTask, console: Console) -> Evaluate:
     """Give what carries out trials in this process: warm, with the data mapped once for each image size."""
     mapped: dict[object, Prepared] = {}
 
@@ -224,6 +229,6 @@ def evaluate_here(console: Console) -> Evaluate:
         with locks.machine_shared(say=console.print):
             if task.spec.resize not in mapped:
                 mapped[task.spec.resize] = prepare(task, console)
-            return run_trial(task, mapped[task.spec.resize], on_progress)
+            return run_trial(task, mapped[task.spec.resize], on_progress, rungs=rungs_of(sweep))
 
     return evaluate

@@ -52,6 +52,9 @@ def tuned_tasks(
     budget = _budget(
         {"trials": args.tune_trials, "minutes": args.tune_minutes, "tmacs": args.tune_tmacs}, prefix="tune_"
     )
+    if budget is None and args.jobs > 1 and args.launcher == "local":
+        message = f"--jobs {args.jobs}: runs are trained one at a time here; use --launcher ray, or tune with --tune-*"
+        raise ConfigError(message)
     if budget is None and not args.tuned:
         return Tuned(tasks=[])
     if budget is not None and args.tuned:

@@ -88,11 +88,16 @@ def _facts(record: StudyRecord) -> list[str]:
         f"- Model: {text_cell(record.base.model)}, init: {record.origin[1]}, seed {record.base.seed}",
         f"- Data: {text_cell(data.name)}, {images} ({digests}); the test split was not opened",
         f"- Default setting: recipe {record.base.recipe}, {describe_budget(record.base)}",
-        f"- Searched: {ranges}; TPE, pruned by ASHA at equal fractions of each trial's own steps",
+        f"- Searched: {ranges}; TPE, {_pruning(record)}",
         f"- {REGIME}",
         f"- Budget: {record.budget}; spent: see below",
         f"- Machine: {environment.machine}; code {(environment.git_commit or 'unknown')[:8]}",
     ]
+
+
+def _pruning(record: StudyRecord) -> str:
+    rungs = " and ".join(f"{rung:.0%}" for rung in record.rungs)
+    return f"pruned by ASHA at {rungs} of each trial's own steps" if rungs else "not pruned: the budget is too short"
 
 
 def _range(record: StudyRecord, name: str) -> str:

@@ -18,7 +18,7 @@ from imgcls.results import EpochResult
 from imgcls.setting import Rung, Step
 
 RUNGS: Final = (1 / 4, 1 / 2)
-"""Fractions of a trial's own steps at which the pruner compares it with the others."""
+"""Fractions of a trial's own steps at which the pruner may compare it with the others."""
 OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 
@@ -47,6 +47,14 @@ class Fitted:
     images: int
     train_time_s: float
     state: dict[str, Tensor] | None
+
+
+def rungs_for(epochs: int) -> tuple[float, ...]:
+    """Give the rungs of a study of trials of up to ``epochs``: those before which the longest has seen all images.
+
+    Earlier, batch norm's averages and a warming optimizer say more about a score than the setting does.
+    """
+    return tuple(rung for rung in RUNGS if rung * epochs >= 1)
 
 
 class _StoppedError(Exception):
@@ -101,7 +109,7 @@ def run_trial(
     prepared: Prepared,
     on_progress: OnProgress,
     *,
-    rungs: tuple[float, ...] = RUNGS,
+    rungs: tuple[float, ...],
     stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
     """Fit a setting and score its selected epoch; a bad loss and a full memory are ends, not errors.

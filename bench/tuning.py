@@ -72,6 +72,7 @@ class StudyRecord:
     dataset: DatasetInfo
     environment: Environment
     origin: Origin
+    rungs: tuple[float, ...]
     trials: tuple[TrialRecord, ...]
     jobs: int
     command_s: float
@@ -178,7 +179,7 @@ def base_name(base: RunConfig) -> str:
 
 
 def tuned_by(results: Path, base: RunConfig, dataset: DatasetInfo, origin: Origin) -> StudyRecord:
-    """Find the finished study of this model, data, recipe and settings; the last one where there are several.
+    """Find the finished study of this model, data, recipe and settings, of any seed; the last where there are several.
 
     Raises ConfigError where there is none, with the reason why another one does not do.
     """
@@ -190,7 +191,7 @@ def tuned_by(results: Path, base: RunConfig, dataset: DatasetInfo, origin: Origi
             reasons.append(f"{path.stem}: {error}")
             continue
         other = differences(
-            identity(base, study.space, dataset, origin),
+            identity(replace(base, seed=study.base.seed), study.space, dataset, origin),
             identity(study.base, study.space, study.dataset, study.origin),
         )
         if other:

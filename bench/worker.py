@@ -39,7 +39,7 @@ def _sweep(path: Path) -> int:
     quiet()
     sweep = read_task(path, SweepTask)
     try:
-        work(sweep, open_storage(sweep.url), evaluate_here(Console(quiet=True)))
+        work(sweep, open_storage(sweep.url), evaluate_here(sweep, Console(quiet=True)))
     except (UserError, RunError) as error:
         print(f"stopped: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -2,17 +2,20 @@
 
 import json
 import pickle
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 
+from bench.arguments import PlanArgs, RunAllArgs
 from bench.cli import COMMANDS, main
+from bench.config import RunConfig
 from tests.conftest import MakeFolder
 
 TINY = ("--models", "test_efficientnet", "--weights", "none", "--image-size", "32", "--epochs", "1")
@@ -54,6 +57,76 @@ def test_a_wrong_value_is_named_with_what_would_do(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert says in complaint(["run-all", *arguments], capsys, tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["resnet5000"], "unknown model 'resnet5000'; known: resnet50"),
+        (["--space", "momentum"], "--space momentum: unknown knob; known: lr, dropout"),
+        (["--space", "lr=1e-2:1e-4"], "--space lr=0.01:0.0001 is upside down"),
+        (["--trials", "0"], "--trials is 0; use 1 or more"),
+        (["--minutes", "-1"], "--minutes is -1.0; use a number above 0"),
+        (["--tmacs", "nan"], "--tmacs is nan"),
+        (["--jobs", "0"], "--jobs is 0; use 1 or more"),
+        (["--seeds", "0", "1"], "--seeds 0 1: a study has one seed"),
+        (["--storage", "nonsense"], "--storage nonsense: not a database URL"),
+        (["--storage", "sqlite:////no/such/folder/studies.db"], "cannot be opened (no such folder)"),
+        (["--storage", "sqlite://"], "cannot be opened (no such folder)"),
+        (["--storage", "postgresql+psycopg://me:secret@127.0.0.1:1/db"], "cannot be opened"),
+        (["--storage", "mysql+nodriver://127.0.0.1:1/db"], "cannot be opened"),
+        (["--launcher", "slurm"], "--launcher slurm: unknown; known: local, ray"),
+        (["--ray-address", "127.0.0.1:1"], "--ray-address needs --launcher ray"),
+        (["--launcher", "ray", "--ray-address", "127.0.0.1:1"], "no cluster there"),
+        (["--launcher", "ray", "--ray-address", "nowhere"], "use HOST:PORT, or auto"),
+    ],
+)
+def test_a_wrong_sweep_is_refused_with_what_would_do(
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    make_folder: MakeFolder,
+    tmp_path: Path,
+) -> None:
+    root = make_folder({"cat": 10, "dog": 10})
+    flags = ["--data", str(root), "--weights", "none", "--image-size", "32"]
+    model = [] if arguments[0] == "resnet5000" else ["test_efficientnet"]
+    error = complaint(["sweep", *flags, *model, *arguments], capsys, tmp_path / "results")
+    assert says in error
+    assert "secret" not in error
+
+
+def test_a_storage_that_never_answers_is_refused_within_ten_seconds(
+    capsys: pytest.CaptureFixture[str], make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root = make_folder({"cat": 10, "dog": 10})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://127.0.0.1:{silent.getsockname()[1]}/db"
+        flags = ["--data", str(root), "--weights", "none", "--image-size", "32", "--storage", url]
+        started = time.monotonic()
+        error = complaint(["sweep", "test_efficientnet", *flags], capsys, tmp_path / "results")
+    assert "no answer within 10 s" in error
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--tuned"], "--tuned: no finished study of test_efficientnet on pets, recipe quick; run sweep first"),
+        (["--tuned", "--tune-trials", "3"], "give one of the two"),
+        (["--tune-trials", "0"], "--tune-trials is 0; use 1 or more"),
+        (["--jobs", "2"], "--jobs 2"),
+    ],
+)
+def test_a_wrong_wish_to_tune_is_refused(
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    make_folder: MakeFolder,
+    tmp_path: Path,
+) -> None:
+    root = make_folder({"cat": 10, "dog": 10})
+    assert says in complaint(["run-all", *TINY, "--data", str(root), *arguments], capsys, tmp_path / "results")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
@@ -135,24 +208,24 @@ def test_the_other_commands_refuse_in_one_line_too(
 
 
 def test_flags_reach_every_run_with_its_recipes_own_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
-    monkeypatch.setattr(
-        "bench.commands.plan_and_run", lambda configs, **rest: (seen.update(rest, configs=configs), 0)[1]
-    )
+    seen: list[tuple[PlanArgs, list[RunConfig]]] = []
+    for name in ("run_all", "run_one_model"):
+        monkeypatch.setattr(f"bench.commands.{name}", lambda args, configs, _: (seen.append((args, configs)), 0)[1])
     flags = ["--force", "--crop", "--recipe", "report", "--lr", "0.01", "--seeds", "0", "1", "--data", "d"]
     assert main(["run-all", "--models", "efficientnet_b0", "resnet50", *flags]) == 0
-    assert seen["force"] is True
-    assert seen["data"] == "d"
-    settings = [(c.model, c.seed, c.loader.image_size, c.train.epochs) for c in seen["configs"]]
-    assert settings == [
+    args, configs = seen[-1]
+    assert isinstance(args, RunAllArgs)
+    assert args.force is True
+    assert args.data == "d"
+    assert [(c.model, c.seed, c.loader.image_size, c.train.epochs) for c in configs] == [
         ("efficientnet_b0", 0, 299, 15),
         ("efficientnet_b0", 1, 299, 15),
         ("resnet50", 0, 224, 20),
         ("resnet50", 1, 224, 20),
     ]
-    assert all(config.loader.crop and config.train.lr == 0.01 for config in seen["configs"])
+    assert all(config.loader.crop and config.train.lr == 0.01 for config in configs)
     assert main(["run", "resnet50", "--force"]) == 0
-    assert [(c.model, c.loader.crop, c.train.epochs) for c in seen["configs"]] == [("resnet50", False, 3)]
+    assert [(c.model, c.loader.crop, c.train.epochs) for c in seen[-1][1]] == [("resnet50", False, 3)]
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from bench.space import DEFAULT_SPACE, Space, parse_space
 from bench.storage import open_storage
 from bench.study import plan_study
 from bench.sweep import SweepTask, work
-from bench.trial import Fitted, OnProgress, Progress
+from bench.trial import RUNGS, Fitted, OnProgress, Progress, rungs_for
 from bench.trials import records
 from bench.tuning import SweepBudget, TrialRecord, best_trial
 from imgcls.errors import ConfigError, RunError
@@ -53,7 +53,7 @@ def ends(score: Score) -> sweep.Evaluate:
 
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
         value = score(task)
-        for fraction in sweep.RUNGS:
+        for fraction in RUNGS:
             at = Progress(
                 fraction=fraction,
                 val_top1_accuracy=value,
@@ -313,3 +313,8 @@ def test_the_default_wins_a_tie(task: Task) -> None:
     best = best_trial(done(study(task, 4), ends(lambda _task: 0.5)))
     assert best is not None
     assert best.number == 0
+
+
+@pytest.mark.parametrize(("epochs", "rungs"), [(1, ()), (3, (0.5,)), (4, (0.25, 0.5)), (12, (0.25, 0.5))])
+def test_no_trial_is_compared_before_the_longest_has_seen_every_image(epochs: int, rungs: tuple[float, ...]) -> None:
+    assert rungs_for(epochs) == rungs

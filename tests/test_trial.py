@@ -14,8 +14,9 @@ from bench.plan import Task
 from bench.preparation import Prepared, prepare
 from bench.recipes import RECIPES
 from bench.space import apply
-from bench.sweep import evaluate_here
-from bench.trial import Progress, macs_per_image, run_trial
+from bench.sweep import SweepTask, evaluate_here
+from bench.trial import RUNGS, Progress, macs_per_image, run_trial
+from bench.tuning import SweepBudget
 from imgcls.errors import NonFiniteLossError
 from tests.conftest import MakeFolder
 
@@ -62,8 +63,9 @@ def test_a_trial_never_reads_the_test_split(task: Task, monkeypatch: pytest.Monk
     monkeypatch.setattr(Prepared, "source", only_train_and_val)
     monkeypatch.setattr("bench.sweep.prepare", lambda _task, _console: prepared)
     seen: list[Progress] = []
+    whole = SweepTask(task=task, name="pets", url="", space={}, budget=SweepBudget(trials=2))
     for config in (task.config, apply(task.config, {"lr": 1e-3, "epochs": 2})):
-        fitted = evaluate_here(QUIET)(replace(task, config=config), lambda at: bool(seen.append(at)))
+        fitted = evaluate_here(whole, QUIET)(replace(task, config=config), lambda at: bool(seen.append(at)))
         assert fitted.ended == "complete"
     assert {at.at_rung for at in seen} == {True, False}
 
@@ -71,7 +73,10 @@ def test_a_trial_never_reads_the_test_split(task: Task, monkeypatch: pytest.Monk
 def test_a_trial_counts_what_it_trained_on_and_leaves_no_files(task: Task) -> None:
     seen: list[Progress] = []
     fitted = run_trial(
-        replace(task, config=apply(task.config, {})), prepare(task, QUIET), lambda at: bool(seen.append(at))
+        replace(task, config=apply(task.config, {})),
+        prepare(task, QUIET),
+        lambda at: bool(seen.append(at)),
+        rungs=RUNGS,
     )
     train = sum(task.dataset.counts["train"])
     assert fitted.images == 3 * train
@@ -83,7 +88,9 @@ def test_a_trial_counts_what_it_trained_on_and_leaves_no_files(task: Task) -> No
 
 
 def test_a_trial_that_is_told_to_stop_does_not_train_on(task: Task) -> None:
-    fitted = run_trial(replace(task, config=apply(task.config, {})), prepare(task, QUIET), lambda at: at.at_rung)
+    fitted = run_trial(
+        replace(task, config=apply(task.config, {})), prepare(task, QUIET), lambda at: at.at_rung, rungs=RUNGS
+    )
     assert fitted.ended == "pruned"
     assert fitted.state is None
     train = sum(task.dataset.counts["train"])
@@ -105,7 +112,7 @@ def test_a_bad_loss_and_a_full_memory_are_ends_of_a_trial(
         raise error
 
     monkeypatch.setattr(runner, "fit", fails)
-    fitted = run_trial(task, prepare(task, QUIET), lambda _at: False)
+    fitted = run_trial(task, prepare(task, QUIET), lambda _at: False, rungs=RUNGS)
     assert fitted.ended == ended
     assert fitted.reason
 
@@ -117,7 +124,7 @@ def test_other_errors_are_not_taken_for_ends(task: Task, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(runner, "fit", fails)
     with pytest.raises(RuntimeError, match="size mismatch"):
-        run_trial(task, prepare(task, QUIET), lambda _at: False)
+        run_trial(task, prepare(task, QUIET), lambda _at: False, rungs=RUNGS)
 
 
 def test_the_compute_of_a_trial_is_that_of_the_model_without_weights_or_auxiliary_head(task: Task) -> None:

@@ -20,7 +20,7 @@ from bench.space import Values, apply, defaults, parse_space, suggest
 from bench.storage import open_storage, quiet
 from bench.sweep import SweepTask, asha, records
 from bench.sweep_view import knobs_text
-from bench.trial import run_trial
+from bench.trial import run_trial, rungs_for
 from bench.tuning import SweepBudget, TrialRecord, best_trial
 from imgcls.metrics import top1_accuracy
 from imgcls.models import build_model
@@ -63,7 +63,7 @@ def settings_of(task: Task) -> list[Values]:
 
 def carry_out(folder: Path, task: Task, settings: list[Values], pruner: BasePruner) -> list[TrialRecord]:
     whole, study = study_of(folder, task, settings)
-    sweep.work(whole, open_storage(whole.url), sweep.evaluate_here(Console(quiet=True)), pruner=pruner)
+    sweep.work(whole, open_storage(whole.url), sweep.evaluate_here(whole, Console(quiet=True)), pruner=pruner)
     return records(study)
 
 
@@ -94,7 +94,7 @@ def row(name: str, trials: list[TrialRecord], task: Task, prepared: Prepared) ->
 
 
 def how(task: Task) -> list[str]:
-    environment, rungs = task.environment, " and ".join(f"{rung:.0%}" for rung in sweep.RUNGS)
+    environment, rungs = task.environment, " and ".join(f"{rung:.0%}" for rung in rungs_for(EPOCHS))
     commit = (environment.git_commit or "unknown")[:8]
     return [
         f"Made by `nox -s pruning`: {SETTINGS} settings of up to {EPOCHS} epochs of {MODEL}",
