@@ -141,6 +141,11 @@ def _notes(table: list[RunRecord]) -> list[str]:
     inits = sorted({record.init for record in table})
     if len(inits) > 1:
         notes.append(f"rows start from unlike weights ({', '.join(inits)}): they compare more than architectures")
+    notes += [
+        f"{record.config.model}, seed {record.config.seed}, was trained on {record.outcome.environment.machine}"
+        for record in table
+        if record.outcome is not None and record.outcome.environment.machine != record.environment.machine
+    ]
     models = {record.outcome.model.name: record.outcome.model for record in table if record.outcome is not None}
     for model in models.values():
         notes += [f"{model.name}: {note}" for note in model.notes]

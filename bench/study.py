@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Final
 
 import optuna
-import psutil
 from optuna.storages import RDBStorage
 from rich.console import Console
 
@@ -53,10 +52,11 @@ Workers = Callable[[SweepTask, Show], None]
 """Carries out trials until the budget is spent, calling ``Show`` about once a second."""
 
 
-def carry_out(sweep: SweepTask, console: Console, *, jobs: int, workers: Workers) -> StudyRecord | None:
+def carry_out(sweep: SweepTask, console: Console, *, jobs: int, workers: Workers, since: float) -> StudyRecord | None:
     """Run a study to the end of its budget, and write its record and report.
 
-    None where its workers gave up before; the same command goes on with it.
+    ``since``: when the command, or its part for this study, began, in seconds of the epoch. None where its workers
+    gave up before; the same command goes on with it.
     """
     study = optuna.load_study(study_name=sweep.name, storage=open_storage(sweep.url))
     before = {trial.number for trial in records(study) if trial.state in ENDED}
@@ -70,7 +70,9 @@ def carry_out(sweep: SweepTask, console: Console, *, jobs: int, workers: Workers
         workers(sweep, show)
         show()
     trials = records(study)
-    return finish(sweep, trials, jobs=jobs, before=before) if spent(sweep.budget, trials) else None
+    if not spent(sweep.budget, trials):
+        return None
+    return finish(sweep, trials, jobs=jobs, before=before, command_s=time.time() - since)
 
 
 def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
@@ -96,7 +98,9 @@ def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
         file.unlink(missing_ok=True)
 
 
-def finish(sweep: SweepTask, trials: list[TrialRecord], *, jobs: int, before: set[int]) -> StudyRecord:
+def finish(
+    sweep: SweepTask, trials: list[TrialRecord], *, jobs: int, before: set[int], command_s: float
+) -> StudyRecord:
     """Write the record and the report of a study, and tidy up what its trials left."""
     task = sweep.task
     ours = [trial for trial in trials if trial.number not in before]
@@ -112,7 +116,7 @@ def finish(sweep: SweepTask, trials: list[TrialRecord], *, jobs: int, before: se
         rungs=rungs_of(sweep),
         trials=tuple(trial for trial in trials if trial.state in ENDED),
         jobs=jobs,
-        command_s=round(time.time() - psutil.Process().create_time(), 1),
+        command_s=round(command_s, 1),
         command_train_s=round(sum(trial.train_time_s for trial in ours), 1),
     )
     write_study(record, task.paths.results)

@@ -1,9 +1,11 @@
 """What ``sweep`` does, and the tuning that ``run-all`` is asked for."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import psutil
 from rich.console import Console
 
 from bench import harness, planning, study, sweep_report
@@ -33,7 +35,8 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], console: Console) -> in
     with terminate_as_interrupt(), launcher_of(args, console) as launcher:
         planner = planning.planner(args, configs, console, threads=launcher.trial_threads, cuda=launcher.cuda)
         budget = budget or SweepBudget(trials=DEFAULT_TRIALS)
-        record = _carry_out(args, planner(configs[0]), budget, launcher=launcher, console=console)
+        since = psutil.Process().create_time()
+        record = _carry_out(args, planner(configs[0]), budget, launcher=launcher, console=console, since=since)
     return 0 if record is not None and record.best is not None else 1
 
 
@@ -78,7 +81,7 @@ def _tune(
         parse_space(args.space, task.config)
     threads = args.run.train.train_threads or launcher.trial_threads
     shared = [_with_threads(task, threads) for task in bases]
-    done = [_carry_out(args, task, budget, launcher=launcher, console=console) for task in shared]
+    done = [_carry_out(args, task, budget, launcher=launcher, console=console, since=time.time()) for task in shared]
     return [record for record in done if record is not None]
 
 
@@ -101,8 +104,8 @@ def _budget(limits: dict[str, Any], *, prefix: str) -> SweepBudget | None:
     return SweepBudget(**limits)
 
 
-def _carry_out(
-    args: SearchArgs, task: Task, budget: SweepBudget, *, launcher: Launcher, console: Console
+def _carry_out(  # noqa: PLR0913 - a study is made of these
+    args: SearchArgs, task: Task, budget: SweepBudget, *, launcher: Launcher, console: Console, since: float
 ) -> StudyRecord | None:
     """Open the storage, join or make the study, carry it out, and say what came out."""
     quiet()
@@ -115,7 +118,7 @@ def _carry_out(
         task, space, budget, url=url, store=store or open_storage(url), force_new=args.force_new
     )
     console.print(f"study {sweep_task.name}: {', '.join(space)}; budget {budget}", markup=False)
-    record = study.carry_out(sweep_task, console, jobs=args.jobs, workers=launcher.workers)
+    record = study.carry_out(sweep_task, console, jobs=args.jobs, workers=launcher.workers, since=since)
     if record is None:
         console.print("stopped before its budget was spent; the same command goes on", style="bold red")
     else:

@@ -219,3 +219,26 @@ def test_the_wilson_interval_is_the_textbooks() -> None:
     # Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662.
     interval = wilson_interval(81, 263)
     assert (interval.low, interval.high) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
+
+
+def test_a_record_of_the_first_schema_is_read_with_what_it_did_not_know_at_its_defaults(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, examples.record())
+    old = json.loads(path.read_text())
+    old["schema_version"] = 1
+    del old["tuning"]
+    for name in ("schedule", "select", "weight_decay", "label_smoothing"):
+        del old["config"]["train"][name]
+    path.write_text(json.dumps(old))
+    record = read_record(path)
+    assert record.tuning is None
+    assert (record.config.train.schedule, record.config.train.select) == ("plateau", "best")
+    assert replace(record, schema_version=2) == examples.record()
+
+
+def test_a_run_that_was_trained_on_another_machine_says_so() -> None:
+    here = examples.record()
+    assert here.outcome is not None
+    elsewhere = replace(here.outcome.environment, machine="gpu-node-64-cores")
+    there = replace(here, outcome=replace(here.outcome, environment=elsewhere))
+    assert "was trained on" not in leaderboard.markdown(leaderboard.group([here]))
+    assert "resnet50, seed 0, was trained on gpu-node-64-cores" in leaderboard.markdown(leaderboard.group([there]))
