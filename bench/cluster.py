@@ -60,6 +60,9 @@ def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         gpus = int(sum(node.get("GPU", 0) for node in nodes))
+        if 0 < gpus < jobs:
+            message = f"--jobs {jobs}: the cluster has {gpus} GPU(s), and each training takes one"
+            raise ConfigError(message)
         at_once = -(-jobs // len(nodes))
         cores = int(min(node.get("CPU", 1) for node in nodes))
         yield Cluster(threads=max(1, cores // at_once), gpus=1 if gpus else 0, parcels={})

@@ -51,15 +51,16 @@ class SweepTask:
 def work(sweep: SweepTask, store: RDBStorage, evaluate: Evaluate, *, pruner: BasePruner | None = None) -> None:
     """Carry out trials until the budget is spent and none is left running anywhere.
 
-    Raises RunError where three trials in a row failed.
+    Raises RunError where three trials in a row failed since this began: what failed before may have been mended.
     """
     study = optuna.load_study(study_name=sweep.name, storage=store, pruner=pruner or asha())
+    first = len(study.get_trials(deepcopy=False))
     while True:
         with contextlib.ExitStack() as turn:
             turn.enter_context(storage.locked(store, sweep.name))
             fail_stale_trials(study)
             trials = records(study)
-            _stop_after_failures(trials)
+            _stop_after_failures(trials[first:])
             if not spent(sweep.budget, trials):
                 study.sampler = sampler(sweep.task.config.seed, len(trials))
                 _one(study, sweep, evaluate, store=store, turn=turn)
@@ -140,7 +141,7 @@ def _attempt(trial: Trial, sweep: SweepTask, values: dict[str, space.Value], eva
         note(fraction=at.fraction, tmacs=per_image * at.images, train_time_s=round(at.train_time_s, 3))
         return at.at_rung and _is_behind(trial, at, rungs_of(sweep).index(at.fraction))
 
-    note(planned_tmacs=whole, tmacs=0.0, train_time_s=0.0, fraction=0.0)
+    note(planned_tmacs=whole, tmacs=0.0, train_time_s=0.0, fraction=0.0, machine=task.environment.machine)
     try:
         fitted = evaluate(task, on_progress)
     except Exception as error:

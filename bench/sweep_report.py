@@ -82,6 +82,7 @@ def markdown(record: StudyRecord, study: "optuna.Study", drawn: list[str]) -> st
 def _facts(record: StudyRecord) -> list[str]:
     data, environment = record.dataset, record.environment
     ranges = ", ".join(f"{name} {_range(record, name)}" for name in record.space)
+    machines = ", ".join(sorted({trial.machine or environment.machine for trial in record.trials}))
     images = f"{sum(data.counts['train']):,} train and {sum(data.counts['val'])} val images"
     digests = f"data digest {data.digest}, split digest {data.split_digest}"
     return [
@@ -91,7 +92,7 @@ def _facts(record: StudyRecord) -> list[str]:
         f"- Searched: {ranges}; TPE, {_pruning(record)}",
         f"- {REGIME}",
         f"- Budget: {record.budget}; spent: see below",
-        f"- Machine: {environment.machine}; code {(environment.git_commit or 'unknown')[:8]}",
+        f"- Machine: {machines}; code {(environment.git_commit or 'unknown')[:8]}",
     ]
 
 

@@ -44,4 +44,5 @@ def _record(trial: FrozenTrial, retry: int | None) -> TrialRecord:
         planned_tmacs=noted.get("planned_tmacs", 0.0),
         train_time_s=noted.get("train_time_s", 0.0),
         trial_time_s=noted.get("trial_time_s", 0.0),
+        machine=noted.get("machine"),
     )

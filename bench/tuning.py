@@ -58,6 +58,8 @@ class TrialRecord:
     planned_tmacs: float
     train_time_s: float
     trial_time_s: float
+    machine: str | None = None
+    """The one that carried it out; on a cluster, that asked for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -179,6 +179,8 @@ def test_three_failures_in_a_row_end_the_command_with_the_last_reason(task: Task
 
     with pytest.raises(RunError, match="3 trials failed in a row; the last: OSError: nothing works"):
         done(study(task), evaluate)
+    mended = done(study(task, 4), ends(by_lr))
+    assert [trial.state == "failed" for trial in mended] == [True] * 3 + [False] * 4
 
 
 @pytest.mark.parametrize(("budget", "count"), [(SweepBudget(tmacs=0.6), 3), (SweepBudget(minutes=1e-9), 1)])

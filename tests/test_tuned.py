@@ -1,18 +1,20 @@
 """Finished studies: which one a tuned run may use, what its page says, and how tuned rows stand in the leaderboard."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from bench import leaderboard, spreadsheet, sweep_report
 from bench.config import RunConfig
 from bench.recipes import RECIPES
 from bench.records import DatasetInfo, RunRecord
 from bench.space import DEFAULT_SPACE, apply, parse_space
-from bench.sweep_view import left_s
+from bench.sweep_view import left_s, watching
 from bench.tuning import Origin, StudyRecord, SweepBudget, TrialRecord, study_file, tuned_by, write_study
 from imgcls.errors import ConfigError
 from tests import examples
@@ -191,6 +193,26 @@ def test_a_tuned_row_without_its_default_says_so_instead_of_another_models_score
     (line,) = [text for text in leaderboard.markdown([table]).splitlines() if "sweeps/resnet50" in text]
     assert leaderboard.accuracy_cell(0.9, 21) not in line
     assert "| - |" in line
+
+
+def test_a_terminal_shows_a_table_of_trials_and_a_file_a_line_a_trial() -> None:
+    trials = [trial(0, 0.5), trial(1, None), trial(2, None, state="running", reason=None)]
+    for terminal in (True, False):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=160)
+        with watching(console, "resnet50-pets-standard", SweepBudget(trials=6), 1) as update:
+            update(trials[:1])
+            update(trials)
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "lr 0.01, dropout 0, epochs 1" in text
+        assert "best so far 50.00 % (trial 0)" in text
+        assert "left" in text
+        assert ("running" in text) == terminal
+    assert text.count("trial 0:") == 1
+
+
+def test_the_page_names_every_machine_that_carried_out_trials() -> None:
+    joined = study(trials=(trial(0, 0.5, machine="a-cpu"), trial(1, 0.6, machine="b-gpu")))
+    assert "- Machine: a-cpu, b-gpu;" in sweep_report.markdown(joined, sweep_report.as_study(joined), [])
 
 
 def test_the_time_left_comes_from_what_ended_trials_took() -> None:
