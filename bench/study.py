@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import optuna
@@ -24,6 +25,8 @@ from bench.tuning import (
     TrialRecord,
     base_name,
     identity,
+    read_study,
+    study_file,
     write_study,
 )
 
@@ -101,7 +104,10 @@ def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
 def finish(
     sweep: SweepTask, trials: list[TrialRecord], *, jobs: int, before: set[int], command_s: float
 ) -> StudyRecord:
-    """Write the record and the report of a study, and tidy up what its trials left."""
+    """Write the record and the report of a study, and tidy up what its trials left.
+
+    A command that had nothing left to do leaves the figures of the one before as they are.
+    """
     task = sweep.task
     ours = [trial for trial in trials if trial.number not in before]
     record = StudyRecord(
@@ -119,7 +125,16 @@ def finish(
         command_s=round(command_s, 1),
         command_train_s=round(sum(trial.train_time_s for trial in ours), 1),
     )
+    if not ours and (last := _read_if_whole(study_file(task.paths.results, sweep.name))) is not None:
+        record = last
     write_study(record, task.paths.results)
     sweep_report.write(record, task.paths.results)
     leave_best_only(task.paths.results, sweep.name, trials)
     return record
+
+
+def _read_if_whole(path: Path) -> StudyRecord | None:
+    try:
+        return read_study(path)
+    except (OSError, ValueError):
+        return None

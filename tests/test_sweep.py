@@ -16,11 +16,11 @@ from bench.plan import Task
 from bench.recipes import RECIPES
 from bench.space import DEFAULT_SPACE, Space, parse_space
 from bench.storage import open_storage
-from bench.study import plan_study
+from bench.study import finish, plan_study
 from bench.sweep import SweepTask, work
 from bench.trial import RUNGS, Fitted, OnProgress, Progress, rungs_for
 from bench.trials import records
-from bench.tuning import SweepBudget, TrialRecord, best_trial
+from bench.tuning import StudyRecord, SweepBudget, TrialRecord, best_trial
 from imgcls.errors import ConfigError, RunError
 from tests.conftest import MakeFolder
 
@@ -320,3 +320,16 @@ def test_the_default_wins_a_tie(task: Task) -> None:
 @pytest.mark.parametrize(("epochs", "rungs"), [(1, ()), (3, (0.5,)), (4, (0.25, 0.5)), (12, (0.25, 0.5))])
 def test_no_trial_is_compared_before_the_longest_has_seen_every_image(epochs: int, rungs: tuple[float, ...]) -> None:
     assert rungs_for(epochs) == rungs
+
+
+def test_a_command_with_nothing_left_to_do_leaves_what_the_last_one_cost(task: Task) -> None:
+    def finished(trials: int, command_s: float) -> StudyRecord:
+        whole = study(task, trials)
+        known = {trial.number for trial in records(optuna.load_study(study_name=whole.name, storage=whole.url))}
+        ended = known if len(known) > 1 else set()
+        return finish(whole, done(whole, ends(by_lr)), jobs=1, before=ended, command_s=command_s)
+
+    first = finished(4, 100.0)
+    assert first.command_train_s > 0
+    assert finished(4, 3.0) == first
+    assert finished(6, 50.0).command_s == 50.0
