@@ -21,9 +21,11 @@ GRACE_S: Final = 30
 """A running trial whose process has not been heard of for so long is given up, and tried once more."""
 CONNECT_LIMIT_S: Final = 10.0
 SQLITE_WAIT_S: Final = 60
+_MYSQL: Final = ("SELECT GET_LOCK(:name, -1)", "SELECT RELEASE_LOCK(:name)")
 LOCKS: Final = {
     "postgresql": ("SELECT pg_advisory_lock(hashtext(:name))", "SELECT pg_advisory_unlock(hashtext(:name))"),
-    "mysql": ("SELECT GET_LOCK(:name, -1)", "SELECT RELEASE_LOCK(:name)"),
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
 }
 """How a server's database locks a name for one connection, and frees it when the connection ends."""
 
@@ -74,6 +76,9 @@ def _storage(url: str) -> RDBStorage:
     """Open under a lock: two processes that make the tables at once trip over each other."""
     options: dict[str, Any] = {"pool_pre_ping": True}
     parsed = make_url(url)
+    if parsed.get_backend_name() not in {"sqlite", *LOCKS}:
+        message = f"known databases: sqlite, {', '.join(LOCKS)}"
+        raise ValueError(message)
     if parsed.get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": SQLITE_WAIT_S}
         if not parsed.database or not Path(parsed.database).absolute().parent.is_dir():

@@ -75,6 +75,7 @@ def test_a_wrong_value_is_named_with_what_would_do(
         (["--storage", "sqlite://"], "cannot be opened (no such folder)"),
         (["--storage", "postgresql+psycopg://me:secret@127.0.0.1:1/db"], "cannot be opened"),
         (["--storage", "mysql+nodriver://127.0.0.1:1/db"], "cannot be opened"),
+        (["--storage", "oracle://127.0.0.1:1/db"], "known databases: sqlite, postgresql, mysql, mariadb"),
         (["--launcher", "slurm"], "--launcher slurm: unknown; known: local, ray"),
         (["--ray-address", "127.0.0.1:1"], "--ray-address needs --launcher ray"),
         (["--launcher", "ray", "--ray-address", "127.0.0.1:1"], "no cluster there"),
