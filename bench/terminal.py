@@ -17,6 +17,8 @@ from imgcls.errors import ConfigError
 
 ROWS_SHOWN: Final = 30
 """Rows of a table that a terminal shows; the page has all."""
+FIGURE_WIDTH: Final = 5
+"""Narrower columns would cut a figure such as 100.0."""
 
 
 def show_leaderboard(results: Path, console: Console) -> int:
@@ -38,7 +40,7 @@ def print_tables(tables: Sequence[list[RunRecord]], console: Console) -> None:
         table.add_column("Test top-1 % (95 %)", justify="right", no_wrap=True)
         runtimes = list(dict.fromkeys(row.runtime for record in records for row in record.measurements))
         for name in ("F1", "M params", "GMACs", *(f"{runtime.replace('-', ' ')} p50 ms" for runtime in runtimes)):
-            table.add_column(name, justify="right", min_width=max(len(word) for word in name.split()))
+            table.add_column(name, justify="right", min_width=max(FIGURE_WIDTH, *(len(word) for word in name.split())))
         for record in records[:ROWS_SHOWN]:
             table.add_row(*_cells(record, number), *(_median(record, runtime) for runtime in runtimes))
         always = majority(first.dataset)

@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 pytest.importorskip("ray")
 
@@ -23,6 +25,8 @@ from bench.arguments import RunAllArgs
 from bench.plan import Task, record_file
 from bench.recipes import RECIPES
 from bench.records import RunRecord, read_record
+from bench.sweep import SweepTask, evaluate_here
+from bench.tuning import SweepBudget
 from tests.commands import bench
 from tests.conftest import MakeFolder
 
@@ -37,16 +41,37 @@ def plan(data: Path, results: Path, *, epochs: int) -> Task:
     return planning.planner(args, [config], QUIET)(config)
 
 
-def ray_workers() -> list[psutil.Process]:
-    """Give the processes that carry out tasks."""
+def ray_workers(name: str) -> list[psutil.Process]:
+    """Give the processes that carry out a task of this name."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.name().startswith("ray::run") or "ray::run" in " ".join(process.cmdline()):
+            if f"ray::{name}" in " ".join(process.cmdline()):
                 found.append(process)
         except psutil.Error:
             continue
     return found
+
+
+@contextmanager
+def one_killed(name: str) -> Iterator[None]:
+    """Kill the first worker that carries out a task of this name, a second after it began."""
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not killed:
+            time.sleep(0.05)
+            for worker in ray_workers(name)[:1]:
+                time.sleep(1)
+                os.kill(worker.pid, signal.SIGKILL)
+                killed.append(worker.pid)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    yield
+    killer.join()
+    assert killed
 
 
 def weights(record: RunRecord, task: Task) -> bytes:
@@ -59,24 +84,18 @@ def test_a_killed_worker_is_replaced_and_the_result_is_that_of_a_run_here(
 ) -> None:
     data = make_folder({"cat": 40, "dog": 40})
     theirs_task, ours_task = (plan(data, tmp_path / name, epochs=25) for name in ("cluster", "here"))
-    killed: list[int] = []
-
-    def kill_one() -> None:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and not killed:
-            time.sleep(0.05)
-            for worker in ray_workers()[:1]:
-                time.sleep(1)
-                os.kill(worker.pid, signal.SIGKILL)
-                killed.append(worker.pid)
-
+    sweep = SweepTask(task=theirs_task, name="pets", url="", space={}, budget=SweepBudget(trials=1))
     with cluster.connected("", jobs=2) as connected:
         assert (connected.threads, connected.gpus) == (1, 0)
-        killer = threading.Thread(target=kill_one)
-        killer.start()
-        (theirs,) = cluster.train([theirs_task], QUIET, cluster=connected)
-        killer.join()
-    assert killed
+        with one_killed("try_setting"):
+            trial = cluster.evaluate_there(sweep, connected, QUIET)(theirs_task, lambda _at: False)
+        with one_killed("run"):
+            (theirs,) = cluster.train([theirs_task], QUIET, cluster=connected)
+    here = evaluate_here(sweep, QUIET)(ours_task, lambda _at: False)
+    assert (trial.ended, trial.images) == (here.ended, here.images) == ("complete", 25 * 64)
+    assert trial.state is not None
+    assert here.state is not None
+    assert all(torch.equal(tensor, here.state[key]) for key, tensor in trial.state.items())
     (ours,) = harness.train_here([ours_task], QUIET)
     assert ours.status == theirs.status == "ok", theirs.error
     assert weights(ours, ours_task) == weights(theirs, theirs_task)
