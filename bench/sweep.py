@@ -54,13 +54,13 @@ def work(sweep: SweepTask, store: RDBStorage, evaluate: Evaluate, *, pruner: Bas
     Raises RunError where three trials in a row failed since this began: what failed before may have been mended.
     """
     study = optuna.load_study(study_name=sweep.name, storage=store, pruner=pruner or asha())
-    first = len(study.get_trials(deepcopy=False))
+    before = {trial.number for trial in records(study) if trial.state in ENDED}
     while True:
         with contextlib.ExitStack() as turn:
             turn.enter_context(storage.locked(store, sweep.name))
             fail_stale_trials(study)
             trials = records(study)
-            _stop_after_failures(trials[first:])
+            _stop_after_failures([trial for trial in trials if trial.number not in before])
             if not spent(sweep.budget, trials):
                 study.sampler = sampler(sweep.task.config.seed, len(trials))
                 _one(study, sweep, evaluate, store=store, turn=turn)
