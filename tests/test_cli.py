@@ -107,7 +107,7 @@ def test_a_storage_that_never_answers_is_refused_within_ten_seconds(
         started = time.monotonic()
         error = complaint(["sweep", "test_efficientnet", *flags], capsys, tmp_path / "results")
     assert "no answer within 10 s" in error
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(
