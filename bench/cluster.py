@@ -22,7 +22,7 @@ from bench.records import OUTCOME, RunRecord, read_record
 from bench.storage import open_storage
 from bench.study import Show
 from bench.sweep import POLL_S, Evaluate, SweepTask, rungs_of, work
-from bench.trial import Fitted, OnProgress, Progress
+from bench.trial import Fitted, OnProgress, pruned
 from imgcls.checkpoint import write_aside
 from imgcls.data.parallel import usable_cores
 from imgcls.errors import ConfigError, RunError
@@ -171,22 +171,11 @@ def evaluate_there(sweep: SweepTask, cluster: Cluster, console: Console) -> Eval
                 raise event
             if on_progress(event):
                 ray.cancel(events)
-                return _stopped(event)
+                return pruned(images=event.images, train_time_s=event.train_time_s)
         message = "the trial ended on the cluster without a word"
         raise RunError(message)
 
     return evaluate
-
-
-def _stopped(at: Progress) -> Fitted:
-    return Fitted(
-        ended="pruned",
-        reason="behind others at the same share of its steps",
-        val_top1_accuracy=None,
-        images=at.images,
-        train_time_s=at.train_time_s,
-        state=None,
-    )
 
 
 def threads(sweep: SweepTask, show: Show, *, cluster: Cluster, jobs: int, console: Console) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ SCHEMA_VERSION: Final = 2
 # 2: config.train has schedule, select, weight_decay and label_smoothing (before: plateau, best, 0, 0, which are their
 #    defaults); tuning. Records of version 1 are read as such.
 READABLE: Final = (1, 2)
+Versioned = TypeVar("Versioned")
 
 OUTCOME: Final = "outcome.json"
 """Written last: its existence means that training, evaluation and export are done."""
@@ -213,18 +214,24 @@ def record_path(results: Path, record: RunRecord) -> Path:
     return results / "records" / record.environment.machine / f"{record.run_id}.json"
 
 
-def read_record(path: Path) -> RunRecord:
-    """Read one record; raises ValueError where it is cut short, or of another schema."""
+def read_versioned(path: Path, kind: type[Versioned], *, key: str, readable: tuple[int, ...]) -> Versioned:
+    """Read what ``write_json`` wrote; raises ValueError where it is cut short, or of a version not in ``readable``."""
     data = path.read_bytes()
     try:
-        version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version")
-        if version not in READABLE:
-            message = f"schema version {version}, this code reads {' and '.join(map(str, READABLE))}"
+        version = msgspec.json.decode(data, type=dict[str, Any]).get(key)
+        if version not in readable:
+            known = " and ".join(map(str, readable))
+            message = f"{key.replace('_', ' ')} {version}, this code reads {known}"
             raise ValueError(message)
-        return msgspec.json.decode(data, type=RunRecord)
+        return msgspec.json.decode(data, type=kind)
     except msgspec.MsgspecError as error:
         message = f"not a whole record ({error})"
         raise ValueError(message) from error
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read one record; raises ValueError where it is cut short, or of another schema."""
+    return read_versioned(path, RunRecord, key="schema_version", readable=READABLE)
 
 
 def read_if_whole(path: Path) -> RunRecord | None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from bench import locks
 from bench.config import Paths
 from bench.plan import Task
 from bench.preparation import Prepared
@@ -94,6 +95,7 @@ def _fit(
         return stopped.is_set()
 
     try:
-        events.put(run_trial(task, prepared, on_progress, rungs=rungs, stop=stopped.is_set))
+        with locks.machine_shared(say=lambda _line: None):
+            events.put(run_trial(task, prepared, on_progress, rungs=rungs, stop=stopped.is_set))
     except Exception as error:  # noqa: BLE001 - the caller makes a failed trial of it
         events.put(error)

@@ -1,9 +1,9 @@
 """Carry out a study: its processes, what is shown while they work, and the record at the end."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import optuna
@@ -14,10 +14,10 @@ from bench import launchers, sweep_report, sweep_view
 from bench.joining import join
 from bench.plan import Task, write_task
 from bench.space import Space, defaults
-from bench.storage import open_storage
 from bench.sweep import POLL_S, SweepTask, leave_best_only, rungs_of, spent
-from bench.trials import ENDED, records
+from bench.trials import records
 from bench.tuning import (
+    ENDED,
     SWEEP_VERSION,
     Origin,
     StudyRecord,
@@ -55,13 +55,15 @@ Workers = Callable[[SweepTask, Show], None]
 """Carries out trials until the budget is spent, calling ``Show`` about once a second."""
 
 
-def carry_out(sweep: SweepTask, console: Console, *, jobs: int, workers: Workers, since: float) -> StudyRecord | None:
+def carry_out(  # noqa: PLR0913 - a study is made of these
+    sweep: SweepTask, console: Console, *, store: RDBStorage, jobs: int, workers: Workers, since: float
+) -> StudyRecord | None:
     """Run a study to the end of its budget, and write its record and report.
 
     ``since``: when the command, or its part for this study, began, in seconds of the epoch. None where its workers
     gave up before; the same command goes on with it.
     """
-    study = optuna.load_study(study_name=sweep.name, storage=open_storage(sweep.url))
+    study = optuna.load_study(study_name=sweep.name, storage=store)
     before = {trial.number for trial in records(study) if trial.state in ENDED}
     with sweep_view.watching(console, sweep.name, sweep.budget, jobs) as update:
 
@@ -125,16 +127,10 @@ def finish(
         command_s=round(command_s, 1),
         command_train_s=round(sum(trial.train_time_s for trial in ours), 1),
     )
-    if not ours and (last := _read_if_whole(study_file(task.paths.results, sweep.name))) is not None:
-        record = last
+    if not ours:
+        with contextlib.suppress(OSError, ValueError):
+            record = read_study(study_file(task.paths.results, sweep.name))
     write_study(record, task.paths.results)
     sweep_report.write(record, task.paths.results)
     leave_best_only(task.paths.results, sweep.name, trials)
     return record
-
-
-def _read_if_whole(path: Path) -> StudyRecord | None:
-    try:
-        return read_study(path)
-    except (OSError, ValueError):
-        return None

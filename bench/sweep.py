@@ -22,8 +22,8 @@ from bench.plan import Task
 from bench.preparation import Prepared, prepare
 from bench.space import Space
 from bench.trial import Fitted, OnProgress, Progress, macs_per_image, run_trial, rungs_for
-from bench.trials import ENDED, records
-from bench.tuning import SweepBudget, TrialRecord, best_trial, setting
+from bench.trials import records
+from bench.tuning import ENDED, SweepBudget, TrialRecord, best_trial, setting
 from imgcls.checkpoint import write_aside
 from imgcls.errors import RunError
 from imgcls.models import save_trained

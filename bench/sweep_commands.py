@@ -15,7 +15,7 @@ from bench.launchers import terminate_as_interrupt
 from bench.launching import Launcher, launcher_of
 from bench.plan import Task
 from bench.planning import Planner
-from bench.space import parse_space
+from bench.space import Space, parse_space
 from bench.storage import default_url, open_storage, quiet
 from bench.sweep_view import knobs_text, score_text
 from bench.tuning import StudyRecord, SweepBudget, setting, study_file, tuned_by
@@ -25,18 +25,29 @@ from imgcls.errors import ConfigError
 DEFAULT_TRIALS: Final = 20
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """What the studies of a command share."""
+
+    args: SearchArgs
+    budget: SweepBudget
+    launcher: Launcher
+    console: Console
+
+
 def sweep(args: SweepArgs, configs: Sequence[RunConfig], console: Console) -> int:
     """Run or take up a study of one model; 0 where it has a best setting, 1 where it has none."""
     if len(configs) > 1:
         message = f"--seeds {' '.join(map(str, args.seeds))}: a study has one seed"
         raise ConfigError(message)
     budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
-    parse_space(args.space, configs[0])
+    space = parse_space(args.space, configs[0])
     with terminate_as_interrupt(), launcher_of(args, console) as launcher:
         planner = planning.planner(args, configs, console, threads=launcher.trial_threads, cuda=launcher.cuda)
         budget = budget or SweepBudget(trials=DEFAULT_TRIALS)
         since = psutil.Process().create_time()
-        record = _carry_out(args, planner(configs[0]), budget, launcher=launcher, console=console, since=since)
+        ours = Search(args=args, budget=budget, launcher=launcher, console=console)
+        record = _carry_out(ours, planner(configs[0]), space, since=since)
     return 0 if record is not None and record.best is not None else 1
 
 
@@ -68,20 +79,19 @@ def tuned_tasks(
     if budget is None:
         found = [tuned_by(task.paths.results, task.config, task.dataset, study.origin(task)) for task in bases]
     else:
-        found = _tune(args, bases, budget, launcher=launcher, console=console)
+        found = _tune(Search(args=args, budget=budget, launcher=launcher, console=console), bases)
     settings = {record.base.model: record for record in found if record.best is not None}
     runs = [_tuned(task, settings[task.config.model], planner, args) for task in tasks if task.config.model in settings]
     return Tuned(tasks=runs, failed=len(bases) - len(settings))
 
 
-def _tune(
-    args: RunAllArgs, bases: Sequence[Task], budget: SweepBudget, *, launcher: Launcher, console: Console
-) -> list[StudyRecord]:
-    for task in bases:
-        parse_space(args.space, task.config)
-    threads = args.run.train.train_threads or launcher.trial_threads
-    shared = [_with_threads(task, threads) for task in bases]
-    done = [_carry_out(args, task, budget, launcher=launcher, console=console, since=time.time()) for task in shared]
+def _tune(search: Search, bases: Sequence[Task]) -> list[StudyRecord]:
+    spaces = [parse_space(search.args.space, task.config) for task in bases]
+    threads = search.args.run.train.train_threads or search.launcher.trial_threads
+    done = [
+        _carry_out(search, _with_threads(task, threads), space, since=time.time())
+        for task, space in zip(bases, spaces, strict=True)
+    ]
     return [record for record in done if record is not None]
 
 
@@ -104,21 +114,19 @@ def _budget(limits: dict[str, Any], *, prefix: str) -> SweepBudget | None:
     return SweepBudget(**limits)
 
 
-def _carry_out(  # noqa: PLR0913 - a study is made of these
-    args: SearchArgs, task: Task, budget: SweepBudget, *, launcher: Launcher, console: Console, since: float
-) -> StudyRecord | None:
+def _carry_out(search: Search, task: Task, space: Space, *, since: float) -> StudyRecord | None:
     """Open the storage, join or make the study, carry it out, and say what came out."""
     quiet()
-    results = task.paths.results
+    args, console = search.args, search.console
     store = open_storage(args.storage) if args.storage else None
-    harness.check_writable(results)
-    url = args.storage or default_url(results)
-    space = parse_space(args.space, task.config)
-    sweep_task = study.plan_study(
-        task, space, budget, url=url, store=store or open_storage(url), force_new=args.force_new
+    harness.check_writable(task.paths.results)
+    url = args.storage or default_url(task.paths.results)
+    store = store or open_storage(url)
+    planned = study.plan_study(task, space, search.budget, url=url, store=store, force_new=args.force_new)
+    console.print(f"study {planned.name}: {', '.join(space)}; budget {search.budget}", markup=False)
+    record = study.carry_out(
+        planned, console, store=store, jobs=args.jobs, workers=search.launcher.workers, since=since
     )
-    console.print(f"study {sweep_task.name}: {', '.join(space)}; budget {budget}", markup=False)
-    record = study.carry_out(sweep_task, console, jobs=args.jobs, workers=launcher.workers, since=since)
     if record is None:
         console.print("stopped before its budget was spent; the same command goes on", style="bold red")
     else:

@@ -9,11 +9,10 @@ from rich.live import Live
 from rich.table import Table
 
 from bench.space import Values
-from bench.tuning import SweepBudget, TrialRecord, best_trial
+from bench.tuning import ENDED, SweepBudget, TrialRecord, best_trial
 
 ROWS_SHOWN: Final = 20
 Update = Callable[[Sequence[TrialRecord]], None]
-ENDED: Final = frozenset({"complete", "pruned", "failed"})
 
 
 def knobs_text(knobs: Values) -> str:

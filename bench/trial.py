@@ -20,6 +20,7 @@ from imgcls.setting import Rung, Step
 RUNGS: Final = (1 / 4, 1 / 2)
 """Fractions of a trial's own steps at which the pruner may compare it with the others."""
 OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
+Ended = Literal["complete", "pruned", "diverged", "out of memory"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,12 +42,12 @@ OnProgress = Callable[[Progress], bool]
 class Fitted:
     """How a trial ended, what it cost, and the score and weights of its selected epoch where it came to its end."""
 
-    ended: Literal["complete", "pruned", "diverged", "out of memory"]
-    reason: str | None
-    val_top1_accuracy: float | None
+    ended: Ended
     images: int
     train_time_s: float
-    state: dict[str, Tensor] | None
+    reason: str | None = None
+    val_top1_accuracy: float | None = None
+    state: dict[str, Tensor] | None = None
 
 
 def rungs_for(epochs: int) -> tuple[float, ...]:
@@ -117,7 +118,6 @@ def run_trial(
     ``stop`` is asked after every step.
     """
     meter = _Meter(on_progress, task.config.train.epochs, stop)
-    ended: Literal["pruned", "diverged", "out of memory"]
     try:
         training = runner.fit(
             task,
@@ -127,32 +127,32 @@ def run_trial(
             rungs=rungs,
         )
     except _StoppedError:
-        ended, reason = "pruned", "behind others at the same share of its steps"
+        return pruned(images=meter.images, train_time_s=meter.train_time_s)
     except NonFiniteLossError as error:
-        ended, reason = "diverged", str(error)
+        return _early(meter, "diverged", str(error))
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        ended, reason = "out of memory", "out of memory"
-    else:
-        return Fitted(
-            ended="complete",
-            reason=None,
-            val_top1_accuracy=training.history[training.best_epoch - 1].val_top1_accuracy,
-            images=meter.images,
-            train_time_s=meter.train_time_s,
-            state=training.state,
-        )
+        return _early(meter, "out of memory", "out of memory")
     finally:
         shutil.rmtree(task.paths.artifacts(task.train_id), ignore_errors=True)
     return Fitted(
-        ended=ended,
-        reason=reason,
-        val_top1_accuracy=None,
+        ended="complete",
+        val_top1_accuracy=training.history[training.best_epoch - 1].val_top1_accuracy,
         images=meter.images,
         train_time_s=meter.train_time_s,
-        state=None,
+        state=training.state,
     )
+
+
+def pruned(*, images: int, train_time_s: float) -> Fitted:
+    """Give the end of a trial that the pruner stopped."""
+    reason = "behind others at the same share of its steps"
+    return Fitted(ended="pruned", reason=reason, images=images, train_time_s=train_time_s)
+
+
+def _early(meter: _Meter, ended: Ended, reason: str) -> Fitted:
+    return Fitted(ended=ended, reason=reason, images=meter.images, train_time_s=meter.train_time_s)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

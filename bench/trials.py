@@ -14,7 +14,6 @@ STATES: Final = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-ENDED: Final = ("complete", "pruned", "failed")
 
 
 def records(study: Study) -> list[TrialRecord]:

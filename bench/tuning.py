@@ -10,7 +10,7 @@ import msgspec
 from bench import space
 from bench.config import RunConfig
 from bench.environment import Environment
-from bench.records import DatasetInfo, Tuning, write_json
+from bench.records import DatasetInfo, Tuning, read_versioned, write_json
 from bench.space import Space
 from imgcls.errors import ConfigError
 
@@ -18,6 +18,7 @@ SWEEP_VERSION: Final = 1
 # 1: first: cosine over a trial's own epochs, its last epoch, rungs at equal fractions of its steps.
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
+ENDED: Final = frozenset({"complete", "pruned", "failed"})
 Origin = tuple[str, str, str | None]
 """What a model starts from: timm name, init, sha256 of the weights."""
 
@@ -164,15 +165,7 @@ def write_study(study: StudyRecord, results: Path) -> None:
 
 def read_study(path: Path) -> StudyRecord:
     """Read a study; raises ValueError where it is damaged or was made by other code."""
-    try:
-        version = msgspec.json.decode(path.read_bytes(), type=dict[str, Any]).get("sweep_version")
-        if version != SWEEP_VERSION:
-            message = f"sweep version {version}, this code reads {SWEEP_VERSION}"
-            raise ValueError(message)
-        return msgspec.json.decode(path.read_bytes(), type=StudyRecord)
-    except msgspec.MsgspecError as error:
-        message = f"not a whole study ({error})"
-        raise ValueError(message) from error
+    return read_versioned(path, StudyRecord, key="sweep_version", readable=(SWEEP_VERSION,))
 
 
 def base_name(base: RunConfig) -> str:
@@ -181,7 +174,7 @@ def base_name(base: RunConfig) -> str:
 
 
 def tuned_by(results: Path, base: RunConfig, dataset: DatasetInfo, origin: Origin) -> StudyRecord:
-    """Find the finished study of this model, data, recipe and settings, of any seed; the last where there are several.
+    """Find the finished study of this model, data, recipe and settings, of any seed; of several, the best on val.
 
     Raises ConfigError where there is none, with the reason why another one does not do.
     """
@@ -203,7 +196,7 @@ def tuned_by(results: Path, base: RunConfig, dataset: DatasetInfo, origin: Origi
         else:
             found.append(study)
     if found:
-        return found[-1]
+        return max(found, key=lambda study: study.best.val_top1_accuracy or 0.0 if study.best else 0.0)
     why = f"; not used: {'; '.join(reasons)}" if reasons else ""
     message = (
         f"--tuned: no finished study of {base.model} on {base.dataset}, recipe {base.recipe}{why}; run sweep first"

@@ -59,7 +59,7 @@ def one_killed(name: str) -> Iterator[None]:
     killed: list[int] = []
 
     def kill_one() -> None:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline and not killed:
             time.sleep(0.05)
             for worker in ray_workers(name)[:1]:

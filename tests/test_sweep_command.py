@@ -33,7 +33,7 @@ def is_worker(process: psutil.Process) -> bool:
 
 def wait_for_worker(command: int, *, not_pid: int = 0) -> psutil.Process:
     """Wait until a trial's process of the command is at work."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         time.sleep(0.2)
         for child in psutil.Process(command).children():
@@ -44,7 +44,7 @@ def wait_for_worker(command: int, *, not_pid: int = 0) -> psutil.Process:
 
 def wait_for_running(results: Path, name: str, *, more_than: int) -> None:
     """Wait until a trial of a number above ``more_than`` runs."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if study_db(results).exists():
             running = [trial for trial in trials_of(results, name) if trial.state == "running"]

@@ -76,6 +76,14 @@ def test_the_best_is_the_first_of_the_highest_and_its_setting_is_the_trials(tmp_
     assert found.tuned_config == apply(BASE, found.best.knobs)
 
 
+def test_of_several_studies_that_would_do_the_best_on_val_is_used(tmp_path: Path) -> None:
+    narrow = parse_space(["lr"], BASE)
+    for number, score in (("", 0.7), ("-2", 0.9), ("-10", 0.8)):
+        name = f"resnet50-pets-standard{number}"
+        write_study(study(name=name, space=narrow, trials=(trial(0, 0.6), trial(1, score))), tmp_path)
+    assert find(tmp_path).name == "resnet50-pets-standard-2"
+
+
 def test_where_no_trial_is_better_the_tuned_setting_is_the_default_itself() -> None:
     assert study(trials=(trial(0, 0.9), trial(1, 0.9))).tuned_config == BASE
 
@@ -106,7 +114,7 @@ def test_a_study_of_another_code_schema_or_a_damaged_one_is_refused_with_the_rea
     with pytest.raises(ConfigError, match="sweep version 99, this code reads 1"):
         find(tmp_path)
     path.write_text(path.read_text()[:100])
-    with pytest.raises(ConfigError, match="not a whole study"):
+    with pytest.raises(ConfigError, match="not a whole record"):
         find(tmp_path)
 
 
