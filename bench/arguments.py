@@ -12,6 +12,7 @@ import tyro
 
 from bench.config import DEFAULT_MODELS, RunConfig
 from bench.space import DEFAULT_SPACE
+from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
 
 Parsed = TypeVar("Parsed")
@@ -105,10 +106,11 @@ class ResultsArgs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasureArgs:
-    """Measure latency again from the artifacts of this machine's runs, without training."""
+    """Measure the latency of this machine's runs by the whole protocol, from their artifacts, without training."""
 
     results: Path = Path("results")
     """The results folder."""
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -91,7 +91,7 @@ def _measure(arguments: Sequence[str]) -> int:
     args = parse(MeasureArgs, arguments, command="measure")
     from bench.commands import measure_again  # noqa: PLC0415
 
-    return measure_again(args.results, _console())
+    return measure_again(args, _console())
 
 
 def _leaderboard(arguments: Sequence[str]) -> int:

@@ -1,21 +1,24 @@
 """What the commands that train or measure do; imports torch."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from bench import harness, leaderboard, planning, sweep_commands, terminal
-from bench.arguments import RunAllArgs, RunArgs
-from bench.config import RunConfig
+from bench.arguments import MeasureArgs, RunAllArgs, RunArgs
+from bench.config import Paths, RunConfig, default_cache
 from bench.environment import read_environment
+from bench.latency import FULL
 from bench.launchers import terminate_as_interrupt
 from bench.launching import launcher_of
 from bench.plan import Task, unique
 from bench.records import read_records
 from imgcls.errors import ConfigError
 from imgcls.models import MODELS
+from imgcls.runtimes import check_runtimes, default_runtimes, threads_allowed
 
 
 def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console) -> int:
@@ -54,22 +57,28 @@ def _carry_out(tasks: list[Task], console: Console, train: harness.Train = harne
     return 0 if ok else 1
 
 
-def measure_again(results: Path, console: Console) -> int:
-    """Measure every good run of this machine again; 0 where all rows have figures."""
-    results = results.absolute()
+def measure_again(args: MeasureArgs, console: Console) -> int:
+    """Measure every good run of this machine by the whole protocol; 0 where all have figures."""
+    paths = Paths(results=args.results.absolute(), cache=default_cache().absolute())
     machine = read_environment().machine
+    check_runtimes(args.runtime.runtimes)
+    runtime = replace(
+        args.runtime,
+        threads=threads_allowed(args.runtime.threads),
+        runtimes=args.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available()),
+    )
     records = [
         record
-        for record in read_records(results, warn=console.print)
+        for record in read_records(paths.results, warn=console.print)
         if record.status == "ok" and record.environment.machine == machine
     ]
     if not records:
-        message = f"--results {results.name}: no finished run of this machine ({machine}); start with run-all"
+        message = f"--results {args.results.name}: no finished run of this machine ({machine}); start with run-all"
         raise ConfigError(message)
-    harness.check_writable(results)
+    harness.check_writable(paths.results)
     with terminate_as_interrupt():
-        ok = harness.measure_all(records, results, console)
-    leaderboard.write(results, warn=console.print)
+        ok = harness.measure_all(records, paths, console, protocol=FULL, runtime=runtime)
+    terminal.print_tables(leaderboard.write(paths.results, warn=console.print), console)
     return 0 if ok else 1
 
 

@@ -6,14 +6,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
-from bench import cells, failures, leaderboard, locks
+from bench import cells, failures, leaderboard, locks, rounds
+from bench.config import Paths
+from bench.environment import read_environment
+from bench.latency import PROTOCOL_VERSION, QUICK, Protocol
 from bench.launchers import launch
-from bench.measuring import MeasureTask
+from bench.measuring import Subject
+from bench.pictures import find_pictures, remember_place
 from bench.plan import Task, make_record, record_file, write_task
-from bench.records import OUTCOME, Measurement, RunRecord, read_if_whole, record_path, write_json
+from bench.records import (
+    OUTCOME,
+    SCHEMA_VERSION,
+    Check,
+    Measurement,
+    RunRecord,
+    read_if_whole,
+    read_records,
+    record_path,
+    write_json,
+)
 from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
 
@@ -44,16 +57,26 @@ def run_all(tasks: Sequence[Task], console: Console, train: Train = train_here) 
     records = train(tasks, console)
     done = [record for record in records if record.status == "ok"]
     results = tasks[0].paths.results
-    waiting = [record for record in done if not set(record.config.runtime.runtimes) <= _measured(record)]
-    measured = measure_all(waiting, results, console)
+    for task in tasks:
+        remember_place(task)
+    measured = [
+        measure_all(waiting, tasks[0].paths, console, protocol=QUICK, runtime=runtime)
+        for runtime, waiting in _waiting(done)
+    ]
     leaderboard.write(results, warn=console.print)
-    return measured and len(done) == len(records)
+    return all(measured) and len(done) == len(records)
 
 
-def _measured(record: RunRecord) -> set[str]:
-    """Name the runtimes that have figures; one that failed is tried again."""
-    failed = {row.runtime for row in record.measurements if row.verdict == "failed"}
-    return {row.runtime for row in record.measurements} - failed
+def _waiting(records: Sequence[RunRecord]) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
+    """Sort the records that lack figures by what they lack: one that failed is tried again."""
+    waiting: dict[RuntimeConfig, list[RunRecord]] = {}
+    for record in records:
+        measured = {(row.runtime, row.num_threads) for row in record.measurements if row.samples_ms}
+        config = record.config.runtime
+        lacking = tuple(name for name in config.runtimes if (name, config.threads) not in measured)
+        if lacking:
+            waiting.setdefault(replace(config, runtimes=lacking), []).append(record)
+    return list(waiting.items())
 
 
 def _run(task: Task, place: str, console: Console) -> RunRecord:
@@ -104,68 +127,89 @@ def _other_code(record: RunRecord, task: Task) -> str:
 
 
 def measure_all(
-    records: Sequence[RunRecord], results: Path, console: Console, *, runtime: RuntimeConfig | None = None
+    records: Sequence[RunRecord], paths: Paths, console: Console, *, protocol: Protocol, runtime: RuntimeConfig
 ) -> bool:
-    """Measure the runtimes of each record alone on the machine; True where every row has figures."""
-    if not records:
-        return True
-    complete = True
+    """Measure the artifacts of some records alone on the machine; True where every model has figures everywhere."""
+    here = [record for record in records if _has_artifacts(record, paths, console)]
+    if not here:
+        return not records
     with locks.machine_alone(say=console.print):
-        for record in records:
-            config = runtime or record.config.runtime
-            rows = [row for name in config.runtimes for row in _measure(record, name, config, results, console)]
-            complete = complete and bool(rows) and all(row.verdict != "failed" for row in rows)
-            _merge(record, tuple(rows), results)
-    return complete
-
-
-def _measure(
-    record: RunRecord, runtime: str, config: RuntimeConfig, results: Path, console: Console
-) -> list[Measurement]:
-    folder = results / "artifacts" / record.train_id
-    assert record.outcome is not None
-    if not (folder / OUTCOME).exists():
-        console.print(f"  {record.config.model}: no artifacts here to measure; --force trains again", markup=False)
-        return []
-    question = folder / f"measure-{runtime}.task.json"
-    answer = question.with_suffix(".answer")
-    task = MeasureTask(
-        runtime=runtime,
-        folder=str(folder),
-        answer=str(answer),
-        image_size=record.outcome.model.image_size,
-        threads=config.threads,
+        job = rounds.make_job(
+            _models(here, paths, console),
+            runtime,
+            protocol,
+            artifacts=paths.results / "artifacts",
+            commit=read_environment().git_commit,
+            best_anchor_ms=_best_anchor(paths.results, here[0].environment.machine),
+        )
+        found = rounds.carry_out(job, console)
+    for record in here:
+        rows = tuple(found.rows.get(record.train_id, ()))
+        _say(record, rows, console)
+        _merge(record, rows, tuple(found.checks.get(record.train_id, ())), paths.results)
+    return len(here) == len(records) and all(
+        row.samples_ms for rows in found.rows.values() for row in rows if (row.kind, row.batch_size) == ("host", 1)
     )
-    write_json(task, question)
-    answer.unlink(missing_ok=True)
-    status = launch(["bench.worker", "measure", str(question)])
-    try:
-        rows = msgspec.json.decode(answer.read_bytes(), type=list[Measurement])
-    except (OSError, msgspec.MsgspecError):
-        rows = _failed_rows(runtime, failures.killed(status))
-    for used in (question, answer):
-        used.unlink(missing_ok=True)
-    _say(record, rows, console)
-    return rows
 
 
-def _failed_rows(runtime: str, reason: str) -> list[Measurement]:
-    row = Measurement(runtime=runtime, batch_size=1, verdict="failed", protocol_version=0, reason=reason)
-    return [row, replace(row, batch_size=32)]
+def _has_artifacts(record: RunRecord, paths: Paths, console: Console) -> bool:
+    if (paths.artifacts(record.train_id) / OUTCOME).exists():
+        return True
+    console.print(f"  {record.config.model}: no artifacts here to measure; --force trains again", markup=False)
+    return False
 
 
-def _say(record: RunRecord, rows: list[Measurement], console: Console) -> None:
-    figures = ", ".join(cells.latency_cell(row) for row in rows)
-    console.print(f"  {record.config.model} on {rows[0].runtime}: {figures}", markup=False)
+def _models(records: Sequence[RunRecord], paths: Paths, console: Console) -> list[rounds.Model]:
+    """Give each training once, whatever number of records share it."""
+    models = {}
+    for record in records:
+        if record.train_id in models:
+            continue
+        assert record.outcome is not None
+        found = find_pictures(record, paths, console)
+        if isinstance(found, str):
+            console.print(f"  {record.config.model}: no parity, int8 or file times: {found}", markup=False)
+        models[record.train_id] = rounds.Model(
+            subject=Subject(
+                train_id=record.train_id,
+                folder=str(paths.artifacts(record.train_id)),
+                image_size=record.outcome.model.image_size,
+                files=() if isinstance(found, str) else found.test_files,
+            ),
+            name=record.config.model,
+            onnx_sha256=record.outcome.artifact.sha256,
+            pictures=None if isinstance(found, str) else found.pictures,
+        )
+    return list(models.values())
 
 
-def _merge(record: RunRecord, rows: tuple[Measurement, ...], results: Path) -> None:
-    """Put measurements into the record as it is now on disk."""
-    if not rows:
-        return
+def _best_anchor(results: Path, machine: str) -> float | None:
+    """Give the machine's best anchor in earlier measurements of this protocol."""
+    seen = [
+        row.anchor_ms
+        for record in read_records(results, warn=lambda _line: None)
+        if record.environment.machine == machine
+        for row in record.measurements
+        if row.anchor_ms and row.protocol_version == PROTOCOL_VERSION
+    ]
+    return min(seen, default=None)
+
+
+def _say(record: RunRecord, rows: Sequence[Measurement], console: Console) -> None:
+    for row in rows:
+        if row.kind == "host":
+            console.print(f"  {record.config.model} on {row.runtime}: {cells.latency_cell(row)}", markup=False)
+
+
+def _merge(record: RunRecord, rows: tuple[Measurement, ...], checks: tuple[Check, ...], results: Path) -> None:
+    """Put measurements into the record as it is now on disk; those of other runtimes and threads stay."""
     with locks.record_lock(results, record.run_id):
         path = record_path(results, record)
         current = read_if_whole(path) or record
-        renewed = {row.runtime for row in rows}
-        kept = tuple(row for row in current.measurements if row.runtime not in renewed)
-        write_json(replace(current, measurements=kept + rows), path)
+        renewed = {(row.runtime, row.num_threads) for row in rows}
+        kept = tuple(row for row in current.measurements if (row.runtime, row.num_threads) not in renewed)
+        kept = tuple(row for row in kept if row.samples_ms or row.runtime not in {row.runtime for row in rows})
+        checked = {check.runtime for check in checks}
+        still = tuple(check for check in current.checks if check.runtime not in checked)
+        measured = replace(current, schema_version=SCHEMA_VERSION, measurements=kept + rows, checks=still + checks)
+        write_json(measured, path)

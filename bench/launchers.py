@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 PARENT_GONE_STATUS = 129
@@ -27,9 +27,24 @@ def launch(command: list[str]) -> int:
             raise
 
 
-def start(command: list[str]) -> "subprocess.Popen[bytes]":
-    """Start ``python -m`` with ``command``, for a caller that looks after several."""
-    return subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE)
+def start(command: list[str], *, read: bool = False) -> "subprocess.Popen[bytes]":
+    """Start ``python -m`` with ``command``, for a caller that looks after several, or that reads what it prints."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE if read else None
+    )
+
+
+def read_lines(command: list[str], tell: Callable[[bytes], None]) -> int:
+    """Run ``python -m`` with ``command`` as ``launch`` does, and pass on each line that it prints as it comes."""
+    with start(command, read=True) as child:
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                tell(line)
+            return child.wait()
+        except BaseException:
+            end(child)
+            raise
 
 
 def end(child: "subprocess.Popen[bytes]") -> None:

@@ -1,74 +1,201 @@
-"""Measure one run's artifacts in one runtime: what the measuring process does."""
+"""One round of one runtime: what the measuring process does. It visits every model, and prints a line a row."""
 
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final, Literal, TextIO
 
+import msgspec
 import numpy as np
 
-from bench import latency
-from bench.environment import peak_memory_bytes
-from bench.records import Measurement
-from imgcls.errors import RuntimeUnavailableError
-from imgcls.runtimes import Session, open_session
+from bench.disturbance import Disturbance, watch
+from bench.latency import Protocol, clock_ms, measure
+from imgcls.data.decode import decode, to_square
+from imgcls.errors import NoDeviceError, RuntimeUnavailableError
+from imgcls.predict import card_of, preprocess
+from imgcls.runtimes import ONNX, RUNTIMES, open_session
+from imgcls.session import Images, Session, nothing
+
+Kind = Literal["host", "device", "file"]
+PARTS: Final = ("decode", "resize", "normalise", "infer")
+MEMORY_WORDS: Final = ("memory", "alloc")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MeasureTask:
-    """One runtime on the artifacts in ``folder``; the answer goes to ``answer``."""
+class Subject:
+    """A model to time: its artifacts, its input size, and test images as files (none where they are not at hand)."""
+
+    train_id: str
+    folder: str
+    image_size: int
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundTask:
+    """One runtime, every model in this order."""
 
     runtime: str
-    folder: str
-    answer: str
-    image_size: int
+    subjects: tuple[Subject, ...]
     threads: int
+    protocol: Protocol
 
 
-def measure_runtime(task: MeasureTask) -> list[Measurement]:
-    """Open a session and time each batch size; a runtime that cannot be had, or fails, gives failed rows."""
-    failed = Measurement(
-        runtime=task.runtime,
-        batch_size=1,
-        verdict="failed",
-        protocol_version=latency.PROTOCOL_VERSION,
-    )
-    clock = latency.clock_ms()
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timed:
+    """One row of one round, all its samples; ``reason`` where there are none."""
+
+    train_id: str
+    kind: Kind
+    batch_size: int
+    reason: str | None = None
+    no_device: bool = False
+    provider: str | None = None
+    precision: str | None = None
+    num_threads: int | None = None
+    settings: dict[str, str] | None = None
+    samples_ms: tuple[float, ...] = ()
+    parts_ms: dict[str, tuple[float, ...]] | None = None
+    cpu_share: float | None = None
+    disturbance: Disturbance | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """Says what is tried next, so that a process which is killed has told at what."""
+
+    begun: str
+    kind: Kind
+    batch_size: int
+
+
+def run_round(task: RoundTask) -> None:
+    """Time every model of a round; each row goes to standard output as a line of JSON when it is done."""
+    lines = _own_output()
+
+    def tell(line: Begun | Timed) -> None:
+        print(json.dumps(msgspec.to_builtins(line)), file=lines, flush=True)
+
+    for subject in task.subjects:
+        for row in _rows(task, subject, tell):
+            tell(row)
+
+
+def _own_output() -> TextIO:
+    """Keep standard output for our lines alone: what libraries print goes to standard error."""
+    lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return lines
+
+
+def _rows(task: RoundTask, subject: Subject, tell: Callable[[Begun | Timed], None]) -> Iterator[Timed]:
+    first = Timed(train_id=subject.train_id, kind="host", batch_size=1)
+    tell(Begun(begun=subject.train_id, kind="host", batch_size=1))
     try:
-        session = open_session(task.runtime, Path(task.folder), threads=task.threads)
-        session.run(_images(1, task.image_size))
-        session.synchronize()
-        cold_start_ms = round(latency.clock_ms() - clock, 3)
-        return [_measure(task, session, batch_size, cold_start_ms) for batch_size in latency.MIN_QUERIES]
-    except RuntimeUnavailableError as error:
-        reason = str(error)
-    except Exception as error:  # noqa: BLE001 - a runtime's failure is a failed row, and the others still run
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    return [replace(failed, batch_size=batch_size, reason=reason) for batch_size in latency.MIN_QUERIES]
+        session = open_session(task.runtime, Path(subject.folder), threads=task.threads)
+        yield _timed(first, task, session, _tensor_queries(session, subject, 1))
+    except Exception as error:  # noqa: BLE001 - a runtime's failure is a row that says so, and the others still run
+        yield replace(first, reason=describe(error), no_device=isinstance(error, NoDeviceError))
+        return
+    if task.protocol.files and subject.files:
+        yield _timed_file(task, session, subject)
+    if session.device_timer is not None:
+        yield _timed_on_device(task, session, subject)
+    for batch_size in task.protocol.batch_sizes:
+        row = replace(first, batch_size=batch_size)
+        tell(Begun(begun=subject.train_id, kind="host", batch_size=batch_size))
+        try:
+            yield _timed(row, task, session, _tensor_queries(session, subject, batch_size))
+        except Exception as error:  # noqa: BLE001
+            yield replace(row, reason=_too_large(error, batch_size))
+            return
 
 
-def _measure(task: MeasureTask, session: Session, batch_size: int, cold_start_ms: float) -> Measurement:
-    images = _images(batch_size, task.image_size)
-    samples = latency.measure(
-        lambda: session.run(images),
-        session.synchronize,
-        min_queries=latency.MIN_QUERIES[batch_size],
-        min_duration_s=latency.MIN_DURATION_S[batch_size],
+def describe(error: Exception) -> str:
+    """Say in a line why there is no figure."""
+    if isinstance(error, RuntimeUnavailableError):
+        return str(error)
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _too_large(error: Exception, batch_size: int) -> str:
+    text = f"{type(error).__name__}: {error}".lower()
+    if any(word in text for word in MEMORY_WORDS):
+        return f"batch {batch_size} does not fit in memory"
+    return describe(error)
+
+
+def _tensor_queries(session: Session, subject: Subject, batch_size: int) -> Callable[[], object]:
+    images = noise(batch_size, subject.image_size)
+    return lambda: session.run(images)
+
+
+def _timed(row: Timed, task: RoundTask, session: Session, query: Callable[[], object]) -> Timed:
+    """Time one row of this round, and watch what disturbs it."""
+    single = row.batch_size == 1
+    protocol = task.protocol
+    finish = watch(cuda=RUNTIMES[task.runtime].cuda)
+    samples = measure(
+        query,
+        session.synchronize if row.kind == "host" else nothing,
+        min_queries=-(-protocol.min_queries // protocol.rounds) if single else protocol.min_batches,
+        min_duration_s=protocol.duration_s / protocol.rounds if single else protocol.batch_duration_s,
     )
-    return Measurement(
-        runtime=task.runtime,
-        batch_size=batch_size,
-        verdict="quick: 1 round",
-        protocol_version=latency.PROTOCOL_VERSION,
+    alone = session.num_threads == 1 and not RUNTIMES[task.runtime].cuda
+    return replace(
+        row,
         provider=session.provider,
         precision=session.precision,
         num_threads=session.num_threads,
-        cold_start_ms=cold_start_ms,
-        peak_memory_bytes=peak_memory_bytes(),
-        num_queries=samples.num_queries,
+        settings=session.settings,
         samples_ms=samples.samples_ms,
+        cpu_share=round(samples.cpu_share, 4) if alone else None,
+        disturbance=finish(),
     )
 
 
-def _images(batch_size: int, image_size: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+def _timed_file(task: RoundTask, session: Session, subject: Subject) -> Timed:
+    """Time the whole way from an encoded file to a label; its parts are timed within each query."""
+    card = card_of(Path(subject.folder) / ONNX)
+    parts: dict[str, list[float]] = {name: [] for name in PARTS}
+    turn = 0
+
+    def query() -> None:
+        nonlocal turn
+        marks = [clock_ms()]
+        picture = decode(Path(subject.files[turn % len(subject.files)]), min_side=card.resize.side)
+        marks.append(clock_ms())
+        square = to_square(picture.image, card.resize)
+        marks.append(clock_ms())
+        images = preprocess(square[None], card)
+        marks.append(clock_ms())
+        card.class_names[int(session.run(images)[0].argmax())]
+        session.synchronize()
+        marks.append(clock_ms())
+        turn += 1
+        for name, took in zip(PARTS, np.diff(marks), strict=True):
+            parts[name].append(float(took))
+
+    row = _timed(Timed(train_id=subject.train_id, kind="file", batch_size=1), task, session, query)
+    count = len(row.samples_ms)
+    return replace(row, parts_ms={name: tuple(values[-count:]) for name, values in parts.items()})
+
+
+def _timed_on_device(task: RoundTask, session: Session, subject: Subject) -> Timed:
+    """Time the device alone; each query's own device time replaces what the host's clock saw."""
+    assert session.device_timer is not None
+    once = session.device_timer(noise(1, subject.image_size))
+    times: list[float] = []
+    row = _timed(
+        Timed(train_id=subject.train_id, kind="device", batch_size=1), task, session, lambda: times.append(once())
+    )
+    return replace(row, samples_ms=tuple(times[-len(row.samples_ms) :]))
+
+
+def noise(batch_size: int, image_size: int) -> Images:
     """Give normal noise float32 ``[B, 3, S, S]``: what a normalised picture is like, and never all zeros."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((batch_size, 3, image_size, image_size), dtype=np.float32)

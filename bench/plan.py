@@ -19,7 +19,7 @@ from imgcls.data.parallel import usable_cores
 from imgcls.data.splits import SPLITS, Splits, class_counts, make_splits, missing_classes
 from imgcls.errors import ConfigError
 from imgcls.models import ModelSpec, WeightsFor, resolve_spec
-from imgcls.runtimes import check_runtimes, default_runtimes
+from imgcls.runtimes import check_runtimes, default_runtimes, threads_allowed
 
 AnyTask = TypeVar("AnyTask")
 
@@ -104,7 +104,7 @@ def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
     return replace(
         config,
         train=replace(config.train, device=device, train_threads=threads),
-        runtime=replace(config.runtime, runtimes=runtimes, threads=config.runtime.threads or usable_cores()),
+        runtime=replace(config.runtime, runtimes=runtimes, threads=threads_allowed(config.runtime.threads)),
     )
 
 

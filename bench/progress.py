@@ -22,9 +22,36 @@ def counting(console: Console, title: str) -> Iterator[Advance]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _bar(console: Console) -> Progress:
+@contextlib.contextmanager
+def steps(console: Console, title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show steps of a known number, each with its name, and the time left; redrawn once a second, beside what is timed.
+
+    Elsewhere than on a terminal each step is a line.
+    """
+    began, done = time.perf_counter(), 0
+    with _bar(console, per_second=1) as bar:
+        task = bar.add_task(escape(title), total=total)
+
+        def step(name: str) -> None:
+            nonlocal done
+            done += 1
+            bar.update(task, completed=done, description=escape(f"{title}: {name}"))
+            if not console.is_terminal:
+                left_s = (time.perf_counter() - began) / done * (total - done)
+                console.print(f"  {title} {done}/{total}: {name}, {left_s / 60:.0f} min left", markup=False)
+
+        yield step
+
+
+def _bar(console: Console, *, per_second: int = 10) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        refresh_per_second=per_second,
+    )
 
 
 def epoch_line(result: EpochResult, *, epochs: int, left_s: float) -> str:

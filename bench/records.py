@@ -4,21 +4,24 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
 from bench.config import RunConfig
+from bench.disturbance import Disturbance
 from bench.environment import Environment
 from imgcls.results import ClassScore, EpochResult, Parity
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 # 1: first.
 # 2: config.train has schedule, select, weight_decay and label_smoothing (before: plateau, best, 0, 0, which are their
 #    defaults); tuning. Records of version 1 are read as such.
-READABLE: Final = (1, 2)
+# 3: measurements have a kind, settings, rounds and disturbance; checks; parity has mean error, cosine and paired
+#    counts. Older ones are read with these left empty.
+READABLE: Final = (1, 2, 3)
 Versioned = TypeVar("Versioned")
 
 OUTCOME: Final = "outcome.json"
@@ -104,21 +107,73 @@ class ArtifactInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """One round of a row, in a process of its own; ``kept`` of the row's samples are this round's, in order.
+
+    ``cpu_share`` is the timing thread's CPU time over the clock's, where one thread on the CPU did all the work.
+    """
+
+    number: int
+    num_queries: int
+    kept: int
+    cpu_share: float | None
+    disturbance: Disturbance
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """One runtime at one batch size; a failed one has no samples and says why."""
+    """One runtime at one batch size; a row without figures has no samples and says why.
+
+    ``kind``: "host" from input tensor to logits on the host, "device" the same on the device alone, "file" from an
+    encoded image file to a label. ``samples_ms`` are at most 1,000; ``parts_ms`` are the samples of a file's parts.
+    ``p90_upper_ms`` bounds p90 from above (LoadGen's early stopping, confidence 0.99). ``anchor_ms`` is the machine's
+    best, which the verdict compared with.
+    """
 
     runtime: str
     batch_size: int
-    verdict: Literal["quick: 1 round", "failed"]
+    verdict: Literal["VALID", "NOISY", "INVALID", "quick: 1 round", "failed", "not measured"]
     protocol_version: int
+    kind: Literal["host", "device", "file"] = "host"
     reason: str | None = None
     provider: str | None = None
     precision: str | None = None
     num_threads: int | None = None
+    settings: dict[str, str] = field(default_factory=dict)
     cold_start_ms: float | None = None
     peak_memory_bytes: int | None = None
     num_queries: int = 0
     samples_ms: tuple[float, ...] = ()
+    parts_ms: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    p90_upper_ms: float | None = None
+    anchor_ms: float | None = None
+    rounds: tuple[Round, ...] = ()
+    git_commit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """What a fresh process found of a model in a runtime before it was timed.
+
+    Cold start apart: importing, opening, and the first inference at batch 1, in ms, and the largest resident size after
+    it. Parity on the whole test split; ``nodes`` that each provider of onnxruntime ran; whether torch was never loaded.
+    """
+
+    runtime: str
+    status: Literal["ok", "failed", "not measured"]
+    protocol_version: int
+    precision: str
+    reason: str | None = None
+    import_ms: float | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    size_bytes: int | None = None
+    nodes: dict[str, int] = field(default_factory=dict)
+    without_torch: bool | None = None
+    calibrated_on: str | None = None
+    parity: Parity | None = None
+    num_images: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +226,7 @@ class RunRecord:
     tuning: Tuning | None = None
     outcome: Outcome | None = None
     measurements: tuple[Measurement, ...] = ()
+    checks: tuple[Check, ...] = ()
 
     @property
     def base(self) -> RunConfig:
@@ -220,7 +276,7 @@ def read_versioned(path: Path, kind: type[Versioned], *, key: str, readable: tup
     try:
         version = msgspec.json.decode(data, type=dict[str, Any]).get(key)
         if version not in readable:
-            known = " and ".join(map(str, readable))
+            known = ", ".join(map(str, readable))
             message = f"{key.replace('_', ' ')} {version}, this code reads {known}"
             raise ValueError(message)
         return msgspec.json.decode(data, type=kind)

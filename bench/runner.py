@@ -30,12 +30,15 @@ from bench.records import (
 from imgcls.checkpoint import BEST_FILES, STATE_FILE, write_aside
 from imgcls.data.loaders import Source
 from imgcls.evaluation import Predictions, load_predictions, save_predictions, save_summary
-from imgcls.export import OPSET, check_parity, export_onnx
+from imgcls.export import export_onnx
 from imgcls.metrics import confusion_matrix, per_class, score
 from imgcls.models import build_model, load_trained, save_trained
+from imgcls.parity import check_parity
+from imgcls.predict import OPSET, card_of
 from imgcls.results import EpochResult
-from imgcls.runtimes import ONNX, WEIGHTS
+from imgcls.runtimes import ONNX, open_session
 from imgcls.setting import Report, Rung, Setting, Step, Training
+from imgcls.torch_sessions import WEIGHTS
 from imgcls.training import logits_of, memory_format, train, use_threads
 from imgcls.weights import sha256_of
 
@@ -150,7 +153,13 @@ def _export(task: Task, source: Source, test: Predictions, console: Console) -> 
         size_bytes=path.stat().st_size,
         checkpoint_size_bytes=(folder / WEIGHTS).stat().st_size,
         sha256=sha256_of(path),
-        parity=check_parity(path, source, test),
+        parity=check_parity(
+            open_session("onnxruntime-cpu", folder, threads=0).run,
+            card_of(path),
+            pixels=source.pixels,
+            rows=source.indices,
+            trained=test,
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""The processes that ``run-all`` and ``sweep`` start: ``python -m bench.worker run|measure|sweep TASK.json``."""
+"""The processes that ``run-all``, ``sweep`` and ``measure`` start: ``python -m bench.worker KIND TASK.json``."""
 
 import faulthandler
 import signal
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; the caller ends us in order
     end_with_parent()
     kind, path = arguments
-    return {"run": _run, "measure": _measure, "sweep": _sweep}[kind](Path(path))
+    return {"run": _run, "sweep": _sweep, "measure": _measure, "check": _check, "convert": _convert}[kind](Path(path))
 
 
 def _run(path: Path) -> int:
@@ -47,10 +47,28 @@ def _sweep(path: Path) -> int:
 
 
 def _measure(path: Path) -> int:
-    from bench.measuring import MeasureTask, measure_runtime  # noqa: PLC0415
+    from bench.measuring import RoundTask, run_round  # noqa: PLC0415
 
-    task = msgspec.json.decode(path.read_bytes(), type=MeasureTask)
-    write_json(measure_runtime(task), Path(task.answer))
+    run_round(msgspec.json.decode(path.read_bytes(), type=RoundTask))
+    return 0
+
+
+def _check(path: Path) -> int:
+    from bench.checking import CheckTask, check_runtime  # noqa: PLC0415
+
+    task = msgspec.json.decode(path.read_bytes(), type=CheckTask)
+    write_json(check_runtime(task), Path(task.answer))
+    return 0
+
+
+def _convert(path: Path) -> int:
+    from bench.checking import CheckTask, convert  # noqa: PLC0415
+
+    try:
+        convert(msgspec.json.decode(path.read_bytes(), type=CheckTask))
+    except (UserError, RunError) as error:
+        print(f"  {error}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 

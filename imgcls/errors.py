@@ -27,3 +27,7 @@ class ParityError(RunError):
 
 class RuntimeUnavailableError(RunError):
     """A runtime or provider that was asked for is not here, or did not run."""
+
+
+class NoDeviceError(RuntimeUnavailableError):
+    """A runtime needs a device that this machine lacks: there is nothing to measure, and nothing has failed."""

@@ -19,6 +19,9 @@ from imgcls.errors import ConfigError, DataError
 
 CARD_KEY: Final = "imgcls"
 CARD_VERSION: Final = 1
+OPSET: Final = 20
+MADE_FROM: Final = "imgcls.made_from"
+"""Metadata of a reduced-precision file: digests of the model it was made from, and of the split it was calibrated on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +80,11 @@ def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
         message = f"{path}: not an ONNX model that can be read ({_first_line(error)})"
         raise ConfigError(message) from error
     return Classifier(session=session, card=_card(session, path))
+
+
+def card_of(path: Path) -> Card:
+    """Read an exported model's card; raises ConfigError as ``open_classifier`` does."""
+    return open_classifier(path, threads=1).card
 
 
 def _card(session: onnxruntime.InferenceSession, path: Path) -> Card:

@@ -38,9 +38,19 @@ class Flip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parity:
-    """Exported against trained on the whole test split; errors relative to the largest absolute logit."""
+    """A model in some runtime against the trained one on the whole test split.
+
+    Errors are relative to the largest absolute logit of the trained model. ``only_trained_right`` and
+    ``only_runtime_right`` count the images that one of the two gets right and the other wrong. ``batch_rel_error`` is
+    the largest difference between batch 1 and batch 32. None where an older version did not ask.
+    """
 
     max_rel_logit_error: float
     top1_agreement: float
     flips: tuple[Flip, ...]
     test_top1_accuracy: float
+    mean_rel_logit_error: float | None = None
+    cosine: float | None = None
+    only_trained_right: int | None = None
+    only_runtime_right: int | None = None
+    batch_rel_error: float | None = None

@@ -30,6 +30,11 @@ def cache_key(audit: Audit, resize: Resize) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
 
 
+def cache_path(audit: Audit, resize: Resize, *, cache: Path) -> Path:
+    """Give the place of a cache's file."""
+    return cache / "pixels" / f"{cache_key(audit, resize)}.npy"
+
+
 def build_cache(
     audit: Audit, resize: Resize, *, root: Path, cache: Path, progress: Progress = silent
 ) -> NDArray[np.uint8]:
@@ -38,7 +43,7 @@ def build_cache(
     Built over all cores when it is not there, written aside and renamed; two commands that want the same one
     build it once. Raises DataError where an image changed since its audit, OSError on a full disk.
     """
-    path = cache / "pixels" / f"{cache_key(audit, resize)}.npy"
+    path = cache_path(audit, resize, cache=cache)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():

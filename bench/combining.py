@@ -1,0 +1,115 @@
+"""Rounds to rows: the samples of one model in one runtime, over all rounds, with a verdict."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from bench.latency import MAX_SAMPLES, PROTOCOL_VERSION, Protocol, thin, upper_bound
+from bench.measuring import Timed
+from bench.records import Measurement, Round
+from bench.verdict import Case, judge
+
+BOUNDED: Final = 90
+"""The percentile whose upper bound goes into the record."""
+
+
+def anchors(rounds: Iterable[Sequence[Timed]]) -> list[float]:
+    """Give the anchors of all rows of all rounds."""
+    return [row.disturbance.anchor_ms for rows in rounds for row in rows if row.disturbance is not None]
+
+
+def combine(  # noqa: PLR0913 - what each row holds
+    runtime: str,
+    rounds: Mapping[int, Sequence[Timed]],
+    *,
+    protocol: Protocol,
+    threads: int,
+    anchor_ms: float,
+    commit: str | None,
+) -> dict[str, tuple[Measurement, ...]]:
+    """Give each model's rows by train_id, from what each round (by its number) gave."""
+    together: dict[tuple[str, str, int], dict[int, Timed]] = {}
+    for number, rows in sorted(rounds.items()):
+        for row in rows:
+            together.setdefault((row.train_id, row.kind, row.batch_size), {})[number] = row
+    made: dict[str, list[Measurement]] = {}
+    for (train_id, _kind, _size), timed in together.items():
+        made.setdefault(train_id, []).append(
+            _row(runtime, timed, protocol=protocol, threads=threads, anchor_ms=anchor_ms, commit=commit)
+        )
+    return {train_id: tuple(rows) for train_id, rows in made.items()}
+
+
+def _row(  # noqa: PLR0913 - what the row's record holds
+    runtime: str,
+    timed: Mapping[int, Timed],
+    *,
+    protocol: Protocol,
+    threads: int,
+    anchor_ms: float,
+    commit: str | None,
+) -> Measurement:
+    first = next(iter(timed.values()))
+    for row in timed.values():
+        if row.reason is not None:
+            return Measurement(
+                runtime=runtime,
+                kind=row.kind,
+                batch_size=row.batch_size,
+                verdict="not measured" if row.no_device else "failed",
+                reason=row.reason,
+                num_threads=threads,
+                protocol_version=PROTOCOL_VERSION,
+                git_commit=commit,
+            )
+    each = (MAX_SAMPLES if (first.kind, first.batch_size) == ("host", 1) else MAX_SAMPLES // 5) // protocol.rounds
+    verdict, reason = _verdict(list(timed.values()), protocol, anchor_ms)
+    return Measurement(
+        runtime=runtime,
+        kind=first.kind,
+        batch_size=first.batch_size,
+        verdict=verdict,  # type: ignore[arg-type] # mypy widens the literal
+        reason=reason,
+        protocol_version=PROTOCOL_VERSION,
+        provider=first.provider,
+        precision=first.precision,
+        num_threads=first.num_threads,
+        settings=first.settings or {},
+        num_queries=sum(len(row.samples_ms) for row in timed.values()),
+        samples_ms=tuple(sample for row in timed.values() for sample in thin(row.samples_ms, each)),
+        parts_ms={
+            part: tuple(sample for row in timed.values() for sample in thin((row.parts_ms or {})[part], each))
+            for part in first.parts_ms or {}
+        },
+        p90_upper_ms=upper_bound([sample for row in timed.values() for sample in row.samples_ms], BOUNDED),
+        anchor_ms=anchor_ms,
+        rounds=tuple(_round(number, row, each) for number, row in timed.items()),
+        git_commit=commit,
+    )
+
+
+def _round(number: int, row: Timed, each: int) -> Round:
+    assert row.disturbance is not None
+    return Round(
+        number=number,
+        num_queries=len(row.samples_ms),
+        kept=len(thin(row.samples_ms, each)),
+        cpu_share=row.cpu_share,
+        disturbance=row.disturbance,
+    )
+
+
+def _verdict(timed: Sequence[Timed], protocol: Protocol, anchor_ms: float) -> tuple[str, str | None]:
+    if protocol.rounds == 1:
+        return "quick: 1 round", None
+    shares = [row.cpu_share for row in timed if row.cpu_share is not None]
+    single = timed[0].batch_size == 1
+    return judge(
+        Case(
+            samples_ms=[row.samples_ms for row in timed],
+            disturbances=[row.disturbance for row in timed if row.disturbance is not None],
+            cpu_shares=shares or None,
+            anchor_ms=anchor_ms,
+            min_queries=protocol.min_queries if single else protocol.min_batches * protocol.rounds,
+            rounds=protocol.rounds,
+        )
+    )

@@ -1,0 +1,201 @@
+"""A whole measurement: every model checked in every runtime, then rounds; it goes on after a kill."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+
+from bench import failures, progress
+from bench.checking import CheckTask, Pictures
+from bench.combining import anchors, combine
+from bench.latency import PROTOCOL_VERSION, Protocol
+from bench.launchers import launch, read_lines
+from bench.measuring import Begun, RoundTask, Subject, Timed
+from bench.records import Check, Measurement, hash_of, write_json
+from imgcls.config import RuntimeConfig
+from imgcls.errors import RunError
+from imgcls.runtimes import ONNX_FP16, ONNX_INT8, RUNTIMES
+
+CHECKED_BY_THE_RUN: Final = ("pytorch-cpu", "onnxruntime-cpu")
+"""A quick round need not check these again: the run itself compared them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A trained model to measure, with what its record says of the exported file."""
+
+    subject: Subject
+    name: str
+    onnx_sha256: str
+    pictures: Pictures | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What a measurement gave, by train_id."""
+
+    checks: dict[str, list[Check]] = field(default_factory=dict)
+    rows: dict[str, list[Measurement]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """All that is measured in one go; ``folder`` keeps finished parts until the whole is done."""
+
+    models: tuple[Model, ...]
+    config: RuntimeConfig
+    protocol: Protocol
+    folder: Path
+    commit: str | None
+    best_anchor_ms: float | None
+
+
+def make_job(  # noqa: PLR0913 - what a job is made of
+    models: Sequence[Model],
+    config: RuntimeConfig,
+    protocol: Protocol,
+    *,
+    artifacts: Path,
+    commit: str | None,
+    best_anchor_ms: float | None,
+) -> Job:
+    """Name the folder of finished parts after everything that they depend on."""
+    identity = [PROTOCOL_VERSION, protocol, config, [model.subject.train_id for model in models], commit]
+    return Job(
+        models=tuple(models),
+        config=config,
+        protocol=protocol,
+        folder=artifacts / ".measure" / hash_of(identity),
+        commit=commit,
+        best_anchor_ms=best_anchor_ms,
+    )
+
+
+def carry_out(job: Job, console: Console) -> Found:
+    """Check and time; what an interrupted call has done is read back. The caller holds the machine alone."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    wanted = [(runtime, model) for runtime in job.config.runtimes for model in job.models if _to_check(job, runtime)]
+    total = len(wanted) + job.protocol.rounds * len(job.config.runtimes)
+    found = Found()
+    with progress.steps(console, "measuring", total) as step:
+        for runtime, model in wanted:
+            found.checks.setdefault(model.subject.train_id, []).append(_checked(job, runtime, model))
+            step(f"checked {model.name} on {runtime}")
+        timed: dict[str, dict[int, list[Timed]]] = {runtime: {} for runtime in job.config.runtimes}
+        for number in range(job.protocol.rounds):
+            for runtime in _rotated(job.config.runtimes, number):
+                timed[runtime][number] = _round(job, runtime, number, found)
+                step(f"round {number + 1} of {job.protocol.rounds}, {runtime}")
+    _combine(job, timed, found)
+    shutil.rmtree(job.folder)
+    return found
+
+
+def _to_check(job: Job, runtime: str) -> bool:
+    return job.protocol.rounds > 1 or runtime not in CHECKED_BY_THE_RUN
+
+
+def _rotated(items: Sequence[Any], by: int) -> tuple[Any, ...]:
+    by %= len(items) or 1
+    return (*items[by:], *items[:by])
+
+
+def _checked(job: Job, runtime: str, model: Model) -> Check:
+    """Convert where the runtime wants a file of its own, then check, each in a fresh process."""
+    answer = job.folder / f"check-{runtime}-{model.subject.train_id}.json"
+    if answer.exists():
+        return msgspec.json.decode(answer.read_bytes(), type=Check)
+    task = CheckTask(
+        runtime=runtime,
+        folder=model.subject.folder,
+        image_size=model.subject.image_size,
+        onnx_sha256=model.onnx_sha256,
+        answer=str(answer),
+        pictures=model.pictures,
+    )
+    question = job.folder / "check.task"
+    write_json(task, question)
+    if RUNTIMES[runtime].file in {ONNX_INT8, ONNX_FP16}:
+        launch(["bench.worker", "convert", str(question)])
+    status = launch(["bench.worker", "check", str(question)])
+    if not answer.exists():
+        reason = failures.killed(status)
+        precision = RUNTIMES[runtime].precision
+        write_json(
+            Check(
+                runtime=runtime, status="failed", protocol_version=PROTOCOL_VERSION, precision=precision, reason=reason
+            ),
+            answer,
+        )
+    return msgspec.json.decode(answer.read_bytes(), type=Check)
+
+
+def _round(job: Job, runtime: str, number: int, found: Found) -> list[Timed]:
+    """Time all models that passed their check, in an order that turns with the round."""
+    answer = job.folder / f"round-{number}-{runtime}.json"
+    if answer.exists():
+        return msgspec.json.decode(answer.read_bytes(), type=list[Timed])
+    rows, waiting = [], []
+    for model in _rotated(job.models, number):
+        checks = [check for check in found.checks.get(model.subject.train_id, []) if check.runtime == runtime]
+        if checks and checks[0].status != "ok":
+            no_device = checks[0].status == "not measured"
+            row = Timed(train_id=model.subject.train_id, kind="host", batch_size=1)
+            rows.append(replace(row, reason=checks[0].reason, no_device=no_device))
+        else:
+            waiting.append(model.subject)
+    rows += _time(job, runtime, tuple(waiting))
+    write_json(rows, answer)
+    return rows
+
+
+def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
+    """Run the process of a round; where it is killed at a model, say so, and go on with the next ones."""
+    rows: list[Timed] = []
+    while subjects:
+        question = job.folder / f"{os.getpid()}.task"
+        write_json(
+            RoundTask(runtime=runtime, subjects=subjects, threads=job.config.threads, protocol=job.protocol), question
+        )
+        begun: list[Begun] = []
+
+        def tell(line: bytes, begun: list[Begun] = begun) -> None:
+            content = msgspec.json.decode(line, type=dict[str, Any])
+            if "begun" in content:
+                begun.append(msgspec.convert(content, Begun))
+            else:
+                rows.append(msgspec.convert(content, Timed))
+
+        status = read_lines(["bench.worker", "measure", str(question)], tell)
+        if status == 0:
+            return rows
+        if not begun:
+            message = f"the measuring process of {runtime} did not start: {failures.killed(status)}"
+            raise RunError(message)
+        last = begun[-1]
+        reason = f"{failures.killed(status)} at batch {last.batch_size}"
+        rows.append(Timed(train_id=last.begun, kind=last.kind, batch_size=last.batch_size, reason=reason))
+        reached = [subject.train_id for subject in subjects].index(last.begun)
+        subjects = subjects[reached + 1 :]
+    return rows
+
+
+def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: Found) -> None:
+    seen = [value for rounds in timed.values() for value in anchors(rounds.values())]
+    best = min([*seen, *([job.best_anchor_ms] if job.best_anchor_ms else [])], default=0.0)
+    for runtime, rounds in timed.items():
+        rows = combine(
+            runtime,
+            rounds,
+            protocol=job.protocol,
+            threads=job.config.threads,
+            anchor_ms=best,
+            commit=job.commit,
+        )
+        for train_id, made in rows.items():
+            found.rows.setdefault(train_id, []).extend(made)
