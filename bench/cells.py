@@ -1,23 +1,41 @@
 """Figures and names as cells of a table: an accuracy never without its interval, a percentile never without n."""
 
 import html
+import math
 import re
 from typing import Final
 
+from bench.latency import enough_queries
 from bench.records import Measurement
 from bench.stats import percentile, wilson_interval
 
 NO_VALUE: Final = "-"
 
 
+MARKS: Final = {"VALID": "", "NOISY": " ~", "quick: 1 round": " q"}
+"""What follows a figure that may be shown; an INVALID one is not a figure."""
+
+
 def latency_cell(row: Measurement) -> str:
-    """Give a measurement in words: p50 and p90 with their number of queries, or why there is none."""
-    if row.verdict == "failed":
-        return f"failed: {row.reason}"
+    """Give a measurement in words: p50 and p90 with their number of queries and a mark, or why there is none."""
+    if row.verdict not in MARKS:
+        return f"{row.verdict}: {row.reason}"
     median = percentile(row.samples_ms, 50)
     if row.batch_size > 1:
-        return f"{1e3 * row.batch_size / median:.0f} images/s (n={row.num_queries})"
-    return f"{median:.1f} / {percentile(row.samples_ms, 90):.1f} ms (n={row.num_queries})"
+        return f"{1e3 * row.batch_size / median:.0f} images/s at {row.batch_size} (n={row.num_queries}){MARKS[row.verdict]}"
+    return f"{figure(median)} / {percentile_cell(row, 90)} ms (n={row.num_queries}){MARKS[row.verdict]}"
+
+
+def percentile_cell(row: Measurement, percent: int) -> str:
+    """Give a percentile in ms, where there are queries enough to state it."""
+    if not enough_queries(percent, row.num_queries):
+        return NO_VALUE
+    return figure(percentile(row.samples_ms, percent))
+
+
+def figure(milliseconds: float) -> str:
+    """Write ms with three digits that mean something."""
+    return f"{milliseconds:.{max(0, 2 - int(math.log10(max(milliseconds, 0.01)) + 1e-9))}f}"
 
 
 def text_cell(value: object) -> str:

@@ -124,10 +124,22 @@ def _output(command: list[str]) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def _proc_status() -> str:
+    try:
+        return Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
 def peak_memory_bytes() -> int:
-    """Give the largest resident size that this process has had."""
+    """Give the largest resident size that this process has had.
+
+    Linux's ``ru_maxrss`` starts at the size of the process that started this one; ``VmHWM`` does not.
+    """
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
+    if found := re.search(r"^VmHWM:\s*(\d+) kB", _proc_status(), flags=re.MULTILINE):
+        return int(found.group(1)) * 1024
     import resource  # noqa: PLC0415 - not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

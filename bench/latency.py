@@ -72,13 +72,18 @@ class Samples:
 
 
 def measure(
-    run: Callable[[], object], synchronize: Callable[[], None], *, min_queries: int, min_duration_s: float
+    run: Callable[[], object],
+    synchronize: Callable[[], None],
+    *,
+    min_queries: int,
+    min_duration_s: float,
+    warm_up: int = WARM_UP_QUERIES,
 ) -> Samples:
     """Time ``run``, the next query when the last has ended, until both minimums are met.
 
     The clock is the host's; a query ends when ``synchronize`` returns. Warm-up queries are not kept.
     """
-    _warm_up(run, synchronize)
+    _warm_up(run, synchronize, warm_up)
     samples: list[float] = []
     clock = time.perf_counter
     cpu, began = time.thread_time(), clock()
@@ -91,9 +96,9 @@ def measure(
     return Samples(samples_ms=tuple(samples), cpu_share=min(cpu_share, 1.0))
 
 
-def _warm_up(run: Callable[[], object], synchronize: Callable[[], None]) -> None:
+def _warm_up(run: Callable[[], object], synchronize: Callable[[], None], least: int) -> None:
     began, queries = time.perf_counter(), 0
-    while queries < WARM_UP_QUERIES or time.perf_counter() - began < WARM_UP_S:
+    while queries < least or time.perf_counter() - began < WARM_UP_S:
         run()
         synchronize()
         queries += 1

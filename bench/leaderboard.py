@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from bench import failures, spreadsheet
+from bench.acceptance import refused
 from bench.cells import NO_VALUE, accuracy_cell, latency_cell, recall_cell, text_cell
+from bench.latency_table import latency_table
 from bench.majority import majority
 from bench.recipes import describe_budget, describe_sizes
 from bench.records import Measurement, RunRecord, read_records, write_text
@@ -39,8 +41,12 @@ a perfectly calibrated model does not show 0 on a few hundred images.
 `init: random` means that the model started from a seed and not from pre-trained weights.
 GMACs are 1e9 fused multiply-adds an image as fvcore counts them (FLOPs = 2 x MACs), at the run's own input size,
 without Inception's auxiliary head. Training seconds leave evaluation out.
-Latency is one short round ("quick"): the host's clock around input on the host to logits on the host, after a
-warm-up, alone on the machine, n queries; batch 1 shows p50 / p90, batch 32 shows 32 over the median time.
+Latency is the host's clock around input on the host to logits on the host, one picture at a time, after a warm-up,
+alone on the machine among runs of this harness, n queries; one thread unless a cell says otherwise. "q" marks one short
+round of run-all; without a mark, five rounds (`python -m bench measure`) that were judged VALID; "~" marks NOISY ones,
+whose reason stands under the latency table; INVALID ones are not figures. Intervals of latencies are over rounds.
+"p90 at most" is LoadGen's bound with confidence 0.99. Cold start and memory are of one fresh process.
+A reduced precision is refused where the upper bound of its paired difference of accuracy lies below -1 point.
 """
 
 TableKey = tuple[str, str, str, str, str, str, str]
@@ -106,6 +112,8 @@ def _section(table: list[RunRecord]) -> str:
     columns = [name for name in rows[0] if name != "Failure"]
     lines = [heading, *_facts(table), "", *_table(columns, rows), ""]
     lines += [f"- Failed: {row['Model']} (seed {row['Seed']}): {row['Failure']}" for row in rows if row["Failure"]]
+    if latency := latency_table(table):
+        lines += ["", *latency]
     if tuned := tuning_table(table):
         lines += ["", *tuned]
     lines += ["", *_class_table(table)]
@@ -173,7 +181,7 @@ def _row(record: RunRecord) -> dict[str, str]:
     row = {"Model": text_cell(model_name(record)), "Init": record.init, "Seed": str(record.config.seed)}
     outcome = record.outcome
     if outcome is None:
-        names = (*_SCORE_COLUMNS, *_runtime_columns(record.measurements))
+        names = (*_SCORE_COLUMNS, *_runtime_columns(record))
         failure = text_cell(failures.last_line(record.error or ""))
         return row | dict.fromkeys(names, NO_VALUE) | {"Test top-1 (95 % interval)": "failed", "Failure": failure}
     test, val = outcome.metrics.test_metrics, outcome.metrics.val_metrics
@@ -195,22 +203,28 @@ def _row(record: RunRecord) -> dict[str, str]:
         f"{outcome.training.train_img_per_s:.0f}",
     )
     scores = dict(zip(_SCORE_COLUMNS, values, strict=True))
-    return row | scores | _runtime_columns(record.measurements) | {"Failure": ""}
+    return row | scores | _runtime_columns(record) | {"Failure": ""}
 
 
-def _runtime_columns(measurements: Sequence[Measurement]) -> dict[str, str]:
-    """Give a cell for every known runtime: failed and unmeasured ones say so."""
-    found = {(row.runtime, row.batch_size): text_cell(latency_cell(row)) for row in measurements}
-    columns = {}
-    for runtime in RUNTIMES:
-        columns[f"{runtime} p50 / p90, batch 1"] = found.get((runtime, 1), "not measured")
-        columns[f"{runtime}, batch 32"] = found.get((runtime, 32), "not measured")
-    return columns
+def _runtime_columns(record: RunRecord | None) -> dict[str, str]:
+    """Give a cell for every known runtime, one picture at a time: failed, refused and unmeasured ones say so."""
+    found: dict[str, list[str]] = {runtime: [] for runtime in RUNTIMES}
+    for row in record.measurements if record else ():
+        if (row.kind, row.batch_size) == ("host", 1) and row.runtime in found:
+            assert record is not None
+            found[row.runtime].append("refused" if refused(record, row.runtime) else _threads(row) + latency_cell(row))
+    return {
+        f"{runtime} p50 / p90": "<br>".join(map(text_cell, cells)) or "not measured" for runtime, cells in found.items()
+    }
+
+
+def _threads(row: Measurement) -> str:
+    return "" if row.num_threads in {None, 1} else f"{row.num_threads} threads: "
 
 
 def _majority_row(record: RunRecord) -> dict[str, str]:
     always = majority(record.dataset)
-    row = dict.fromkeys(("Model", "Init", "Seed", *_SCORE_COLUMNS, *_runtime_columns(())), NO_VALUE)
+    row = dict.fromkeys(("Model", "Init", "Seed", *_SCORE_COLUMNS, *_runtime_columns(None)), NO_VALUE)
     return row | {
         "Model": f"always {text_cell(always.class_name)}",
         "Test top-1 (95 % interval)": accuracy_cell(always.top1_accuracy, sum(record.dataset.counts["test"])),

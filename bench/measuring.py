@@ -11,13 +11,14 @@ from typing import Final, Literal, TextIO
 import msgspec
 import numpy as np
 
+from bench.cold import noise
 from bench.disturbance import Disturbance, watch
-from bench.latency import Protocol, clock_ms, measure
+from bench.latency import WARM_UP_QUERIES, Protocol, clock_ms, measure
 from imgcls.data.decode import decode, to_square
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
 from imgcls.predict import card_of, preprocess
 from imgcls.runtimes import ONNX, RUNTIMES, open_session
-from imgcls.session import Images, Session, nothing
+from imgcls.session import Session, nothing
 
 Kind = Literal["host", "device", "file"]
 PARTS: Final = ("decode", "resize", "normalise", "infer")
@@ -143,6 +144,7 @@ def _timed(row: Timed, task: RoundTask, session: Session, query: Callable[[], ob
         session.synchronize if row.kind == "host" else nothing,
         min_queries=-(-protocol.min_queries // protocol.rounds) if single else protocol.min_batches,
         min_duration_s=protocol.duration_s / protocol.rounds if single else protocol.batch_duration_s,
+        warm_up=WARM_UP_QUERIES if single else 1,
     )
     alone = session.num_threads == 1 and not RUNTIMES[task.runtime].cuda
     return replace(
@@ -193,9 +195,3 @@ def _timed_on_device(task: RoundTask, session: Session, subject: Subject) -> Tim
         Timed(train_id=subject.train_id, kind="device", batch_size=1), task, session, lambda: times.append(once())
     )
     return replace(row, samples_ms=tuple(times[-len(row.samples_ms) :]))
-
-
-def noise(batch_size: int, image_size: int) -> Images:
-    """Give normal noise float32 ``[B, 3, S, S]``: what a normalised picture is like, and never all zeros."""
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((batch_size, 3, image_size, image_size), dtype=np.float32)

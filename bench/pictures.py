@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 
 from bench import progress
-from bench.checking import Pictures
+from bench.cold import Pictures
 from bench.config import Paths
 from bench.plan import Task
 from bench.records import RunRecord, write_json

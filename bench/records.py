@@ -156,7 +156,8 @@ class Check:
     """What a fresh process found of a model in a runtime before it was timed.
 
     Cold start apart: importing, opening, and the first inference at batch 1, in ms, and the largest resident size after
-    it. Parity on the whole test split; ``nodes`` that each provider of onnxruntime ran; whether torch was never loaded.
+    it. Parity on the whole test split; ``nodes`` that each provider of onnxruntime ran; whether torch was never loaded;
+    ``made_from``: digests of what a converted file came from.
     """
 
     runtime: str
@@ -171,7 +172,7 @@ class Check:
     size_bytes: int | None = None
     nodes: dict[str, int] = field(default_factory=dict)
     without_torch: bool | None = None
-    calibrated_on: str | None = None
+    made_from: str | None = None
     parity: Parity | None = None
     num_images: int | None = None
 

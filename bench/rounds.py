@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 
 from bench import failures, progress
-from bench.checking import CheckTask, Pictures
+from bench.cold import CheckTask, Pictures
 from bench.combining import anchors, combine
 from bench.latency import PROTOCOL_VERSION, Protocol
 from bench.launchers import launch, read_lines
@@ -114,6 +114,7 @@ def _checked(job: Job, runtime: str, model: Model) -> Check:
         runtime=runtime,
         folder=model.subject.folder,
         image_size=model.subject.image_size,
+        threads=job.config.threads,
         onnx_sha256=model.onnx_sha256,
         answer=str(answer),
         pictures=model.pictures,

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from bench import failures
+from bench.acceptance import refused
+from bench.cells import MARKS
 from bench.majority import majority
 from bench.recipes import describe_budget, describe_sizes
 from bench.records import RunRecord
@@ -49,7 +51,8 @@ def _flat(record: RunRecord) -> dict[str, object]:
     if record.tuning is not None:
         flat |= {"tuning_trials": record.tuning.trials, "tuning_tmacs": record.tuning.tmacs}
     for row in record.measurements:
-        if row.samples_ms:
-            name = f"{row.runtime}_batch{row.batch_size}"
+        if row.verdict in MARKS and not refused(record, row.runtime):
+            name = f"{row.runtime}_{row.num_threads}threads_{row.kind}_batch{row.batch_size}"
             flat |= {f"{name}_p50_ms": percentile(row.samples_ms, 50), f"{name}_queries": row.num_queries}
+            flat |= {f"{name}_verdict": row.verdict, f"{name}_p90_upper_ms": row.p90_upper_ms}
     return flat

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import cells, leaderboard
+from bench.acceptance import refused
 from bench.majority import majority
 from bench.records import RunRecord
 from bench.stats import percentile
@@ -67,6 +68,9 @@ def _cells(record: RunRecord, number: int) -> list[str]:
 
 def _median(record: RunRecord, runtime: str) -> str:
     for row in record.measurements:
-        if row.runtime == runtime and row.batch_size == 1:
-            return f"{percentile(row.samples_ms, 50):.1f}" if row.samples_ms else "failed"
+        if (row.runtime, row.kind, row.batch_size) == (runtime, "host", 1):
+            if refused(record, runtime):
+                return "refused"
+            shown = row.verdict in cells.MARKS
+            return cells.figure(percentile(row.samples_ms, 50)) + cells.MARKS[row.verdict] if shown else row.verdict
     return ""

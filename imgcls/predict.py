@@ -21,7 +21,7 @@ CARD_KEY: Final = "imgcls"
 CARD_VERSION: Final = 1
 OPSET: Final = 20
 MADE_FROM: Final = "imgcls.made_from"
-"""Metadata of a reduced-precision file: digests of the model it was made from, and of the split it was calibrated on."""
+"""Metadata of a reduced-precision file: digests of the model it was made from and of its calibration's split."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,8 +29,9 @@ def calibration_rows(train_rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def ensure_int8(folder: Path, pixels: NDArray[np.uint8], train_rows: NDArray[np.int64], *, identity: str) -> Path:
     """Quantise a run's exported model, unless the file of this ``identity`` (model and split) is there already.
 
-    Static, per channel, QDQ with int8 weights and uint8 activations; min-max calibration on training images ``pixels`` uint8
-    ``[N, S, S, 3]`` at ``train_rows``, preprocessed as in evaluation (onnxruntime.quantization).
+    Static, per channel, QDQ with int8 weights and uint8 activations (int8 activations are 3 to 8 x slower on x86);
+    min-max calibration on training images ``pixels`` uint8 ``[N, S, S, 3]`` at ``train_rows``, preprocessed as in
+    evaluation (onnxruntime.quantization).
     """
 
     def quantise(prepared: Path, path: Path) -> None:

@@ -1,0 +1,189 @@
+"""The latency table of a leaderboard: every runtime of every model, with its verdict, cold start and parity."""
+
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from bench.acceptance import acceptance, check_of, reasons, refused
+from bench.cells import MARKS, NO_VALUE, figure, percentile_cell, text_cell
+from bench.records import Check, Measurement, RunRecord
+from bench.stats import mean_interval, percentile, ratio_interval
+from bench.tuned_rows import model_name
+
+BASELINE: Final = "pytorch-cpu"
+COLUMNS: Final = (
+    "Model",
+    "Runtime",
+    "Precision",
+    "Threads",
+    "Verdict",
+    "p50, ms (95 %)",
+    "p90, ms (95 %)",
+    "p95, ms",
+    "p99, ms",
+    "p90 at most, ms",
+    f"Time over {BASELINE}'s (95 %)",
+    "Device only p50, ms",
+    "Best images/s (batch)",
+    "File to label p50, ms (decode, resize, normalise, infer)",
+    "Import + load + first, ms",
+    "Peak memory, MiB",
+    "File, MB",
+    "Largest logit error",
+    "Flips",
+    "Accuracy against trained, points (95 %)",
+)
+
+
+def latency_table(table: Sequence[RunRecord]) -> list[str]:
+    """Give the table as markdown lines; empty where nothing was measured."""
+    rows = [row for record in table for row in _rows(record)]
+    if not rows:
+        return []
+    shown = [name for name in COLUMNS if {row[name] for row in rows} - {NO_VALUE}]
+    lines = [f"| {' | '.join(shown)} |", "|" + "---|" * 3 + "--:|" * (len(shown) - 3)]
+    lines += [f"| {' | '.join(row[name] for name in shown)} |" for row in rows]
+    remarks = [remark for record in table for remark in _remarks(record)]
+    return [*lines, "", *dict.fromkeys(remarks)]
+
+
+def round_samples(row: Measurement) -> list[tuple[float, ...]]:
+    """Divide a row's samples into its rounds; an older row is one round."""
+    if not row.rounds:
+        return [row.samples_ms]
+    ends = np.cumsum([0, *(part.kept for part in row.rounds)]).tolist()
+    return [row.samples_ms[start:end] for start, end in pairwise(ends)]
+
+
+def _key(row: Measurement) -> tuple[str, int | None]:
+    return row.runtime, row.num_threads
+
+
+def _rows(record: RunRecord) -> list[dict[str, str]]:
+    keys = dict.fromkeys(_key(row) for row in record.measurements)
+    return [_row(record, [row for row in record.measurements if _key(row) == key]) for key in keys]
+
+
+def _find(rows: Sequence[Measurement], kind: str) -> Measurement | None:
+    """Find a row at batch 1 that has figures to show."""
+    return next((row for row in rows if row.kind == kind and row.batch_size == 1 and row.verdict in MARKS), None)
+
+
+def _row(record: RunRecord, rows: list[Measurement]) -> dict[str, str]:
+    first = rows[0]
+    check = check_of(record, first.runtime)
+    line = dict.fromkeys(COLUMNS, NO_VALUE) | {
+        "Model": text_cell(f"{model_name(record)}, seed {record.config.seed}"),
+        "Runtime": first.runtime,
+        "Precision": first.precision or (check.precision if check else NO_VALUE),
+        "Threads": str(first.num_threads or NO_VALUE),
+        "Verdict": text_cell(_verdict(record, first)),
+    }
+    line |= _checked(check)
+    if refused(record, first.runtime):
+        return line
+    if host := _find(rows, "host"):
+        line |= _percentiles(host) | {COLUMNS[10]: _over_baseline(record, host)}
+    if device := _find(rows, "device"):
+        line[COLUMNS[11]] = figure(percentile(device.samples_ms, 50)) + MARKS[device.verdict]
+    line[COLUMNS[12]] = _throughput(rows)
+    if whole := _find(rows, "file"):
+        line[COLUMNS[13]] = _whole_way(whole)
+    return line
+
+
+def _verdict(record: RunRecord, row: Measurement) -> str:
+    if refused(record, row.runtime):
+        return "refused"
+    if row.verdict in {"failed", "not measured"}:
+        return f"{row.verdict}: {row.reason}"
+    return row.verdict
+
+
+def _percentiles(row: Measurement) -> dict[str, str]:
+    mark = MARKS[row.verdict]
+    return {
+        "p50, ms (95 %)": _with_interval(row, 50) + mark,
+        "p90, ms (95 %)": _with_interval(row, 90) + mark,
+        "p95, ms": percentile_cell(row, 95),
+        "p99, ms": percentile_cell(row, 99),
+        "p90 at most, ms": NO_VALUE if row.p90_upper_ms is None else figure(row.p90_upper_ms),
+    }
+
+
+def _with_interval(row: Measurement, percent: int) -> str:
+    """Give a percentile of all samples, with the t interval of the rounds' own."""
+    text = percentile_cell(row, percent)
+    each = [percentile(samples, percent) for samples in round_samples(row) if samples]
+    if text == NO_VALUE or len(each) < 2:  # noqa: PLR2004 - one round has no spread
+        return text
+    interval = mean_interval(each)
+    return f"{text} ({figure(max(interval.low, 0))} to {figure(interval.high)})"
+
+
+def _over_baseline(record: RunRecord, row: Measurement) -> str:
+    """Give the row's time over the baseline's, each ratio taken within a round."""
+    base = _find([other for other in record.measurements if _key(other) == (BASELINE, row.num_threads)], "host")
+    if base is None or base is row:
+        return NO_VALUE
+    pair = [dict(zip((part.number for part in each.rounds), round_samples(each), strict=False)) for each in (row, base)]
+    common = sorted(set(pair[0]) & set(pair[1]))
+    if len(common) < 2:  # noqa: PLR2004
+        return NO_VALUE
+    ours, others = ([statistics.median(each[number]) for number in common] for each in pair)
+    interval = ratio_interval(ours, others)
+    ratio = statistics.geometric_mean([one / other for one, other in zip(ours, others, strict=True)])
+    return f"{ratio:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _throughput(rows: Sequence[Measurement]) -> str:
+    """Give the most images a second of any batch size, and that size."""
+    speeds = [
+        (1e3 * row.batch_size / percentile(row.samples_ms, 50), row)
+        for row in rows
+        if row.kind == "host" and row.verdict in MARKS
+    ]
+    if not speeds:
+        return NO_VALUE
+    speed, row = max(speeds, key=lambda found: found[0])
+    return f"{speed:.0f} ({row.batch_size}){MARKS[row.verdict]}"
+
+
+def _whole_way(row: Measurement) -> str:
+    parts = [statistics.fmean(samples) for samples in row.parts_ms.values()]
+    shares = ", ".join(f"{100 * part / sum(parts):.0f} %" for part in parts)
+    return f"{figure(percentile(row.samples_ms, 50))} ({shares}){MARKS[row.verdict]}"
+
+
+def _checked(check: Check | None) -> dict[str, str]:
+    if check is None or check.status != "ok":
+        return {}
+    cold = [value for value in (check.import_ms, check.load_ms, check.first_ms) if value is not None]
+    found = {
+        "Import + load + first, ms": " + ".join(f"{value:.0f}" for value in cold) or NO_VALUE,
+        "Peak memory, MiB": f"{check.peak_memory_bytes / 2**20:.0f}" if check.peak_memory_bytes else NO_VALUE,
+        "File, MB": f"{check.size_bytes / 1e6:.1f}" if check.size_bytes else NO_VALUE,
+    }
+    if check.parity is None:
+        return found
+    accepted = acceptance(check)
+    found |= {"Largest logit error": f"{check.parity.max_rel_logit_error:.1e}", "Flips": str(len(check.parity.flips))}
+    if accepted.interval is None or accepted.difference is None:
+        return found
+    low, high = 100 * accepted.interval.low, 100 * accepted.interval.high
+    word = f", {accepted.word}" if check.precision != "fp32" else ""
+    return found | {COLUMNS[-1]: f"{100 * accepted.difference:+.1f} ({low:+.1f} to {high:+.1f}){word}"}
+
+
+def _remarks(record: RunRecord) -> list[str]:
+    """Say why a figure is marked, left out or refused."""
+    name = text_cell(f"{model_name(record)}, seed {record.config.seed}")
+    lines = [f"- Refused: {name} on {text_cell(line)}" for line in reasons(record)]
+    for row in record.measurements:
+        if row.verdict in {"NOISY", "INVALID"} or (row.verdict == "failed" and row.batch_size > 1):
+            what = "from a file" if row.kind == "file" else f"batch {row.batch_size}"
+            lines.append(f"- {row.verdict}: {name} on {row.runtime}, {what}: {text_cell(row.reason)}")
+    return lines
