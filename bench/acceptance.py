@@ -1,4 +1,4 @@
-"""Whether a reduced precision may stand in the leaderboard: by the paired difference of accuracy, never by its point."""
+"""Whether a reduced precision may stand in the leaderboard: by the interval of its paired difference of accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -22,7 +22,8 @@ def latency_cell(row: Measurement) -> str:
         return f"{row.verdict}: {row.reason}"
     median = percentile(row.samples_ms, 50)
     if row.batch_size > 1:
-        return f"{1e3 * row.batch_size / median:.0f} images/s at {row.batch_size} (n={row.num_queries}){MARKS[row.verdict]}"
+        speed = f"{1e3 * row.batch_size / median:.0f} images/s at {row.batch_size}"
+        return f"{speed} (n={row.num_queries}){MARKS[row.verdict]}"
     return f"{figure(median)} / {percentile_cell(row, 90)} ms (n={row.num_queries}){MARKS[row.verdict]}"
 
 

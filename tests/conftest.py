@@ -6,9 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub library is imported
+
+from imgcls.config import LoaderConfig, ModelConfig
+from imgcls.export import export_onnx
+from imgcls.models import build_model, resolve_spec, save_trained
+from imgcls.runtimes import ONNX
+from imgcls.torch_sessions import WEIGHTS
+from imgcls.weights import random_weights
 
 MakeFolder = Callable[..., Path]
 
@@ -45,3 +53,15 @@ def make_folder(tmp_path: Path) -> MakeFolder:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model's checkpoint and ONNX file for 32 px and three classes; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    spec = resolve_spec("test_efficientnet", LoaderConfig(image_size=32), random_weights)
+    torch.manual_seed(0)
+    model = build_model(spec, ModelConfig(), num_classes=3).eval()
+    save_trained(model.state_dict(), spec, num_classes=3, path=folder / WEIGHTS)
+    export_onnx(model, spec, class_names=("a", "b", "c"), path=folder / ONNX)
+    return folder

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from bench.config import RunConfig
+from bench.disturbance import Disturbance
 from bench.environment import Environment
-from bench.latency import PROTOCOL_VERSION
+from bench.latency import PROTOCOL_VERSION, Protocol
 from bench.recipes import RECIPES
 from bench.records import (
     SCHEMA_VERSION,
@@ -36,6 +37,16 @@ ENVIRONMENT = Environment(
     packages={"torch": "2.15.0", "timm": "1.0.31", "onnxruntime-gpu": "1.31.1"},
     git_commit="0" * 40,
     git_dirty=False,
+)
+SHORT = Protocol(
+    name="short",
+    rounds=1,
+    duration_s=0.1,
+    min_queries=5,
+    batch_sizes=(8,),
+    batch_duration_s=0.0,
+    min_batches=3,
+    files=True,
 )
 EPOCH = EpochResult(
     epoch=1,
@@ -122,6 +133,11 @@ def outcome(info: DatasetInfo, accuracy: float) -> Outcome:
     )
 
 
+def disturbance(**changes: Any) -> Disturbance:
+    quiet = Disturbance(others_share=0.01, steal_share=0.0, cpu_mhz=2600.0, anchor_ms=2.0)
+    return replace(quiet, **changes)
+
+
 def measurement(runtime: str = "pytorch-cpu", batch_size: int = 1) -> Measurement:
     samples = np.random.default_rng(0).normal(10, 1, 100).round(4)
     return Measurement(
@@ -132,8 +148,6 @@ def measurement(runtime: str = "pytorch-cpu", batch_size: int = 1) -> Measuremen
         provider="cpu",
         precision="fp32",
         num_threads=1,
-        cold_start_ms=100.0,
-        peak_memory_bytes=2**29,
         num_queries=100,
         samples_ms=tuple(samples.tolist()),
     )

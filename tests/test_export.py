@@ -18,9 +18,12 @@ from imgcls.data.decode import Resize
 from imgcls.data.loaders import Source
 from imgcls.errors import ConfigError, DataError, ParityError
 from imgcls.evaluation import Predictions, load_predictions, save_predictions
-from imgcls.export import check_parity, export_onnx
+from imgcls.export import export_onnx
 from imgcls.models import ModelSpec, build_model, resolve_spec, set_aux
-from imgcls.predict import CARD_KEY, Card, classify, open_classifier
+from imgcls.onnx_sessions import open_onnxruntime
+from imgcls.parity import check_parity
+from imgcls.predict import CARD_KEY, Card, card_of, classify, open_classifier
+from imgcls.results import Parity
 from imgcls.training import logits_of
 from imgcls.weights import random_weights
 from tests.conftest import picture
@@ -48,6 +51,11 @@ def trained(spec: ModelSpec, source: Source, path: Path) -> Predictions:
     return Predictions(image_ids=tuple(map(str, range(len(source)))), labels=source.labels, logits=logits)
 
 
+def parity_of(path: Path, source: Source, predictions: Predictions) -> Parity:
+    session = open_onnxruntime(path.parent, 1, provider="CPUExecutionProvider", file=path.name)
+    return check_parity(session.run, card_of(path), pixels=source.pixels, rows=source.indices, trained=predictions)
+
+
 def edit_card(path: Path, **changes: object) -> None:
     model = onnx.load(path)
     card = msgspec.json.decode(model.metadata_props[0].value)
@@ -62,7 +70,7 @@ def edit_card(path: Path, **changes: object) -> None:
 def test_the_exported_model_gives_the_trained_logits_at_every_batch_size(tmp_path: Path, model: str, size: int) -> None:
     source = noise(5, size)
     predictions = trained(spec_of(model, size), source, tmp_path / "m.onnx")
-    parity = check_parity(tmp_path / "m.onnx", source, predictions)
+    parity = parity_of(tmp_path / "m.onnx", source, predictions)
     assert parity.max_rel_logit_error < 1e-4
     assert parity.top1_agreement == 1
     classifier = open_classifier(tmp_path / "m.onnx")
@@ -97,7 +105,7 @@ def test_a_planted_wrong_mean_fails_parity(tmp_path: Path) -> None:
     predictions = trained(spec_of("test_efficientnet", 32), source, tmp_path / "m.onnx")
     edit_card(tmp_path / "m.onnx", mean=[0.5, 0.5, 0.5])
     with pytest.raises(ParityError, match="off by"):
-        check_parity(tmp_path / "m.onnx", source, predictions)
+        parity_of(tmp_path / "m.onnx", source, predictions)
 
 
 def test_logits_of_nan_fail_parity(tmp_path: Path) -> None:
@@ -105,7 +113,7 @@ def test_logits_of_nan_fail_parity(tmp_path: Path) -> None:
     predictions = trained(spec_of("test_efficientnet", 32), source, tmp_path / "m.onnx")
     predictions.logits[2, 1] = np.nan
     with pytest.raises(ParityError):
-        check_parity(tmp_path / "m.onnx", source, predictions)
+        parity_of(tmp_path / "m.onnx", source, predictions)
 
 
 PREDICT = """

@@ -1,30 +1,31 @@
-"""Timing one callable, and the runtimes it is given."""
+"""Timing one callable: enough queries, LoadGen's percentiles, and what a round of a runtime tells."""
 
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
-import onnxruntime
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
 
 from bench import latency
-from bench.latency import MAX_SAMPLES, measure, thin
-from bench.measuring import MeasureTask, measure_runtime
-from imgcls import runtimes
-from imgcls.config import LoaderConfig, ModelConfig
-from imgcls.errors import ConfigError, RuntimeUnavailableError
-from imgcls.export import export_onnx
-from imgcls.models import build_model, resolve_spec, save_trained
-from imgcls.runtimes import ONNX, WEIGHTS, check_runtimes, default_runtimes, open_session
-from imgcls.weights import random_weights
+from bench.combining import combine
+from bench.latency import FULL, MAX_SAMPLES, allowed_over, enough_queries, measure, thin, upper_bound
+from bench.launchers import read_lines
+from bench.measuring import Timed
+from tests.examples import SHORT, disturbance
 
 
 def test_both_minimums_are_met() -> None:
     quick = measure(lambda: None, lambda: None, min_queries=64, min_duration_s=0.05)
-    assert quick.num_queries > 64
+    assert len(quick.samples_ms) > 64
     slow = measure(lambda: time.sleep(0.002), lambda: None, min_queries=64, min_duration_s=0.0)
-    assert slow.num_queries == 64
+    assert len(slow.samples_ms) == 64
 
 
 def test_a_query_ends_when_synchronize_returns() -> None:
@@ -38,6 +39,17 @@ def test_the_warm_up_is_not_among_the_samples() -> None:
     assert max(samples.samples_ms) < 400
 
 
+def test_a_thread_that_waits_shows_less_cpu_time_than_the_clock() -> None:
+    def work() -> None:
+        until = time.thread_time() + 0.002
+        while time.thread_time() < until:
+            pass
+
+    busy = measure(work, lambda: None, min_queries=50, min_duration_s=0.3)
+    waiting = measure(lambda: time.sleep(0.002), lambda: None, min_queries=50, min_duration_s=0.3)
+    assert waiting.cpu_share < 0.3 < busy.cpu_share
+
+
 @pytest.mark.parametrize("count", [1, 999, 1000, 1001, 54_321])
 def test_at_most_1000_samples_are_kept_evenly(count: int) -> None:
     kept = thin([float(i) for i in range(count)])
@@ -46,69 +58,96 @@ def test_at_most_1000_samples_are_kept_evenly(count: int) -> None:
     assert kept[0] == 0
 
 
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("artifacts")
-    spec = resolve_spec("test_efficientnet", LoaderConfig(image_size=32), random_weights)
-    torch.manual_seed(0)
-    model = build_model(spec, ModelConfig(), num_classes=3).eval()
-    save_trained(model.state_dict(), spec, num_classes=3, path=folder / WEIGHTS)
-    export_onnx(model, spec, class_names=("a", "b", "c"), path=folder / ONNX)
-    return folder
+@pytest.mark.parametrize(("percent", "least"), [(90, 64), (95, 130), (99, 662)])
+def test_a_percentile_needs_as_many_queries_as_loadgen_asks_for(percent: int, least: int) -> None:
+    assert not enough_queries(percent, least - 1)
+    assert enough_queries(percent, least)
+    assert upper_bound([1.0] * (least - 1), percent) is None
 
 
-@pytest.mark.parametrize(("runtime", "provider"), [("pytorch-cpu", "cpu"), ("onnxruntime-cpu", "CPUExecutionProvider")])
-def test_a_runtime_gives_logits_and_says_what_ran(artifacts: Path, runtime: str, provider: str) -> None:
-    session = open_session(runtime, artifacts, threads=1)
-    logits = session.run(np.zeros((2, 3, 32, 32), dtype=np.float32))
-    assert logits.shape == (2, 3)
-    assert (session.provider, session.num_threads, session.precision) == (provider, 1, "fp32")
+def test_the_upper_bound_is_the_one_that_loadgen_printed() -> None:
+    # LoadGen's log of a SingleStream run of 2,048 queries: "Would discard 172 highest latency queries"; of 2,116: 178.
+    assert upper_bound([float(i) for i in range(2048)], 90) == 2047 - 172
+    assert upper_bound([float(i) for i in range(2116)], 90) == 2115 - 178
 
 
-def test_the_runtimes_agree(artifacts: Path) -> None:
-    images = np.random.default_rng(0).standard_normal((4, 3, 32, 32), dtype=np.float32)
-    first, second = (open_session(name, artifacts, threads=1).run(images) for name in default_runtimes(cuda=False))
-    assert np.abs(first - second).max() / np.abs(first).max() < 1e-4
+@given(queries=st.integers(64, 5000))
+def test_the_bound_is_wrong_at_most_once_in_a_hundred_and_one_more_would_be_too_many(queries: int) -> None:
+    over = allowed_over(90, queries)
+    assert binom.cdf(over, queries, 0.1) <= 0.01 < binom.cdf(over + 1, queries, 0.1)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-@pytest.mark.parametrize("runtime", ["pytorch-cuda", "onnxruntime-cuda"])
-def test_cuda_without_a_device_is_a_failed_row_and_never_a_cpu_figure(
-    artifacts: Path, tmp_path: Path, runtime: str
-) -> None:
-    task = MeasureTask(runtime=runtime, folder=str(artifacts), answer=str(tmp_path / "a"), image_size=32, threads=1)
-    rows = measure_runtime(task)
-    assert [row.batch_size for row in rows] == [1, 32]
-    for row in rows:
-        assert row.verdict == "failed"
-        assert row.reason
-        assert row.samples_ms == ()
+def test_the_upper_bound_holds_in_simulation() -> None:
+    rng = np.random.default_rng(0)
+    true = float(np.quantile(np.exp(rng.normal(size=10**6)), 0.9))
+    bounds = [upper_bound(np.exp(rng.normal(size=200)).tolist(), 90) for _ in range(2000)]
+    missed = np.mean([bound is not None and bound < true for bound in bounds])
+    assert missed <= 0.015
 
 
-def test_a_provider_that_falls_back_is_an_error(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    real = onnxruntime.InferenceSession
-    monkeypatch.setattr(
-        onnxruntime,
-        "InferenceSession",
-        lambda path, options, providers: real(path, options, providers=["CPUExecutionProvider"]),  # noqa: ARG005
+def timed(samples: list[float]) -> Timed:
+    return Timed(
+        train_id="t",
+        kind="host",
+        batch_size=1,
+        provider="cpu",
+        precision="fp32",
+        num_threads=1,
+        settings={},
+        samples_ms=tuple(samples),
+        cpu_share=0.99,
+        disturbance=disturbance(),
     )
-    with pytest.raises(RuntimeUnavailableError, match="CUDAExecutionProvider was asked for and CPUExecution"):
-        runtimes.open_onnxruntime(artifacts, 1, provider="CUDAExecutionProvider")
 
 
-def test_an_unknown_runtime_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"--runtimes tpu: unknown; known: pytorch-cpu, "):
-        check_runtimes(("pytorch-cpu", "tpu"))
+def test_rounds_become_one_row_whose_samples_can_be_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    rounds = {number: [timed(rng.normal(10, 0.1, 300).tolist())] for number in range(5)}
+    rows = combine("onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, commit="c")["t"]
+    (row,) = rows
+    assert (row.verdict, row.num_queries, row.git_commit) == ("VALID", 1500, "c")
+    assert sum(part.kept for part in row.rounds) == len(row.samples_ms) <= MAX_SAMPLES
+    assert row.p90_upper_ms is not None
+    assert np.percentile(row.samples_ms, 90) < row.p90_upper_ms < 10.5
 
 
-def test_measuring_gives_enough_queries_at_both_batch_sizes(artifacts: Path, tmp_path: Path) -> None:
-    task = MeasureTask(
-        runtime="onnxruntime-cpu", folder=str(artifacts), answer=str(tmp_path / "a"), image_size=32, threads=1
-    )
-    one, many = measure_runtime(task)
-    assert one.num_queries >= 64
-    assert sum(one.samples_ms) * one.num_queries / len(one.samples_ms) >= 1900
-    assert many.num_queries >= 10
-    assert one.cold_start_ms is not None
-    assert one.cold_start_ms > 0
+def test_a_round_that_failed_fails_the_row() -> None:
+    bad = Timed(train_id="t", kind="host", batch_size=1, reason="boom")
+    rounds = {0: [timed([10.0] * 64)], 1: [bad]}
+    (row,) = combine("onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, commit=None)["t"]
+    assert (row.verdict, row.reason, row.samples_ms) == ("failed", "boom", ())
+
+
+def test_fewer_rounds_than_the_protocols_are_invalid() -> None:
+    rounds = {number: [timed([10.0] * 64)] for number in range(4)}
+    (row,) = combine("onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, commit=None)["t"]
+    assert (row.verdict, row.reason) == ("INVALID", "4 of 5 rounds")
+
+
+FAT = """
+import subprocess, sys
+block = bytearray(600 * 2**20)
+block[::4096] = b"x" * len(block[::4096])
+code = "from bench.environment import peak_memory_bytes; print(peak_memory_bytes())"
+print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+"""
+
+
+def test_peak_memory_is_this_processs_own_and_not_that_of_the_one_that_started_it() -> None:
+    done = subprocess.run([sys.executable, "-c", FAT], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 300 * 2**20
+
+
+def test_a_round_prints_what_it_tries_before_it_tries_it(artifacts: Path, tmp_path: Path) -> None:
+    task = {
+        "runtime": "onnxruntime-cpu",
+        "subjects": [{"train_id": "t", "folder": str(artifacts), "image_size": 32}],
+        "threads": 1,
+        "protocol": msgspec.to_builtins(SHORT),
+    }
+    (tmp_path / "t.task").write_text(json.dumps(task))
+    printed: list[bytes] = []
+    assert read_lines(["bench.worker", "measure", str(tmp_path / "t.task")], printed.append) == 0
+    lines = [json.loads(line) for line in printed]
+    assert [("begun" in line, line["batch_size"]) for line in lines] == [(True, 1), (False, 1), (True, 8), (False, 8)]
+    assert all(line["samples_ms"] and line["disturbance"] for line in lines if "begun" not in line)

@@ -1,0 +1,53 @@
+"""Intervals: published examples, and how often they hold in simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.stats import mean_interval, paired_difference, ratio_interval
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "total", "low", "high"),
+    [
+        (1, 7, 21, -0.517, -0.026),  # Bentur et al. 2009 in Fagerland, Lydersen and Laake 2014
+        (40, 20, 160, 0.031, 0.218),  # the example of R's PropCIs::scoreci.mp
+    ],
+)
+def test_the_paired_interval_is_tangos(gained: int, lost: int, total: int, low: float, high: float) -> None:
+    interval = paired_difference(gained, lost, total)
+    assert (round(interval.low, 3), round(interval.high, 3)) == (low, high)
+
+
+@given(counts=st.tuples(*[st.integers(0, 200)] * 3).filter(lambda counts: sum(counts) > 0))
+def test_the_paired_interval_holds_the_difference_and_mirrors(counts: tuple[int, int, int]) -> None:
+    gained, lost, equal = counts
+    total = sum(counts)
+    interval, mirrored = paired_difference(gained, lost, total), paired_difference(lost, gained, total)
+    assert -1 <= interval.low <= (gained - lost) / total <= interval.high <= 1
+    assert mirrored.low == pytest.approx(-interval.high, abs=1e-6)
+    assert equal < total or interval.high > 0  # no image changed, and still not sure
+
+
+def test_the_paired_interval_covers_the_truth_19_times_in_20() -> None:
+    rng = np.random.default_rng(0)
+    total, gains, losses = 180, 0.04, 0.08
+    draws = rng.multinomial(total, [gains, losses, 1 - gains - losses], size=2000)
+    intervals = [paired_difference(int(gained), int(lost), total) for gained, lost, _ in draws]
+    covered = np.mean([interval.low <= gains - losses <= interval.high for interval in intervals])
+    assert 0.93 <= covered <= 0.975
+
+
+def test_the_interval_of_a_ratio_covers_although_every_round_is_slowed_alike() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(1000):
+        slowed = np.exp(rng.normal(0, 0.3, 5))
+        interval = ratio_interval(2 * slowed * np.exp(rng.normal(0, 0.02, 5)), slowed * np.exp(rng.normal(0, 0.02, 5)))
+        hits += interval.low <= 2 <= interval.high
+    assert 0.93 <= hits / 1000 <= 0.97
+
+
+def test_equal_values_have_an_interval_of_no_width() -> None:
+    assert mean_interval([3.0, 3.0, 3.0]).low == mean_interval([3.0, 3.0, 3.0]).high == 3.0
