@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from bench.records import RunRecord, read_records
 from imgcls.evaluation import load_predictions
 from imgcls.predict import classify
-from tests.commands import bench, start
+from tests.commands import bench, kill, start
 from tests.conftest import MakeFolder
 
 SMALL = ("--weights", "none", "--image-size", "32")
@@ -51,7 +52,8 @@ def test_run_all_leaves_records_leaderboard_and_artifacts(done: Path) -> None:
         }
         assert all(row.verdict == "quick: 1 round" for row in record.measurements if row.runtime.endswith("cpu"))
         left = {path.name for path in (results / "artifacts" / record.train_id).iterdir()}
-        assert left == {"model.safetensors", "model.onnx", "test_logits.npz", "val_logits.npz", "outcome.json"}
+        kept = {"model.safetensors", "model.onnx", "test_logits.npz", "val_logits.npz", "outcome.json"}
+        assert left == kept | {"place.json"}
         assert list((results / "records").glob(f"*/{record.run_id}.npz"))
 
 
@@ -112,14 +114,46 @@ def test_predict_labels_the_test_files_as_the_run_did(done: Path, capsys: pytest
     assert not capsys.readouterr().err
 
 
-def test_measure_renews_the_figures_and_nothing_else(done: Path) -> None:
-    before = {record.run_id: record for record in records(done / "results")}
-    status, output = bench("measure", "--results", str(done / "results"))
+def test_measure_gives_one_model_the_whole_protocol_after_a_kill_and_changes_nothing_else(
+    done: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(done / "results", results)
+    before = records(results)[0]
+    for path in (results / "records").glob("*/*.json"):
+        if path.stem != before.run_id:
+            path.unlink()
+    command = ("measure", "--results", str(results), "--runtimes", "onnxruntime-cpu")
+    environment = {"IMGCLS_CACHE": str(done / "cache")}
+    process = start(*command, environment=environment)
+    deadline = time.monotonic() + 120
+    while not list(results.glob("artifacts/.measure/*/round-0-*.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    kill(process)
+    first = json.loads(next(results.glob("artifacts/.measure/*/round-0-*.json")).read_text())[0]["samples_ms"][0]
+    status, output = bench(*command, environment=environment)
     assert status == 0, output
-    for record in records(done / "results"):
-        old = before[record.run_id]
-        assert record.outcome == old.outcome
-        assert record.measurements[0].samples_ms != old.measurements[0].samples_ms
+    assert "round 5 of 5" in output
+    (record,) = records(results)
+    assert record.outcome == before.outcome
+    rows = [row for row in record.measurements if row.runtime == "onnxruntime-cpu"]
+    assert [(row.kind, row.batch_size) for row in rows] == [
+        ("host", 1),
+        ("file", 1),
+        ("host", 8),
+        ("host", 32),
+        ("host", 128),
+    ]
+    assert {row.verdict for row in rows} <= {"VALID", "NOISY", "INVALID"}
+    assert all(len(row.rounds) == 5 for row in rows)
+    assert rows[0].num_queries >= 64
+    assert rows[0].samples_ms[0] == round(first, 4)  # the round before the kill was kept
+    assert record.checks[0].parity is not None
+    others = [row for row in before.measurements if row.runtime != "onnxruntime-cpu"]
+    assert [row for row in record.measurements if row.runtime != "onnxruntime-cpu"] == others
+    assert not list(results.glob("artifacts/.measure/*"))
+    assert "onnxruntime-cpu" in (results / "leaderboard.md").read_text()
 
 
 def test_what_fails_is_a_row_or_a_cell_and_the_rest_still_runs(make_folder: MakeFolder, tmp_path: Path) -> None:
@@ -134,7 +168,7 @@ def test_what_fails_is_a_row_or_a_cell_and_the_rest_still_runs(make_folder: Make
     assert str(tmp_path) not in str(by_model["inception_v4"].error)
     assert by_model["test_resnet"].status == "ok"
     if not torch.cuda.is_available():
-        assert {row.verdict for row in by_model["test_resnet"].measurements} == {"failed"}
+        assert {row.verdict for row in by_model["test_resnet"].measurements} == {"not measured"}
     assert (results / "leaderboard.md").read_text().count("| failed |") == 1
 
 

@@ -1,0 +1,119 @@
+"""What a reader sees of a latency: marks, intervals, ratios within rounds, and nothing of what may not be believed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench import leaderboard
+from bench.cells import figure, latency_cell, percentile_cell
+from bench.latency import PROTOCOL_VERSION
+from bench.latency_table import latency_table, round_samples
+from bench.records import Check, Measurement, Round, RunRecord
+from imgcls.results import Parity
+from tests import examples
+
+
+def row(runtime: str, *, speed: float = 10.0, verdict: str = "VALID", **changes: object) -> Measurement:
+    """Five rounds of 40 queries, each round slower than the last by a tenth."""
+    rng = np.random.default_rng(0)
+    samples = [speed * (1 + number / 10) * (1 + 0.001 * rng.normal(size=40)) for number in range(5)]
+    whole = replace(
+        examples.measurement(runtime),
+        verdict=verdict,
+        samples_ms=tuple(np.concatenate(samples).tolist()),
+        num_queries=200,
+        rounds=tuple(
+            Round(number=number, num_queries=40, kept=40, cpu_share=1.0, disturbance=examples.disturbance())
+            for number in range(5)
+        ),
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def int8(lost: int, images: int = 1000) -> Check:
+    parity = Parity(
+        max_rel_logit_error=0.1,
+        top1_agreement=0.9,
+        flips=(),
+        test_top1_accuracy=0.8,
+        only_trained_right=lost,
+        only_runtime_right=0,
+    )
+    return Check(
+        runtime="onnxruntime-cpu-int8",
+        status="ok",
+        protocol_version=PROTOCOL_VERSION,
+        precision="int8",
+        parity=parity,
+        num_images=images,
+    )
+
+
+def table(record: RunRecord) -> dict[str, dict[str, str]]:
+    """The latency table by runtime."""
+    header, _, *lines = [line for line in latency_table([record]) if line.startswith("|")]
+    names = [name.strip() for name in header.strip("|").split("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {cells[1]: dict(zip(names, cells, strict=True)) for cells in rows}
+
+
+def test_a_ratio_is_taken_within_rounds_so_that_a_drift_of_all_does_not_widen_it() -> None:
+    found = table(examples.record(measurements=(row("pytorch-cpu"), row("onnxruntime-cpu", speed=5.0))))
+    assert found["onnxruntime-cpu"]["Time over pytorch-cpu's (95 %)"] == "0.500 (0.500 to 0.500)"
+    assert found["onnxruntime-cpu"]["p50, ms (95 %)"] == "6.00 (5.02 to 6.98)"
+
+
+def test_rounds_can_be_told_apart_again() -> None:
+    assert [len(samples) for samples in round_samples(row("pytorch-cpu"))] == [40] * 5
+    old = examples.measurement()
+    assert round_samples(old) == [old.samples_ms]
+
+
+@pytest.mark.parametrize(("verdict", "cell"), [("VALID", "(n=200)"), ("NOISY", "(n=200) ~"), ("quick: 1 round", " q")])
+def test_a_figure_carries_the_mark_of_its_verdict(verdict: str, cell: str) -> None:
+    assert latency_cell(row("pytorch-cpu", verdict=verdict)).endswith(cell)
+
+
+def test_an_invalid_figure_is_no_figure_anywhere() -> None:
+    record = examples.record(
+        measurements=(row("pytorch-cpu", verdict="INVALID", reason="other processes: up to 50 %"),)
+    )
+    page = leaderboard.markdown([[record]])
+    assert "12.0" not in page.split("## How")[0].split("Recall")[0].replace("12.00", "")
+    assert "INVALID: other processes: up to 50 %" in page
+    assert table(record)["pytorch-cpu"]["Verdict"] == "INVALID"
+    assert "p50, ms (95 %)" not in table(record)["pytorch-cpu"]
+
+
+def test_a_refused_precision_has_no_place_and_the_reason_is_told() -> None:
+    fast = row("onnxruntime-cpu-int8", speed=1.0)
+    refused = examples.record(measurements=(row("pytorch-cpu"), fast), checks=(int8(lost=60),))
+    page = leaderboard.markdown([[refused]])
+    assert "- Refused: resnet50, seed 0 on onnxruntime-cpu-int8: accuracy -6.0 points (-7.6 to -4.7)" in page
+    assert "| refused |" in page
+    assert table(refused)["onnxruntime-cpu-int8"]["p50, ms (95 %)"] == "-"
+    kept = examples.record(measurements=(row("pytorch-cpu"), fast), checks=(int8(lost=0),))
+    assert table(kept)["onnxruntime-cpu-int8"]["p50, ms (95 %)"].startswith("1.20")
+    unsure = examples.record(measurements=(row("pytorch-cpu"), fast), checks=(int8(lost=1, images=100),))
+    assert "too few images to tell" in table(unsure)["onnxruntime-cpu-int8"]["Accuracy against trained, points (95 %)"]
+
+
+def test_a_percentile_of_too_few_queries_is_not_shown() -> None:
+    few = replace(row("pytorch-cpu"), num_queries=63)
+    assert percentile_cell(few, 90) == "-"
+    assert percentile_cell(replace(few, num_queries=64), 90) != "-"
+    assert percentile_cell(replace(few, num_queries=661), 99) == "-"
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.1234, "0.12"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123")])
+def test_a_latency_has_about_three_digits(value: float, text: str) -> None:
+    assert figure(value) == text
+
+
+def test_a_batch_that_did_not_fit_is_told_under_the_table() -> None:
+    large = replace(
+        examples.measurement(batch_size=128), verdict="failed", reason="batch 128 does not fit in memory", samples_ms=()
+    )
+    lines = latency_table([examples.record(measurements=(row("pytorch-cpu"), large))])
+    assert "- failed: resnet50, seed 0 on pytorch-cpu, batch 128: batch 128 does not fit in memory" in lines
