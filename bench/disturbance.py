@@ -31,8 +31,8 @@ class GpuState:
 class Disturbance:
     """Beside one round of one row: shares of all cores' time, the CPU's clock, and the anchor's time.
 
-    The anchor is a fixed piece of work on one thread; where it takes longer, the machine itself is slower. None where
-    the system does not tell.
+    The anchor is a fixed piece of work on one thread, done before and after; where even the faster of the two is slow, the
+    machine itself is slower. None where the system does not tell.
     """
 
     others_share: float
@@ -57,7 +57,7 @@ def watch(*, cuda: bool = False) -> Callable[[], Disturbance]:
             steal_share=None if steal is None or steal_now is None else round((steal_now - steal) / available_s, 4),
             cpu_mhz=_cpu_mhz(),
             gpu=gpu_state() if cuda else None,
-            anchor_ms=round(max(anchor, anchor_ms()), 4),
+            anchor_ms=round(min(anchor, anchor_ms()), 4),
         )
 
     return finish
