@@ -31,8 +31,8 @@ class GpuState:
 class Disturbance:
     """Beside one round of one row: shares of all cores' time, the CPU's clock, and the anchor's time.
 
-    The anchor is a fixed piece of work on one thread, done before and after; where even the faster of the two is slow, the
-    machine itself is slower. None where the system does not tell.
+    The anchor is a fixed piece of work on one thread, done before and after; where even the faster of the two is slow,
+    the machine itself is slower. None where the system does not tell.
     """
 
     others_share: float
