@@ -11,7 +11,19 @@ from typing import Any, Final
 
 from bench.stats import Interval
 from tests.regression import judge
-from tests.regression.versions import ROOT, Probe, Trained, Version, ask, probe, train, worktree
+from tests.regression.versions import (
+    ROOT,
+    Probe,
+    Trained,
+    TrainingFailedError,
+    Version,
+    ask,
+    probe,
+    receive,
+    send,
+    train,
+    worktree,
+)
 
 ROUNDS: Final = 36
 PAIRS: Final = 3
@@ -32,12 +44,12 @@ class NotInBaseError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sides:
-    """Base and head, each trained by its own code."""
+    """Base and head, each trained by its own code; a head that cannot train is an alarm, not the end."""
 
     base: Version
     head: Version
     base_trained: Trained
-    head_trained: Trained
+    head_trained: Trained | TrainingFailedError
 
 
 @contextlib.contextmanager
@@ -53,8 +65,23 @@ def two_versions(revision: str) -> Iterator[Sides]:
     """Train a revision and the code as it is here; raises ConfigError for a revision that git does not know."""
     with worktree(revision) as tree, two_trees(tree, ROOT) as (base, head):
         with ThreadPoolExecutor() as pool:  # one core each
-            of_base, of_head = pool.map(train, (base, head))
-        yield Sides(base=base, head=head, base_trained=of_base, head_trained=of_head)
+            of_head = pool.submit(train_or_error, head)
+            of_base = train(base)
+        yield Sides(base=base, head=head, base_trained=of_base, head_trained=of_head.result())
+
+
+def train_or_error(version: Version) -> Trained | TrainingFailedError:
+    try:
+        return train(version)
+    except TrainingFailedError as error:
+        return error
+
+
+def both_trained(sides: Sides) -> tuple[Trained, Trained]:
+    """Give what both trainings left; raises TrainingFailedError where the head's failed."""
+    if isinstance(sides.head_trained, TrainingFailedError):
+        raise sides.head_trained
+    return sides.base_trained, sides.head_trained
 
 
 @contextlib.contextmanager
@@ -66,12 +93,15 @@ def fresh_pairs(base: Version, head: Version, model: Path, count: int = PAIRS) -
 
 def repetitions(pairs: list[Pair], case: str) -> int:
     """Warm up, and say how often the work is done in a request; raises NotInBaseError, and RuntimeError for head."""
-    for base, head in pairs:
-        if reason := ask(base, {"case": case, "repetitions": 1}).get("not_there"):
-            raise NotInBaseError(reason)
-        if reason := ask(head, {"case": case, "repetitions": 1}).get("not_there"):
-            message = f"{case}: the base has it, the head does not ({reason})"
-            raise RuntimeError(message)
+    for process in itertools.chain(*pairs):
+        send(process, {"prepare": case})
+    answers = [[receive(process).get("not_there") for process in pair] for pair in pairs]
+    lacks = [next(filter(None, side), None) for side in zip(*answers, strict=True)]
+    if lacks[0]:
+        raise NotInBaseError(lacks[0])
+    if lacks[1]:
+        message = f"{case}: the base has it, the head does not ({lacks[1]})"
+        raise RuntimeError(message)
     few = 3
     once_s = ask(pairs[0][0], {"case": case, "repetitions": few})["cpu_s"] / few
     return max(1, round(REQUEST_S / once_s))
@@ -120,7 +150,7 @@ def counts(trained: Trained) -> dict[str, float]:
 
 def tested(sides: Sides) -> judge.Paired:
     """Compare what the two trained models say of the test images that both have."""
-    base, head = sides.base_trained, sides.head_trained
+    base, head = both_trained(sides)
     of_head = dict(zip(head.image_ids, head.predicted, strict=True))
     rows = zip(base.image_ids, base.labels, base.predicted, strict=True)
     shared = [(label, said, of_head[image]) for image, label, said in rows if image in of_head]

@@ -1,7 +1,7 @@
 """One version's code as a process that does short pieces of work on request; ``versions.py`` starts and asks it.
 
 The file is the head's, what it imports is the version's whose tree it is started in.
-A line in, ``{"case": NAME, "repetitions": N}`` or ``{"label": [FILES]}``; a line of JSON out.
+A line in, ``{"prepare": CASE}``, ``{"case": CASE, "repetitions": N}`` or ``{"label": [FILES]}``; a line of JSON out.
 """
 
 import json
@@ -149,24 +149,30 @@ def label(model: Path, photos: list[str]) -> list[str]:
 
 def timed(work: Work, repetitions: int) -> dict[str, float]:
     """Seconds of all repetitions: by the clock, and of CPU time in all threads of this process."""
+    pin()
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(repetitions):
         work()
     return {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
 
 
-def answer(request: dict[str, Any], ready: dict[str, Work], folder: Path, model: Path) -> dict[str, Any]:
-    """Carry out one request; a case is prepared, and run once to warm up, when it is first asked for."""
-    if "label" in request:
-        return {"labels": label(model, request["label"])}
-    name = request["case"]
+def prepare(name: str, ready: dict[str, Work], folder: Path, model: Path) -> dict[str, str]:
+    """Make a case ready and run it once to warm up, or say what this version lacks."""
     try:
-        if name not in ready:
-            ready[name] = CASES[name](folder, model)
-            ready[name]()
+        ready[name] = CASES[name](folder, model)
+        ready[name]()
     except NOT_THERE as error:
         return {"not_there": f"{type(error).__name__}: {error}"}
-    return timed(ready[name], request["repetitions"])
+    return {}
+
+
+def answer(request: dict[str, Any], ready: dict[str, Work], folder: Path, model: Path) -> dict[str, Any]:
+    """Carry out one request."""
+    if "label" in request:
+        return {"labels": label(model, request["label"])}
+    if "prepare" in request:
+        return dict(prepare(request["prepare"], ready, folder, model))
+    return dict(timed(ready[request["case"]], request["repetitions"]))
 
 
 def pin() -> None:
@@ -191,7 +197,6 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     tree, model = (Path(argument).resolve() for argument in sys.argv[1:])
-    pin()
     check_tree(tree)
     ready: dict[str, Work] = {}
     with ExitStack() as stack:

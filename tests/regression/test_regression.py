@@ -63,7 +63,7 @@ def test_each_version_labels_photos_as_rightly_with_the_bases_model(
 
 
 def test_parameters_macs_and_onnx_nodes_are_the_same(sides: Sides, record_property: Record) -> None:
-    base, head = compare.counts(sides.base_trained), compare.counts(sides.head_trained)
+    base, head = map(compare.counts, compare.both_trained(sides))
     record_property("counts", base)
     changed = judge.exact_changes(base, head)
     assert not changed, f"changed: {'; '.join(changed)}"

@@ -29,6 +29,11 @@ STEADY_MALLOC: Final = {
 }
 """glibc adapts to what was freed before: without these, two processes of one version differ by half in page faults."""
 
+
+class TrainingFailedError(Exception):
+    """A version's own training gave no good record; the text is the end of what it printed."""
+
+
 Probe = subprocess.Popen[str]
 
 
@@ -98,7 +103,7 @@ def environment(version: Version) -> dict[str, str]:
 
 
 def train(version: Version) -> Trained:
-    """Train, score and export on the embedded set by the version's own command; raises RuntimeError if that fails."""
+    """Train, score and export on the embedded set by the version's own command; raises TrainingFailedError."""
     results = version.home / "results"
     command = [sys.executable, "-m", "bench", "run-all", "--models", MODEL, *TRAINING, "--results", str(results)]
     done = subprocess.run(
@@ -108,8 +113,15 @@ def train(version: Version) -> Trained:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["status"] == "ok":
             return _trained(results, path, record)
-    message = f"the training of {version.name} failed: {(done.stdout + done.stderr)[-1500:]}"
-    raise RuntimeError(message)
+    message = f"the training of {version.name} failed: {failure(results) or (done.stdout + done.stderr)[-1500:]}"
+    raise TrainingFailedError(message)
+
+
+def failure(results: Path) -> str:
+    """Give the last line of the error that a record tells of, or nothing."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in results.glob("records/*/*.json")]
+    lines = [line for record in records for line in (record["error"] or "").splitlines()]
+    return lines[-1] if lines else ""
 
 
 def _trained(results: Path, path: Path, record: dict[str, Any]) -> Trained:
@@ -125,7 +137,7 @@ def _trained(results: Path, path: Path, record: dict[str, Any]) -> Trained:
 
 @contextlib.contextmanager
 def probe(version: Version, model: Path) -> Iterator[Probe]:
-    """Start a version's process; it ends with its input."""
+    """Start a version's process, and kill it in the end: torch takes seconds to leave."""
     errors = version.home / "probe.log"
     command = [sys.executable, "-P", str(PROBE), str(version.tree), str(model)]
     with errors.open("w") as log:
@@ -139,19 +151,30 @@ def probe(version: Version, model: Path) -> Iterator[Probe]:
             text=True,
         )
     with process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def ask(process: Probe, request: dict[str, Any]) -> dict[str, Any]:
-    """Send one request and wait for its answer; raises RuntimeError where the process is gone."""
+def send(process: Probe, request: dict[str, Any]) -> None:
+    """Send one request; where the process is gone, ``receive`` says so."""
     assert process.stdin is not None
-    assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
+
+
+def receive(process: Probe) -> dict[str, Any]:
+    """Wait for an answer; raises RuntimeError where the process is gone."""
+    assert process.stdout is not None
     if line := process.stdout.readline():
         return dict(json.loads(line))
-    message = f"a version's process ended with status {process.wait()} at {request}"
+    message = f"a version's process ended with status {process.wait()}"
     raise RuntimeError(message)
+
+
+def ask(process: Probe, request: dict[str, Any]) -> dict[str, Any]:
+    """Send one request and wait for its answer."""
+    send(process, request)
+    return receive(process)
