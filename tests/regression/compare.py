@@ -26,7 +26,7 @@ from tests.regression.versions import (
 )
 
 ROUNDS: Final = 36
-PAIRS: Final = 3
+PAIRS: Final = 2
 """Processes of each version, used in turn: two processes of one version may differ by where their memory lies."""
 REQUEST_S: Final = 0.04
 """CPU time of one request, in seconds."""

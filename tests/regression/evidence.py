@@ -91,11 +91,11 @@ def bounds(reports: list[Path]) -> dict[str, dict[str, list[tuple[float, float]]
 
 def unchanged_lines(reports: list[Path]) -> list[str]:
     """Give the table of the runs on unchanged code."""
-    caught = sum(bool(alarms(report)) for report in reports)
+    alarmed = sum(bool(alarms(report)) for report in reports)
     longest = max(map(seconds, reports))
     clocks = ("head/base cpu_s", "head/base wall_s")
     lines = [
-        f"**{len(reports)} runs on unchanged code: {caught} with an alarm.** The longest took {longest:.0f} s.",
+        f"**{len(reports)} runs on unchanged code: {alarmed} with an alarm.** The longest took {longest:.0f} s.",
         "",
         "| Case | CPU time: largest lower bound | its interval | wall: largest lower bound | its interval | again |",
         "|---|--:|--:|--:|--:|--:|",

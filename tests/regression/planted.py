@@ -14,17 +14,19 @@ class Plant:
 
 
 def slower(file: str, line: str, share: float) -> Plant:
-    """Make a line that starts with ``return`` take so much more CPU time."""
+    """Repeat the work of a line that starts with ``return`` in such a share of its calls."""
     value = line.strip().removeprefix("return ")
-    new = f"""    import time
-    began = time.process_time()
-    given = {value}
-    ends = time.process_time() + {share} * (time.process_time() - began)
-    while time.process_time() < ends:
-        pass
-    return given
+    new = f"""    global _owed
+    _owed += {share}
+    if _owed >= 1:
+        _owed -= 1
+        {value}
+    return {value}
+
+
+_owed = 0.0
 """
-    return Plant(what=f"{value.split('(')[0]} in {file} takes {share:.0%} more CPU time", edits=((file, line, new),))
+    return Plant(what=f"{file} does {share:.0%} more of `{value}`", edits=((file, line, new),))
 
 
 NO_MEAN: Final = ("imgcls/predict.py", "(pixels * scale + shift)", "(pixels * scale)")
