@@ -71,6 +71,7 @@ def two_versions(revision: str) -> Iterator[Sides]:
 
 
 def train_or_error(version: Version) -> Trained | TrainingFailedError:
+    """Give what a training left, or why it left nothing."""
     try:
         return train(version)
     except TrainingFailedError as error:
@@ -149,10 +150,12 @@ def counts(trained: Trained) -> dict[str, float]:
 
 
 def tested(sides: Sides) -> judge.Paired:
-    """Compare what the two trained models say of the test images that both have."""
+    """Compare what the two trained models say of the test images that both have; raises ValueError for none."""
     base, head = both_trained(sides)
     of_head = dict(zip(head.image_ids, head.predicted, strict=True))
     rows = zip(base.image_ids, base.labels, base.predicted, strict=True)
     shared = [(label, said, of_head[image]) for image, label, said in rows if image in of_head]
-    truth, by_base, by_head = itertools.zip_longest(*shared) if shared else ((), (), ())
-    return judge.paired(truth, by_base, by_head)
+    if not shared:
+        message = "base and head share no test image, so their predictions cannot be compared"
+        raise ValueError(message)
+    return judge.paired(*zip(*shared, strict=True))

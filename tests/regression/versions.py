@@ -138,13 +138,13 @@ def _trained(results: Path, path: Path, record: dict[str, Any]) -> Trained:
 @contextlib.contextmanager
 def probe(version: Version, model: Path) -> Iterator[Probe]:
     """Start a version's process, and kill it in the end: torch takes seconds to leave."""
-    errors = version.home / "probe.log"
+    variables = environment(version)
     command = [sys.executable, "-P", str(PROBE), str(version.tree), str(model)]
-    with errors.open("w") as log:
+    with (version.home / "probe.log").open("a") as log:
         process = subprocess.Popen(
             command,
             cwd=version.tree,
-            env=environment(version),
+            env=variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
