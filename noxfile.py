@@ -56,3 +56,12 @@ def perf(session: nox.Session) -> None:
 def pruning(session: nox.Session) -> None:
     """Measure what pruning is worth and write results/pruning.md; eight minutes on two cores. Not part of CI."""
     session.run(*PYTHON, "tests.benchmarks.pruning")
+
+
+@nox.session
+def regression(session: nox.Session) -> None:
+    """Compare the working tree with a base revision, ``-- --base main``; fails on an alarm, two minutes. Not in CI."""
+    base = () if any(argument.startswith("--base") for argument in session.posargs) else ("--base", "main")
+    options = ("-o", "addopts=--strict-markers --strict-config --import-mode=importlib -ra")  # less --benchmark-skip
+    options += ("-o", "junit_family=xunit1", "--benchmark-columns=median,rounds")
+    session.run(*PYTHON, "pytest", "tests/regression", *options, *base, *session.posargs)
