@@ -176,7 +176,7 @@ def _models(records: Sequence[RunRecord], paths: Paths, console: Console) -> lis
                 image_size=record.outcome.model.image_size,
                 files=() if isinstance(found, str) else found.test_files,
             ),
-            name=record.config.model,
+            name=f"{record.config.model} ({record.dataset.name})",
             onnx_sha256=record.outcome.artifact.sha256,
             pictures=None if isinstance(found, str) else found.pictures,
         )

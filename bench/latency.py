@@ -98,7 +98,7 @@ def measure(
 
 def _warm_up(run: Callable[[], object], synchronize: Callable[[], None], least: int) -> None:
     began, queries = time.perf_counter(), 0
-    while queries < least or time.perf_counter() - began < WARM_UP_S:
+    while queries < least or (least and time.perf_counter() - began < WARM_UP_S):
         run()
         synchronize()
         queries += 1
