@@ -1,12 +1,22 @@
 """Rounds to rows: the samples of one model in one runtime, over all rounds, with a verdict."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from bench.latency import MAX_SAMPLES, PROTOCOL_VERSION, Protocol, thin, upper_bound
 from bench.measuring import Timed
 from bench.records import Measurement, Round
 from bench.verdict import Case, judge
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stamp:
+    """When a measurement began (UTC), and by which commit."""
+
+    measured_at: str
+    commit: str | None
+
 
 BOUNDED: Final = 90
 """The percentile whose upper bound goes into the record."""
@@ -24,7 +34,7 @@ def combine(  # noqa: PLR0913 - what each row holds
     protocol: Protocol,
     threads: int,
     anchor_ms: float,
-    commit: str | None,
+    stamp: Stamp,
 ) -> dict[str, tuple[Measurement, ...]]:
     """Give each model's rows by train_id, from what each round (by its number) gave."""
     together: dict[tuple[str, str, int], dict[int, Timed]] = {}
@@ -34,7 +44,7 @@ def combine(  # noqa: PLR0913 - what each row holds
     made: dict[str, list[Measurement]] = {}
     for (train_id, _kind, _size), timed in together.items():
         made.setdefault(train_id, []).append(
-            _row(runtime, timed, protocol=protocol, threads=threads, anchor_ms=anchor_ms, commit=commit)
+            _row(runtime, timed, protocol=protocol, threads=threads, anchor_ms=anchor_ms, stamp=stamp)
         )
     return {train_id: tuple(rows) for train_id, rows in made.items()}
 
@@ -46,7 +56,7 @@ def _row(  # noqa: PLR0913 - what the row's record holds
     protocol: Protocol,
     threads: int,
     anchor_ms: float,
-    commit: str | None,
+    stamp: Stamp,
 ) -> Measurement:
     first = next(iter(timed.values()))
     for row in timed.values():
@@ -59,7 +69,8 @@ def _row(  # noqa: PLR0913 - what the row's record holds
                 reason=row.reason,
                 num_threads=threads,
                 protocol_version=PROTOCOL_VERSION,
-                git_commit=commit,
+                measured_at=stamp.measured_at,
+                git_commit=stamp.commit,
             )
     each = (MAX_SAMPLES if (first.kind, first.batch_size) == ("host", 1) else MAX_SAMPLES // 5) // protocol.rounds
     verdict, reason = _verdict(list(timed.values()), protocol, anchor_ms)
@@ -83,7 +94,8 @@ def _row(  # noqa: PLR0913 - what the row's record holds
         p90_upper_ms=upper_bound([sample for row in timed.values() for sample in row.samples_ms], BOUNDED),
         anchor_ms=anchor_ms,
         rounds=tuple(_round(number, row, each) for number, row in timed.items()),
-        git_commit=commit,
+        measured_at=stamp.measured_at,
+        git_commit=stamp.commit,
     )
 
 

@@ -125,9 +125,9 @@ def _with_interval(row: Measurement, percent: int) -> str:
 
 
 def _over_baseline(record: RunRecord, row: Measurement) -> str:
-    """Give the row's time over the baseline's, each ratio taken within a round."""
+    """Give the row's time over the baseline's, each ratio taken within a round of one and the same measurement."""
     base = _find([other for other in record.measurements if _key(other) == (BASELINE, row.num_threads)], "host")
-    if base is None or base is row:
+    if base is None or base is row or base.measured_at != row.measured_at:
         return NO_VALUE
     pair = [dict(zip((part.number for part in each.rounds), round_samples(each), strict=False)) for each in (row, base)]
     common = sorted(set(pair[0]) & set(pair[1]))

@@ -1,5 +1,6 @@
 """A whole measurement: every model checked in every runtime, then rounds; it goes on after a kill."""
 
+import datetime as dt
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,11 +13,11 @@ from rich.console import Console
 
 from bench import failures, progress
 from bench.cold import CheckTask, Pictures
-from bench.combining import anchors, combine
+from bench.combining import Stamp, anchors, combine
 from bench.latency import PROTOCOL_VERSION, Protocol
 from bench.launchers import launch, read_lines
 from bench.measuring import Begun, RoundTask, Subject, Timed
-from bench.records import Check, Measurement, hash_of, write_json
+from bench.records import Check, Measurement, hash_of, write_json, write_text
 from imgcls.config import RuntimeConfig
 from imgcls.errors import RunError
 from imgcls.runtimes import ONNX_FP16, ONNX_INT8, RUNTIMES
@@ -79,6 +80,7 @@ def make_job(  # noqa: PLR0913 - what a job is made of
 def carry_out(job: Job, console: Console) -> Found:
     """Check and time; what an interrupted call has done is read back. The caller holds the machine alone."""
     job.folder.mkdir(parents=True, exist_ok=True)
+    _began(job)
     wanted = [(runtime, model) for runtime in job.config.runtimes for model in job.models if _to_check(job, runtime)]
     total = len(wanted) + job.protocol.rounds * len(job.config.runtimes)
     found = Found()
@@ -94,6 +96,14 @@ def carry_out(job: Job, console: Console) -> Found:
     _combine(job, timed, found)
     shutil.rmtree(job.folder)
     return found
+
+
+def _began(job: Job) -> str:
+    """Give the moment at which the measurement began, before any interruption."""
+    place = job.folder / "began"
+    if not place.exists():
+        write_text(dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), place)
+    return place.read_text(encoding="utf-8")
 
 
 def _to_check(job: Job, runtime: str) -> bool:
@@ -196,7 +206,7 @@ def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: Found) -
             protocol=job.protocol,
             threads=job.config.threads,
             anchor_ms=best,
-            commit=job.commit,
+            stamp=Stamp(measured_at=_began(job), commit=job.commit),
         )
         for train_id, made in rows.items():
             found.rows.setdefault(train_id, []).extend(made)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from bench import latency
-from bench.combining import combine
+from bench.combining import Stamp, combine
 from bench.latency import FULL, MAX_SAMPLES, allowed_over, enough_queries, measure, thin, upper_bound
 from bench.launchers import read_lines
 from bench.measuring import Timed
@@ -103,7 +103,9 @@ def timed(samples: list[float]) -> Timed:
 def test_rounds_become_one_row_whose_samples_can_be_told_apart() -> None:
     rng = np.random.default_rng(0)
     rounds = {number: [timed(rng.normal(10, 0.1, 300).tolist())] for number in range(5)}
-    rows = combine("onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, commit="c")["t"]
+    rows = combine(
+        "onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, stamp=Stamp(measured_at="now", commit="c")
+    )["t"]
     (row,) = rows
     assert (row.verdict, row.num_queries, row.git_commit) == ("VALID", 1500, "c")
     assert sum(part.kept for part in row.rounds) == len(row.samples_ms) <= MAX_SAMPLES
@@ -114,13 +116,17 @@ def test_rounds_become_one_row_whose_samples_can_be_told_apart() -> None:
 def test_a_round_that_failed_fails_the_row() -> None:
     bad = Timed(train_id="t", kind="host", batch_size=1, reason="boom")
     rounds = {0: [timed([10.0] * 64)], 1: [bad]}
-    (row,) = combine("onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, commit=None)["t"]
+    (row,) = combine(
+        "onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, stamp=Stamp(measured_at="now", commit=None)
+    )["t"]
     assert (row.verdict, row.reason, row.samples_ms) == ("failed", "boom", ())
 
 
 def test_fewer_rounds_than_the_protocols_are_invalid() -> None:
     rounds = {number: [timed([10.0] * 64)] for number in range(4)}
-    (row,) = combine("onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, commit=None)["t"]
+    (row,) = combine(
+        "onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, stamp=Stamp(measured_at="now", commit=None)
+    )["t"]
     assert (row.verdict, row.reason) == ("INVALID", "4 of 5 rounds")
 
 

@@ -64,6 +64,12 @@ def test_a_ratio_is_taken_within_rounds_so_that_a_drift_of_all_does_not_widen_it
     assert found["onnxruntime-cpu"]["p50, ms (95 %)"] == "6.00 (5.02 to 6.98)"
 
 
+def test_rows_of_two_measurements_have_no_common_rounds_and_so_no_ratio() -> None:
+    later = row("onnxruntime-cpu", speed=5.0, measured_at="later")
+    found = latency_table([examples.record(measurements=(row("pytorch-cpu"), later))])
+    assert "Time over" not in found[0]
+
+
 def test_rounds_can_be_told_apart_again() -> None:
     assert [len(samples) for samples in round_samples(row("pytorch-cpu"))] == [40] * 5
     old = examples.measurement()

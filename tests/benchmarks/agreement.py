@@ -1,4 +1,4 @@
-"""How well two ``bench measure`` of the same artifacts agree: ``python -m tests.benchmarks.agreement RESULTS OTHER``."""
+"""How well two ``bench measure`` of one set of artifacts agree: ``python -m tests.benchmarks.agreement A B``."""
 
 import sys
 from pathlib import Path
