@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from bench.records import Check, RunRecord
+from bench.measurements import Check
+from bench.records import RunRecord
 from bench.stats import Interval, paired_difference
 
 MARGIN: Final = -0.01

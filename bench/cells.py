@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from bench.latency import enough_queries
-from bench.records import Measurement
+from bench.measurements import Measurement
 from bench.stats import percentile, wilson_interval
 
 NO_VALUE: Final = "-"

@@ -10,8 +10,8 @@ import onnx
 
 from bench.cold import CheckTask, ColdStart, noise
 from bench.latency import PROTOCOL_VERSION
+from bench.measurements import Check
 from bench.measuring import describe
-from bench.records import Check
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
 from imgcls.evaluation import load_predictions
 from imgcls.parity import check_parity

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.latency import MAX_SAMPLES, PROTOCOL_VERSION, Protocol, thin, upper_bound
+from bench.measurements import Measurement, Round
 from bench.measuring import Timed
-from bench.records import Measurement, Round
 from bench.verdict import Case, judge
 
 
@@ -61,17 +61,7 @@ def _row(  # noqa: PLR0913 - what the row's record holds
     first = next(iter(timed.values()))
     for row in timed.values():
         if row.reason is not None:
-            return Measurement(
-                runtime=runtime,
-                kind=row.kind,
-                batch_size=row.batch_size,
-                verdict="not measured" if row.no_device else "failed",
-                reason=row.reason,
-                num_threads=threads,
-                protocol_version=PROTOCOL_VERSION,
-                measured_at=stamp.measured_at,
-                git_commit=stamp.commit,
-            )
+            return _without_figures(runtime, row, threads, stamp)
     each = (MAX_SAMPLES if (first.kind, first.batch_size) == ("host", 1) else MAX_SAMPLES // 5) // protocol.rounds
     verdict, reason = _verdict(list(timed.values()), protocol, anchor_ms)
     return Measurement(
@@ -94,6 +84,21 @@ def _row(  # noqa: PLR0913 - what the row's record holds
         p90_upper_ms=upper_bound([sample for row in timed.values() for sample in row.samples_ms], BOUNDED),
         anchor_ms=anchor_ms,
         rounds=tuple(_round(number, row, each) for number, row in timed.items()),
+        measured_at=stamp.measured_at,
+        git_commit=stamp.commit,
+    )
+
+
+def _without_figures(runtime: str, row: Timed, threads: int, stamp: Stamp) -> Measurement:
+    """Say in a row why there is no figure."""
+    return Measurement(
+        runtime=runtime,
+        kind=row.kind,
+        batch_size=row.batch_size,
+        verdict="not measured" if row.no_device else "failed",
+        reason=row.reason,
+        num_threads=threads,
+        protocol_version=PROTOCOL_VERSION,
         measured_at=stamp.measured_at,
         git_commit=stamp.commit,
     )

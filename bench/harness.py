@@ -13,20 +13,11 @@ from bench.config import Paths
 from bench.environment import read_environment
 from bench.latency import PROTOCOL_VERSION, QUICK, Protocol
 from bench.launchers import launch
+from bench.measurements import Check, Measurement
 from bench.measuring import Subject
 from bench.pictures import find_pictures, remember_place
 from bench.plan import Task, make_record, record_file, write_task
-from bench.records import (
-    OUTCOME,
-    SCHEMA_VERSION,
-    Check,
-    Measurement,
-    RunRecord,
-    read_if_whole,
-    read_records,
-    record_path,
-    write_json,
-)
+from bench.records import OUTCOME, SCHEMA_VERSION, RunRecord, read_if_whole, read_records, record_path, write_json
 from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from bench.acceptance import acceptance, check_of, reasons, refused
 from bench.cells import MARKS, NO_VALUE, figure, percentile_cell, text_cell
-from bench.records import Check, Measurement, RunRecord
+from bench.measurements import Check, Measurement
+from bench.records import RunRecord
 from bench.stats import mean_interval, percentile, ratio_interval
 from bench.tuned_rows import model_name
 

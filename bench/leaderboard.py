@@ -10,8 +10,9 @@ from bench.acceptance import refused
 from bench.cells import NO_VALUE, accuracy_cell, latency_cell, recall_cell, text_cell
 from bench.latency_table import latency_table
 from bench.majority import majority
+from bench.measurements import Measurement
 from bench.recipes import describe_budget, describe_sizes
-from bench.records import Measurement, RunRecord, read_records, write_text
+from bench.records import RunRecord, read_records, write_text
 from bench.tuned_rows import model_name, tuning_table
 from imgcls.runtimes import RUNTIMES
 

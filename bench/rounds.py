@@ -16,8 +16,9 @@ from bench.cold import CheckTask, Pictures
 from bench.combining import Stamp, anchors, combine
 from bench.latency import PROTOCOL_VERSION, Protocol
 from bench.launchers import launch, read_lines
+from bench.measurements import Check, Measurement
 from bench.measuring import Begun, RoundTask, Subject, Timed
-from bench.records import Check, Measurement, hash_of, write_json, write_text
+from bench.records import hash_of, write_json, write_text
 from imgcls.config import RuntimeConfig
 from imgcls.errors import RunError
 from imgcls.runtimes import ONNX_FP16, ONNX_INT8, RUNTIMES

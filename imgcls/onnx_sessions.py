@@ -39,15 +39,7 @@ def open_onnxruntime(  # noqa: PLR0913 - each is a row's own
     import onnxruntime  # noqa: PLC0415
 
     _require(provider, onnxruntime.get_available_providers())
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = threads
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.log_severity_level = SILENT
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
+    options = _options(threads, profile)
     chosen = PROVIDER_OPTIONS[provider] | ({"trt_fp16_enable": "1"} if _half_in_tensorrt(provider, precision) else {})
     session = onnxruntime.InferenceSession(str(folder / file), options, providers=[(provider, chosen)])
     ran = session.get_providers()[0]
@@ -72,6 +64,22 @@ def open_onnxruntime(  # noqa: PLR0913 - each is a row's own
         },
         device_timer=None if provider == "CPUExecutionProvider" else _bound_timer(session),
     )
+
+
+def _options(threads: int, profile: Path | None) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """Set everything that decides the speed; what is left at its default is set to it."""
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = threads
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.log_severity_level = SILENT
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    return options
 
 
 def _half_in_tensorrt(provider: str, precision: str) -> bool:

@@ -58,14 +58,20 @@ def open_pytorch(  # noqa: PLR0913 - each is a row's own
         provider=real.device.type,
         precision=next(name for name, known in DTYPES.items() if getattr(torch, known) is real.dtype),
         num_threads=torch.get_num_threads(),
-        settings={
-            "inter-op threads": str(torch.get_num_interop_threads()),
-            "memory format": "channels_last" if channels_last else "contiguous",
-            "TF32": "on" if torch.backends.cuda.matmul.allow_tf32 else "off",
-            "compile": COMPILE_MODE if compiled else "no",
-        },
+        settings=_settings(channels_last=channels_last, compiled=compiled),
         device_timer=_device_timer(forward, to_device) if device == "cuda" else None,
     )
+
+
+def _settings(*, channels_last: bool, compiled: bool) -> dict[str, str]:
+    import torch  # noqa: PLC0415
+
+    return {
+        "inter-op threads": str(torch.get_num_interop_threads()),
+        "memory format": "channels_last" if channels_last else "contiguous",
+        "TF32": "on" if torch.backends.cuda.matmul.allow_tf32 else "off",
+        "compile": COMPILE_MODE if compiled else "no",
+    }
 
 
 def _require(device: str, precision: str, *, compiled: bool) -> None:

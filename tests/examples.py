@@ -9,12 +9,12 @@ from bench.config import RunConfig
 from bench.disturbance import Disturbance
 from bench.environment import Environment
 from bench.latency import PROTOCOL_VERSION, Protocol
+from bench.measurements import Measurement
 from bench.recipes import RECIPES
 from bench.records import (
     SCHEMA_VERSION,
     ArtifactInfo,
     DatasetInfo,
-    Measurement,
     ModelInfo,
     Outcome,
     RunRecord,

@@ -9,7 +9,8 @@ from bench import leaderboard
 from bench.cells import figure, latency_cell, percentile_cell
 from bench.latency import PROTOCOL_VERSION
 from bench.latency_table import latency_table, round_samples
-from bench.records import Check, Measurement, Round, RunRecord
+from bench.measurements import Check, Measurement, Round
+from bench.records import RunRecord
 from imgcls.results import Parity
 from tests import examples
 

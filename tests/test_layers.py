@@ -49,6 +49,7 @@ ORDER = [
     "bench.verdict",
     "bench.recipes",
     "bench.space",
+    "bench.measurements",
     "bench.records",
     "bench.tuning",
     "bench.locks",

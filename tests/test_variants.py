@@ -15,7 +15,8 @@ from bench.acceptance import acceptance
 from bench.cold import CheckTask, Pictures
 from bench.latency import PROTOCOL_VERSION
 from bench.launchers import launch
-from bench.records import Check, write_json
+from bench.measurements import Check
+from bench.records import write_json
 from imgcls.errors import ParityError
 from imgcls.evaluation import Predictions, save_predictions
 from imgcls.parity import check_parity, compare

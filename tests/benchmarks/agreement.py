@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench.records import Measurement, read_records
+from bench.measurements import Measurement
+from bench.records import read_records
 from bench.stats import percentile
 
 LIMIT: Final = 0.03

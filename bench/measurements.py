@@ -1,0 +1,79 @@
+"""What timing and checking a model gives, as a record holds it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bench.disturbance import Disturbance
+from imgcls.results import Parity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """One round of a row, in a process of its own; ``kept`` of the row's samples are this round's, in order.
+
+    ``cpu_share`` is the timing thread's CPU time over the clock's, where one thread on the CPU did all the work.
+    """
+
+    number: int
+    num_queries: int
+    kept: int
+    cpu_share: float | None
+    disturbance: Disturbance
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """One runtime at one batch size; a row without figures has no samples and says why.
+
+    ``kind``: "host" from input tensor to logits on the host, "device" the same on the device alone, "file" from an
+    encoded image file to a label. ``samples_ms`` are at most 1,000; ``parts_ms`` are the samples of a file's parts.
+    ``p90_upper_ms`` bounds p90 from above (LoadGen's early stopping, confidence 0.99). ``anchor_ms`` is the machine's
+    best, which the verdict compared with. Rows of one ``measured_at`` (UTC) shared their rounds.
+    """
+
+    runtime: str
+    batch_size: int
+    verdict: Literal["VALID", "NOISY", "INVALID", "quick: 1 round", "failed", "not measured"]
+    protocol_version: int
+    kind: Literal["host", "device", "file"] = "host"
+    reason: str | None = None
+    provider: str | None = None
+    precision: str | None = None
+    num_threads: int | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    cold_start_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    num_queries: int = 0
+    samples_ms: tuple[float, ...] = ()
+    parts_ms: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    p90_upper_ms: float | None = None
+    anchor_ms: float | None = None
+    rounds: tuple[Round, ...] = ()
+    measured_at: str | None = None
+    git_commit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """What a fresh process found of a model in a runtime before it was timed.
+
+    Cold start apart: importing, opening, and the first inference at batch 1, in ms, and the largest resident size after
+    it. Parity on the whole test split; ``nodes`` that each provider of onnxruntime ran; whether torch was never loaded;
+    ``made_from``: digests of what a converted file came from.
+    """
+
+    runtime: str
+    status: Literal["ok", "failed", "not measured"]
+    protocol_version: int
+    precision: str
+    reason: str | None = None
+    import_ms: float | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    size_bytes: int | None = None
+    nodes: dict[str, int] = field(default_factory=dict)
+    without_torch: bool | None = None
+    made_from: str | None = None
+    parity: Parity | None = None
+    num_images: int | None = None
