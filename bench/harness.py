@@ -198,8 +198,8 @@ def _merge(record: RunRecord, rows: tuple[Measurement, ...], checks: tuple[Check
         path = record_path(results, record)
         current = read_if_whole(path) or record
         renewed = {(row.runtime, row.num_threads) for row in rows}
-        kept = tuple(row for row in current.measurements if (row.runtime, row.num_threads) not in renewed)
-        kept = tuple(row for row in kept if row.samples_ms or row.runtime not in {row.runtime for row in rows})
+        failed = {(row.runtime, None) for row in rows}  # rows of older protocols that failed know no threads
+        kept = tuple(row for row in current.measurements if (row.runtime, row.num_threads) not in renewed | failed)
         checked = {check.runtime for check in checks}
         still = tuple(check for check in current.checks if check.runtime not in checked)
         measured = replace(current, schema_version=SCHEMA_VERSION, measurements=kept + rows, checks=still + checks)

@@ -93,26 +93,41 @@ def _own_output() -> TextIO:
 
 
 def _rows(task: RoundTask, subject: Subject, tell: Callable[[Begun | Timed], None]) -> Iterator[Timed]:
+    """Try one row after the other; without the first there is no model, and after a batch that fails no larger one."""
     first = Timed(train_id=subject.train_id, kind="host", batch_size=1)
     tell(Begun(begun=subject.train_id, kind="host", batch_size=1))
     try:
         session = open_session(task.runtime, Path(subject.folder), threads=task.threads)
-        yield _timed(first, task, session, _tensor_queries(session, subject, 1))
     except Exception as error:  # noqa: BLE001 - a runtime's failure is a row that says so, and the others still run
         yield replace(first, reason=describe(error), no_device=isinstance(error, NoDeviceError))
         return
+    yield _tried(first, lambda: _timed(first, task, session, _tensor_queries(session, subject, 1)))
     if task.protocol.files and subject.files:
-        yield _timed_file(task, session, subject)
+        whole = replace(first, kind="file")
+        tell(Begun(begun=subject.train_id, kind="file", batch_size=1))
+        yield _tried(whole, lambda: _timed_file(whole, task, session, subject))
     if session.device_timer is not None:
-        yield _timed_on_device(task, session, subject)
+        device = replace(first, kind="device")
+        tell(Begun(begun=subject.train_id, kind="device", batch_size=1))
+        yield _tried(device, lambda: _timed_on_device(device, task, session, subject))
     for batch_size in task.protocol.batch_sizes:
-        row = replace(first, batch_size=batch_size)
         tell(Begun(begun=subject.train_id, kind="host", batch_size=batch_size))
-        try:
-            yield _timed(row, task, session, _tensor_queries(session, subject, batch_size))
-        except Exception as error:  # noqa: BLE001
-            yield replace(row, reason=_too_large(error, batch_size))
+        row = _tried_batch(replace(first, batch_size=batch_size), task, session, subject)
+        yield row
+        if row.reason is not None:
             return
+
+
+def _tried_batch(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:
+    return _tried(row, lambda: _timed(row, task, session, _tensor_queries(session, subject, row.batch_size)))
+
+
+def _tried(row: Timed, time_it: Callable[[], Timed]) -> Timed:
+    """Time a row, or say in it why there is no figure."""
+    try:
+        return time_it()
+    except Exception as error:  # noqa: BLE001
+        return replace(row, reason=_too_large(error, row.batch_size))
 
 
 def describe(error: Exception) -> str:
@@ -159,7 +174,7 @@ def _timed(row: Timed, task: RoundTask, session: Session, query: Callable[[], ob
     )
 
 
-def _timed_file(task: RoundTask, session: Session, subject: Subject) -> Timed:
+def _timed_file(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:
     """Time the whole way from an encoded file to a label; its parts are timed within each query."""
     card = card_of(Path(subject.folder) / ONNX)
     parts: dict[str, list[float]] = {name: [] for name in PARTS}
@@ -181,17 +196,15 @@ def _timed_file(task: RoundTask, session: Session, subject: Subject) -> Timed:
         for name, took in zip(PARTS, np.diff(marks), strict=True):
             parts[name].append(float(took))
 
-    row = _timed(Timed(train_id=subject.train_id, kind="file", batch_size=1), task, session, query)
-    count = len(row.samples_ms)
-    return replace(row, parts_ms={name: tuple(values[-count:]) for name, values in parts.items()})
+    timed = _timed(row, task, session, query)
+    count = len(timed.samples_ms)
+    return replace(timed, parts_ms={name: tuple(values[-count:]) for name, values in parts.items()})
 
 
-def _timed_on_device(task: RoundTask, session: Session, subject: Subject) -> Timed:
+def _timed_on_device(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:
     """Time the device alone; each query's own device time replaces what the host's clock saw."""
     assert session.device_timer is not None
     once = session.device_timer(noise(1, subject.image_size))
     times: list[float] = []
-    row = _timed(
-        Timed(train_id=subject.train_id, kind="device", batch_size=1), task, session, lambda: times.append(once())
-    )
-    return replace(row, samples_ms=tuple(times[-len(row.samples_ms) :]))
+    timed = _timed(row, task, session, lambda: times.append(once()))
+    return replace(timed, samples_ms=tuple(times[-len(timed.samples_ms) :]))

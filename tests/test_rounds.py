@@ -167,6 +167,18 @@ def test_the_way_from_a_file_to_a_label_is_timed_with_its_parts(artifacts: Path,
     assert (together <= np.array(row.samples_ms)).all()
 
 
+def test_a_picture_that_cannot_be_read_any_more_spoils_only_the_row_of_files(artifacts: Path, tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").write_text("no picture")
+    subject = Subject(train_id="a", folder=str(artifacts), image_size=32, files=(str(tmp_path / "gone.jpg"),))
+    task = RoundTask(runtime=RUNTIME, subjects=(subject,), threads=1, protocol=SHORT)
+    rows = list(measuring._rows(task, subject, lambda _line: None))
+    assert [(row.kind, row.batch_size, row.reason is None) for row in rows] == [
+        ("host", 1, True),
+        ("file", 1, False),
+        ("host", 8, True),
+    ]
+
+
 def _burn() -> None:
     while True:
         pass
