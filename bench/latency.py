@@ -40,6 +40,11 @@ class Protocol:
     min_batches: int
     files: bool
 
+    @property
+    def model_s(self) -> float:
+        """Seconds that a model is expected to take in a round, for the time left."""
+        return self.duration_s / self.rounds * (1 + self.files) + self.batch_duration_s * len(self.batch_sizes) + 1.0
+
 
 FULL: Final = Protocol(
     name="full",

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,23 +23,32 @@ def counting(console: Console, title: str) -> Iterator[Advance]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+Step = Callable[[str, float], None]
+"""Called when a step is done, with its name and the seconds that it was expected to take."""
+READ_BACK_S: Final = 0.2
+"""A step that took less was not carried out but read back, and tells nothing of the time left."""
+
+
 @contextlib.contextmanager
-def steps(console: Console, title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show steps of a known number, each with its name, and the time left; redrawn once a second, beside what is timed.
+def steps(console: Console, title: str, expected_s: float) -> Iterator[Step]:
+    """Show a bar over expected seconds, with the time left; redrawn once a second, beside what is timed.
 
     Elsewhere than on a terminal each step is a line.
     """
-    began, done = time.perf_counter(), 0
+    last, done, counted_s, took_s = time.perf_counter(), 0.0, 0.0, 0.0
     with _bar(console, per_second=1) as bar:
-        task = bar.add_task(escape(title), total=total)
+        task = bar.add_task(escape(title), total=round(expected_s))
 
-        def step(name: str) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, completed=done, description=escape(f"{title}: {name}"))
+        def step(name: str, weight_s: float) -> None:
+            nonlocal last, done, counted_s, took_s
+            took, last, done = time.perf_counter() - last, time.perf_counter(), done + weight_s
+            if took > READ_BACK_S:
+                counted_s, took_s = counted_s + weight_s, took_s + took
+            bar.update(task, completed=round(done), description=escape(f"{title}: {name}"))
             if not console.is_terminal:
-                left_s = (time.perf_counter() - began) / done * (total - done)
-                console.print(f"  {title} {done}/{total}: {name}, {left_s / 60:.0f} min left", markup=False)
+                left_s = (expected_s - done) * (took_s / counted_s if counted_s else 1.0)
+                share = f"{100 * done / expected_s:.0f} %"
+                console.print(f"  {title} {share}: {name}, {left_s / 60:.0f} min left", markup=False)
 
         yield step
 

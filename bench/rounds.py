@@ -25,6 +25,8 @@ from imgcls.runtimes import ONNX_FP16, ONNX_INT8, RUNTIMES
 
 CHECKED_BY_THE_RUN: Final = ("pytorch-cpu", "onnxruntime-cpu")
 """A quick round need not check these again: the run itself compared them."""
+CHECK_S: Final = 8.0
+"""What a check is expected to take, for the time left."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,17 +85,18 @@ def carry_out(job: Job, console: Console) -> Found:
     job.folder.mkdir(parents=True, exist_ok=True)
     _began(job)
     wanted = [(runtime, model) for runtime in job.config.runtimes for model in job.models if _to_check(job, runtime)]
-    total = len(wanted) + job.protocol.rounds * len(job.config.runtimes)
+    round_s = len(job.models) * job.protocol.model_s
+    expected_s = CHECK_S * len(wanted) + round_s * job.protocol.rounds * len(job.config.runtimes)
     found = Found()
-    with progress.steps(console, "measuring", total) as step:
+    with progress.steps(console, "measuring", expected_s) as step:
         for runtime, model in wanted:
             found.checks.setdefault(model.subject.train_id, []).append(_checked(job, runtime, model))
-            step(f"checked {model.name} on {runtime}")
+            step(f"checked {model.name} on {runtime}", CHECK_S)
         timed: dict[str, dict[int, list[Timed]]] = {runtime: {} for runtime in job.config.runtimes}
         for number in range(job.protocol.rounds):
             for runtime in _rotated(job.config.runtimes, number):
                 timed[runtime][number] = _round(job, runtime, number, found)
-                step(f"round {number + 1} of {job.protocol.rounds}, {runtime}")
+                step(f"round {number + 1} of {job.protocol.rounds}, {runtime}", round_s)
     _combine(job, timed, found)
     shutil.rmtree(job.folder)
     return found
