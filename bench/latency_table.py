@@ -15,6 +15,11 @@ from bench.stats import mean_interval, percentile, ratio_interval
 from bench.tuned_rows import model_name
 
 BASELINE: Final = "pytorch-cpu"
+OVER: Final = f"Time over {BASELINE}'s (95 %)"
+DEVICE: Final = "Device only p50, ms"
+BEST: Final = "Best images/s (batch)"
+WHOLE: Final = "File to label p50, ms (decode, resize, normalise, infer)"
+AGAINST: Final = "Accuracy against trained, points (95 %)"
 COLUMNS: Final = (
     "Model",
     "Runtime",
@@ -26,16 +31,16 @@ COLUMNS: Final = (
     "p95, ms",
     "p99, ms",
     "p90 at most, ms",
-    f"Time over {BASELINE}'s (95 %)",
-    "Device only p50, ms",
-    "Best images/s (batch)",
-    "File to label p50, ms (decode, resize, normalise, infer)",
+    OVER,
+    DEVICE,
+    BEST,
+    WHOLE,
     "Import + load + first, ms",
     "Peak memory, MiB",
     "File, MB",
     "Largest logit error",
     "Flips",
-    "Accuracy against trained, points (95 %)",
+    AGAINST,
 )
 
 
@@ -87,12 +92,12 @@ def _row(record: RunRecord, rows: list[Measurement]) -> dict[str, str]:
     if refused(record, first.runtime):
         return line
     if host := _find(rows, "host"):
-        line |= _percentiles(host) | {COLUMNS[10]: _over_baseline(record, host)}
+        line |= _percentiles(host) | {OVER: _over_baseline(record, host)}
     if device := _find(rows, "device"):
-        line[COLUMNS[11]] = figure(percentile(device.samples_ms, 50)) + MARKS[device.verdict]
-    line[COLUMNS[12]] = _throughput(rows)
+        line[DEVICE] = figure(percentile(device.samples_ms, 50)) + MARKS[device.verdict]
+    line[BEST] = _throughput(rows)
     if whole := _find(rows, "file"):
-        line[COLUMNS[13]] = _whole_way(whole)
+        line[WHOLE] = _whole_way(whole)
     return line
 
 
@@ -176,15 +181,20 @@ def _checked(check: Check | None) -> dict[str, str]:
         return found
     low, high = 100 * accepted.interval.low, 100 * accepted.interval.high
     word = f", {accepted.word}" if check.precision != "fp32" else ""
-    return found | {COLUMNS[-1]: f"{100 * accepted.difference:+.1f} ({low:+.1f} to {high:+.1f}){word}"}
+    return found | {AGAINST: f"{100 * accepted.difference:+.1f} ({low:+.1f} to {high:+.1f}){word}"}
 
 
 def _remarks(record: RunRecord) -> list[str]:
-    """Say why a figure is marked, left out or refused."""
+    """Say why figures are marked, left out or refused, a line a runtime."""
     name = text_cell(f"{model_name(record)}, seed {record.config.seed}")
     lines = [f"- Refused: {name} on {text_cell(line)}" for line in reasons(record)]
+    spoken: dict[tuple[str, int | None], list[str]] = {}
     for row in record.measurements:
-        if row.verdict in {"NOISY", "INVALID"} or (row.verdict == "failed" and row.batch_size > 1):
-            what = "from a file" if row.kind == "file" else f"batch {row.batch_size}"
-            lines.append(f"- {row.verdict}: {name} on {row.runtime}, {what}: {text_cell(row.reason)}")
+        if row.verdict in {"NOISY", "INVALID"} or (
+            row.verdict == "failed" and (row.kind, row.batch_size) != ("host", 1)
+        ):
+            what = f"batch {row.batch_size}" if row.kind == "host" else f"{row.kind} alone"
+            what = "from a file" if row.kind == "file" else what
+            spoken.setdefault(_key(row), []).append(f"{what} {row.verdict} ({row.reason})")
+    lines += [f"- {name} on {runtime}: {text_cell('; '.join(said))}" for (runtime, _), said in spoken.items()]
     return lines

@@ -123,4 +123,4 @@ def test_a_batch_that_did_not_fit_is_told_under_the_table() -> None:
         examples.measurement(batch_size=128), verdict="failed", reason="batch 128 does not fit in memory", samples_ms=()
     )
     lines = latency_table([examples.record(measurements=(row("pytorch-cpu"), large))])
-    assert "- failed: resnet50, seed 0 on pytorch-cpu, batch 128: batch 128 does not fit in memory" in lines
+    assert "- resnet50, seed 0 on pytorch-cpu: batch 128 failed (batch 128 does not fit in memory)" in lines

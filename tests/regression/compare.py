@@ -12,7 +12,6 @@ from typing import Any, Final
 from bench.stats import Interval
 from tests.regression import judge
 from tests.regression.versions import (
-    ROOT,
     Probe,
     Trained,
     TrainingFailedError,
@@ -21,12 +20,15 @@ from tests.regression.versions import (
     probe,
     receive,
     send,
+    snapshot,
     train,
     worktree,
 )
 
 ROUNDS: Final = 36
-PAIRS: Final = 2
+PADDING: Final = 1040
+"""Bytes of environment between the layouts of two pairs: 16 more than a kibibyte."""
+PAIRS: Final = 4
 """Processes of each version, used in turn: two processes of one version may differ by where their memory lies."""
 REQUEST_S: Final = 0.04
 """CPU time of one request, in seconds."""
@@ -63,7 +65,7 @@ def two_trees(base: Path, head: Path) -> Iterator[tuple[Version, Version]]:
 @contextlib.contextmanager
 def two_versions(revision: str) -> Iterator[Sides]:
     """Train a revision and the code as it is here; raises ConfigError for a revision that git does not know."""
-    with worktree(revision) as tree, two_trees(tree, ROOT) as (base, head):
+    with worktree(revision) as tree, snapshot() as copy, two_trees(tree, copy) as (base, head):
         with ThreadPoolExecutor() as pool:  # one core each
             of_head = pool.submit(train_or_error, head)
             of_base = train(base)
@@ -89,7 +91,10 @@ def both_trained(sides: Sides) -> tuple[Trained, Trained]:
 def fresh_pairs(base: Version, head: Version, model: Path, count: int = PAIRS) -> Iterator[list[Pair]]:
     """Start processes of both versions."""
     with contextlib.ExitStack() as stack:
-        yield [(stack.enter_context(probe(base, model)), stack.enter_context(probe(head, model))) for _ in range(count)]
+        yield [
+            (stack.enter_context(probe(base, model, padding)), stack.enter_context(probe(head, model, padding)))
+            for padding in (PADDING * number for number in range(count))
+        ]
 
 
 def repetitions(pairs: list[Pair], case: str) -> int:

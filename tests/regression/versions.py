@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,24 @@ def worktree(revision: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
+@contextlib.contextmanager
+def snapshot() -> Iterator[Path]:
+    """Copy the working tree to a path as long as a worktree's: a process's memory is laid out by its paths' lengths."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder).resolve() / "tree"
+        for name in filter(None, listed.stdout.split("\0")):
+            if (ROOT / name).is_file() and not name.startswith("results/"):
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, tree / name)
+        yield tree
+
+
 def environment(version: Version) -> dict[str, str]:
     """Give variables under which a process imports this version's packages and shares nothing with the other's.
 
@@ -136,9 +155,12 @@ def _trained(results: Path, path: Path, record: dict[str, Any]) -> Trained:
 
 
 @contextlib.contextmanager
-def probe(version: Version, model: Path) -> Iterator[Probe]:
-    """Start a version's process, and kill it in the end: torch takes seconds to leave."""
-    variables = environment(version)
+def probe(version: Version, model: Path, padding: int = 0) -> Iterator[Probe]:
+    """Start a version's process, and kill it in the end: torch takes seconds to leave.
+
+    ``padding`` bytes of environment move its memory about: pairs with several see more than one layout.
+    """
+    variables = environment(version) | {"LAYOUT_PADDING": "x" * padding}
     command = [sys.executable, "-P", str(PROBE), str(version.tree), str(model)]
     with (version.home / "probe.log").open("a") as log:
         process = subprocess.Popen(
