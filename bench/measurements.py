@@ -28,7 +28,7 @@ class Measurement:
     ``kind``: "host" from input tensor to logits on the host, "device" the same on the device alone, "file" from an
     encoded image file to a label. ``samples_ms`` are at most 1,000; ``parts_ms`` are the samples of a file's parts.
     ``p90_upper_ms`` bounds p90 from above (LoadGen's early stopping, confidence 0.99). ``anchor_ms`` is the machine's
-    best, which the verdict compared with. Rows of one ``measured_at`` (UTC) shared their rounds.
+    usual best, which the verdict compared with. Rows of one ``measured_at`` (UTC) shared their rounds.
     """
 
     runtime: str

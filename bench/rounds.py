@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import failures, progress
 from bench.cold import CheckTask, Pictures
-from bench.combining import Stamp, anchors, combine
+from bench.combining import Stamp, anchors, combine, usual_best
 from bench.latency import PROTOCOL_VERSION, Protocol
 from bench.launchers import launch, read_lines
 from bench.measurements import Check, Measurement
@@ -202,7 +202,7 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
 
 def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: Found) -> None:
     seen = [value for rounds in timed.values() for value in anchors(rounds.values())]
-    best = min([*seen, *([job.best_anchor_ms] if job.best_anchor_ms else [])], default=0.0)
+    best = min([usual_best(seen), *([job.best_anchor_ms] if job.best_anchor_ms else [])])
     for runtime, rounds in timed.items():
         rows = combine(
             runtime,

@@ -123,3 +123,23 @@ def test_a_shared_gpu_is_invalid_and_a_throttled_one_noisy() -> None:
     assert judge(shared) == ("INVALID", "other processes compute on the GPU")
     hot = replace(quiet, disturbances=[on_gpu(throttled=("SwThermalSlowdown",))] * 5)
     assert judge(hot) == ("NOISY", "GPU throttled (SwThermalSlowdown)")
+
+
+def test_two_measurements_that_are_both_valid_agree_on_p50_within_3_per_cent_nine_times_in_ten() -> None:
+    rng = np.random.default_rng(0)
+
+    def once(spread: float) -> tuple[str, float]:
+        def samples(number: int, rng: np.random.Generator) -> NDArray[np.float64]:
+            return steady(number, rng) * np.exp(rng.normal(0, spread))
+
+        found = case(samples, seed=int(rng.integers(2**31)))
+        return judge(found)[0], float(np.median(np.concatenate(found.samples_ms)))
+
+    agreed = []
+    for _ in range(400):
+        spread = float(rng.uniform(0.002, 0.05))  # of a round's speed about the machine's own
+        (first, ours), (second, other) = once(spread), once(spread)
+        if first == second == "VALID":
+            agreed.append(abs(other / ours - 1) <= 0.03)
+    assert len(agreed) > 50
+    assert np.mean(agreed) >= 0.9
