@@ -131,7 +131,7 @@ def page(unchanged: list[Path], planted: dict[str, Path]) -> str:
         "# What the regression guard sees",
         "",
         f"Made by `python -m tests.regression.evidence` on {dt.datetime.now(dt.UTC):%Y-%m-%d}",
-        f"({here.machine}, {here.os}, Python {here.python_version}, {versions}).",
+        f"({here.machine}, {here.os}, Python {here.python_version}, {versions}; code {(here.git_commit or 'unknown')[:8]}).",
         f"Each figure is head over base; an alarm needs a 95 % interval wholly above {LIMIT}, twice.",
         "",
         *unchanged_lines(unchanged),
