@@ -126,12 +126,13 @@ def planted_lines(reports: dict[str, Path]) -> list[str]:
 def page(unchanged: list[Path], planted: dict[str, Path]) -> str:
     """Give results/regression.md."""
     here = read_environment()
+    code = (here.git_commit or "unknown")[:8]
     versions = ", ".join(f"{name} {version}" for name, version in here.packages.items())
     lines = [
         "# What the regression guard sees",
         "",
         f"Made by `python -m tests.regression.evidence` on {dt.datetime.now(dt.UTC):%Y-%m-%d}",
-        f"({here.machine}, {here.os}, Python {here.python_version}, {versions}; code {(here.git_commit or 'unknown')[:8]}).",
+        f"({here.machine}, {here.os}, Python {here.python_version}, {versions}; code {code}).",
         f"Each figure is head over base; an alarm needs a 95 % interval wholly above {LIMIT}, twice.",
         "",
         *unchanged_lines(unchanged),
