@@ -9,6 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
+def _as_from_a_terminal() -> None:
+    """Heed Ctrl-C even where the tests run in the background of a script, which ignores it for all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(
     *arguments: str, environment: dict[str, str] | None = None, before: tuple[str, ...] = ()
 ) -> "subprocess.Popen[str]":
@@ -21,6 +26,7 @@ def start(
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_as_from_a_terminal,  # noqa: PLW1509 - one call, and no thread of ours is at work
     )
 
 
