@@ -4,6 +4,7 @@ import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import onnx
@@ -14,10 +15,13 @@ from bench.measurements import Check
 from bench.measuring import describe
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
 from imgcls.evaluation import load_predictions
+from imgcls.onnx_sessions import metadata_of
 from imgcls.parity import check_parity
 from imgcls.predict import MADE_FROM, OPSET, card_of
 from imgcls.runtimes import ONNX, ONNX_FP16, ONNX_INT8, RUNTIMES, placement
 from imgcls.torch_sessions import WEIGHTS
+
+CONVERTED: Final = (ONNX_INT8, ONNX_FP16)
 
 
 def check_runtime(task: CheckTask, cold: ColdStart | Exception) -> Check:
@@ -50,7 +54,7 @@ def _check(task: CheckTask, cold: ColdStart, check: Check) -> Check:
         peak_memory_bytes=cold.peak_memory_bytes,
         size_bytes=(folder / file).stat().st_size,
         nodes=placement(task.runtime, folder, noise(1, task.image_size)),
-        made_from=None if file == WEIGHTS else made_from(folder / file),
+        made_from=None if file == WEIGHTS else metadata_of(folder / file).get(MADE_FROM),
     )
     if task.pictures is None:
         return check
@@ -72,6 +76,9 @@ def _require_files(task: CheckTask) -> None:
     if not (folder / file).exists():
         message = f"{file} is not there, and could not be made from the run's images"
         raise RuntimeUnavailableError(message)
+    if file in CONVERTED and not metadata_of(folder / file).get(MADE_FROM, "").startswith(task.onnx_sha256):
+        message = f"{file} was made from another model, and could not be made anew"
+        raise RuntimeUnavailableError(message)
 
 
 def require_exported(path: Path, sha256: str) -> None:
@@ -86,12 +93,6 @@ def require_exported(path: Path, sha256: str) -> None:
     if found != sha256:
         message = f"{path.name} has sha256 {found[:16]}, the run exported {sha256[:16]}"
         raise RuntimeUnavailableError(message)
-
-
-def made_from(path: Path) -> str | None:
-    """Read from what a converted file was made: the digests of model and split; None of one that was not converted."""
-    props = {entry.key: entry.value for entry in onnx.load(str(path), load_external_data=False).metadata_props}
-    return props.get(MADE_FROM)
 
 
 def convert(task: CheckTask) -> None:

@@ -109,7 +109,7 @@ def gpu_state() -> GpuState | None:
             temperature_c=pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU),
             power_w=pynvml.nvmlDeviceGetPowerUsage(device) / 1e3,
             throttled=tuple(name for name in THROTTLES if reasons & getattr(pynvml, f"nvmlClocksThrottleReason{name}")),
-            foreign_processes=sum(process.pid != os.getpid() for process in running),
+            foreign_processes=max(0, len(running) - 1),  # one is ours; in a container its number there is another
         )
     except pynvml.NVMLError:
         return None

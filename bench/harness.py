@@ -126,7 +126,7 @@ def measure_all(
         return not records
     with locks.machine_alone(say=console.print):
         job = rounds.make_job(
-            _models(here, paths, console),
+            _models(here, paths, console, look=any(rounds.to_check(protocol, name) for name in runtime.runtimes)),
             runtime,
             protocol,
             artifacts=paths.results / "artifacts",
@@ -150,15 +150,15 @@ def _has_artifacts(record: RunRecord, paths: Paths, console: Console) -> bool:
     return False
 
 
-def _models(records: Sequence[RunRecord], paths: Paths, console: Console) -> list[rounds.Model]:
-    """Give each training once, whatever number of records share it."""
+def _models(records: Sequence[RunRecord], paths: Paths, console: Console, *, look: bool) -> list[rounds.Model]:
+    """Give each training once, however many records share it; ``look`` for its images where a check wants them."""
     models = {}
     for record in records:
         if record.train_id in models:
             continue
         assert record.outcome is not None
-        found = find_pictures(record, paths, console)
-        if isinstance(found, str):
+        found = find_pictures(record, paths, console) if look else ""
+        if isinstance(found, str) and look:
             console.print(f"  {record.config.model}: no parity, int8 or file times: {found}", markup=False)
         models[record.train_id] = rounds.Model(
             subject=Subject(

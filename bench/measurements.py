@@ -6,6 +6,8 @@ from typing import Literal
 from bench.disturbance import Disturbance
 from imgcls.results import Parity
 
+Kind = Literal["host", "device", "file"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Round:
@@ -35,7 +37,7 @@ class Measurement:
     batch_size: int
     verdict: Literal["VALID", "NOISY", "INVALID", "quick: 1 round", "failed", "not measured"]
     protocol_version: int
-    kind: Literal["host", "device", "file"] = "host"
+    kind: Kind = "host"
     reason: str | None = None
     provider: str | None = None
     precision: str | None = None

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, TextIO
+from typing import Final, TextIO
 
 import msgspec
 import numpy as np
@@ -14,13 +14,13 @@ import numpy as np
 from bench.cold import noise
 from bench.disturbance import Disturbance, watch
 from bench.latency import WARM_UP_QUERIES, Protocol, clock_ms, measure
+from bench.measurements import Kind
 from imgcls.data.decode import decode, to_square
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
 from imgcls.predict import card_of, preprocess
 from imgcls.runtimes import ONNX, RUNTIMES, open_session
 from imgcls.session import Session, nothing
 
-Kind = Literal["host", "device", "file"]
 PARTS: Final = ("decode", "resize", "normalise", "infer")
 MEMORY_WORDS: Final = ("memory", "alloc")
 
@@ -177,13 +177,11 @@ def _timed(row: Timed, task: RoundTask, session: Session, query: Callable[[], ob
 def _timed_file(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:
     """Time the whole way from an encoded file to a label; its parts are timed within each query."""
     card = card_of(Path(subject.folder) / ONNX)
-    parts: dict[str, list[float]] = {name: [] for name in PARTS}
-    turn = 0
+    marked: list[list[float]] = []
 
     def query() -> None:
-        nonlocal turn
         marks = [clock_ms()]
-        picture = decode(Path(subject.files[turn % len(subject.files)]), min_side=card.resize.side)
+        picture = decode(Path(subject.files[len(marked) % len(subject.files)]), min_side=card.resize.side)
         marks.append(clock_ms())
         square = to_square(picture.image, card.resize)
         marks.append(clock_ms())
@@ -192,13 +190,11 @@ def _timed_file(row: Timed, task: RoundTask, session: Session, subject: Subject)
         card.class_names[int(session.run(images)[0].argmax())]
         session.synchronize()
         marks.append(clock_ms())
-        turn += 1
-        for name, took in zip(PARTS, np.diff(marks), strict=True):
-            parts[name].append(float(took))
+        marked.append(marks)
 
     timed = _timed(row, task, session, query)
-    count = len(timed.samples_ms)
-    return replace(timed, parts_ms={name: tuple(values[-count:]) for name, values in parts.items()})
+    took = np.diff(marked[-len(timed.samples_ms) :], axis=1).T.tolist()
+    return replace(timed, parts_ms={name: tuple(part) for name, part in zip(PARTS, took, strict=True)})
 
 
 def _timed_on_device(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:

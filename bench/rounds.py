@@ -20,7 +20,6 @@ from bench.measurements import Check, Measurement
 from bench.measuring import Begun, RoundTask, Subject, Timed
 from bench.records import hash_of, write_json, write_text
 from imgcls.config import RuntimeConfig
-from imgcls.errors import RunError
 from imgcls.runtimes import ONNX_FP16, ONNX_INT8, RUNTIMES
 
 CHECKED_BY_THE_RUN: Final = ("pytorch-cpu", "onnxruntime-cpu")
@@ -84,7 +83,9 @@ def carry_out(job: Job, console: Console) -> Found:
     """Check and time; what an interrupted call has done is read back. The caller holds the machine alone."""
     job.folder.mkdir(parents=True, exist_ok=True)
     _began(job)
-    wanted = [(runtime, model) for runtime in job.config.runtimes for model in job.models if _to_check(job, runtime)]
+    wanted = [
+        (runtime, model) for runtime in job.config.runtimes for model in job.models if to_check(job.protocol, runtime)
+    ]
     round_s = len(job.models) * job.protocol.model_s
     expected_s = CHECK_S * len(wanted) + round_s * job.protocol.rounds * len(job.config.runtimes)
     found = Found()
@@ -110,8 +111,9 @@ def _began(job: Job) -> str:
     return place.read_text(encoding="utf-8")
 
 
-def _to_check(job: Job, runtime: str) -> bool:
-    return job.protocol.rounds > 1 or runtime not in CHECKED_BY_THE_RUN
+def to_check(protocol: Protocol, runtime: str) -> bool:
+    """Say whether models are checked in a runtime before they are timed."""
+    return protocol.rounds > 1 or runtime not in CHECKED_BY_THE_RUN
 
 
 def _rotated(items: Sequence[Any], by: int) -> tuple[Any, ...]:
@@ -180,6 +182,8 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
         begun: list[Begun] = []
 
         def tell(line: bytes, begun: list[Begun] = begun) -> None:
+            if not line.endswith(b"\n"):
+                return  # cut short by a kill
             content = msgspec.json.decode(line, type=dict[str, Any])
             if "begun" in content:
                 begun.append(msgspec.convert(content, Begun))
@@ -189,10 +193,7 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
         status = read_lines(["bench.worker", "measure", str(question)], tell)
         if status == 0:
             return rows
-        if not begun:
-            message = f"the measuring process of {runtime} did not start: {failures.killed(status)}"
-            raise RunError(message)
-        last = begun[-1]
+        last = begun[-1] if begun else Begun(begun=subjects[0].train_id, kind="host", batch_size=1)
         reason = f"{failures.killed(status)} at batch {last.batch_size}"
         rows.append(Timed(train_id=last.begun, kind=last.kind, batch_size=last.batch_size, reason=reason))
         reached = [subject.train_id for subject in subjects].index(last.begun)

@@ -45,6 +45,7 @@ def ratio_interval(ours: ArrayLike, others: ArrayLike) -> Interval:
     return Interval(low=math.exp(logs.low), high=math.exp(logs.high))
 
 
+@functools.cache
 def paired_difference(gained: int, lost: int, total: int) -> Interval:
     """95 % score interval of a difference of two accuracies on the same images (Tango 1998).
 

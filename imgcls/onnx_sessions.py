@@ -60,7 +60,7 @@ def open_onnxruntime(  # noqa: PLR0913 - each is a row's own
             "inter-op threads": str(read_back.inter_op_num_threads),
             "spinning": read_back.get_session_config_entry("session.intra_op.allow_spinning"),
             "graph optimisation": str(read_back.graph_optimization_level).rsplit(".", maxsplit=1)[-1],
-            "TF32": "off",
+            "TF32": _tf32(session, provider),
         },
         device_timer=None if provider == "CPUExecutionProvider" else _bound_timer(session),
     )
@@ -82,6 +82,12 @@ def _options(threads: int, profile: Path | None) -> Any:  # noqa: ANN401 - onnxr
     return options
 
 
+def _tf32(session: Any, provider: str) -> str:  # noqa: ANN401
+    """Read TF32 back where the provider tells; TensorRT is told by the environment, and a CPU has none."""
+    used = session.get_provider_options().get(provider, {}).get("use_tf32", "0")
+    return "off" if used == "0" else "on"
+
+
 def _half_in_tensorrt(provider: str, precision: str) -> bool:
     return provider == "TensorrtExecutionProvider" and precision == "fp16"
 
@@ -98,6 +104,13 @@ def _require(provider: str, available: list[str]) -> None:
             message = "no CUDA device"
             raise NoDeviceError(message)
         onnxruntime.preload_dlls()
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """Read the metadata of an ONNX file without opening a session."""
+    import onnx  # noqa: PLC0415
+
+    return {entry.key: entry.value for entry in onnx.load(str(path), load_external_data=False).metadata_props}
 
 
 def cuda_devices() -> int:

@@ -18,9 +18,10 @@ def nothing() -> None:
 class Session:
     """An open model: ``run`` maps host float32 ``[B, 3, S, S]`` to host logits ``[B, C]``.
 
-    ``provider``, ``precision`` and ``num_threads`` are read back from what really runs, never copied from what was
-    asked. ``settings`` says in words what else decides its speed. ``device_timer`` (CUDA only) puts images on the
-    device and gives a function that runs them once and returns the ms that this took there.
+    ``provider`` and ``num_threads`` are read back from what really runs, never copied from what was asked;
+    ``precision`` too, but for onnxruntime, where it is the file's. ``settings`` says in words what else decides its
+    speed. ``device_timer`` (CUDA only) puts images on the device and gives a function that runs them once and returns
+    the ms that this took there.
     """
 
     run: Callable[[Images], Logits]

@@ -34,7 +34,7 @@ def open_pytorch(  # noqa: PLR0913 - each is a row's own
     from imgcls.models import load_trained  # noqa: PLC0415
 
     _require(device, precision, compiled=compiled)
-    use_threads(threads)
+    _set_threads(threads)
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -92,7 +92,7 @@ def _require(device: str, precision: str, *, compiled: bool) -> None:
         raise RuntimeUnavailableError(message)
 
 
-def use_threads(threads: int) -> None:
+def _set_threads(threads: int) -> None:
     """Give one operator, and operators side by side, the same number of threads."""
     import torch  # noqa: PLC0415
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from imgcls.checkpoint import write_aside
 from imgcls.errors import RunError
+from imgcls.onnx_sessions import metadata_of
 from imgcls.predict import MADE_FROM, card_of, preprocess
 from imgcls.runtimes import ONNX, ONNX_FP16, ONNX_INT8
 
@@ -63,7 +64,7 @@ def ensure_fp16(folder: Path, *, identity: str) -> Path:
 
 def _ensure(folder: Path, name: str, convert: Callable[[Path, Path], None], *, identity: str) -> Path:
     path = folder / name
-    if path.exists() and _identity_of(path) == identity:
+    if path.exists() and metadata_of(path).get(MADE_FROM) == identity:
         return path
     from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
 
@@ -76,15 +77,9 @@ def _ensure(folder: Path, name: str, convert: Callable[[Path, Path], None], *, i
             message = f"{name} cannot be made: {type(error).__name__}: {error}"
             raise RunError(message) from error
         model = onnx.load(str(converted))
-        props = {entry.key: entry.value for entry in onnx.load(str(folder / ONNX)).metadata_props}
-        onnx.helper.set_model_props(model, props | {MADE_FROM: identity})
+        onnx.helper.set_model_props(model, metadata_of(folder / ONNX) | {MADE_FROM: identity})
         write_aside(path, lambda target: onnx.save(model, str(target)))
     return path
-
-
-def _identity_of(path: Path) -> str | None:
-    props = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
-    return props.get(MADE_FROM)
 
 
 def _reader(model: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> object:

@@ -49,8 +49,9 @@ def answers(task: RoundTask, tell: Callable[[bytes], None], *, until: str | None
     for subject in task.subjects:
         for batch_size in (1, 8):
             begun = Begun(begun=subject.train_id, kind="host", batch_size=batch_size)
-            tell(json.dumps(msgspec.to_builtins(begun)).encode())
+            tell(json.dumps(msgspec.to_builtins(begun)).encode() + b"\n")
             if (subject.train_id, batch_size) == (until, 8):
+                tell(b'{"train_id": "b", "ki')
                 return -9
             row = Timed(
                 train_id=subject.train_id,
@@ -64,7 +65,7 @@ def answers(task: RoundTask, tell: Callable[[bytes], None], *, until: str | None
                 cpu_share=0.99,
                 disturbance=disturbance(),
             )
-            tell(json.dumps(msgspec.to_builtins(row)).encode())
+            tell(json.dumps(msgspec.to_builtins(row)).encode() + b"\n")
     return 0
 
 
@@ -79,7 +80,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[RoundTask]:
 
     monkeypatch.setattr(rounds, "read_lines", stand_in)
     monkeypatch.setattr(rounds, "launch", lambda _command: 1)
-    monkeypatch.setattr(rounds, "_to_check", lambda _job, _runtime: False)
+    monkeypatch.setattr(rounds, "to_check", lambda _protocol, _runtime: False)
     return tasks
 
 

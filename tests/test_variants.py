@@ -141,6 +141,13 @@ def test_a_file_that_is_not_what_the_run_exported_is_told(run: Path) -> None:
     assert "carries no imgcls metadata" in str(found.reason)
 
 
+def test_int8_made_from_another_model_is_not_taken_for_this_ones(run: Path) -> None:
+    ensure_int8(run, np.load(run / "pixels.npy"), np.arange(IMAGES), identity="other s")
+    found = check(run, "onnxruntime-cpu-int8")
+    assert found.status == "failed"
+    assert "made from another model" in str(found.reason)
+
+
 def test_int8_without_the_runs_images_is_told(run: Path) -> None:
     assert "model.int8.onnx is not there" in str(check(run, "onnxruntime-cpu-int8").reason)
 
