@@ -20,6 +20,7 @@ from bench.arguments import (
 )
 from bench.config import DEFAULT_MODELS, Paths, RunConfig, default_cache
 from bench.recipes import RECIPES
+from imgcls.config import SplitConfig
 from imgcls.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -46,17 +47,21 @@ def _parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> 
         message = "--models and --seeds need one value or more"
         raise ConfigError(message)
     recipe = RECIPES[first.recipe]
+    parsed = [parse(kind, arguments, command=command, default=kind(run=recipe(model))).run for model in models]
     configs = [
-        replace(
-            parse(kind, arguments, command=command, default=kind(run=recipe(model))).run,
-            model=model,
-            recipe=first.recipe,
-            seed=seed,
-        )
-        for model in models
+        replace(config, model=model, recipe=first.recipe, seed=seed, split=split)
+        for model, config in zip(models, parsed, strict=True)
         for seed in first.seeds
+        for split in _folds(config.split)
     ]
     return first, configs
+
+
+def _folds(split: SplitConfig) -> list[SplitConfig]:
+    """Give a split for each fold that is wanted; one where there are none."""
+    if split.folds is None or split.fold is not None:
+        return [split]
+    return [replace(split, fold=fold) for fold in range(split.folds)]
 
 
 def _models(args: PlanArgs) -> tuple[str, ...]:

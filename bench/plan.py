@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import torch
@@ -22,6 +22,8 @@ from imgcls.models import ModelSpec, WeightsFor, resolve_spec
 from imgcls.runtimes import check_runtimes, default_runtimes, threads_allowed
 
 AnyTask = TypeVar("AnyTask")
+LATER: Final = ("folds", "fold")
+"""Knobs of splits that runs of schema 3 and before did not have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +81,9 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     data_identity = [dataset.digest, dataset.split_digest]
     trained_by = [config.model, config.seed, config.loader, config.architecture, config.train, environment.machine]
     return Task(
-        run_id=hash_of([config, origin, data_identity, environment.machine, *([tuning.study] if tuning else [])]),
+        run_id=hash_of(
+            [_identity(config), origin, data_identity, environment.machine, *([tuning.study] if tuning else [])]
+        ),
         train_id=hash_of([trained_by, origin, data_identity]),
         config=config,
         spec=spec,
@@ -90,6 +94,15 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         force=force,
         tuning=tuning,
     )
+
+
+def _identity(config: RunConfig) -> dict[str, Any]:
+    """Give what identifies a setting: knobs that came later count where they are used, so that older ids stay."""
+    content: dict[str, Any] = msgspec.to_builtins(config)
+    content["split"] = {
+        name: value for name, value in content["split"].items() if value is not None or name not in LATER
+    }
+    return content
 
 
 def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
@@ -124,6 +137,7 @@ def describe(audit: Audit, splits: Splits) -> DatasetInfo:
         duplicate_groups=sum(size > 1 for size in groups.values()),
         duplicates_across_splits=len(audit.across_splits),
         missing=tuple(missing_classes(audit, splits)),
+        folds_digest=splits.folds_digest,
     )
 
 
@@ -145,6 +159,7 @@ def make_record(
         init=task.spec.weights.init,
         tuning=task.tuning,
         outcome=outcome,
+        test_scorings=0 if outcome is None else 1,
     )
 
 

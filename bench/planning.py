@@ -10,8 +10,9 @@ from bench import readers
 from bench.arguments import PlanArgs
 from bench.config import Paths, RunConfig, default_cache
 from bench.environment import read_environment
-from bench.plan import DataPlan, Task, make_task, plan_data
+from bench.plan import Task, make_task, plan_data
 from bench.records import Tuning
+from imgcls.data.audit import Audit
 from imgcls.models import resolve_spec, weights_policy
 from imgcls.weights import random_weights
 
@@ -35,14 +36,15 @@ def planner(
     for config in configs:
         resolve_spec(config.model, config.loader, random_weights)
     weights_for = weights_policy(args.weights, warn=lambda line: console.print(f"WARNING: {line}", style="bold red"))
-    data = _plan_data(configs[0], args.data, paths, console)
+    audit = _audit(args.data, paths, console)
+    divided = {config.split: plan_data(audit, config, data=args.data) for config in configs}
     environment = read_environment()
 
     def plan(config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
         train = replace(config.train, train_threads=config.train.train_threads or threads)
         return make_task(
             replace(config, train=train),
-            data,
+            divided[config.split],
             weights_for=weights_for,
             environment=environment,
             paths=paths,
@@ -54,10 +56,10 @@ def planner(
     return plan
 
 
-def _plan_data(config: RunConfig, data: str, paths: Paths, console: Console) -> DataPlan:
+def _audit(data: str, paths: Paths, console: Console) -> Audit:
     audit = readers.audited(data, paths.cache, console)
     for line in (readers.audit_line(audit), *readers.remarks(audit)):
         console.print(line, markup=False)
     if audit.removed:
         console.print(f"what was left out, and why: python -m bench audit {data}", markup=False)
-    return plan_data(audit, config, data=data)
+    return audit

@@ -13,15 +13,16 @@ import msgspec
 from bench.config import RunConfig
 from bench.environment import Environment
 from bench.measurements import Check, Measurement
-from imgcls.results import ClassScore, EpochResult, Parity
+from imgcls.results import Calibration, ClassScore, EpochResult, Parity
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 # 1: first.
 # 2: config.train has schedule, select, weight_decay and label_smoothing (before: plateau, best, 0, 0, which are their
 #    defaults); tuning. Records of version 1 are read as such.
 # 3: measurements have a kind, settings, rounds and disturbance; checks; parity has mean error, cosine and paired
 #    counts. Older ones are read with these left empty.
-READABLE: Final = (1, 2, 3)
+# 4: folds in config.split and a digest of them; calibration; how often test was scored.
+READABLE: Final = (1, 2, 3, 4)
 Versioned = TypeVar("Versioned")
 
 OUTCOME: Final = "outcome.json"
@@ -30,7 +31,10 @@ OUTCOME: Final = "outcome.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInfo:
-    """The data of a run: digests, classes, images a class and split, and what was left out and why."""
+    """The data of a run: digests, classes, images a class and split, and what was left out and why.
+
+    ``folds_digest`` is the same for all folds of one division.
+    """
 
     name: str
     digest: str
@@ -43,6 +47,7 @@ class DatasetInfo:
     duplicate_groups: int
     duplicates_across_splits: int
     missing: tuple[str, ...]
+    folds_digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +98,7 @@ class Scores:
     test_metrics: dict[str, float]
     test_per_class: tuple[ClassScore, ...]
     test_confusion_matrix: tuple[tuple[int, ...], ...]
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +146,10 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """One run. A failed one has an error, and an outcome of None."""
+    """One run. A failed one has an error, and an outcome of None.
+
+    ``test_scorings``: how often this run's training was scored on test, repetitions by ``--force`` included.
+    """
 
     schema_version: int
     run_id: str
@@ -157,6 +166,7 @@ class RunRecord:
     outcome: Outcome | None = None
     measurements: tuple[Measurement, ...] = ()
     checks: tuple[Check, ...] = ()
+    test_scorings: int = 1
 
     @property
     def base(self) -> RunConfig:

@@ -38,7 +38,9 @@ class Search:
 def sweep(args: SweepArgs, configs: Sequence[RunConfig], console: Console) -> int:
     """Run or take up a study of one model; 0 where it has a best setting, 1 where it has none."""
     if len(configs) > 1:
-        message = f"--seeds {' '.join(map(str, args.seeds))}: a study has one seed"
+        folds = configs[0].split.folds
+        asked = f"--folds {folds}" if folds else f"--seeds {' '.join(map(str, args.seeds))}"
+        message = f"{asked}: a study has one seed and one split"
         raise ConfigError(message)
     budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
     space = parse_space(args.space, configs[0])

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from imgcls.errors import ConfigError
 
+MAX_FOLDS: Final = 50
 Device = Literal["auto", "cpu", "cuda"]
 Schedule = Literal["plateau", "cosine"]
 Select = Literal["best", "last"]
@@ -29,9 +30,19 @@ class SplitConfig:
     """Seed of the split and of undersampling; independent of the training seeds."""
     max_class_ratio: float | None = None
     """Undersample train until no class has more than this many times the smallest one's images."""
+    folds: int | None = None
+    """Cut this many folds; each is the test split of one run, so that every image is tested exactly once."""
+    fold: int | None = None
+    """Only this fold, 0 to folds - 1; none means all of them."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require(name="folds", value=self.folds, low=2, high=MAX_FOLDS, hint=f"use 2 to {MAX_FOLDS}")
+        if self.fold is not None and self.folds is None:
+            message = f"--fold is {self.fold}; it needs --folds"
+            raise ConfigError(message)
+        last = (self.folds or 1) - 1
+        require(name="fold", value=self.fold, low=0, high=last, hint=f"use 0 to {last}")
         require(name="split_seed", value=self.split_seed, low=0, high=2**32 - 1, hint="use 0 to 2**32-1")
         require(name="max_class_ratio", value=self.max_class_ratio, low=1, high=1e9, hint="use a number of 1 or more")
 

@@ -29,6 +29,15 @@ class ClassScore:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """A temperature fitted on val (Guo et al. 2017), and what test shows when the logits are divided by it."""
+
+    temperature: float
+    test_log_loss: float
+    test_ece: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Flip:
     """An image whose top class the export changed; ``margin`` is its top-2 logit difference before."""
 

@@ -54,6 +54,9 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
         (["--nonsense", "1"], "--nonsense"),
         (["--seeds"], "need one value or more"),
         (["--max-class-ratio", "0.5"], "--max-class-ratio is 0.5"),
+        (["--folds", "1"], "--folds is 1; use 2 to 50"),
+        (["--fold", "1"], "it needs --folds"),
+        (["--folds", "3", "--fold", "3"], "--fold is 3; use 0 to 2"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_do(
@@ -67,6 +70,7 @@ def test_a_wrong_value_is_named_with_what_would_do(
     [
         (["sweep", "resnet5000"], "unknown model 'resnet5000'; known: resnet50"),
         ([*SWEEP, "--space", "momentum"], "--space momentum: unknown knob; known: lr, dropout"),
+        ([*SWEEP, "--folds", "3"], "--folds 3: a study has one seed and one split"),
         ([*SWEEP, "--space", "lr=1e-2:1e-4"], "--space lr=0.01:0.0001 is upside down"),
         ([*SWEEP, "--trials", "0"], "--trials is 0; use 1 or more"),
         ([*SWEEP, "--minutes", "-1"], "--minutes is -1.0; use a number above 0"),

@@ -244,3 +244,22 @@ def test_ctrl_c_ends_the_children_and_the_same_command_goes_on(make_folder: Make
     (record,) = records(tmp_path / "results")
     assert record.outcome is not None
     assert record.outcome.training.resumed_from[0] >= 3
+
+
+def test_a_forced_run_counts_as_another_look_at_test_and_keeps_figures_of_an_equal_file(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root, results = make_folder({"cat": 20, "dog": 20}), tmp_path / "results"
+    command = ("run", "test_efficientnet", "--data", str(root), *FLAGS, *ONE_RUNTIME, "--results", str(results))
+    assert bench(*command)[0] == 0
+    first = records(results)[0]
+    status, output = bench(*command, "--force")
+    assert status == 0, output
+    second = records(results)[0]
+    assert (first.test_scorings, second.test_scorings) == (1, 2)
+    assert first.outcome is not None
+    assert second.outcome is not None
+    assert first.outcome.artifact.sha256 == second.outcome.artifact.sha256
+    assert second.measurements == first.measurements
+    assert "the same ONNX file as before" in output
+    assert second.outcome.metrics.calibration is not None

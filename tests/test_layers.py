@@ -27,6 +27,7 @@ ORDER = [
     "imgcls.weights",
     "imgcls.models",
     "imgcls.metrics",
+    "imgcls.calibration",
     "imgcls.evaluation",
     "imgcls.checkpoint",
     "imgcls.setting",

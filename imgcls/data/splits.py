@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgcls.config import SplitConfig
 from imgcls.data.audit import Audit, AuditedImage
-from imgcls.errors import DataError
+from imgcls.errors import ConfigError, DataError
 
 SPLITS: Final = ("train", "val", "test")
 VAL_FRACTION: Final = 0.1
 TEST_FRACTION: Final = 0.1
 MIN_GROUPS: Final = 3
+LEAST_FOR_TWO_FOLDS: Final = 4
+"""Of two folds one is tested: the other must hold train and val."""
 
 Group = tuple[int, ...]
 
@@ -31,16 +34,19 @@ class Splits:
     undersampled: tuple[int, ...]
     """Training images left out to even the classes."""
     source: str
-    """Who divided: ``ours``, ``given``, or ``given, val cut from train``."""
+    """Who divided: ``ours``, ``given``, ``given, val cut from train``, or ``ours, fold 1 of 5``."""
     digest: str
+    folds_digest: str | None = None
+    """Of all folds together: equal where runs are folds of one division."""
 
 
 def make_splits(audit: Audit, config: SplitConfig) -> Splits:
-    """Divide the images 80/10/10, or as their folders say, then undersample train.
+    """Divide the images 80/10/10, into folds, or as their folders say, then undersample train.
 
     Raises DataError where a class cannot stand in every split, or where the folders hold no test split.
     """
-    parts, source = _divide(audit, config)
+    folds = assign_folds(audit, config)
+    parts, source = _divide(audit, config) if folds is None else _take_fold(audit, folds, config)
     kept = _undersample(audit, parts["train"], config)
     left_out = sorted(set(parts["train"]) - set(kept))
     parts = {**parts, "train": kept}
@@ -51,7 +57,46 @@ def make_splits(audit: Audit, config: SplitConfig) -> Splits:
         undersampled=tuple(left_out),
         source=source,
         digest=_digest(audit, parts),
+        folds_digest=None if folds is None else _digest_of_folds(audit, folds),
     )
+
+
+def assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
+    """Give each image its fold, ``[N]``: stratified by class, duplicates together; None where no folds are wanted.
+
+    Raises DataError where a class has too few images, ConfigError where the data set has splits of its own.
+    """
+    if config.folds is None:
+        return None
+    if audit.given_splits and config.split != "ours":
+        message = (
+            f"--folds {config.folds}: {audit.name} has train/test folders of its own; add --split ours to ignore them"
+        )
+        raise ConfigError(message)
+    _require_groups(audit, range(len(audit.images)), least=max(config.folds, LEAST_FOR_TWO_FOLDS // (config.folds - 1)))
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - a second
+
+    dealer = StratifiedGroupKFold(n_splits=config.folds, shuffle=True, random_state=config.split_seed)
+    labels, groups = ([getattr(image, name) for image in audit.images] for name in ("label", "group"))
+    folds = np.empty(len(labels), dtype=np.int64)
+    for number, (_, test) in enumerate(dealer.split(np.zeros(len(labels)), labels, groups)):
+        folds[test] = number
+    return folds
+
+
+def _take_fold(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> tuple[dict[str, list[int]], str]:
+    """Make one fold the test split, and cut val out of the others."""
+    assert config.folds is not None
+    if config.fold is None:
+        message = f"--folds {config.folds}: a run needs one of them, --fold 0 to {config.folds - 1}"
+        raise ConfigError(message)
+    rest = np.flatnonzero(folds != config.fold).tolist()
+    share = min(VAL_FRACTION * config.folds / (config.folds - 1), 0.5)
+    parts = _cut(audit, rest, {"val": share}, config.split_seed)
+    return {
+        **parts,
+        "test": np.flatnonzero(folds == config.fold).tolist(),
+    }, f"ours, fold {config.fold} of {config.folds}"
 
 
 def class_counts(audit: Audit, indices: Iterable[int]) -> list[int]:
@@ -100,14 +145,14 @@ def _groups(audit: Audit, indices: Iterable[int]) -> dict[int, list[Group]]:
     return by_class
 
 
-def _require_groups(audit: Audit, indices: Iterable[int]) -> None:
+def _require_groups(audit: Audit, indices: Iterable[int], *, least: int = MIN_GROUPS) -> None:
     by_class = _groups(audit, indices)
     for label, class_name in enumerate(audit.class_names):
         count = len(by_class.get(label, ()))
-        if count < MIN_GROUPS:
+        if count < least:
             message = (
                 f"class {class_name!r} of {audit.name} has {count} usable image(s) or groups of duplicates; "
-                f"each class needs {MIN_GROUPS} or more, one for each split"
+                f"each class needs {least} or more, one for each split or fold"
             )
             raise DataError(message)
 
@@ -158,6 +203,14 @@ def _digest(audit: Audit, parts: dict[str, list[int]]) -> str:
     digest = hashlib.sha256(audit.digest.encode())
     for name in SPLITS:
         digest.update(json.dumps([name, [_identity(audit.images[i]) for i in parts[name]]]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _digest_of_folds(audit: Audit, folds: NDArray[np.int64]) -> str:
+    digest = hashlib.sha256(audit.digest.encode())
+    digest.update(
+        json.dumps([[_identity(i), fold] for i, fold in zip(audit.images, folds.tolist(), strict=True)]).encode()
+    )
     return digest.hexdigest()[:16]
 
 
