@@ -5,9 +5,10 @@ import math
 import re
 from typing import Final
 
+from bench.findings import Score
 from bench.latency import enough_queries
 from bench.measurements import Measurement
-from bench.stats import percentile, wilson_interval
+from bench.stats import Interval, percentile, wilson_interval
 
 NO_VALUE: Final = "-"
 
@@ -54,3 +55,16 @@ def accuracy_cell(accuracy: float, number: int) -> str:
 def recall_cell(recall: float | None, support: int) -> str:
     """Give a recall with its interval; a class without test images has none."""
     return NO_VALUE if recall is None else accuracy_cell(recall, support)
+
+
+def interval_cell(interval: Interval) -> str:
+    """Give an interval of shares in per cent, within 0 and 100."""
+    return f"{100 * max(interval.low, 0.0):.1f} to {100 * min(interval.high, 1.0):.1f}"
+
+
+def score_cell(score: Score) -> str:
+    """Give a score in per cent with its interval, and where it is a mean over seeds, their spread."""
+    if not score.over_seeds:
+        return f"{100 * score.value:.1f} ({interval_cell(score.interval)})"
+    spread = f"seeds {100 * score.least:.1f} to {100 * score.most:.1f}"
+    return f"{100 * score.value:.1f} (t {interval_cell(score.interval)}; {spread})"

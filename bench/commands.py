@@ -52,7 +52,7 @@ def _carry_out(tasks: list[Task], console: Console, train: harness.Train = harne
     results = tasks[0].paths.results
     wanted = {task.run_id for task in tasks}
     records = [record for record in read_records(results, warn=console.print) if record.run_id in wanted]
-    terminal.print_tables(leaderboard.group(records), console)
+    terminal.print_tables(leaderboard.findings(records, results), console)
     console.print(f"written: {results / 'leaderboard.md'}", markup=False)
     return 0 if ok else 1
 

@@ -2,17 +2,15 @@
 
 import statistics
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final
 
-import numpy as np
-
 from bench.acceptance import acceptance, check_of, reasons, refused
+from bench.boards import model_name
 from bench.cells import MARKS, NO_VALUE, figure, percentile_cell, text_cell
 from bench.measurements import Check, Measurement
 from bench.records import RunRecord
-from bench.stats import mean_interval, percentile, ratio_interval
-from bench.tuned_rows import model_name
+from bench.speeds import interval_over_rounds, ratio
+from bench.stats import percentile
 
 BASELINE: Final = "pytorch-cpu"
 OVER: Final = f"Time over {BASELINE}'s (95 %)"
@@ -54,14 +52,6 @@ def latency_table(table: Sequence[RunRecord]) -> list[str]:
     lines += [f"| {' | '.join(row[name] for name in shown)} |" for row in rows]
     remarks = [remark for record in table for remark in _remarks(record)]
     return [*lines, "", *dict.fromkeys(remarks)]
-
-
-def round_samples(row: Measurement) -> list[tuple[float, ...]]:
-    """Divide a row's samples into its rounds; an older row is one round."""
-    if not row.rounds:
-        return [row.samples_ms]
-    ends = np.cumsum([0, *(part.kept for part in row.rounds)]).tolist()
-    return [row.samples_ms[start:end] for start, end in pairwise(ends)]
 
 
 def _key(row: Measurement) -> tuple[str, int | None]:
@@ -122,27 +112,17 @@ def _percentiles(row: Measurement) -> dict[str, str]:
 
 def _with_interval(row: Measurement, percent: int) -> str:
     """Give a percentile of all samples, with the t interval of the rounds' own."""
-    text = percentile_cell(row, percent)
-    each = [percentile(samples, percent) for samples in round_samples(row) if samples]
-    if text == NO_VALUE or len(each) < 2:  # noqa: PLR2004 - one round has no spread
+    text, interval = percentile_cell(row, percent), interval_over_rounds(row, percent)
+    if text == NO_VALUE or interval is None:
         return text
-    interval = mean_interval(each)
-    return f"{text} ({figure(max(interval.low, 0))} to {figure(interval.high)})"
+    return f"{text} ({figure(interval.low)} to {figure(interval.high)})"
 
 
 def _over_baseline(record: RunRecord, row: Measurement) -> str:
     """Give the row's time over the baseline's, each ratio taken within a round of one and the same measurement."""
     base = _find([other for other in record.measurements if _key(other) == (BASELINE, row.num_threads)], "host")
-    if base is None or base is row or base.measured_at != row.measured_at:
-        return NO_VALUE
-    pair = [dict(zip((part.number for part in each.rounds), round_samples(each), strict=False)) for each in (row, base)]
-    common = sorted(set(pair[0]) & set(pair[1]))
-    if len(common) < 2:  # noqa: PLR2004
-        return NO_VALUE
-    ours, others = ([statistics.median(each[number]) for number in common] for each in pair)
-    interval = ratio_interval(ours, others)
-    ratio = statistics.geometric_mean([one / other for one, other in zip(ours, others, strict=True)])
-    return f"{ratio:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+    found = None if base is None or base is row else ratio(row, base)
+    return NO_VALUE if found is None else f"{found.value:.3f} ({found.interval.low:.3f} to {found.interval.high:.3f})"
 
 
 def _throughput(rows: Sequence[Measurement]) -> str:

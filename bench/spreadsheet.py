@@ -5,17 +5,25 @@ from collections.abc import Sequence
 from bench import failures
 from bench.acceptance import refused
 from bench.cells import MARKS
+from bench.findings import Findings
 from bench.majority import majority
 from bench.recipes import describe_budget, describe_sizes
 from bench.records import RunRecord
 from bench.stats import percentile
 
 
-def csv(tables: Sequence[list[RunRecord]]) -> str:
+def csv(found: Sequence[Findings]) -> str:
     """Give one line a run, unrounded, for spreadsheets and scripts."""
     import pandas as pd  # noqa: PLC0415 - most of a second to import
 
-    frame = pd.DataFrame([_flat(record) for table in tables for record in table])
+    frame = pd.DataFrame(
+        [
+            _flat(record) | {"tie_group": one.group_of(entry)}
+            for one in found
+            for entry in one.board.entries
+            for record in entry.records
+        ]
+    )
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
@@ -32,6 +40,8 @@ def _flat(record: RunRecord) -> dict[str, object]:
         "model": record.config.model,
         "init": record.init,
         "seed": record.config.seed,
+        "fold": record.config.split.fold,
+        "test_scorings": record.test_scorings,
         "study": record.tuning.study if record.tuning else None,
         "lr": record.config.train.lr,
         "dropout": record.config.architecture.dropout,

@@ -46,6 +46,15 @@ def ratio_interval(ours: ArrayLike, others: ArrayLike) -> Interval:
 
 
 @functools.cache
+def independent_difference(first: tuple[int, int], second: tuple[int, int]) -> Interval:
+    """95 % interval of a difference of two shares, (successes, total) each, of unlike images (Newcombe 1998)."""
+    from statsmodels.stats.proportion import confint_proportions_2indep  # noqa: PLC0415 - a third of a second
+
+    low, high = confint_proportions_2indep(*first, *second, method="newcomb", compare="diff")
+    return Interval(low=float(low), high=float(high))
+
+
+@functools.cache
 def paired_difference(gained: int, lost: int, total: int) -> Interval:
     """95 % score interval of a difference of two accuracies on the same images (Tango 1998).
 

@@ -8,12 +8,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import cells, leaderboard
+from bench import cells, leaderboard, words
 from bench.acceptance import refused
+from bench.boards import Entry
+from bench.findings import Findings, accuracy, macro_f1
 from bench.majority import majority
-from bench.records import RunRecord
+from bench.speeds import runtimes_of, shown
 from bench.stats import percentile
-from bench.tuned_rows import model_name
 from imgcls.errors import ConfigError
 
 ROWS_SHOWN: Final = 30
@@ -31,46 +32,51 @@ def show_leaderboard(results: Path, console: Console) -> int:
     return 0
 
 
-def print_tables(tables: Sequence[list[RunRecord]], console: Console) -> None:
+def print_tables(tables: Sequence[Findings], console: Console) -> None:
     """Print a short form of the leaderboard for the terminal."""
-    for records in tables:
-        first = records[0]
-        number = sum(first.dataset.counts["test"])
-        table = Table(title=escape(f"{first.dataset.name}, recipe {first.config.recipe}, {number} test images"))
+    for found in tables:
+        first, entries = found.board.first, leaderboard.ordered(found)
+        title = f"{first.dataset.name}, recipe {first.config.recipe}, {found.number} test images"
+        table = Table(title=escape(title))
+        table.add_column("Group", justify="right", min_width=FIGURE_WIDTH)
         table.add_column("Model", no_wrap=True)
         table.add_column("Test top-1 % (95 %)", justify="right", no_wrap=True)
-        runtimes = list(dict.fromkeys(row.runtime for record in records for row in record.measurements))
+        runtimes = runtimes_of(found.board)
         for name in ("F1", "M params", "GMACs", *(f"{runtime.replace('-', ' ')} p50 ms" for runtime in runtimes)):
             table.add_column(name, justify="right", min_width=max(FIGURE_WIDTH, *(len(word) for word in name.split())))
-        for record in records[:ROWS_SHOWN]:
-            table.add_row(*_cells(record, number), *(_median(record, runtime) for runtime in runtimes))
+        for entry in entries[:ROWS_SHOWN]:
+            table.add_row(*_cells(entry, found), *(_median(entry, runtime) for runtime in runtimes))
         always = majority(first.dataset)
-        accuracy = cells.accuracy_cell(always.top1_accuracy, number)
-        table.add_row(f"always {escape(always.class_name)}", accuracy, f"{100 * always.macro_f1:.1f}")
+        accuracy = cells.accuracy_cell(always.top1_accuracy, sum(first.dataset.counts["test"]))
+        table.add_row("", f"always {escape(always.class_name)}", accuracy, f"{100 * always.macro_f1:.1f}")
         console.print(table)
-        if len(records) > ROWS_SHOWN:
-            console.print(f"and {len(records) - ROWS_SHOWN} more rows in leaderboard.md")
+        if len(entries) > ROWS_SHOWN:
+            console.print(f"and {len(entries) - ROWS_SHOWN} more rows in leaderboard.md")
+        console.print(f"{words.paragraph(found)} {words.power_line(found)}", markup=False)
 
 
-def _cells(record: RunRecord, number: int) -> list[str]:
-    name = f"{escape(model_name(record))}\n{record.init}, seed {record.config.seed}"
-    if record.outcome is None:
-        return [name, "failed", "", "", ""]
-    test, model = record.outcome.metrics.test_metrics, record.outcome.model
+def _cells(entry: Entry, found: Findings) -> list[str]:
+    number = found.group_of(entry)
+    seeds = ", ".join(str(checkpoint.seed) for checkpoint in entry.checkpoints)
+    name = f"{escape(entry.name)}\n{entry.init}, seed {seeds}" if seeds else escape(entry.name)
+    if not entry.checkpoints:
+        return ["", name, "; ".join(entry.incomplete) or leaderboard.FAILED, "", "", ""]
+    model = entry.outcome.model
     return [
+        str(number or "-"),
         name,
-        cells.accuracy_cell(test["top1_accuracy"], number),
-        f"{100 * test['macro_f1']:.1f}",
+        cells.score_cell(accuracy(entry)).replace("; ", "\n"),
+        f"{100 * macro_f1(entry).value:.1f}",
         f"{model.num_params / 1e6:.1f}",
         f"{model.gmacs:.2f}",
     ]
 
 
-def _median(record: RunRecord, runtime: str) -> str:
-    for row in record.measurements:
-        if (row.runtime, row.kind, row.batch_size) == (runtime, "host", 1):
-            if refused(record, runtime):
-                return "refused"
-            shown = row.verdict in cells.MARKS
-            return cells.figure(percentile(row.samples_ms, 50)) + cells.MARKS[row.verdict] if shown else row.verdict
-    return ""
+def _median(entry: Entry, runtime: str) -> str:
+    row = shown(entry, runtime)
+    if row is not None:
+        return cells.figure(percentile(row[1].samples_ms, 50)) + cells.MARKS[row[1].verdict]
+    asked = [(record, one) for record in entry.records for one in record.measurements if one.runtime == runtime]
+    if any(refused(record, runtime) for record, _ in asked):
+        return "refused"
+    return asked[0][1].verdict if asked else ""

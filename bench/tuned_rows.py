@@ -27,11 +27,6 @@ test intervals overlap, this test split may not tell the tuned setting from the 
 training, a tuned one a training and the study: TMACs are 1e12 multiply-adds of training, 3 x forward x images."""
 
 
-def model_name(record: RunRecord) -> str:
-    """Name the model of a row, and say where its setting is a tuned one."""
-    return f"{record.config.model} (tuned)" if record.tuning else record.config.model
-
-
 def tuning_table(table: Sequence[RunRecord]) -> list[str]:
     """Give a markdown table with a line a tuned run; nothing where there is none."""
     tuned = [record for record in table if record.tuning is not None]

@@ -1,0 +1,184 @@
+"""Two entries or runs side by side, on the same test images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.boards import Board, Checkpoint, Entry
+from bench.cells import NO_VALUE, score_cell
+from bench.details import p_cell
+from bench.findings import Findings, accuracy, macro_f1, minority_classes, recalls
+from bench.pairs import ALPHA, Paired, Right, compare, speaks_of_models
+from bench.power import detectable
+from bench.predictions import Answers
+from bench.speeds import ratio, runtimes_of, shown
+from bench.words import points, power_text
+from imgcls.errors import ConfigError
+
+LEAST_OF_ID: Final = 4
+"""Characters of a run's id that may name it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """What a name on the command line stands for: an entry of a board, or one run of it."""
+
+    name: str
+    board: Board
+    entry: Entry
+
+    @property
+    def answers(self) -> Answers | None:
+        """The answers of its first checkpoint."""
+        return self.entry.checkpoints[0].answers if self.entry.checkpoints else None
+
+    @property
+    def right(self) -> Right:
+        """Whether each checkpoint is right on each image ``[S, N]``; raises ConfigError where that is not at hand."""
+        right = self.entry.right
+        if right is None:
+            message = f"{self.name}: no predictions at hand; --force runs it again"
+            raise ConfigError(message)
+        return right
+
+
+def show(names: tuple[str, str], found: Sequence[Findings], console: Console) -> int:
+    """Print the paired comparison of two entries or runs; raises ConfigError where they cannot be compared."""
+    first, second = choose(names, found)
+    paired = compare(first.right, second.right)
+    title = f"{second.name} against {first.name}: {first.board.key[0]}, {first.right.shape[1]:,} test images"
+    console.print(title, markup=False)
+    console.print(_scores(first, second))
+    if len(first.right) == len(second.right) == 1:
+        console.print(_both(first.right[0], second.right[0]))
+    console.print(_classes(first, second))
+    for line in [*_tests(first, second, paired), *_times(first, second), *_minority(first, second)]:
+        console.print(line, markup=False)
+    return 0
+
+
+def choose(names: tuple[str, str], found: Sequence[Findings]) -> tuple[Side, Side]:
+    """Find what two names stand for on the same test images."""
+    sides = [_sides(name, found) for name in names]
+    pairs = [(one, other) for one in sides[0] for other in sides[1] if _same_images(one, other)]
+    same_table = [pair for pair in pairs if pair[0].board is pair[1].board]
+    if not pairs:
+        places = [sorted({f"{side.board.key[0]}, split {side.board.key[2]}" for side in each}) for each in sides]
+        message = (
+            f"{names[0]} and {names[1]} were not tested on the same images ({'; '.join(places[0])} and "
+            f"{'; '.join(places[1])}): runs on different test splits are not compared"
+        )
+        raise ConfigError(message)
+    if len(chosen := same_table or pairs) > 1:
+        tables = sorted({f"{pair[0].board.key[0]} {pair[0].board.key[3]}" for pair in chosen})
+        message = f"{names[0]} and {names[1]} stand together in {', '.join(tables)}; say --data NAME or give runs' ids"
+        raise ConfigError(message)
+    return chosen[0]
+
+
+def _sides(name: str, found: Sequence[Findings]) -> list[Side]:
+    entries = [(one.board, entry) for one in found for entry in one.board.entries]
+    sides = [Side(name=name, board=board, entry=entry) for board, entry in entries if entry.name == name]
+    if not sides and len(name) >= LEAST_OF_ID:
+        sides = [
+            Side(
+                name=f"{entry.name}, seed {checkpoint.seed}",
+                board=board,
+                entry=replace(entry, checkpoints=(checkpoint,)),
+            )
+            for board, entry in entries
+            for checkpoint in _checkpoints(entry)
+            if any(record.run_id.startswith(name) for record in checkpoint.records)
+        ]
+    if not sides:
+        known = sorted({entry.name for _, entry in entries})
+        message = f"{name!r} is neither a row nor a run's id; rows: {', '.join(known) or 'none'}"
+        raise ConfigError(message)
+    return sides
+
+
+def _checkpoints(entry: Entry) -> list[Checkpoint]:
+    return [checkpoint for checkpoint in entry.checkpoints if len(checkpoint.records) == 1]
+
+
+def _same_images(one: Side, other: Side) -> bool:
+    if one.board.key[:3] != other.board.key[:3]:
+        return False
+    ids = [side.answers.image_ids for side in (one, other) if side.answers is not None]
+    return len(ids) < 2 or ids[0] == ids[1]  # noqa: PLR2004 - where one has no answers, that is said instead
+
+
+def _scores(first: Side, second: Side) -> Table:
+    table = Table("", escape(first.name), escape(second.name))
+    for title, score in (("Test top-1 % (95 %)", accuracy), ("Macro-F1 % (95 %)", macro_f1)):
+        table.add_row(title, *(score_cell(score(side.entry)) for side in (first, second)))
+    table.add_row("Init", first.entry.init, second.entry.init)
+    table.add_row("Recipe", *(side.board.key[3] for side in (first, second)))
+    table.add_row("Budget", *(side.board.key[4] for side in (first, second)))
+    return table
+
+
+def _both(first: np.ndarray, second: np.ndarray) -> Table:
+    table = Table("Images", "second right", "second wrong")
+    for title, rows in (("first right", first), ("first wrong", ~first)):
+        table.add_row(title, str(int((rows & second).sum())), str(int((rows & ~second).sum())))
+    return table
+
+
+def _classes(first: Side, second: Side) -> Table:
+    table = Table("Recall % (95 %)", "Images", escape(first.name), escape(second.name))
+    columns = [recalls(side.entry) for side in (first, second)]
+    for label, class_name in enumerate(first.entry.first.dataset.class_names):
+        cells = [score_cell(score) if (score := column[label]) else NO_VALUE for column in columns]
+        table.add_row(escape(class_name), str(first.board.test_counts[label]), *cells)
+    return table
+
+
+def _tests(first: Side, second: Side, paired: Paired) -> list[str]:
+    told = "told apart" if paired.p_value <= ALPHA else "not told apart"
+    what = "these models" if speaks_of_models(first.right, second.right) else "these checkpoints"
+    difference = points(paired.difference, paired.interval.low, paired.interval.high)
+    both = [first.right, second.right]
+    lines = [
+        f"Accuracy: {difference}; exact p {p_cell(paired.p_value)}, mid-p {p_cell(paired.mid_p)}: {what} are {told}.",
+        "One pair, no correction: who looks at several pairs goes by the leaderboard, which corrects for all (Holm).",
+        power_text(detectable(both), first.right.shape[1], 1),
+    ]
+    if first.entry.init != second.entry.init:
+        lines.append("They start from unlike weights: this compares starts as much as architectures.")
+    if first.board.key[3:] != second.board.key[3:]:
+        lines.append("They come from unlike tables (recipe, budget, image size or machine): this compares those too.")
+    return lines
+
+
+def _times(first: Side, second: Side) -> list[str]:
+    lines = []
+    for runtime in runtimes_of(first.board):
+        rows = [shown(side.entry, runtime) for side in (first, second)]
+        if rows[0] is None or rows[1] is None:
+            continue
+        within = ratio(rows[1][1], rows[0][1])
+        if within is not None:
+            low, high = within.interval.low, within.interval.high
+            lines.append(
+                f"{runtime}: {within.value:.3f} x the time of {first.name} ({low:.3f} to {high:.3f}, in rounds)"
+            )
+        else:
+            lines.append(f"{runtime}: not timed in the same rounds; python -m bench measure times them together")
+    return lines
+
+
+def _minority(first: Side, second: Side) -> list[str]:
+    classes = minority_classes(first.board)
+    rows = np.isin(first.answers.labels, classes) if first.answers is not None else np.zeros(0, dtype=bool)
+    if not rows.any():
+        return ["No class has under half of the median class's images: there is no minority to look at."]
+    paired = compare(first.right[:, rows], second.right[:, rows])
+    names = ", ".join(first.entry.first.dataset.class_names[label] for label in classes)
+    difference = points(paired.difference, paired.interval.low, paired.interval.high)
+    return [f"Minority ({names}; {rows.sum()} images): {difference}; exact p {p_cell(paired.p_value)}"]

@@ -1,0 +1,140 @@
+"""The tables under a leaderboard's main one: pairs, single checkpoints, classes."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Final
+
+from bench.boards import Checkpoint, Entry
+from bench.cells import NO_VALUE, interval_cell, score_cell, text_cell
+from bench.findings import Findings, bootstrapped, expected_ece, minority_comparison, recalls
+from bench.macro import macro_scores
+from bench.pairs import ALPHA
+from bench.stats import independent_difference, wilson_interval
+from bench.words import points
+
+PAIRS_SHOWN: Final = 45
+"""Pairs of ten models; of more, the ones with the top score and the nearest differences."""
+LEAST_P: Final = 0.0001
+
+
+def pair_table(found: Findings) -> list[str]:
+    """Give every pair: difference, p, and what decides."""
+    entries = found.compared
+    pairs = [(i, j) for i in range(len(entries)) for j in range(i + 1, len(entries))]
+    minority = minority_comparison(found)
+    header = ["Pair", "Difference (95 %)", "p", "p (Holm)", "Told apart"]
+    if minority:
+        header += [f"On {minority[1]} images of minority classes", "p (Holm)"]
+    lines = [f"| {' | '.join(header)} |", "|---|" + "--:|" * (len(header) - 1)]
+    for i, j in pairs[:PAIRS_SHOWN]:
+        paired, adjusted = found.pair(entries[j], entries[i]), float(found.comparison.holm[i, j])
+        cells = [
+            f"{text_cell(entries[i].name)} over {text_cell(entries[j].name)}",
+            points(paired.difference, paired.interval.low, paired.interval.high),
+            p_cell(paired.p_value),
+            p_cell(adjusted),
+            "yes" if adjusted <= ALPHA else "no",
+        ]
+        if minority:
+            cells += [f"{-100 * minority[0].differences[i, j]:+.1f} points", p_cell(float(minority[0].holm[i, j]))]
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(pairs) > PAIRS_SHOWN:
+        lines += ["", f"The first {PAIRS_SHOWN} of {len(pairs)} pairs; `python -m bench compare A B` shows any other."]
+    return lines if pairs else []
+
+
+def p_cell(p_value: float) -> str:
+    """Write a p value; none under 0.0001 is told from 0."""
+    return f"{p_value:.4f}" if p_value >= LEAST_P else f"< {LEAST_P}"
+
+
+CHECKPOINT_COLUMNS: Final = (
+    "Model",
+    "Seed",
+    "Test top-1 (95 %)",
+    "Val top-1",
+    "Val - test (95 %)",
+    "Top-5",
+    "Macro-F1 (95 %)",
+    "Balanced (95 %)",
+    "Log loss",
+    "T",
+    "Log loss at T",
+    "ECE",
+    "ECE if calibrated (95th)",
+    "Best epoch",
+    "Training, images/s",
+    "ONNX, MB",
+    "px",
+)
+
+
+def checkpoint_table(entries: Sequence[Entry]) -> list[str]:
+    """Give a line a checkpoint: what a single training scored."""
+    rows = [_checkpoint(entry, checkpoint) for entry in entries for checkpoint in entry.checkpoints]
+    if not rows:
+        return []
+    shown = [place for place in range(len(CHECKPOINT_COLUMNS)) if {row[place] for row in rows} != {NO_VALUE}]
+    lines = [f"| {' | '.join(CHECKPOINT_COLUMNS[place] for place in shown)} |", "|---|" + "--:|" * (len(shown) - 1)]
+    return lines + [f"| {' | '.join(row[place] for place in shown)} |" for row in rows]
+
+
+def _checkpoint(entry: Entry, checkpoint: Checkpoint) -> list[str]:
+    outcomes, total = checkpoint.outcomes, int(checkpoint.confusion.sum())
+    f1, balanced = macro_scores(checkpoint.confusion)
+    intervals, expected = bootstrapped(checkpoint), expected_ece(checkpoint)
+    calibrations = [outcome.metrics.calibration for outcome in outcomes]
+    known = [calibration for calibration in calibrations if calibration is not None]
+    at_t = f"{fmean(one.test_log_loss for one in known):.3f}" if len(known) == len(calibrations) else NO_VALUE
+    return [
+        text_cell(entry.name),
+        str(checkpoint.seed),
+        f"{100 * checkpoint.accuracy:.1f} ({interval_cell(wilson_interval(round(checkpoint.accuracy * total), total))})",
+        f"{100 * checkpoint.mean('val', 'top1_accuracy'):.1f}",
+        _gap(checkpoint),
+        _metric(checkpoint, "top5_accuracy", percent=True),
+        f"{100 * f1:.1f} ({interval_cell(intervals.macro_f1)})",
+        f"{100 * balanced:.1f} ({interval_cell(intervals.balanced_accuracy)})",
+        _metric(checkpoint, "log_loss"),
+        ", ".join(f"{one.temperature:.2f}" for one in known) or NO_VALUE,
+        at_t,
+        _metric(checkpoint, "ece", percent=True),
+        f"{100 * expected[0]:.1f} ({100 * expected[1]:.1f})" if expected else NO_VALUE,
+        ", ".join(f"{outcome.training.best_epoch} of {outcome.training.epochs}" for outcome in outcomes),
+        ", ".join(f"{outcome.training.train_img_per_s:.0f}" for outcome in outcomes),
+        f"{outcomes[0].artifact.size_bytes / 1e6:.1f}",
+        str(outcomes[0].model.image_size),
+    ]
+
+
+def _metric(checkpoint: Checkpoint, name: str, *, percent: bool = False) -> str:
+    """Give a stored metric; of folds none but means of images are given, and ECE is none."""
+    if name not in checkpoint.outcomes[0].metrics.test_metrics or (name == "ece" and len(checkpoint.outcomes) > 1):
+        return NO_VALUE
+    value = checkpoint.mean("test", name)
+    return f"{100 * value:.1f}" if percent else f"{value:.3f}"
+
+
+def _gap(checkpoint: Checkpoint) -> str:
+    """Give val minus test with Newcombe's interval: a gap beyond chance is what selecting by val costs."""
+    if len(checkpoint.outcomes) > 1:
+        return NO_VALUE
+    counts = {split: sum(checkpoint.records[0].dataset.counts[split]) for split in ("val", "test")}
+    found = {split: checkpoint.mean(split, "top1_accuracy") for split in counts}
+    sure = independent_difference(*[(round(found[split] * counts[split]), counts[split]) for split in ("val", "test")])
+    return f"{100 * (found['val'] - found['test']):+.1f} ({100 * sure.low:+.1f} to {100 * sure.high:+.1f})"
+
+
+def class_table(entries: Sequence[Entry]) -> list[str]:
+    """Give every class's recall with its interval, a column an entry."""
+    done = [entry for entry in entries if entry.checkpoints]
+    if not done:
+        return []
+    columns = [recalls(entry) for entry in done]
+    support = done[0].checkpoints[0].confusion.sum(axis=1).tolist()
+    names = " | ".join(text_cell(entry.name) for entry in done)
+    lines = [f"| Recall, % (95 %) | Test images | {names} |", "|---|--:|" + "--:|" * len(done)]
+    for label, class_name in enumerate(done[0].first.dataset.class_names):
+        cells = [score_cell(score) if (score := column[label]) else NO_VALUE for column in columns]
+        lines.append(f"| {text_cell(class_name)} | {support[label]} | {' | '.join(cells)} |")
+    return lines

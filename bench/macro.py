@@ -1,0 +1,154 @@
+"""Intervals of macro-F1 and balanced accuracy: a bootstrap of test images, stratified by class."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from bench.stats import Interval, wilson_interval
+
+RESAMPLES: Final = 10_000
+BATCH: Final = 4_000_000
+"""Draws counted at once: 32 MB."""
+
+MANY: Final = 4
+"""With more wrong images than this for each wrong answer, drawing their numbers is faster than drawing them."""
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MacroIntervals:
+    """95 % intervals over test images."""
+
+    macro_f1: Interval
+    balanced_accuracy: Interval
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Table:
+    """A confusion matrix without the rows of classes that have no images: rows ``[K]`` are ``labels`` of C classes."""
+
+    counts: Counts
+    labels: Counts
+
+    @property
+    def support(self) -> Counts:
+        """Images of each class ``[K]``."""
+        return np.asarray(self.counts.sum(axis=1))
+
+    @property
+    def right(self) -> Counts:
+        """Right answers of each class ``[K]``."""
+        return np.asarray(self.counts[np.arange(len(self.labels)), self.labels])
+
+    @property
+    def predicted(self) -> Counts:
+        """Images taken for each class ``[K]``."""
+        return np.asarray(self.counts.sum(axis=0)[self.labels])
+
+
+def macro_intervals(confusion: Counts, *, resamples: int = RESAMPLES, seed: int = 0) -> MacroIntervals:
+    """Bootstrap the test images of each class by a confusion matrix ``[C, C]``; BCa intervals (Efron 1987).
+
+    Resampling a class's images is drawing how many of them are right and what the others were taken for. Classes
+    without images are left out, as in the scores themselves. Where no resample differs (all right, or one answer
+    always), the mean of the classes' Wilson intervals takes its place.
+    """
+    labels = np.flatnonzero(confusion.sum(axis=1))
+    table = _Table(counts=confusion[labels], labels=labels)
+    right, predicted = _resampled(table, resamples, np.random.default_rng(seed))
+    drawn = _macro(right, predicted, table.support)
+    seen = _macro(table.right, table.predicted, table.support)
+    skew = _skewness(table)
+    found = [
+        _bca(values, float(score), acceleration) if np.ptp(values) > 0 else _mean_wilson(table)
+        for values, score, acceleration in zip(drawn, seen, skew, strict=True)
+    ]
+    return MacroIntervals(macro_f1=found[0], balanced_accuracy=found[1])
+
+
+def macro_scores(confusion: Counts) -> tuple[float, float]:
+    """Give macro-F1 and balanced accuracy of a confusion matrix ``[C, C]``, over classes that have images."""
+    labels = np.flatnonzero(confusion.sum(axis=1))
+    table = _Table(counts=confusion[labels], labels=labels)
+    f1, balanced = _macro(table.right, table.predicted, table.support)
+    return float(f1), float(balanced)
+
+
+def _macro(right: NDArray[Any], predicted: NDArray[Any], support: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Give macro-F1 and balanced accuracy, over the last axis."""
+    return (2 * right / (predicted + support)).mean(axis=-1), (right / support).mean(axis=-1)
+
+
+def _resampled(table: _Table, resamples: int, rng: np.random.Generator) -> tuple[Counts, Counts]:
+    """Draw how many images of each class are right, and how many are taken for it, each ``[R, K]``."""
+    right = np.empty((resamples, len(table.labels)), dtype=np.int64)
+    taken = np.zeros((resamples, table.counts.shape[1]), dtype=np.int64)
+    waiting: list[Counts] = []
+    for row, (label, counts) in enumerate(zip(table.labels, table.counts, strict=True)):
+        wrong = np.where(np.arange(len(counts)) == label, 0, counts)
+        missed = rng.binomial(counts.sum(), wrong.sum() / counts.sum(), size=resamples)
+        right[:, row] = counts.sum() - missed
+        answers = np.flatnonzero(wrong)
+        if wrong.sum() > MANY * len(answers):
+            taken[:, answers] += rng.multinomial(missed, wrong[answers] / wrong.sum())
+        elif len(answers):
+            each = np.repeat(answers, wrong[answers])[rng.integers(0, wrong.sum(), size=int(missed.sum()))]
+            waiting.append(each + np.repeat(np.arange(resamples) * len(counts), missed))
+        if sum(map(len, waiting)) > BATCH:
+            taken += _count(waiting, taken.shape)
+            waiting = []
+    return right, (taken + _count(waiting, taken.shape))[:, table.labels] + right
+
+
+def _count(places: list[Counts], shape: tuple[int, ...]) -> Counts:
+    if not places:
+        return np.zeros(shape, dtype=np.int64)
+    return np.bincount(np.concatenate(places), minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def _skewness(table: _Table) -> tuple[float, float]:
+    """Give BCa's acceleration of both scores: the skewness of what leaving out one image changes, within classes."""
+    rows, answers = np.nonzero(table.counts)
+    cells, classes = np.arange(len(rows)), len(table.labels)
+    right, predicted, support = (
+        np.repeat(values[None].astype(np.float64), len(rows), axis=0)
+        for values in (table.right, table.predicted, table.support)
+    )
+    right[cells, rows] -= answers == table.labels[rows]
+    place = np.full(table.counts.shape[1], -1)
+    place[table.labels] = np.arange(classes)
+    known = place[answers] >= 0
+    predicted[cells[known], place[answers][known]] -= 1
+    support[cells, rows] -= 1
+    kept = support[cells, rows] > 0
+    weights = np.where(kept, table.counts[rows, answers], 0).astype(np.float64)
+    support[~kept] = 1
+    return tuple(_acceleration(left, rows, weights, classes) for left in _macro(right, predicted, support))  # type: ignore[return-value]
+
+
+def _acceleration(without: Floats, rows: Counts, weights: Floats, classes: int) -> float:
+    """Give sum(u^3) / (6 sum(u^2)^1.5) of the influences u of single images, centred in each class."""
+    totals = np.bincount(rows, weights, minlength=classes)
+    means = np.bincount(rows, weights * without, minlength=classes) / np.maximum(totals, 1)
+    influence = means[rows] - without
+    spread = float((weights * influence**2).sum())
+    return float((weights * influence**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+
+
+def _bca(drawn: Floats, seen: float, acceleration: float) -> Interval:
+    """Cut the bootstrap where bias and skewness say, in place of 2.5 and 97.5 % (Efron 1987)."""
+    below = float((drawn < seen).mean() + (drawn == seen).mean() / 2)
+    bias = float(norm.ppf(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn))))
+    ends = bias + norm.ppf([0.025, 0.975])
+    low, high = np.quantile(drawn, norm.cdf(bias + ends / (1 - acceleration * ends)))
+    return Interval(low=float(min(low, seen)), high=float(max(high, seen)))
+
+
+def _mean_wilson(table: _Table) -> Interval:
+    each = [wilson_interval(int(right), int(total)) for right, total in zip(table.right, table.support, strict=True)]
+    return Interval(low=float(np.mean([one.low for one in each])), high=float(np.mean([one.high for one in each])))

@@ -1,0 +1,74 @@
+"""What a test split could have shown: the least true difference that the deciding test finds four times in five."""
+
+import bisect
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from scipy.stats import binom, nct, norm, t
+
+from bench.pairs import ALPHA, SEEDS_FOR_MODELS, Right
+
+POWER: Final = 0.8
+STEPS: Final = 1000
+"""Differences are tried in steps of a tenth of a point."""
+
+
+def detectable(models: Sequence[Right]) -> float | None:
+    """Give the least difference between two models that is found four times in five; None where there is none.
+
+    At the level of Holm's first step (0.05 over the number of pairs), on as many images, with the discordance that the
+    pairs of these models show (median), by the test that decides between them.
+    """
+    rows, columns = np.triu_indices(len(models), 1)
+    if len(rows) == 0:
+        return None
+    level, seeds, number = ALPHA / len(rows), min(len(model) for model in models), models[0].shape[1]
+    means = np.stack([model.mean(axis=0, dtype=np.float64) for model in models])
+    products = means @ means.T
+    squares = np.diag(products)[:, None] + np.diag(products)[None, :] - 2 * products
+    spread = max(float(np.median(squares[rows, columns])) / number, 0.0)
+    if seeds == 1:
+        return least(lambda difference: mcnemar_power(difference, spread, number, level))
+    if seeds < SEEDS_FOR_MODELS:
+        return least(lambda difference: sign_flip_power(difference, spread, number, level))
+    noise = float(np.median([model.mean(axis=1).var(ddof=1) for model in models])) / seeds
+    return least(lambda difference: welch_power(difference, spread, number, level, noise=noise, seeds=seeds))
+
+
+def least(power: Callable[[float], float]) -> float | None:
+    """Find the least difference, in steps of 0.1 points, whose power is 0.8 or more; power must rise with it."""
+    tried = range(1, STEPS + 1)
+    place = bisect.bisect_left(tried, x=True, key=lambda step: power(step / STEPS) >= POWER)
+    return tried[place] / STEPS if place < len(tried) else None
+
+
+def mcnemar_power(difference: float, discordance: float, number: int, level: float) -> float:
+    """Power of exact McNemar on ``number`` images, where models differ on a share ``discordance`` of them."""
+    discordance = max(discordance, difference)
+    pairs = np.arange(number + 1)
+    critical = binom.ppf(level / 2, pairs, 0.5)
+    critical -= binom.cdf(critical, pairs, 0.5) > level / 2
+    found = binom.cdf(critical, pairs, (discordance - difference) / (2 * discordance))
+    return float((binom.pmf(pairs, number, discordance) * found).sum())
+
+
+def sign_flip_power(difference: float, spread: float, number: int, level: float) -> float:
+    """Power of the sign-flip test by its normal limit; ``spread`` is an image's mean squared difference."""
+    spread = max(spread, difference)
+    reach = difference * math.sqrt(number) - float(norm.isf(level / 2)) * math.sqrt(spread)
+    remaining = spread - difference**2
+    return float(norm.cdf(reach / math.sqrt(remaining))) if remaining > 0 else float(reach > 0)
+
+
+def welch_power(  # noqa: PLR0913 - each is a term of the formula
+    difference: float, spread: float, number: int, level: float, *, noise: float, seeds: int
+) -> float:
+    """Power of the test over seeds and images; ``noise`` is the variance of one model's mean over its seeds."""
+    images = max(spread - difference**2, 0.0) / number
+    variance = images + 2 * noise
+    if variance == 0:
+        return 1.0
+    freedom = variance**2 / (images**2 / max(number - 1, 1) + 2 * noise**2 / (seeds - 1))
+    return float(nct.sf(t.isf(level / 2, freedom), freedom, difference / math.sqrt(variance)))

@@ -1,0 +1,98 @@
+"""Which latency figure of an entry is shown, and how it compares with another entry's."""
+
+import statistics
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from bench.acceptance import refused
+from bench.boards import Board, Entry
+from bench.cells import MARKS
+from bench.measurements import Measurement
+from bench.records import RunRecord
+from bench.stats import Interval, mean_interval, percentile, ratio_interval
+from imgcls.runtimes import RUNTIMES
+
+PREFERRED: Final = ("onnxruntime-cuda", "onnxruntime-cpu", "pytorch-cuda", "pytorch-cpu")
+"""Runtimes by which rows of one tie group are sorted: the first that most of them have figures of."""
+LEAST_ROUNDS: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ratio:
+    """A time over another, each ratio taken within a round, and its 95 % interval."""
+
+    value: float
+    interval: Interval
+
+
+def shown(entry: Entry, runtime: str) -> tuple[RunRecord, Measurement] | None:
+    """Choose an entry's row of one picture at a time: the best verdict, the fewest threads, the first seed."""
+    verdicts = list(MARKS)
+    rows = [
+        (verdicts.index(row.verdict), row.num_threads or 0, number)
+        for number, (record, row) in enumerate(_rows(entry, runtime))
+        if row.verdict in MARKS and not refused(record, runtime)
+    ]
+    return _rows(entry, runtime)[min(rows)[2]] if rows else None
+
+
+def _rows(entry: Entry, runtime: str) -> list[tuple[RunRecord, Measurement]]:
+    return [
+        (record, row)
+        for record in entry.records
+        for row in record.measurements
+        if (row.runtime, row.kind, row.batch_size) == (runtime, "host", 1)
+    ]
+
+
+def runtimes_of(board: Board) -> list[str]:
+    """List the runtimes that something was asked of, in their usual order."""
+    asked = {row.runtime for record in board.records for row in record.measurements}
+    return [name for name in RUNTIMES if name in asked]
+
+
+def reference_runtime(board: Board) -> str | None:
+    """Give the runtime that rows are sorted by; None where nothing has figures."""
+    counts = {name: sum(shown(entry, name) is not None for entry in board.entries) for name in runtimes_of(board)}
+    ranked = sorted(counts, key=lambda name: (-counts[name], PREFERRED.index(name) if name in PREFERRED else 99))
+    return ranked[0] if ranked and counts[ranked[0]] else None
+
+
+def round_samples(row: Measurement) -> list[tuple[float, ...]]:
+    """Divide a row's samples into its rounds; an older row is one round."""
+    if not row.rounds:
+        return [row.samples_ms]
+    ends = np.cumsum([0, *(part.kept for part in row.rounds)]).tolist()
+    return [row.samples_ms[start:end] for start, end in pairwise(ends)]
+
+
+def over_rounds(row: Measurement, percent: int) -> list[float]:
+    """Give a percentile of each round."""
+    return [percentile(samples, percent) for samples in round_samples(row) if samples]
+
+
+def interval_over_rounds(row: Measurement, percent: int) -> Interval | None:
+    """Give the t interval of the rounds' own percentiles; None of a single round."""
+    each = over_rounds(row, percent)
+    if len(each) < LEAST_ROUNDS:
+        return None
+    found = mean_interval(each)
+    return Interval(low=max(found.low, 0.0), high=found.high)
+
+
+def ratio(row: Measurement, base: Measurement) -> Ratio | None:
+    """Give a row's time over another's; None where they did not share two rounds of one measurement."""
+    if row.measured_at is None or base.measured_at != row.measured_at:
+        return None
+    numbered = [
+        dict(zip((part.number for part in each.rounds), round_samples(each), strict=False)) for each in (row, base)
+    ]
+    common = sorted(set(numbered[0]) & set(numbered[1]))
+    if len(common) < LEAST_ROUNDS:
+        return None
+    ours, others = ([statistics.median(each[number]) for number in common] for each in numbered)
+    value = statistics.geometric_mean([one / other for one, other in zip(ours, others, strict=True)])
+    return Ratio(value=value, interval=ratio_interval(ours, others))

@@ -1,0 +1,186 @@
+"""What a board shows, in plain words that never say more than its tests do."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.boards import Entry
+from bench.cells import figure
+from bench.findings import Findings, accuracy, minority_classes, minority_comparison, small_classes
+from bench.majority import majority
+from bench.speeds import ratio, reference_runtime, shown
+from bench.stats import percentile, wilson_interval
+
+
+def paragraph(found: Findings) -> str:
+    """Say who is ahead, who cannot be told apart, what that costs in time, and what the comparison mixes up."""
+    sentences = [*_who_is_ahead(found), *_speed(found), *_minority(found), *_caveats(found)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def power_line(found: Findings) -> str:
+    """Say how small a true difference this test split finds four times in five."""
+    pairs = len(found.compared) * (len(found.compared) - 1) // 2
+    return power_text(found.detectable, found.number, pairs) if pairs else "One model alone: there is no pair to test."
+
+
+def power_text(difference: float | None, number: int, pairs: int) -> str:
+    """Say what a test of one of some pairs finds on a number of images."""
+    images = f"With {number:,} test image{'s' if number > 1 else ''},"
+    how = f"(Holm over {pairs} pairs)" if pairs > 1 else "(one pair)"
+    if difference is None:
+        return f"{images} no difference between two models, however large, would be found four times in five {how}."
+    return (
+        f"{images} a true difference of {100 * difference:.1f} points between two models would be found four "
+        f"times in five; a smaller one is missed more often {how}."
+    )
+
+
+def scope(found: Findings) -> str:
+    """Name what is compared: these checkpoints, or, from five seeds on, these models."""
+    return "these models" if found.about_models else "these checkpoints"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as a sentence does."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def points(difference: float, low: float, high: float) -> str:
+    """Write a difference of shares with its interval, in points."""
+    return f"{100 * difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def difference_text(found: Findings, first: Entry, second: Entry) -> str:
+    """Write how much more accurate the second entry is, with its interval."""
+    paired = found.pair(first, second)
+    return points(paired.difference, paired.interval.low, paired.interval.high)
+
+
+def _who_is_ahead(found: Findings) -> list[str]:
+    entries = found.compared
+    if not entries:
+        return ["No predictions are at hand, so nothing can be compared."]
+    top, images = entries[0], f"{found.number:,} test image{'s' if found.number > 1 else ''}"
+    if len(entries) == 1:
+        return [f"{top.name} alone was tested, on {images}; there is nothing to compare it with."]
+    tied = [entry.name for entry in entries[1:] if found.group_of(entry) == 1]
+    below = [entry for entry in entries if found.group_of(entry) != 1]
+    sentences = [_lead(found, top, tied, images)]
+    if below:
+        nearest = below[0]
+        sentences.append(
+            f"Told apart from {top.name} and lower: {listed([entry.name for entry in below])}; {nearest.name} by "
+            f"{difference_text(found, top, nearest)}."
+        )
+    return sentences
+
+
+def _lead(found: Findings, top: Entry, tied: list[str], images: str) -> str:
+    if not tied:
+        return f"Of {scope(found)}, {top.name} has the top score, and {images} tell it apart from every other."
+    if len(tied) == 1:
+        return f"{top.name} and {tied[0]} cannot be told apart by {images}."
+    return f"{top.name} has the top score; {listed(tied)} cannot be told apart from it by {images}."
+
+
+def _speed(found: Findings) -> list[str]:
+    """Compare the times of the top score with the fastest that is tied with it, or else with the fastest of all."""
+    runtime = reference_runtime(found.board)
+    if runtime is None or len(found.compared) < 2:  # noqa: PLR2004 - a pair
+        return []
+    top = found.compared[0]
+    tied = [entry for entry in found.compared[1:] if found.group_of(entry) == 1] or list(found.compared[1:])
+    timed = {entry.name: (entry, row[1]) for entry in [top, *tied] if (row := shown(entry, runtime))}
+    if top.name not in timed or len(timed) < 2:  # noqa: PLR2004
+        return []
+    fastest = min(timed, key=lambda name: percentile(timed[name][1].samples_ms, 50))
+    other = min((name for name in timed if name != top.name), key=lambda n: percentile(timed[n][1].samples_ms, 50))
+    slow, fast = (other, top.name) if fastest == top.name else (top.name, fastest)
+    return [_faster(found, timed[fast][0], timed[slow][0], runtime)]
+
+
+def _faster(found: Findings, fast: Entry, slow: Entry, runtime: str) -> str:
+    rows = [row[1] for entry in (fast, slow) if (row := shown(entry, runtime))]
+    threads = rows[0].num_threads or 1
+    where = f"in {runtime} on {threads if threads > 1 else 'one'} thread{'s' if threads > 1 else ''}"
+    lower = found.group_of(fast) != 1
+    price = f", and lower by {difference_text(found, found.compared[0], fast)}" if lower else ""
+    within = ratio(rows[1], rows[0])
+    if within is None:
+        times = [figure(percentile(row.samples_ms, 50)) for row in rows]
+        kind = "one short round each, an indication and no verdict" if _quick(rows) else "measured at different times"
+        return f"{fast.name} took {times[0]} ms a picture, {slow.name} {times[1]} ms {where} ({kind}){price}."
+    low, high = within.interval.low, within.interval.high
+    if low <= 1:
+        return f"Which of {fast.name} and {slow.name} is faster {where} was not shown."
+    return f"{fast.name} is {within.value:.1f} x ({low:.1f} to {high:.1f}) faster than {slow.name} {where}{price}."
+
+
+def _quick(rows: Sequence[object]) -> bool:
+    return any(getattr(row, "verdict", "").startswith("quick") for row in rows)
+
+
+def _minority(found: Findings) -> list[str]:
+    """Say whether anybody is ahead on the classes that are under half of the median class."""
+    compared = minority_comparison(found)
+    if compared is None:
+        return []
+    comparison, number = compared
+    classes = listed([found.board.first.dataset.class_names[label] for label in minority_classes(found.board)])
+    where = f"On the {number} test image{'s' if number > 1 else ''} of {classes}, under half of the median class,"
+    rows, columns = np.nonzero(np.triu(comparison.apart, 1))
+    if len(rows) == 0:
+        return [f"{where} no two of them can be told apart."]
+    said = []
+    for first, second in zip(rows.tolist(), columns.tolist(), strict=True):
+        ahead, behind = (second, first) if comparison.differences[first, second] > 0 else (first, second)
+        said.append(f"{found.compared[ahead].name} ahead of {found.compared[behind].name}")
+    return [f"{where} the test finds {listed(said)}."]
+
+
+def _caveats(found: Findings) -> list[str]:
+    if not found.compared:
+        return []
+    return [_starts(found), _no_better_than_majority(found), _small(found), _seeds(found)]
+
+
+def _starts(found: Findings) -> str:
+    starts: dict[str, list[str]] = {}
+    for entry in found.compared:
+        starts.setdefault(entry.init, []).append(entry.name)
+    if len(starts) < 2:  # noqa: PLR2004
+        return ""
+    said = "; ".join(f"{init}: {listed(names)}" for init, names in sorted(starts.items()))
+    return f"Their weights start unlike ({said}), so this compares starts as much as architectures."
+
+
+def _no_better_than_majority(found: Findings) -> str:
+    always = majority(found.board.first.dataset)
+    total = found.number
+    weak = [
+        entry.name
+        for entry in found.compared
+        if wilson_interval(round(accuracy(entry).least * total), total).low <= always.top1_accuracy
+    ]
+    return f"{listed(weak)} may be no better than always answering {always.class_name}." if weak else ""
+
+
+def _small(found: Findings) -> str:
+    small = small_classes(found.board)
+    if not small:
+        return ""
+    if len(small) == sum(count > 0 for count in found.board.test_counts):
+        return "Every class has under 30 test images, so nothing is shown of single classes but wide intervals."
+    named = listed([f"{name} ({count})" for name, count in small])
+    return f"Under 30 test images, and so wide intervals, have: {named}."
+
+
+def _seeds(found: Findings) -> str:
+    counts = sorted({len(entry.checkpoints) for entry in found.compared})
+    if found.about_models:
+        return f"This speaks of these models over {counts[0]} seeds or more."
+    several = (
+        f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seed{'s' if counts[-1] > 1 else ''} each"
+    )
+    return f"This speaks of these checkpoints ({several}): training again with other seeds may order them otherwise."
