@@ -105,6 +105,46 @@ class ResultsArgs:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReportArgs(ResultsArgs):
+    """Write one page with tables, plots and galleries that needs no network."""
+
+    data: str | None = None
+    """Only the runs on this data set, by its name."""
+    no_images: bool = False
+    """Leave all pictures of the data out."""
+    to: Path | None = None
+    """The page's folder; none means report/ in the results folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareArgs(ResultsArgs):
+    """Compare two rows of the leaderboard, or two runs, on the same test images."""
+
+    first: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
+    """A row's name, such as resnet50, or the first characters of a run's id."""
+    second: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]
+    """The same of what is compared with it."""
+    data: str | None = None
+    """Only the runs on this data set, by its name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecommendArgs(ResultsArgs):
+    """Name the model to ship: the fastest of those that cannot be told from the best that keeps to all limits."""
+
+    max_latency_ms: float | None = None
+    """Most ms of p90, one picture at a time."""
+    runtime: str = "onnxruntime-cpu"
+    """The runtime that it will run in."""
+    min_recall: tuple[str, ...] = ()
+    """Least recall of classes, as CLASS=SHARE, such as glass=0.8."""
+    max_size_mb: float | None = None
+    """Most megabytes of the exported file."""
+    data: str | None = None
+    """Only the runs on this data set, by its name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MeasureArgs:
     """Measure the latency of this machine's runs by the whole protocol, from their artifacts, without training."""
 

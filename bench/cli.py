@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from bench.arguments import (
     AuditArgs,
+    CompareArgs,
     DataArgs,
     MeasureArgs,
     ModelsArgs,
     PlanArgs,
     PredictArgs,
+    RecommendArgs,
+    ReportArgs,
     ResultsArgs,
     RunAllArgs,
     RunArgs,
@@ -106,6 +109,27 @@ def _leaderboard(arguments: Sequence[str]) -> int:
     return show_leaderboard(args.results, _console())
 
 
+def _report(arguments: Sequence[str]) -> int:
+    args = parse(ReportArgs, arguments, command="report")
+    from bench.judging import report  # noqa: PLC0415
+
+    return report(args, _console())
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    args = parse(CompareArgs, arguments, command="compare")
+    from bench.judging import compare_two  # noqa: PLC0415
+
+    return compare_two(args, _console())
+
+
+def _recommend(arguments: Sequence[str]) -> int:
+    args = parse(RecommendArgs, arguments, command="recommend")
+    from bench.judging import recommend_one  # noqa: PLC0415
+
+    return recommend_one(args, _console())
+
+
 def _audit(arguments: Sequence[str]) -> int:
     args = parse(AuditArgs, arguments, command="audit")
     from bench.readers import show_audit  # noqa: PLC0415
@@ -140,6 +164,9 @@ COMMANDS: Final[dict[str, tuple[Callable[[Sequence[str]], int], str]]] = {
     "sweep": (_sweep, "search a model's best setting by validation score"),
     "measure": (_measure, "latency again, from the artifacts, without training"),
     "leaderboard": (_leaderboard, "records to leaderboard.md and leaderboard.csv, nothing else"),
+    "report": (_report, "one page with tables, plots and galleries: results/report/index.html"),
+    "compare": (_compare, "two rows or runs on the same test images, in pairs"),
+    "recommend": (_recommend, "what to ship under limits of latency, recall and size"),
     "audit": (_audit, "what is wrong with these images"),
     "predict": (_predict, "an exported model and photos to labels"),
     "models": (_list_models, "models that are known by name"),
@@ -157,7 +184,10 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carry out one command; 0 all well, 1 a run failed, 2 the user's mistake (one line), 130 interrupted."""
+    """Carry out one command.
+
+    0 all well, 1 a run failed, 2 the user's mistake (one line), 3 no model fits, 130 interrupted.
+    """
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(usage())  # noqa: T201 - the help is this program's output
         return 0 if arguments else USER_ERROR_STATUS

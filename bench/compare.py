@@ -86,14 +86,10 @@ def _sides(name: str, found: Sequence[Findings]) -> list[Side]:
     sides = [Side(name=name, board=board, entry=entry) for board, entry in entries if entry.name == name]
     if not sides and len(name) >= LEAST_OF_ID:
         sides = [
-            Side(
-                name=f"{entry.name}, seed {checkpoint.seed}",
-                board=board,
-                entry=replace(entry, checkpoints=(checkpoint,)),
-            )
+            Side(name=f"{entry.name}, seed {one.seed}", board=board, entry=_alone(entry, one))
             for board, entry in entries
-            for checkpoint in _checkpoints(entry)
-            if any(record.run_id.startswith(name) for record in checkpoint.records)
+            for one in entry.checkpoints
+            if len(one.records) == 1 and one.records[0].run_id.startswith(name)
         ]
     if not sides:
         known = sorted({entry.name for _, entry in entries})
@@ -102,8 +98,8 @@ def _sides(name: str, found: Sequence[Findings]) -> list[Side]:
     return sides
 
 
-def _checkpoints(entry: Entry) -> list[Checkpoint]:
-    return [checkpoint for checkpoint in entry.checkpoints if len(checkpoint.records) == 1]
+def _alone(entry: Entry, checkpoint: Checkpoint) -> Entry:
+    return replace(entry, records=checkpoint.records, checkpoints=(checkpoint,))
 
 
 def _same_images(one: Side, other: Side) -> bool:

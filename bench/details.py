@@ -85,11 +85,12 @@ def _checkpoint(entry: Entry, checkpoint: Checkpoint) -> list[str]:
     intervals, expected = bootstrapped(checkpoint), expected_ece(checkpoint)
     calibrations = [outcome.metrics.calibration for outcome in outcomes]
     known = [calibration for calibration in calibrations if calibration is not None]
+    wilson = wilson_interval(round(checkpoint.accuracy * total), total)
     at_t = f"{fmean(one.test_log_loss for one in known):.3f}" if len(known) == len(calibrations) else NO_VALUE
     return [
         text_cell(entry.name),
         str(checkpoint.seed),
-        f"{100 * checkpoint.accuracy:.1f} ({interval_cell(wilson_interval(round(checkpoint.accuracy * total), total))})",
+        f"{100 * checkpoint.accuracy:.1f} ({interval_cell(wilson)})",
         f"{100 * checkpoint.mean('val', 'top1_accuracy'):.1f}",
         _gap(checkpoint),
         _metric(checkpoint, "top5_accuracy", percent=True),

@@ -13,6 +13,7 @@ from bench.facts import facts, scorings
 from bench.findings import Findings, accuracy, find, macro_f1, small_classes, worst_class
 from bench.latency_table import latency_table
 from bench.majority import majority
+from bench.pareto import pareto_table
 from bench.records import RunRecord, read_records, write_text
 from bench.speeds import reference_runtime, runtimes_of, shown
 from bench.stats import percentile
@@ -91,36 +92,38 @@ def markdown(found: Sequence[Findings]) -> str:
 
 def _section(found: Findings) -> str:
     first = found.board.first
-    entries = ordered(found)
-    lines = [
-        f"## {text_cell(first.dataset.name)}, recipe {first.config.recipe}, {first.environment.machine}\n",
-        text_cell(paragraph(found)),
-        "",
-        text_cell(power_line(found)),
-        "",
-        *_table([_row(entry, found) for entry in entries] + [_majority_row(found)]),
-        "",
-        *_failures(found),
-        "### How it was measured\n",
-        *facts(found.board),
-        f"- Test: {scorings(found.board)}",
-    ]
-    for title, part in (
-        ("Pairs", pair_table(found)),
-        ("Checkpoints", checkpoint_table(entries)),
-        ("Classes", class_table(entries)),
-        ("Latency", latency_table(found.board.records)),
-        ("Tuning", tuning_table(found.board.records)),
-    ):
-        lines += ["", f"### {title}\n", *part] if part else []
-    return "\n".join(lines) + "\n"
+    heading = f"## {text_cell(first.dataset.name)}, recipe {first.config.recipe}, {first.environment.machine}\n"
+    lines = [heading, text_cell(paragraph(found)), "", text_cell(power_line(found)), "", *main_table(found), ""]
+    for title, part in detail_tables(found).items():
+        lines += [f"### {title}\n", *part, ""] if part else []
+    return "\n".join(lines)
+
+
+def main_table(found: Findings) -> list[str]:
+    """Give the main table, and below it why runs failed, as markdown lines."""
+    rows = [_row(entry, found) for entry in ordered(found)]
+    return [*_table([*rows, _majority_row(found)]), "", *_failures(found)]
+
+
+def detail_tables(found: Findings) -> dict[str, list[str]]:
+    """Give the parts below the main table by title, as markdown lines; some may be empty."""
+    board, entries = found.board, ordered(found)
+    return {
+        "How it was measured": [*facts(board), f"- Test: {scorings(board)}"],
+        "Pairs": pair_table(found),
+        "Checkpoints": checkpoint_table(entries),
+        "Classes": class_table(entries),
+        "Pareto fronts": pareto_table(found),
+        "Latency": latency_table(board.records),
+        "Tuning": tuning_table(board.records),
+    }
 
 
 def _row(entry: Entry, found: Findings) -> dict[str, str]:
     group_number = found.group_of(entry)
     row = {
         "Group": str(group_number or NO_VALUE),
-        "Model": text_cell(entry.name),
+        "Model": entry.name,
         "Init": entry.init,
         "Seeds": ", ".join(str(checkpoint.seed) for checkpoint in entry.checkpoints) or NO_VALUE,
     }
@@ -132,7 +135,7 @@ def _row(entry: Entry, found: Findings) -> dict[str, str]:
     return row | {
         "Test top-1 (95 %)": score_cell(accuracy(entry)) + note,
         _f1_title(found): score_cell(macro_f1(entry)),
-        "Worst class (95 %)": f"{text_cell(worst[0])} {score_cell(worst[1])}" if worst else NO_VALUE,
+        "Worst class (95 %)": f"{worst[0]} {score_cell(worst[1])}" if worst else NO_VALUE,
         "Params, M": f"{outcome.model.num_params / 1e6:.2f}",
         "GMACs": f"{outcome.model.gmacs:.3f}",
         **{f"{runtime} p50 / p90": _latency(entry, runtime) for runtime in runtimes_of(found.board)},
@@ -149,17 +152,17 @@ def _latency(entry: Entry, runtime: str) -> str:
     row = shown(entry, runtime)
     if row is not None:
         threads = row[1].num_threads
-        return ("" if threads in {None, 1} else f"{threads} threads: ") + text_cell(latency_cell(row[1]))
+        return ("" if threads in {None, 1} else f"{threads} threads: ") + latency_cell(row[1])
     asked = [(record, one) for record in entry.records for one in record.measurements if one.runtime == runtime]
     if any(refused(record, runtime) for record, _ in asked):
         return "refused"
-    return text_cell(latency_cell(asked[0][1])) if asked else "not measured"
+    return latency_cell(asked[0][1]) if asked else "not measured"
 
 
 def _majority_row(found: Findings) -> dict[str, str]:
     always = majority(found.board.first.dataset)
     return {
-        "Model": f"always {text_cell(always.class_name)}",
+        "Model": f"always {always.class_name}",
         "Test top-1 (95 %)": accuracy_cell(always.top1_accuracy, sum(found.board.first.dataset.counts["test"])),
         _f1_title(found): f"{100 * always.macro_f1:.1f}",
     }
@@ -170,7 +173,7 @@ def _table(rows: list[dict[str, str]]) -> list[str]:
     named = dict.fromkeys(name for row in rows for name in row)
     shown_columns = [name for name in named if {row.get(name, NO_VALUE) for row in rows} - {"not measured", NO_VALUE}]
     lines = [f"| {' | '.join(shown_columns)} |", "|--:|---|---|---|" + "--:|" * (len(shown_columns) - 4)]
-    return lines + [f"| {' | '.join(row.get(name, NO_VALUE) for name in shown_columns)} |" for row in rows]
+    return lines + [f"| {' | '.join(text_cell(row.get(name, NO_VALUE)) for name in shown_columns)} |" for row in rows]
 
 
 def _failures(found: Findings) -> list[str]:

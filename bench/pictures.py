@@ -2,25 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-import msgspec
 from rich.console import Console
 
 from bench import progress
 from bench.cold import Pictures
 from bench.config import Paths
+from bench.places import PLACE, find_images
 from bench.plan import Task
 from bench.records import RunRecord, write_json
-from imgcls.data.audit import Audit, audit_dataset
+from imgcls.data.audit import Audit
 from imgcls.data.cache import build_cache, cache_path
-from imgcls.data.datasets import load_dataset
 from imgcls.data.decode import Resize
 from imgcls.data.splits import make_splits
 from imgcls.errors import DataError, UserError
-
-PLACE: Final = "place.json"
-"""Beside the artifacts, never in a record: where this machine has the images of a training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,14 +35,11 @@ def remember_place(task: Task) -> None:
 
 def find_pictures(record: RunRecord, paths: Paths, console: Console) -> Found | str:
     """Find the very images and split of a run, or say why not."""
+    found = find_images(record, paths, console)
+    if isinstance(found, str):
+        return found
     try:
-        data = msgspec.json.decode((paths.artifacts(record.train_id) / PLACE).read_bytes(), type=dict[str, str])["data"]
-        dataset = load_dataset(data, cache=paths.cache)
-        with progress.counting(console, f"auditing {dataset.name}") as advance:
-            audit = audit_dataset(dataset, cache=paths.cache, progress=advance)
-        return _found(record, audit, dataset.root, paths, console)
-    except (OSError, msgspec.MsgspecError, KeyError):
-        return f"where the images of {record.dataset.name} are is not known here; the run-all that made it tells"
+        return _found(record, found.audit, found.root, paths, console)
     except UserError as error:
         return f"the images of {record.dataset.name} are not as they were: {error}"
 

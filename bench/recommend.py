@@ -1,26 +1,29 @@
 """Which model to ship under limits of latency, recall and size, and what each limit costs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
-from bench.acceptance import acceptance, check_of
+from bench.acceptance import acceptance, check_of, refused
 from bench.boards import Checkpoint, Entry
 from bench.cells import figure, score_cell
 from bench.findings import Findings, accuracy, recalls
 from bench.latency import enough_queries
-from bench.measurements import Measurement
-from bench.records import RunRecord
+from bench.pairs import ALPHA
 from bench.speeds import interval_over_rounds, shown
 from bench.stats import percentile
-from bench.words import difference_text, listed
+from bench.words import difference_text, listed, power_line
 from imgcls.errors import ConfigError
-from imgcls.runtimes import RUNTIMES, artifact_of
+from imgcls.runtimes import RUNTIMES
 
-NOTHING_FITS: int = 3
+NOTHING_FITS: Final = 3
 """Exit status."""
+PERCENT: Final = 90
+"""The limit of latency is on p90: a tenth of all pictures may take longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,13 +32,13 @@ class Limits:
 
     runtime: str
     max_latency_ms: float | None = None
-    min_recall: tuple[tuple[str, float], ...] = ()
+    min_recall: Mapping[str, float]
     max_size_mb: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Whether an entry keeps to one limit, in words; ``sure`` is whether its interval does too."""
+    """Whether an entry keeps to a limit, what it has, and whether its whole interval keeps to it too."""
 
     fits: bool
     sure: bool
@@ -45,15 +48,173 @@ class Verdict:
 Rule = Callable[[Entry], Verdict]
 
 
-def rules(limits: Limits) -> dict[str, Rule]:
-    """Give a rule for each limit, by the words that asked for it."""
-    found: dict[str, Rule] = {}
+def limits_of(
+    *, runtime: str, max_latency_ms: float | None, min_recall: Iterable[str], max_size_mb: float | None
+) -> Limits:
+    """Read the limits from the command line's words; raises ConfigError."""
+    if runtime not in RUNTIMES:
+        message = f"--runtime {runtime}: unknown; known: {', '.join(RUNTIMES)}"
+        raise ConfigError(message)
+    for flag, value in (("--max-latency-ms", max_latency_ms), ("--max-size-mb", max_size_mb)):
+        if value is not None and not value > 0:
+            message = f"{flag} {value:g}: use a number above 0"
+            raise ConfigError(message)
+    least = dict(_class_and_share(text) for text in min_recall)
+    return Limits(runtime=runtime, max_latency_ms=max_latency_ms, min_recall=least, max_size_mb=max_size_mb)
+
+
+def _class_and_share(text: str) -> tuple[str, float]:
+    class_name, _, share = text.rpartition("=")
+    try:
+        least = float(share)
+    except ValueError:
+        least = -1.0
+    if not class_name or not 0 <= least <= 1:
+        message = f"--min-recall {text}: use CLASS=SHARE with a share from 0 to 1, such as glass=0.8"
+        raise ConfigError(message)
+    return class_name, least
+
+
+def show(limits: Limits, found: Findings, results: Path, console: Console) -> int:
+    """Print what to ship; 0, or 3 where nothing fits."""
+    names = found.board.first.dataset.class_names
+    if unknown := [name for name in limits.min_recall if name not in names]:
+        message = f"--min-recall {unknown[0]}: no such class; classes: {', '.join(names)}"
+        raise ConfigError(message)
+    rules = _rules(limits)
+    best = recommended(found, limits, rules)
+    lines = _nothing(found, rules) if best is None else _answer(best, found, limits, rules, results)
+    for line in lines:
+        console.print(line, markup=False)
+    return NOTHING_FITS if best is None else 0
+
+
+def recommended(found: Findings, limits: Limits, rules: Mapping[str, Rule]) -> Entry | None:
+    """Give the fastest of those that cannot be told from the most accurate one that keeps to all limits."""
+    fitting = fitting_entries(found, rules)
+    if not fitting:
+        return None
+    return min([fitting[0], *tied_with(fitting[0], fitting, found)], key=lambda entry: _time(entry, limits.runtime))
+
+
+def fitting_entries(found: Findings, rules: Mapping[str, Rule]) -> list[Entry]:
+    """Give the compared entries that keep to all limits, most accurate first."""
+    return [entry for entry in found.compared if all(rule(entry).fits for rule in rules.values())]
+
+
+def tied_with(entry: Entry, others: Iterable[Entry], found: Findings) -> list[Entry]:
+    """Give those of some entries that the whole table's test cannot tell from one."""
+    return [other for other in others if other is not entry and found.adjusted(entry, other) > ALPHA]
+
+
+def _time(entry: Entry, runtime: str) -> float:
+    row = shown(entry, runtime)
+    return percentile(row[1].samples_ms, 50) if row else float("inf")
+
+
+def _rules(limits: Limits) -> dict[str, Rule]:
+    """Give a rule for each limit, by the words that asked for it; and that the runtime's figures may be used."""
+    found: dict[str, Rule] = {f"--runtime {limits.runtime}": partial(_runs, runtime=limits.runtime)}
     if limits.max_latency_ms is not None:
         most = limits.max_latency_ms
-        found[f"--max-latency-ms {most:g}"] = lambda entry: _latency(entry, limits.runtime, most)
-    for class_name, least in limits.min_recall:
-        found[f"--min-recall {class_name}={least:g}"] = lambda entry, name=class_name, low=least: _recall(entry, name, low)
+        found[f"--max-latency-ms {most:g}"] = partial(_latency, runtime=limits.runtime, most=most)
+    for name, least in limits.min_recall.items():
+        found[f"--min-recall {name}={least:g}"] = partial(_recall, class_name=name, least=least)
     if limits.max_size_mb is not None:
         size = limits.max_size_mb
-        found[f"--max-size-mb {size:g}"] = lambda entry: _size(entry, limits.runtime, size)
+        found[f"--max-size-mb {size:g}"] = partial(_size, runtime=limits.runtime, most=size)
     return found
+
+
+def _runs(entry: Entry, *, runtime: str) -> Verdict:
+    if refused(entry.first, runtime):
+        return Verdict(fits=False, sure=True, words="refused for its accuracy there")
+    if shown(entry, runtime) is None:
+        return Verdict(fits=False, sure=True, words="no figures there")
+    accepted = acceptance(check_of(entry.first, runtime)).word
+    reduced = RUNTIMES[runtime].precision != "fp32"
+    return Verdict(fits=True, sure=not reduced or accepted == "accepted", words=f"accuracy there: {accepted}")
+
+
+def _latency(entry: Entry, *, runtime: str, most: float) -> Verdict:
+    row = shown(entry, runtime)
+    if row is None or not enough_queries(PERCENT, row[1].num_queries):
+        return Verdict(fits=False, sure=True, words="no p90 there")
+    p90, interval = percentile(row[1].samples_ms, PERCENT), interval_over_rounds(row[1], PERCENT)
+    upper = interval.high if interval else None
+    spread = (
+        f"{figure(interval.low)} to {figure(interval.high)} ms, {row[1].verdict}" if interval else "one short round"
+    )
+    return Verdict(fits=p90 <= most, sure=upper is not None and upper <= most, words=f"p90 {figure(p90)} ms ({spread})")
+
+
+def _recall(entry: Entry, *, class_name: str, least: float) -> Verdict:
+    score = recalls(entry)[entry.first.dataset.class_names.index(class_name)]
+    if score is None:
+        return Verdict(fits=False, sure=True, words=f"no test image of {class_name}")
+    words = f"recall of {class_name} {score_cell(score)} %"
+    return Verdict(fits=score.value >= least, sure=score.interval.low >= least, words=words)
+
+
+def _size(entry: Entry, *, runtime: str, most: float) -> Verdict:
+    check = check_of(entry.first, runtime)
+    size = check.size_bytes if check and check.size_bytes else None
+    if size is None and RUNTIMES[runtime].precision == "fp32":
+        size = entry.outcome.artifact.size_bytes
+    if size is None:
+        return Verdict(fits=False, sure=True, words="size there not known")
+    return Verdict(fits=size <= most * 1e6, sure=True, words=f"{size / 1e6:.1f} MB")
+
+
+def _nothing(found: Findings, rules: Mapping[str, Rule]) -> list[str]:
+    lines = ["Nothing fits."]
+    for words, rule in rules.items():
+        out = [f"{entry.name} ({rule(entry).words})" for entry in found.compared if not rule(entry).fits]
+        if out:
+            lines.append(f"{words} excludes {listed(out)}.")
+    if not found.compared:
+        lines.append("No run here has predictions at hand.")
+    return lines
+
+
+def _answer(best: Entry, found: Findings, limits: Limits, rules: Mapping[str, Rule], results: Path) -> list[str]:
+    fitting = fitting_entries(found, rules)
+    tied = tied_with(best, fitting, found)
+    lines = [f"Ship {best.name}: test top-1 {score_cell(accuracy(best))} %, {_timing(best, limits.runtime)}."]
+    lines.append(
+        f"Tied with it within the limits: {listed([e.name for e in tied])}." if tied else "Nothing is tied with it."
+    )
+    if fitting[0] is not best:
+        lines.append(
+            f"{fitting[0].name} scored highest within the limits; {best.name} is the fastest not told from it."
+        )
+    for words, rule in rules.items():
+        verdict = rule(best)
+        if not verdict.sure:
+            lines.append(f"{words} is met, but not by the whole interval: {verdict.words}.")
+        lines.append(_cost(words, best, found, limits, rules))
+    lines += [_artifact(best, limits.runtime, results), power_line(found)]
+    return [line for line in lines if line]
+
+
+def _timing(entry: Entry, runtime: str) -> str:
+    row = shown(entry, runtime)
+    return f"p50 {figure(percentile(row[1].samples_ms, 50))} ms in {runtime} ({row[1].verdict})" if row else "not timed"
+
+
+def _cost(words: str, best: Entry, found: Findings, limits: Limits, rules: Mapping[str, Rule]) -> str:
+    """Say what would be shipped without one limit."""
+    without = recommended(found, limits, {name: rule for name, rule in rules.items() if name != words})
+    if without is None or without is best:
+        return "" if words.startswith("--runtime") else f"{words} costs nothing: {best.name} is the choice without it."
+    told = "told apart" if found.adjusted(best, without) <= ALPHA else "not told apart"
+    return f"{words} costs: {without.name} without it, {difference_text(found, best, without)}, {told}."
+
+
+def _artifact(entry: Entry, runtime: str, results: Path) -> str:
+    """Name the file of the checkpoint that val prefers: test reports, it does not choose."""
+    chosen: Checkpoint = max(entry.checkpoints, key=lambda one: one.mean("val", "top1_accuracy"))
+    path = results / "artifacts" / chosen.records[0].train_id / RUNTIMES[runtime].file
+    why = f" (seed {chosen.seed}, the best on val of {len(entry.checkpoints)})" if len(entry.checkpoints) > 1 else ""
+    fold = " (of several folds, the first: train once more on all images)" if len(chosen.records) > 1 else ""
+    return f"Artifact: {path}{why}{fold}{'' if path.exists() else ', which is not on this machine'}"

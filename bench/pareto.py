@@ -1,0 +1,102 @@
+"""Accuracy against what it costs: who is on the front, and how sure that is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.boards import Entry
+from bench.cells import NO_VALUE, figure, text_cell
+from bench.findings import Findings
+from bench.resampling import front_probability
+from bench.speeds import interval_over_rounds, over_rounds, reference_runtime, shown
+from bench.stats import Interval, mean_interval, percentile
+
+P90: Final = 90
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What an entry costs, its 95 % interval where it varies, and the values (rounds, seeds) that it is drawn from."""
+
+    value: float
+    interval: Interval | None
+    drawn: NDArray[np.float64]
+
+
+def _exact(value: float) -> Cost:
+    return Cost(value=value, interval=None, drawn=np.array([value]))
+
+
+def _latency(entry: Entry, runtime: str | None) -> Cost | None:
+    row = shown(entry, runtime) if runtime else None
+    if row is None:
+        return None
+    value, drawn = percentile(row[1].samples_ms, P90), np.array(over_rounds(row[1], P90))
+    return Cost(value=value, interval=interval_over_rounds(row[1], P90), drawn=drawn)
+
+
+def _training(entry: Entry) -> Cost:
+    times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in entry.checkpoints]
+    interval = mean_interval(times) if len(times) > 1 else None
+    return Cost(value=float(np.mean(times)), interval=interval, drawn=np.array(times))
+
+
+COSTS: Final[dict[str, Callable[[Entry, str | None], Cost | None]]] = {
+    "p90 latency, ms": _latency,
+    "GMACs": lambda entry, _: _exact(entry.outcome.model.gmacs),
+    "Params, M": lambda entry, _: _exact(entry.outcome.model.num_params / 1e6),
+    "ONNX, MB": lambda entry, _: _exact(entry.outcome.artifact.size_bytes / 1e6),
+    "Training, s": lambda entry, _: _training(entry),
+}
+"""What accuracy is held against, by name; None where an entry has no such figure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Front:
+    """One cost of the compared entries that have it, and the bootstrap probability of each to be on the front."""
+
+    title: str
+    entries: tuple[Entry, ...]
+    costs: tuple[Cost, ...]
+    probabilities: tuple[float, ...]
+
+
+def fronts(found: Findings) -> list[Front]:
+    """Work out a front for every cost that any compared entry has."""
+    runtime = reference_runtime(found.board)
+    every = []
+    for name, cost_of in COSTS.items():
+        known = [(entry, cost) for entry in found.compared if (cost := cost_of(entry, runtime)) is not None]
+        if not known:
+            continue
+        right = np.stack([entry.right.mean(axis=0) for entry, _ in known if entry.right is not None])
+        chances = front_probability(right, [cost.drawn for _, cost in known])
+        title = f"{name} ({runtime})" if cost_of is _latency else name
+        entries, costs = zip(*known, strict=True)
+        every.append(Front(title=title, entries=entries, costs=costs, probabilities=tuple(chances.tolist())))
+    return every
+
+
+def pareto_table(found: Findings) -> list[str]:
+    """Give each entry's cost and its probability of being on the front, as markdown."""
+    every = fronts(found)
+    if not every:
+        return []
+    lines = [f"| Probability of being on the front | {' | '.join(front.title for front in every)} |"]
+    lines.append("|---|" + "--:|" * len(every))
+    lines += [
+        f"| {text_cell(entry.name)} | {' | '.join(_cell(entry, front) for front in every)} |"
+        for entry in found.compared
+    ]
+    words = "In 2,000 bootstraps of test images, and of rounds or seeds; a cost of one round or seed counts as exact."
+    return [*lines, "", words]
+
+
+def _cell(entry: Entry, front: Front) -> str:
+    for other, cost, chance in zip(front.entries, front.costs, front.probabilities, strict=True):
+        if other is entry:
+            return f"{100 * chance:.0f} % at {figure(cost.value)}"
+    return NO_VALUE

@@ -1,0 +1,241 @@
+"""The report's plots as SVG text: colours follow the page's theme, class names are text and never markup."""
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from bench.boards import Checkpoint, Entry
+from bench.findings import Findings, accuracy, recalls
+from bench.pareto import Cost, fronts
+from bench.speeds import runtimes_of, shown
+from bench.stats import wilson_interval
+from imgcls.metrics import ECE_BINS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK: Final = "#010203"
+"""Stands for the page's text colour until the SVG is written."""
+STYLE: Final[dict[Any, Any]] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.framealpha": 0.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
+COLOURS: Final = 20
+PANEL: Final = 3.4
+"""Inches."""
+
+
+def svg(draw: Callable[[], Figure | None], *, name: str) -> str | None:
+    """Draw a figure and give it as SVG text without a date, in the colour of the text around it; None where no data."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = draw()
+        if figure is None:
+            return None
+        out = io.StringIO()
+        FigureCanvasSVG(figure).print_figure(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :].replace(INK, "currentColor")
+
+
+def _panels(number: int, *, columns: int = 3, height: float = PANEL) -> tuple[Figure, list["Axes"]]:
+    columns = min(columns, number)
+    rows = math.ceil(number / columns)
+    figure = Figure(figsize=(PANEL * 1.2 * columns, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for spare in axes[number:]:
+        spare.set_visible(False)
+    return figure, axes[:number]
+
+
+def _colour(place: int) -> Any:  # noqa: ANN401 - a matplotlib colour
+    """Give strong colours first, then the pale ones."""
+    place %= COLOURS
+    return mpl.colormaps["tab20"](2 * place if place < COLOURS // 2 else 2 * place - COLOURS + 1)
+
+
+def _with_checkpoints(found: Findings) -> list[tuple[int, Entry, Checkpoint]]:
+    done = [entry for entry in found.board.entries if entry.checkpoints]
+    return [(place, entry, one) for place, entry in enumerate(done) for one in entry.checkpoints]
+
+
+def learning_curves(found: Findings) -> Figure:
+    """Draw losses, val accuracy and learning rate over epochs, a line a run."""
+    figure, axes = _panels(4, columns=4)
+    wanted = (("train loss", "train_loss"), ("val loss", "val_loss"), ("val top-1", "val_top1_accuracy"), ("lr", "lr"))
+    for place, entry, checkpoint in _with_checkpoints(found):
+        for number, outcome in enumerate(checkpoint.outcomes):
+            history = outcome.training.history
+            new = checkpoint is entry.checkpoints[0] and number == 0
+            for axis, (_, field) in zip(axes, wanted, strict=True):
+                label = entry.name if new and axis is axes[0] else None
+                values = [getattr(epoch, field) for epoch in history]
+                axis.plot([e.epoch for e in history], values, ".-", color=_colour(place), alpha=0.8, label=label)
+    for axis, (title, _) in zip(axes, wanted, strict=True):
+        axis.set_title(title)
+        axis.set_xlabel("epoch")
+    axes[3].set_yscale("log")
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def pareto(found: Findings) -> Figure | None:
+    """Draw accuracy against every cost, with the intervals of both."""
+    every = fronts(found)
+    if not every:
+        return None
+    figure, axes = _panels(len(every))
+    for axis, front in zip(axes, every, strict=True):
+        for entry, cost, chance in zip(front.entries, front.costs, front.probabilities, strict=True):
+            _point(axis, found, entry, cost, chance)
+        axis.set_xscale("log")
+        axis.set_xlabel(front.title)
+        axis.set_ylabel("test top-1, %")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _point(axis: "Axes", found: Findings, entry: Entry, cost: Cost, chance: float) -> None:
+    score = accuracy(entry)
+    low, high = max(score.interval.low, 0.0), min(score.interval.high, 1.0)
+    sideways = (
+        None
+        if cost.interval is None
+        else [[max(cost.value - cost.interval.low, 0)], [max(cost.interval.high - cost.value, 0)]]
+    )
+    axis.errorbar(
+        [cost.value],
+        [100 * score.value],
+        yerr=[[100 * (score.value - low)], [100 * (high - score.value)]],
+        xerr=sideways,
+        fmt="o",
+        color=_colour(found.compared.index(entry)),
+        alpha=0.35 + 0.65 * chance,
+        capsize=2,
+        label=entry.name,
+    )
+    axis.annotate(
+        f"{100 * chance:.0f} %", (cost.value, 100 * score.value), (4, 4), textcoords="offset points", fontsize=7
+    )
+
+
+def recall_bars(found: Findings) -> Figure:
+    """Draw each class's recall with its interval, a panel an entry."""
+    done = [entry for entry in found.board.entries if entry.checkpoints]
+    names = found.board.first.dataset.class_names
+    figure, axes = _panels(len(done), height=max(2.0, 0.6 + 0.17 * len(names)))
+    places = np.arange(len(names))
+    for number, (axis, entry) in enumerate(zip(axes, done, strict=True)):
+        known = [(place, score) for place, score in zip(places, recalls(entry), strict=True) if score is not None]
+        values = np.array([100 * score.value for _, score in known])
+        ends = 100 * np.array([(score.interval.low, score.interval.high) for _, score in known]).reshape(-1, 2)
+        axis.barh([place for place, _ in known], values, color=_colour(number), alpha=0.6)
+        spread = np.maximum([values - ends[:, 0], ends[:, 1] - values], 0)
+        axis.errorbar(values, [place for place, _ in known], xerr=spread, fmt="none", ecolor=INK, elinewidth=1)
+        axis.set_yticks(places, names)
+        axis.set_ylim(len(names) - 0.4, -0.6)
+        axis.set_xlim(0, 100)
+        axis.set_title(entry.name)
+        axis.set_xlabel("recall, %")
+    return figure
+
+
+def latencies(found: Findings) -> Figure | None:
+    """Draw the share of queries answered within a time, a panel a runtime."""
+    done = [entry for entry in found.board.entries if entry.checkpoints]
+    runtimes = [name for name in runtimes_of(found.board) if any(shown(entry, name) for entry in done)]
+    if not runtimes:
+        return None
+    figure, axes = _panels(len(runtimes))
+    shares = np.linspace(0, 100, 201)
+    for axis, runtime in zip(axes, runtimes, strict=True):
+        for place, entry in enumerate(done):
+            row = shown(entry, runtime)
+            if row is not None:
+                label = f"{entry.name}: {row[1].verdict}, n={row[1].num_queries}"
+                axis.plot(np.percentile(row[1].samples_ms, shares), shares, color=_colour(place), label=label)
+        axis.set_xscale("log")
+        axis.set_title(runtime)
+        axis.set_xlabel("ms, one picture at a time")
+        axis.set_ylabel("% of queries")
+        axis.legend(fontsize=7)
+    return figure
+
+
+def reliability(found: Findings) -> Figure | None:
+    """Draw how often answers of a confidence are right, in 15 bins with Wilson's intervals; the first seed of each."""
+    known = [(entry, entry.checkpoints[0]) for entry in found.compared]
+    if not known:
+        return None
+    figure, axes = _panels(len(known), columns=4, height=PANEL * 0.9)
+    for place, (axis, (entry, checkpoint)) in enumerate(zip(axes, known, strict=True)):
+        answers = checkpoint.answers
+        assert answers is not None
+        bins = np.clip(np.ceil(answers.p_predicted * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+        for one in np.unique(bins):
+            inside = bins == one
+            right, total = int(answers.right[inside].sum()), int(inside.sum())
+            sure = wilson_interval(right, total)
+            spread = [[right / total - sure.low], [sure.high - right / total]]
+            confidence = float(answers.p_predicted[inside].mean())
+            axis.errorbar(
+                [confidence], [right / total], yerr=np.maximum(spread, 0), fmt="o", color=_colour(place), ms=4
+            )
+        axis.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
+        axis.set_title(f"{entry.name}, seed {checkpoint.seed}")
+        axis.set_xlabel("confidence")
+        axis.set_ylabel("share right")
+    return figure
+
+
+def risk_coverage(found: Findings) -> Figure | None:
+    """Draw the error among the answers that a model is most sure of, over the share that it answers."""
+    if not found.compared:
+        return None
+    figure, (axis,) = _panels(1)
+    for place, entry in enumerate(found.compared):
+        for checkpoint in entry.checkpoints:
+            answers = checkpoint.answers
+            assert answers is not None
+            order = np.argsort(-answers.p_predicted, kind="stable")
+            answered = np.arange(1, len(order) + 1)
+            risk = 100 * np.cumsum(~answers.right[order]) / answered
+            kept = np.unique(np.linspace(0, len(order) - 1, 400).astype(int))
+            label = entry.name if checkpoint is entry.checkpoints[0] else None
+            axis.plot(100 * answered[kept] / len(order), risk[kept], color=_colour(place), alpha=0.8, label=label)
+    axis.set_xlabel("answered, % of test images, most confident first")
+    axis.set_ylabel("wrong among them, %")
+    axis.legend(fontsize=7)
+    return figure
+
+
+def confusion(checkpoint: Checkpoint, names: Sequence[str], title: str) -> Figure:
+    """Draw a confusion matrix, each row as shares of its true class."""
+    counts = checkpoint.confusion
+    side = max(3.2, min(0.3 * len(names) + 1.5, 14))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(
+        counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues", interpolation="none"
+    )
+    axis.set_xticks(range(len(names)), names, rotation=90)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel("answered")
+    axis.set_ylabel("true")
+    axis.set_title(title)
+    return figure
