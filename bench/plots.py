@@ -3,12 +3,13 @@
 import io
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from bench.boards import Checkpoint, Entry
 from bench.findings import Findings, accuracy, recalls
@@ -62,33 +63,46 @@ def _panels(number: int, *, columns: int = 3, height: float = PANEL) -> tuple[Fi
     return figure, axes[:number]
 
 
+def _entries(found: Findings) -> list[tuple[int, Entry]]:
+    """Give each entry that has a checkpoint its number, which is its colour in every plot."""
+    return list(enumerate(entry for entry in found.board.entries if entry.checkpoints))
+
+
+def _compared(found: Findings) -> list[tuple[int, Entry]]:
+    return [(place, entry) for place, entry in _entries(found) if found.group_of(entry)]
+
+
+def _logarithmic(axes: "Axes", *, along: Literal["x", "y"] = "x") -> None:
+    """Label 1, 2 and 5 of each decade in plain figures: text is never read as mathematics here."""
+    axes.set(**{f"{along}scale": "log"})
+    axis = axes.xaxis if along == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _colour(place: int) -> Any:  # noqa: ANN401 - a matplotlib colour
     """Give strong colours first, then the pale ones."""
     place %= COLOURS
     return mpl.colormaps["tab20"](2 * place if place < COLOURS // 2 else 2 * place - COLOURS + 1)
 
 
-def _with_checkpoints(found: Findings) -> list[tuple[int, Entry, Checkpoint]]:
-    done = [entry for entry in found.board.entries if entry.checkpoints]
-    return [(place, entry, one) for place, entry in enumerate(done) for one in entry.checkpoints]
-
-
 def learning_curves(found: Findings) -> Figure:
     """Draw losses, val accuracy and learning rate over epochs, a line a run."""
     figure, axes = _panels(4, columns=4)
     wanted = (("train loss", "train_loss"), ("val loss", "val_loss"), ("val top-1", "val_top1_accuracy"), ("lr", "lr"))
-    for place, entry, checkpoint in _with_checkpoints(found):
-        for number, outcome in enumerate(checkpoint.outcomes):
-            history = outcome.training.history
-            new = checkpoint is entry.checkpoints[0] and number == 0
+    for place, entry in _entries(found):
+        histories = [outcome.training.history for one in entry.checkpoints for outcome in one.outcomes]
+        for number, history in enumerate(histories):
             for axis, (_, field) in zip(axes, wanted, strict=True):
-                label = entry.name if new and axis is axes[0] else None
+                label = entry.name if number == 0 and axis is axes[0] else None
                 values = [getattr(epoch, field) for epoch in history]
                 axis.plot([e.epoch for e in history], values, ".-", color=_colour(place), alpha=0.8, label=label)
     for axis, (title, _) in zip(axes, wanted, strict=True):
         axis.set_title(title)
         axis.set_xlabel("epoch")
-    axes[3].set_yscale("log")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _logarithmic(axes[3], along="y")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
@@ -98,11 +112,12 @@ def pareto(found: Findings) -> Figure | None:
     every = fronts(found)
     if not every:
         return None
+    places = {entry.name: place for place, entry in _entries(found)}
     figure, axes = _panels(len(every))
     for axis, front in zip(axes, every, strict=True):
         for entry, cost, chance in zip(front.entries, front.costs, front.probabilities, strict=True):
-            _point(axis, found, entry, cost, chance)
-        axis.set_xscale("log")
+            _point(axis, entry, cost, chance, colour=_colour(places[entry.name]))
+        _logarithmic(axis)
         axis.set_xlabel(front.title)
         axis.set_ylabel("test top-1, %")
     handles, labels = axes[0].get_legend_handles_labels()
@@ -110,7 +125,7 @@ def pareto(found: Findings) -> Figure | None:
     return figure
 
 
-def _point(axis: "Axes", found: Findings, entry: Entry, cost: Cost, chance: float) -> None:
+def _point(axis: "Axes", entry: Entry, cost: Cost, chance: float, *, colour: object) -> None:
     score = accuracy(entry)
     low, high = max(score.interval.low, 0.0), min(score.interval.high, 1.0)
     sideways = (
@@ -124,7 +139,7 @@ def _point(axis: "Axes", found: Findings, entry: Entry, cost: Cost, chance: floa
         yerr=[[100 * (score.value - low)], [100 * (high - score.value)]],
         xerr=sideways,
         fmt="o",
-        color=_colour(found.compared.index(entry)),
+        color=colour,
         alpha=0.35 + 0.65 * chance,
         capsize=2,
         label=entry.name,
@@ -136,11 +151,11 @@ def _point(axis: "Axes", found: Findings, entry: Entry, cost: Cost, chance: floa
 
 def recall_bars(found: Findings) -> Figure:
     """Draw each class's recall with its interval, a panel an entry."""
-    done = [entry for entry in found.board.entries if entry.checkpoints]
+    done = _entries(found)
     names = found.board.first.dataset.class_names
     figure, axes = _panels(len(done), height=max(2.0, 0.6 + 0.17 * len(names)))
     places = np.arange(len(names))
-    for number, (axis, entry) in enumerate(zip(axes, done, strict=True)):
+    for axis, (number, entry) in zip(axes, done, strict=True):
         known = [(place, score) for place, score in zip(places, recalls(entry), strict=True) if score is not None]
         values = np.array([100 * score.value for _, score in known])
         ends = 100 * np.array([(score.interval.low, score.interval.high) for _, score in known]).reshape(-1, 2)
@@ -157,34 +172,34 @@ def recall_bars(found: Findings) -> Figure:
 
 def latencies(found: Findings) -> Figure | None:
     """Draw the share of queries answered within a time, a panel a runtime."""
-    done = [entry for entry in found.board.entries if entry.checkpoints]
-    runtimes = [name for name in runtimes_of(found.board) if any(shown(entry, name) for entry in done)]
+    done = _entries(found)
+    runtimes = [name for name in runtimes_of(found.board) if any(shown(entry, name) for _, entry in done)]
     if not runtimes:
         return None
     figure, axes = _panels(len(runtimes))
     shares = np.linspace(0, 100, 201)
     for axis, runtime in zip(axes, runtimes, strict=True):
-        for place, entry in enumerate(done):
+        for place, entry in done:
             row = shown(entry, runtime)
             if row is not None:
                 label = f"{entry.name}: {row[1].verdict}, n={row[1].num_queries}"
                 axis.plot(np.percentile(row[1].samples_ms, shares), shares, color=_colour(place), label=label)
-        axis.set_xscale("log")
+        _logarithmic(axis)
         axis.set_title(runtime)
         axis.set_xlabel("ms, one picture at a time")
         axis.set_ylabel("% of queries")
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.2))
     return figure
 
 
 def reliability(found: Findings) -> Figure | None:
     """Draw how often answers of a confidence are right, in 15 bins with Wilson's intervals; the first seed of each."""
-    known = [(entry, entry.checkpoints[0]) for entry in found.compared]
+    known = _compared(found)
     if not known:
         return None
     figure, axes = _panels(len(known), columns=4, height=PANEL * 0.9)
-    for place, (axis, (entry, checkpoint)) in enumerate(zip(axes, known, strict=True)):
-        answers = checkpoint.answers
+    for axis, (place, entry) in zip(axes, known, strict=True):
+        answers = entry.checkpoints[0].answers
         assert answers is not None
         bins = np.clip(np.ceil(answers.p_predicted * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
         for one in np.unique(bins):
@@ -197,7 +212,7 @@ def reliability(found: Findings) -> Figure | None:
                 [confidence], [right / total], yerr=np.maximum(spread, 0), fmt="o", color=_colour(place), ms=4
             )
         axis.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
-        axis.set_title(f"{entry.name}, seed {checkpoint.seed}")
+        axis.set_title(f"{entry.name}, seed {entry.checkpoints[0].seed}")
         axis.set_xlabel("confidence")
         axis.set_ylabel("share right")
     return figure
@@ -208,7 +223,7 @@ def risk_coverage(found: Findings) -> Figure | None:
     if not found.compared:
         return None
     figure, (axis,) = _panels(1)
-    for place, entry in enumerate(found.compared):
+    for place, entry in _compared(found):
         for checkpoint in entry.checkpoints:
             answers = checkpoint.answers
             assert answers is not None

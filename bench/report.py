@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from bench import gallery, leaderboard, plots
+from bench.boards import model_name
 from bench.config import Paths
 from bench.findings import Findings
 from bench.places import Images, find_images
@@ -143,6 +144,7 @@ def _thumbnails(boards: Sequence[Mapping[str, Any]], known: Sequence[Images | st
         if isinstance(place, Images):
             wrong = [*board["all_wrong"], *(one for each in board["mistakes"].values() for one in each)]
             ids = [one.image_id for one in wrong] + [one for _, group in board["audit"]["groups"] for one in group]
+            ids += [image_id for image_id, _, _ in board["audit"]["removed"]]
             shots |= gallery.thumbnails(place.root, ids)
     return shots
 
@@ -166,6 +168,6 @@ def _provenance(record: RunRecord) -> dict[str, str]:
     commit = (record.environment.git_commit or "unknown")[:8]
     fold = "" if record.config.split.fold is None else f", fold {record.config.split.fold}"
     title = (
-        f"{record.config.model}, seed {record.config.seed}{fold}: {record.status}, run {record.run_id}, code {commit}"
+        f"{model_name(record)}, seed {record.config.seed}{fold}: {record.status}, run {record.run_id}, code {commit}"
     )
     return {"title": title, "text": to_json(content)}

@@ -105,12 +105,12 @@ def _faster(found: Findings, fast: Entry, slow: Entry, runtime: str) -> str:
     threads = rows[0].num_threads or 1
     where = f"in {runtime} on {threads if threads > 1 else 'one'} thread{'s' if threads > 1 else ''}"
     lower = found.group_of(fast) != 1
-    price = f", and lower by {difference_text(found, found.compared[0], fast)}" if lower else ""
+    price = f"; {fast.name} is lower by {difference_text(found, found.compared[0], fast)}" if lower else ""
     within = ratio(rows[1], rows[0])
     if within is None:
         times = [figure(percentile(row.samples_ms, 50)) for row in rows]
         kind = "one short round each, an indication and no verdict" if _quick(rows) else "measured at different times"
-        return f"{fast.name} took {times[0]} ms a picture, {slow.name} {times[1]} ms {where} ({kind}){price}."
+        return f"One picture took {fast.name} {times[0]} ms and {slow.name} {times[1]} ms {where} ({kind}){price}."
     low, high = within.interval.low, within.interval.high
     if low <= 1:
         return f"Which of {fast.name} and {slow.name} is faster {where} was not shown."
