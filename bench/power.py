@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from scipy.stats import binom, nct, norm, t
 
-from bench.pairs import ALPHA, SEEDS_FOR_MODELS, Right
+from bench.pairs import ALPHA, SEEDS_FOR_MODELS, Right, seed_variance
 
 POWER: Final = 0.8
 STEPS: Final = 1000
@@ -33,7 +33,7 @@ def detectable(models: Sequence[Right]) -> float | None:
         return least(lambda difference: mcnemar_power(difference, spread, number, level))
     if seeds < SEEDS_FOR_MODELS:
         return least(lambda difference: sign_flip_power(difference, spread, number, level))
-    noise = float(np.median([model.mean(axis=1).var(ddof=1) for model in models])) / seeds
+    noise = float(np.median([seed_variance(model) for model in models]))
     return least(lambda difference: welch_power(difference, spread, number, level, noise=noise, seeds=seeds))
 
 

@@ -1,6 +1,7 @@
 """Made-up records."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from bench.disturbance import Disturbance
 from bench.environment import Environment
 from bench.latency import PROTOCOL_VERSION, Protocol
 from bench.measurements import Measurement
+from bench.predictions import Answers
 from bench.recipes import RECIPES
 from bench.records import (
     SCHEMA_VERSION,
@@ -21,7 +23,10 @@ from bench.records import (
     Scores,
     TrainingInfo,
     hash_of,
+    record_path,
+    write_json,
 )
+from imgcls.config import SplitConfig
 from imgcls.results import ClassScore, EpochResult, Parity
 
 ENVIRONMENT = Environment(
@@ -121,7 +126,7 @@ def outcome(info: DatasetInfo, accuracy: float) -> Outcome:
                 ClassScore(class_name=name, precision=0.5, recall=0.5, f1=0.5, support=count)
                 for name, count in zip(info.class_names, test, strict=True)
             ),
-            test_confusion_matrix=tuple((0,) * len(test) for _ in test),
+            test_confusion_matrix=confusion(test, accuracy),
         ),
         artifact=ArtifactInfo(
             opset=20,
@@ -131,6 +136,55 @@ def outcome(info: DatasetInfo, accuracy: float) -> Outcome:
             parity=Parity(max_rel_logit_error=1e-6, top1_agreement=1.0, flips=(), test_top1_accuracy=accuracy),
         ),
     )
+
+
+def confusion(counts: tuple[int, ...], accuracy: float) -> tuple[tuple[int, ...], ...]:
+    """A matrix with about this accuracy: what is wrong is taken for the next class."""
+    rows = np.zeros((len(counts), len(counts)), dtype=int)
+    for label, count in enumerate(counts):
+        rows[label, label] = round(accuracy * count)
+        rows[label, (label + 1) % len(counts)] += count - rows[label, label]
+    return tuple(map(tuple, rows.tolist()))
+
+
+def answered(
+    right: np.ndarray, labels: np.ndarray, *, classes: int, confidence: float = 0.7, **changes: Any
+) -> Answers:
+    """Answers to made-up images: the wrong ones name the next class."""
+    shares = np.full(len(labels), confidence, dtype=np.float32)
+    made = Answers(
+        image_ids=tuple(f"{number:06d}.png" for number in range(len(labels))),
+        labels=labels.astype(np.int32),
+        predicted=np.where(right, labels, (labels + 1) % classes).astype(np.int32),
+        p_true=np.where(right, shares, 1 - shares),
+        p_predicted=shares,
+    )
+    return replace(made, **changes)
+
+
+def data_of(labels: np.ndarray, class_names: tuple[str, ...], **changes: Any) -> DatasetInfo:
+    """A data set with these test labels, eight times as many in train, and as many in val."""
+    counts = tuple(np.bincount(labels, minlength=len(class_names)).tolist())
+    splits = {"train": tuple(8 * count for count in counts), "val": counts, "test": counts}
+    return replace(dataset(class_names), counts=splits, **changes)
+
+
+def keep(results: Path, model: str, answers: Answers, info: DatasetInfo, **changes: Any) -> RunRecord:
+    """Write a run with these answers into a results folder, as a real one is."""
+    classes = len(info.class_names)
+    made = outcome(info, float(answers.right.mean()))
+    matrix = np.zeros((classes, classes), dtype=int)
+    np.add.at(matrix, (answers.labels, answers.predicted), 1)
+    scores = replace(made.metrics, test_confusion_matrix=tuple(map(tuple, matrix.tolist())))
+    seed, split = changes.pop("seed", 0), changes.pop("split", SplitConfig())
+    config = replace(RECIPES["quick"]("resnet50"), dataset=info.name, model=model, seed=seed, split=split)
+    run_id = hash_of([config, changes.get("init")])
+    whole = {"config": config, "outcome": replace(made, metrics=scores), "train_id": run_id, "run_id": run_id}
+    kept = record(info=info, **(whole | changes))
+    write_json(kept, record_path(results, kept))
+    fields = {name: getattr(answers, name) for name in ("labels", "predicted", "p_true", "p_predicted")}
+    np.savez_compressed(record_path(results, kept).with_suffix(".npz"), image_ids=np.array(answers.image_ids), **fields)
+    return kept
 
 
 def disturbance(**changes: Any) -> Disturbance:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.stats import mean_interval, paired_difference, ratio_interval
+from bench.stats import independent_difference, mean_interval, paired_difference, ratio_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,26 @@ def test_the_interval_of_a_ratio_covers_although_every_round_is_slowed_alike() -
 
 def test_equal_values_have_an_interval_of_no_width() -> None:
     assert mean_interval([3.0, 3.0, 3.0]).low == mean_interval([3.0, 3.0, 3.0]).high == 3.0
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_the_interval_of_a_share_is_wilsons(right: int, total: int, low: float, high: float) -> None:
+    interval = wilson_interval(right, total)  # Newcombe 1998, Table I, method 3
+    assert (round(interval.low, 4), round(interval.high, 4)) == (low, high)
+
+
+def test_the_interval_of_two_independent_shares_is_newcombes() -> None:
+    interval = independent_difference((56, 70), (48, 80))  # Newcombe 1998 (differences), Table II (a), method 10
+    assert (round(interval.low, 4), round(interval.high, 4)) == (0.0524, 0.3339)
+
+
+@pytest.mark.parametrize("total", [14, 30, 250])
+def test_the_interval_of_a_recall_covers_even_in_a_class_of_14(total: int) -> None:
+    rng = np.random.default_rng(total)
+    for share in (0.6, 0.8, 0.9):
+        draws = rng.binomial(total, share, size=4000).tolist()
+        covered = [wilson_interval(drawn, total).low <= share <= wilson_interval(drawn, total).high for drawn in draws]
+        assert np.mean(covered) >= 0.93
