@@ -2,7 +2,7 @@
 
 from bench.boards import Board
 from bench.cells import text_cell
-from bench.findings import test_scorings
+from bench.findings import count_scorings
 from bench.recipes import describe_budget, describe_sizes
 from bench.records import RunRecord
 
@@ -68,6 +68,6 @@ def _onnxruntime(record: RunRecord) -> str | None:
 
 def scorings(board: Board) -> str:
     """Say how often test was looked at: the more often, the more the best row is flattered."""
-    trainings, times = test_scorings(board)
+    trainings, times = count_scorings(board)
     again = f", {times - trainings} of them again by --force" if times > trainings else ""
     return f"scored {times} time(s), {trainings} training(s){again}; sweeps never open it"

@@ -188,7 +188,7 @@ def expected_ece(checkpoint: Checkpoint) -> tuple[float, float] | None:
     return calibrated_ece(checkpoint.answers.p_predicted.astype(np.float64))
 
 
-def test_scorings(board: Board) -> tuple[int, int]:
+def count_scorings(board: Board) -> tuple[int, int]:
     """Count the trainings scored on this test split, and how often they were in all, repetitions included."""
     times: dict[str, int] = {}
     for record in board.records:

@@ -21,6 +21,8 @@ from bench.tuned_rows import tuning_table
 from bench.words import paragraph, power_line
 
 FAILED: Final = "failed"
+ALWAYS_SHOWN: Final = 4
+"""Columns that stay although nothing may be in them: group, model, init, seeds."""
 
 _INTRODUCTION: Final = """Made by `python -m bench leaderboard` from {count} record(s); nothing here is typed by hand.
 A row is a setting of one model; several seeds are one row, their mean. Groups: 1 is all that the top score cannot be
@@ -171,8 +173,9 @@ def _majority_row(found: Findings) -> dict[str, str]:
 def _table(rows: list[dict[str, str]]) -> list[str]:
     """Lay out a markdown table; a column that no row has anything in is left out."""
     named = dict.fromkeys(name for row in rows for name in row)
-    shown_columns = [name for name in named if {row.get(name, NO_VALUE) for row in rows} - {"not measured", NO_VALUE}]
-    lines = [f"| {' | '.join(shown_columns)} |", "|--:|---|---|---|" + "--:|" * (len(shown_columns) - 4)]
+    filled = {name for row in rows for name, cell in row.items() if cell not in {"not measured", NO_VALUE}}
+    shown_columns = [name for place, name in enumerate(named) if place < ALWAYS_SHOWN or name in filled]
+    lines = [f"| {' | '.join(shown_columns)} |", "|--:|---|---|---|" + "--:|" * (len(shown_columns) - ALWAYS_SHOWN)]
     return lines + [f"| {' | '.join(text_cell(row.get(name, NO_VALUE)) for name in shown_columns)} |" for row in rows]
 
 

@@ -73,7 +73,7 @@ def compare(first: Right, second: Right) -> Paired:
 def compare_all(models: Sequence[Right]) -> Comparison:
     """Compare every pair of models on the same images, with Holm's correction over all pairs."""
     number = len(models)
-    means = np.stack([_mean(model) for model in models]) if models else np.ones((0, 0))
+    means = np.stack([_mean(model) for model in models]) if models else np.zeros((0, 1))
     p_values = np.ones((number, number))
     rows, columns = np.triu_indices(number, 1)
     if len(rows) and all(len(model) == 1 for model in models):
@@ -164,7 +164,7 @@ def seed_variance(model: Right) -> float:
     seeds, images = model.shape
     together = float(model.var(axis=0, ddof=1).mean()) / images
     between = float(model.mean(axis=1).var(ddof=1))
-    return max(between - together, 0.0) / seeds
+    return float(max(between - together, 0.0) / seeds)
 
 
 def _welch(first: Right, second: Right, change: Floats, *, floor: tuple[float, float]) -> Paired:

@@ -1,6 +1,7 @@
 """What a reader sees of a latency: marks, intervals, ratios within rounds, and nothing of what may not be believed."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from bench import leaderboard
 from bench.cells import figure, latency_cell, percentile_cell
 from bench.latency import PROTOCOL_VERSION
-from bench.latency_table import latency_table, round_samples
+from bench.latency_table import latency_table
 from bench.measurements import Check, Measurement, Round
 from bench.records import RunRecord
+from bench.speeds import round_samples
 from imgcls.results import Parity
 from tests import examples
 
@@ -24,6 +26,7 @@ def row(runtime: str, *, speed: float = 10.0, verdict: str = "VALID", **changes:
         verdict=verdict,
         samples_ms=tuple(np.concatenate(samples).tolist()),
         num_queries=200,
+        measured_at="2026-01-01T00:00:00+00:00",
         rounds=tuple(
             Round(number=number, num_queries=40, kept=40, cpu_share=1.0, disturbance=examples.disturbance())
             for number in range(5)
@@ -49,6 +52,10 @@ def int8(lost: int, images: int = 1000) -> Check:
         parity=parity,
         num_images=images,
     )
+
+
+def board(record: RunRecord) -> str:
+    return leaderboard.markdown(leaderboard.findings([record], Path("/nowhere")))
 
 
 def table(record: RunRecord) -> dict[str, dict[str, str]]:
@@ -86,8 +93,8 @@ def test_an_invalid_figure_is_no_figure_anywhere() -> None:
     record = examples.record(
         measurements=(row("pytorch-cpu", verdict="INVALID", reason="other processes: up to 50 %"),)
     )
-    page = leaderboard.markdown([[record]])
-    assert "12.0" in leaderboard.markdown([[examples.record(measurements=(row("pytorch-cpu"),))]])
+    page = board(record)
+    assert "12.0" in board(examples.record(measurements=(row("pytorch-cpu"),)))
     assert "12.0" not in page
     assert "INVALID: other processes: up to 50 %" in page
     assert table(record)["pytorch-cpu"]["Verdict"] == "INVALID"
@@ -97,7 +104,7 @@ def test_an_invalid_figure_is_no_figure_anywhere() -> None:
 def test_a_refused_precision_has_no_place_and_the_reason_is_told() -> None:
     fast = row("onnxruntime-cpu-int8", speed=1.0)
     refused = examples.record(measurements=(row("pytorch-cpu"), fast), checks=(int8(lost=60),))
-    page = leaderboard.markdown([[refused]])
+    page = board(refused)
     assert "- Refused: resnet50, seed 0 on onnxruntime-cpu-int8: accuracy -6.0 points (-7.6 to -4.7)" in page
     assert "| refused |" in page
     assert table(refused)["onnxruntime-cpu-int8"]["p50, ms (95 %)"] == "-"

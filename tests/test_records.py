@@ -8,10 +8,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bench import leaderboard
+from bench.boards import group
 from bench.config import RunConfig
 from bench.recipes import RECIPES, describe_budget, describe_sizes
-from bench.records import SCHEMA_VERSION, read_record, read_records, record_path, to_json, write_json
-from bench.stats import wilson_interval
+from bench.records import SCHEMA_VERSION, RunRecord, read_record, read_records, record_path, to_json, write_json
 from imgcls.config import LoaderConfig, TrainConfig
 from imgcls.errors import ConfigError
 from tests import examples
@@ -21,6 +21,11 @@ ODD_NAMES = ("a b", "müll 猫", "x|y", "<script>alert(1)</script>", "-dash", "`
 
 def silent(_line: str) -> None:
     return None
+
+
+def page(*records: RunRecord) -> str:
+    """The leaderboard of some records whose answers are not at hand."""
+    return leaderboard.markdown(leaderboard.findings(records, Path("/nowhere")))
 
 
 def write(results: Path, *records: object) -> list[Path]:
@@ -93,13 +98,16 @@ def test_the_leaderboard_follows_from_the_records_alone(tmp_path: Path) -> None:
     assert (tmp_path / "leaderboard.md").read_bytes() == first
 
 
-def test_rows_stand_by_accuracy_with_intervals_and_a_majority_row_ends_them() -> None:
-    records = [examples.record(accuracy=accuracy) for accuracy in (12 / 21, 18 / 21)]
-    (table,) = leaderboard.group(records)
-    rows = rendered_tables(leaderboard.markdown([table]))[0]
-    accuracies = [row[3] for row in rows[1:]]
-    assert accuracies == ["85.7 (65.4 to 95.0)", "57.1 (36.5 to 75.5)", "52.4 (32.4 to 71.7)"]
-    assert rows[-1][0] == "always dog"
+def test_scores_have_intervals_and_a_majority_row_ends_the_table() -> None:
+    config = RECIPES["quick"]("vgg16")
+    rows = rendered_tables(page(examples.record(accuracy=12 / 21), examples.record(accuracy=18 / 21, config=config)))[0]
+    accuracies = {row[1]: row[4] for row in rows[1:]}
+    assert accuracies == {
+        "resnet50": "57.1 (36.5 to 75.5), no predictions at hand",
+        "vgg16": "85.7 (65.4 to 95.0), no predictions at hand",
+        "always dog": "52.4 (32.4 to 71.7)",
+    }
+    assert rows[-1][1] == "always dog"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +122,7 @@ def test_rows_stand_by_accuracy_with_intervals_and_a_majority_row_ends_them() ->
     ],
 )
 def test_unlike_data_machines_budgets_and_sizes_never_share_a_table(change: dict[str, object]) -> None:
-    assert len(leaderboard.group([examples.record(), examples.record(**change)])) == 2
+    assert len(group([examples.record(), examples.record(**change)], Path("/nowhere"))) == 2
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
@@ -123,15 +131,19 @@ def test_the_models_of_one_recipe_share_a_table(recipe: str) -> None:
         examples.record(config=RECIPES[recipe](model), run_id=model)
         for model in ("resnet50", "efficientnet_b0", "inception_v3")
     ]
-    assert len(leaderboard.group(records)) == 1
+    assert len(group(records, Path("/nowhere"))) == 1
 
 
 def test_a_failed_run_is_a_row_with_its_reason() -> None:
     failed = replace(
-        examples.record(run_id="f"), status="failed", outcome=None, error="Traceback\n  x\nMemoryError: too | big\n"
+        examples.record(run_id="f", config=RECIPES["quick"]("vgg16")),
+        status="failed",
+        outcome=None,
+        error="Traceback\n  x\nMemoryError: too | big\n",
     )
-    text = leaderboard.markdown(leaderboard.group([examples.record(), failed]))
+    text = page(examples.record(), failed)
     rows = rendered_tables(text)[0]
+    assert rows[2][:2] == ["-", "vgg16"]
     assert "failed" in rows[2]
     assert r"MemoryError: too \| big" in text
 
@@ -141,29 +153,29 @@ def test_a_failed_runtime_is_a_failed_cell_and_an_unmeasured_one_says_so() -> No
         examples.measurement("onnxruntime-cuda"), verdict="failed", reason="no CUDA device here", samples_ms=()
     )
     failed = examples.record(measurements=(examples.measurement(), row))
-    header, *rows = rendered_tables(leaderboard.markdown([[failed]]))[0]
+    header, *rows = rendered_tables(page(failed))[0]
     cells = dict(zip(header, rows[0], strict=True))
     assert cells["onnxruntime-cuda p50 / p90"] == "failed: no CUDA device here"
     assert cells["pytorch-cpu p50 / p90"].endswith("(n=100) q")
 
 
 def test_a_random_start_is_said_in_every_row() -> None:
-    header, row, _ = rendered_tables(leaderboard.markdown([[examples.record()]]))[0]
+    header, row, _ = rendered_tables(page(examples.record()))[0]
     assert dict(zip(header, row, strict=True))["Init"] == "random"
 
 
 def test_unlike_inits_in_one_table_are_said() -> None:
     other = examples.record(accuracy=0.9, init="pretrained")
-    assert "unlike weights" in leaderboard.markdown([[examples.record(), other]])
-    assert "unlike weights" not in leaderboard.markdown([[examples.record()]])
+    assert "unlike weights" in page(examples.record(), other)
+    assert "unlike weights" not in page(examples.record())
 
 
 def test_odd_class_names_come_out_right_in_markdown_and_csv(tmp_path: Path) -> None:
     record = examples.record(info=examples.dataset(ODD_NAMES))
-    text = leaderboard.markdown([[record]])
-    board, _latency, classes = rendered_tables(text)
+    text = page(record)
+    board, _checkpoints, classes, *_ = rendered_tables(text)
     assert [row[0] for row in classes[1:]] == list(ODD_NAMES)
-    assert board[-1][0] == f"always {ODD_NAMES[-1]}"
+    assert board[-1][1] == f"always {ODD_NAMES[-1]}"
     assert "<script>" not in text
     write(tmp_path, record)
     leaderboard.write(tmp_path, warn=silent)
@@ -215,17 +227,12 @@ def test_a_wrong_setting_is_refused_by_its_flag(kind: type, changes: dict[str, f
         kind(**changes)
 
 
-def test_the_wilson_interval_is_the_textbooks() -> None:
-    # Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662.
-    interval = wilson_interval(81, 263)
-    assert (interval.low, interval.high) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
-
-
 def test_a_record_of_the_first_schema_is_read_with_what_it_did_not_know_at_its_defaults(tmp_path: Path) -> None:
     (path,) = write(tmp_path, examples.record())
     old = json.loads(path.read_text())
     old["schema_version"] = 1
-    del old["tuning"], old["checks"]
+    del old["tuning"], old["checks"], old["test_scorings"], old["dataset"]["folds_digest"]
+    del old["config"]["split"]["folds"], old["config"]["split"]["fold"], old["outcome"]["metrics"]["calibration"]
     for row in old["measurements"]:
         del row["kind"], row["settings"], row["rounds"], row["parts_ms"]
     for name in ("schedule", "select", "weight_decay", "label_smoothing"):
@@ -242,5 +249,5 @@ def test_a_run_that_was_trained_on_another_machine_says_so() -> None:
     assert here.outcome is not None
     elsewhere = replace(here.outcome.environment, machine="gpu-node-64-cores")
     there = replace(here, outcome=replace(here.outcome, environment=elsewhere))
-    assert "was trained on" not in leaderboard.markdown(leaderboard.group([here]))
-    assert "resnet50, seed 0, was trained on gpu-node-64-cores" in leaderboard.markdown(leaderboard.group([there]))
+    assert "was trained on" not in page(here)
+    assert "resnet50, seed 0, was trained on gpu-node-64-cores" in page(there)

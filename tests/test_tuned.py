@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench import leaderboard, spreadsheet, sweep_report
+from bench import cells, leaderboard, spreadsheet, sweep_report
 from bench.config import RunConfig
 from bench.recipes import RECIPES
 from bench.records import DatasetInfo, RunRecord
@@ -134,8 +134,8 @@ def test_the_page_says_what_was_found_what_it_cost_and_how_to_run_it_again(tmp_p
     sweep_report.write(study(), tmp_path)
     page = (tmp_path / "sweeps" / "resnet50-pets-standard.md").read_text()
     assert "**Best: trial 3**" in page
-    assert f"{leaderboard.accuracy_cell(0.8, 21)} % of 21 val images" in page
-    assert f"The default setting, trial 0: {leaderboard.accuracy_cell(0.6, 21)} %" in page
+    assert f"{cells.accuracy_cell(0.8, 21)} % of 21 val images" in page
+    assert f"The default setting, trial 0: {cells.accuracy_cell(0.6, 21)} %" in page
     assert "flattered by the choice" in page
     assert "behind others \\| at the same share" in page
     assert "5 trials (4 finished, 1 pruned, 0 failed)" in page
@@ -183,23 +183,23 @@ def pair() -> tuple[RunRecord, RunRecord]:
 
 
 def test_default_and_tuned_rows_stand_in_one_table_with_both_test_scores_and_the_cost() -> None:
-    (table,) = leaderboard.group(pair())
-    assert len(table) == 2
+    (table,) = leaderboard.findings(pair(), Path("/nowhere"))
+    assert len(table.board.records) == 2
     page = leaderboard.markdown([table])
     assert "| resnet50 (tuned) |" in page
     (line,) = [line for line in page.splitlines() if "sweeps/resnet50-pets-standard.md" in line]
     assert "5 (1, 0)" in line
     assert "17.00" in line
-    assert line.index(leaderboard.accuracy_cell(0.6, 21)) < line.index(leaderboard.accuracy_cell(0.5, 21))
+    assert line.index(cells.accuracy_cell(0.6, 21)) < line.index(cells.accuracy_cell(0.5, 21))
     assert "resnet50-pets-standard" in spreadsheet.csv([table])
 
 
 def test_a_tuned_row_without_its_default_says_so_instead_of_another_models_score() -> None:
     _, tuned = pair()
     other = examples.record(accuracy=0.9, config=replace(BASE, model="vgg16"), run_id="3" * 16)
-    (table,) = leaderboard.group([tuned, other])
+    (table,) = leaderboard.findings([tuned, other], Path("/nowhere"))
     (line,) = [text for text in leaderboard.markdown([table]).splitlines() if "sweeps/resnet50" in text]
-    assert leaderboard.accuracy_cell(0.9, 21) not in line
+    assert cells.accuracy_cell(0.9, 21) not in line
     assert "| - |" in line
 
 

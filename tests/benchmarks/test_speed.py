@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from torchvision import datasets, transforms
 
 from bench.cold import noise
 from bench.latency import measure
-from bench.records import record_path, write_json
 from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source, train_batches
@@ -177,10 +175,13 @@ def test_help(benchmark: Any) -> None:
 
 @pytest.mark.benchmark
 def test_leaderboard_from_1000_records(benchmark: Any, tmp_path: Path) -> None:
-    """``python -m bench leaderboard`` in a fresh process over 1,000 records; the goal is three seconds."""
-    for number in range(1000):
-        record = replace(examples.record(accuracy=(number % 21) / 21), run_id=f"{number:016x}")
-        write_json(record, record_path(tmp_path, record))
+    """``python -m bench leaderboard`` in a fresh process: 50 models, 20 seeds each, 200 test images."""
+    rng, labels = np.random.default_rng(0), np.arange(200) % 5
+    info = examples.data_of(labels, tuple("abcde"))
+    for model in range(50):
+        for seed in range(20):
+            answers = examples.answered(rng.random(200) < 0.5 + model / 120, labels, classes=5)
+            examples.keep(tmp_path, f"model {model}", answers, info, seed=seed)
     command = [sys.executable, "-m", "bench", "leaderboard", "--results", str(tmp_path)]
     benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=5, warmup_rounds=1)
 

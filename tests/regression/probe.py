@@ -117,13 +117,18 @@ def train_epoch(folder: Path, _model: Path) -> Work:
     return work
 
 
-def render_leaderboard(_folder: Path, _model: Path) -> Work:
-    """Make the tables of 30 records."""
+def render_leaderboard(folder: Path, _model: Path) -> Work:
+    """Make the leaderboard of 30 records."""
     from bench import leaderboard
+    from bench.records import record_path, write_json
     from tests import examples
 
-    records = [replace(examples.record(accuracy=number / 30), run_id=f"{number:016x}") for number in range(30)]
-    return lambda: leaderboard.markdown(leaderboard.group(records))
+    results = folder / "records-of-30"
+    for number in range(30):
+        config = replace(examples.record().config, model=f"model {number}")
+        record = examples.record(accuracy=number / 30, config=config, run_id=f"{number:016x}")
+        write_json(record, record_path(results, record))
+    return lambda: leaderboard.write(results, warn=print)
 
 
 Case = Callable[[Path, Path], Work]
