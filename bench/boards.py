@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.majority import Majority, always
 from bench.pairs import Right
 from bench.predictions import Answers, pool, read_answers
 from bench.recipes import describe_budget, describe_sizes
@@ -97,10 +98,18 @@ class Board:
     @property
     def test_counts(self) -> list[int]:
         """Test images of each class; with folds all images, each tested once."""
-        for entry in self.entries:
-            for checkpoint in entry.checkpoints:
-                return [int(total) for total in np.sum([r.dataset.counts["test"] for r in checkpoint.records], axis=0)]
-        return list(self.first.dataset.counts["test"])
+        return self.counts("test")
+
+    def counts(self, split: str) -> list[int]:
+        """Images of each class in a split; with folds their sum over folds."""
+        whole = next((one for entry in self.entries for one in entry.checkpoints), None)
+        records = whole.records if whole else (self.first,)
+        return [int(total) for total in np.sum([record.dataset.counts[split] for record in records], axis=0)]
+
+    @property
+    def majority(self) -> Majority:
+        """What always answering the class with the most training images scores."""
+        return always(self.first.dataset.class_names, train=self.counts("train"), test=self.test_counts)
 
 
 def table_key(record: RunRecord) -> TableKey:
@@ -136,11 +145,20 @@ def _entries(table: Sequence[RunRecord], results: Path) -> tuple[Entry, ...]:
         settings[_place(record, settings)].append(record)
     groups = sorted(settings.values(), key=lambda runs: (model_name(runs[0]), runs[0].init, runs[0].run_id))
     names = [model_name(runs[0]) for runs in groups]
-    inits = [runs[0].init if names.count(name) > 1 else "" for name, runs in zip(names, groups, strict=True)]
-    return tuple(
-        _entry(runs, results, name=f"{name} ({init})" if init else name)
-        for name, init, runs in zip(names, inits, groups, strict=True)
-    )
+    for detail in (_init, _origin):
+        details = [detail(runs[0]) if names.count(name) > 1 else "" for name, runs in zip(names, groups, strict=True)]
+        names = [f"{name} ({more})" if more else name for name, more in zip(names, details, strict=True)]
+    return tuple(_entry(runs, results, name=name) for name, runs in zip(names, groups, strict=True))
+
+
+def _init(record: RunRecord) -> str:
+    return record.init
+
+
+def _origin(record: RunRecord) -> str:
+    """Tell apart what has one name and start: by its study, by its weights, or by its setting."""
+    weights = record.outcome.model.weights_sha256 if record.outcome else None
+    return record.tuning.study if record.tuning else (weights or hash_of(record.config))[:8]
 
 
 def _place(record: RunRecord, settings: Mapping[tuple[str, str | None], object]) -> tuple[str, str | None]:

@@ -66,5 +66,7 @@ def score_cell(score: Score) -> str:
     """Give a score in per cent with its interval, and where it is a mean over seeds, their spread."""
     if not score.over_seeds:
         return f"{100 * score.value:.1f} ({interval_cell(score.interval)})"
+    if score.least == score.most:
+        return f"{100 * score.value:.1f} (each seed; {interval_cell(score.interval)})"
     spread = f"seeds {100 * score.least:.1f} to {100 * score.most:.1f}"
     return f"{100 * score.value:.1f} (t {interval_cell(score.interval)}; {spread})"

@@ -14,7 +14,7 @@ from bench.cells import NO_VALUE, score_cell
 from bench.details import p_cell
 from bench.findings import Findings, accuracy, macro_f1, minority_classes, recalls
 from bench.pairs import ALPHA, Paired, Right, compare, speaks_of_models
-from bench.power import detectable
+from bench.power import power_of
 from bench.predictions import Answers
 from bench.speeds import ratio, runtimes_of, shown
 from bench.words import points, power_text
@@ -139,17 +139,25 @@ def _tests(first: Side, second: Side, paired: Paired) -> list[str]:
     told = "told apart" if paired.p_value <= ALPHA else "not told apart"
     what = "these models" if speaks_of_models(first.right, second.right) else "these checkpoints"
     difference = points(paired.difference, paired.interval.low, paired.interval.high)
-    both = [first.right, second.right]
+    power = power_of([first.right, second.right])
     lines = [
-        f"Accuracy: {difference}; exact p {p_cell(paired.p_value)}, mid-p {p_cell(paired.mid_p)}: {what} are {told}.",
+        f"Accuracy: {difference}; {_p_words(first, second, paired)}: {what} are {told}.",
         "One pair, no correction: who looks at several pairs goes by the leaderboard, which corrects for all (Holm).",
-        power_text(detectable(both), first.right.shape[1], 1),
+        power_text(power),
     ]
     if first.entry.init != second.entry.init:
         lines.append("They start from unlike weights: this compares starts as much as architectures.")
     if first.board.key[3:] != second.board.key[3:]:
         lines.append("They come from unlike tables (recipe, budget, image size or machine): this compares those too.")
     return lines
+
+
+def _p_words(first: Side, second: Side, paired: Paired) -> str:
+    """Name the test behind a p value."""
+    if speaks_of_models(first.right, second.right):
+        return f"p {p_cell(paired.p_value)} (Welch's t over seeds and images)"
+    kind = "exact p" if len(first.right) == len(second.right) else "p (unlike numbers of seeds)"
+    return f"{kind} {p_cell(paired.p_value)}, mid-p {p_cell(paired.mid_p)}"
 
 
 def _times(first: Side, second: Side) -> list[str]:
@@ -172,9 +180,11 @@ def _times(first: Side, second: Side) -> list[str]:
 def _minority(first: Side, second: Side) -> list[str]:
     classes = minority_classes(first.board)
     rows = np.isin(first.answers.labels, classes) if first.answers is not None else np.zeros(0, dtype=bool)
-    if not rows.any():
-        return ["No class has under half of the median class's images: there is no minority to look at."]
-    paired = compare(first.right[:, rows], second.right[:, rows])
     names = ", ".join(first.entry.first.dataset.class_names[label] for label in classes)
+    if not classes:
+        return ["No class has under half of the median class's images: there is no minority to look at."]
+    if not rows.any():
+        return [f"Minority ({names}): no test image, so nothing is shown."]
+    paired = compare(first.right[:, rows], second.right[:, rows])
     difference = points(paired.difference, paired.interval.low, paired.interval.high)
-    return [f"Minority ({names}; {rows.sum()} images): {difference}; exact p {p_cell(paired.p_value)}"]
+    return [f"Minority ({names}; {rows.sum()} images): {difference}; {_p_words(first, second, paired)}"]

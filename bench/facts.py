@@ -12,14 +12,16 @@ def facts(board: Board) -> list[str]:
     table = board.records
     first, data = table[0], table[0].dataset
     sizes = ", ".join(f"{name} {sum(counts):,}" for name, counts in data.counts.items())
+    folds = first.config.split.folds
+    split = f"{folds} folds, every image tested once; sizes of the first" if folds else text_cell(data.split_source)
     removed = ", ".join(f"{number} {text_cell(reason)}" for reason, number in data.removed.items()) or "none"
     environment = first.environment
     gpu = environment.gpu_name or "none, so CUDA is not measured"
     memory = f"{environment.ram_bytes / 2**30:.0f} GiB"
-    digests = f"data digest {data.digest}, split digest {data.split_digest}"
+    digests = f"data digest {data.digest}, split digest {data.folds_digest or data.split_digest}"
     left_out = f"files left out: {removed}; {data.undersampled} undersampled"
     lines = [
-        f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {text_cell(data.split_source)}; {digests})",
+        f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {split}; {digests})",
         f"- Cleaning: {left_out}; {data.duplicate_groups} group(s) of duplicates, each kept in one split",
         f"- Budget: {describe_budget(first.base)}",
         f"- Image size: {describe_sizes(first.base)}",
@@ -32,7 +34,7 @@ def facts(board: Board) -> list[str]:
 def _notes(table: list[RunRecord]) -> list[str]:
     """Say what a reader must know before comparing rows."""
     data = table[0].dataset
-    notes = list(data.missing)
+    notes = list(dict.fromkeys(note for record in table for note in record.dataset.missing))
     if data.duplicates_across_splits:
         notes.append(f"{data.duplicates_across_splits} group(s) of duplicates lie across the given splits")
     inits = sorted({record.init for record in table})

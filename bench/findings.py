@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.boards import Board, Checkpoint, Entry
 from bench.macro import MacroIntervals, macro_intervals, macro_scores
 from bench.pairs import SEEDS_FOR_MODELS, Comparison, Paired, Right, compare, compare_all, tie_groups
-from bench.power import detectable
+from bench.power import Power, power_of
 from bench.resampling import calibrated_ece
 from bench.stats import Interval, mean_interval, wilson_interval
 
@@ -30,19 +30,19 @@ class Score:
     most: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Findings:
     """A board, who can be told apart from whom on it, and how small a difference it could have shown.
 
     ``compared`` are the entries whose answers are at hand, best first, in the order of ``comparison``; ``groups`` are
-    their tie groups. ``detectable`` is a true difference found four times in five, None where none would be.
+    their tie groups.
     """
 
     board: Board
     compared: tuple[Entry, ...]
     comparison: Comparison
     groups: tuple[int, ...]
-    detectable: float | None
+    power: Power | None
 
     def group_of(self, entry: Entry) -> int | None:
         """Give an entry's tie group; None where it was not compared."""
@@ -58,6 +58,11 @@ class Findings:
         """Give Holm's p value of a pair."""
         places = [next(i for i, other in enumerate(self.compared) if other is entry) for entry in (first, second)]
         return float(self.comparison.holm[places[0], places[1]])
+
+    @property
+    def not_compared(self) -> list[Entry]:
+        """Entries that were scored, but whose answers are not at hand."""
+        return [entry for entry in self.board.entries if entry.checkpoints and self.group_of(entry) is None]
 
     @property
     def about_models(self) -> bool:
@@ -81,7 +86,7 @@ def find(board: Board) -> Findings:
         compared=tuple(compared),
         comparison=comparison,
         groups=tuple(tie_groups([accuracy(entry).value for entry in compared], comparison.apart)),
-        detectable=detectable(right),
+        power=power_of(right),
     )
 
 
@@ -109,7 +114,7 @@ def _score(values: Sequence[float], of_one: Interval) -> Score:
     several = len(values) > 1
     return Score(
         value=float(np.mean(values)),
-        interval=mean_interval(values) if several else of_one,
+        interval=mean_interval(values) if several and max(values) > min(values) else of_one,
         over_seeds=several,
         least=min(values),
         most=max(values),
@@ -126,7 +131,7 @@ def _bootstrapped(confusion: bytes, classes: int) -> MacroIntervals:
     return macro_intervals(np.frombuffer(confusion, dtype=np.int64).reshape(classes, classes))
 
 
-def recalls(entry: Entry) -> list[Score | None]:
+def recalls(entry: Entry, *, confidence: float = 0.95) -> list[Score | None]:
     """Give each class's recall, the mean over seeds; Wilson's interval over its test images (None without any).
 
     The interval of a mean of several checkpoints is that of one with this recall: too long rather than too short, and
@@ -134,21 +139,26 @@ def recalls(entry: Entry) -> list[Score | None]:
     """
     each = np.stack([np.diag(checkpoint.confusion) for checkpoint in entry.checkpoints])
     totals = entry.checkpoints[0].confusion.sum(axis=1)
-    return [_recall(right, int(total)) for right, total in zip(each.T, totals, strict=True)]
+    return [_recall(right, int(total), confidence) for right, total in zip(each.T, totals, strict=True)]
 
 
-def _recall(right: NDArray[np.int64], total: int) -> Score | None:
+def _recall(right: NDArray[np.int64], total: int, confidence: float) -> Score | None:
     if total == 0:
         return None
     mean = float(right.mean()) / total
-    interval = wilson_interval(round(mean * total), total)
+    interval = wilson_interval(round(mean * total), total, confidence=confidence)
     interval = Interval(low=min(interval.low, mean), high=max(interval.high, mean))
     return Score(value=mean, interval=interval, over_seeds=False, least=right.min() / total, most=right.max() / total)
 
 
 def worst_class(entry: Entry) -> tuple[str, Score] | None:
-    """Give the class with the least recall."""
-    found = zip(entry.first.dataset.class_names, recalls(entry), strict=True)
+    """Give the class with the least recall; as it was chosen for that, its interval is one for all classes at once.
+
+    (Bonferroni: 1 - 0.05 over the number of classes.)
+    """
+    classes = np.count_nonzero(entry.checkpoints[0].confusion.sum(axis=1))
+    scores = recalls(entry, confidence=1 - 0.05 / max(int(classes), 1))
+    found = zip(entry.first.dataset.class_names, scores, strict=True)
     known = [(name, score) for name, score in found if score is not None]
     return min(known, key=lambda pair: pair[1].value, default=None)
 

@@ -12,7 +12,6 @@ from bench.details import checkpoint_table, class_table, pair_table
 from bench.facts import facts, scorings
 from bench.findings import Findings, accuracy, find, macro_f1, small_classes, worst_class
 from bench.latency_table import latency_table
-from bench.majority import majority
 from bench.pareto import pareto_table
 from bench.records import RunRecord, read_records, write_text
 from bench.speeds import reference_runtime, runtimes_of, shown
@@ -36,9 +35,11 @@ Accuracies, F1, recalls, balanced accuracy and ECE are per cent; log loss is in 
 Accuracy and recall of one checkpoint have Wilson's interval over test images; macro-F1 and balanced accuracy a
 bootstrap of the test images of each class (10,000 resamples, BCa), too short for small classes (under 30 test images).
 A mean over seeds has a t interval over seeds ("t"), which leaves out what other test images would give, and the
-least and the most of them. The test of a pair: one checkpoint each, exact McNemar; two to four seeds, the exact test
-that flips the sign of an image's difference; five and more, Welch's t over seeds and images. The table speaks of these
-checkpoints below five seeds, of models from there on. Val selected the epoch, so that its scores are flattered.
+least and the most of them; a recall over seeds has Wilson's of one. The worst class was chosen for being the worst, so
+its interval is one for all classes at once. The test of a pair: one checkpoint each, exact McNemar; two to four seeds,
+the test that flips the sign of an image's difference (exact while both have as many seeds, nearly so elsewhere); five
+and more, Welch's t over seeds and images. Minority classes are a test of their own, with a Holm of its own. The table
+speaks of these checkpoints below five seeds, of models from there on. Val selected the epoch: its scores are flattered.
 "always ..." answers the class with the most training images. T is the temperature that val asks for, and the log loss
 at T that test then shows. ECE has 15 equal-width bins; "if calibrated" is what a model as sure as this one, and never
 wrong about it, would show on as many images (mean, and 95th percentile, of 2,000 simulations).
@@ -137,7 +138,7 @@ def _row(entry: Entry, found: Findings) -> dict[str, str]:
     return row | {
         "Test top-1 (95 %)": score_cell(accuracy(entry)) + note,
         _f1_title(found): score_cell(macro_f1(entry)),
-        "Worst class (95 %)": f"{worst[0]} {score_cell(worst[1])}" if worst else NO_VALUE,
+        "Worst class (95 % for all)": f"{worst[0]} {score_cell(worst[1])}" if worst else NO_VALUE,
         "Params, M": f"{outcome.model.num_params / 1e6:.2f}",
         "GMACs": f"{outcome.model.gmacs:.3f}",
         **{f"{runtime} p50 / p90": _latency(entry, runtime) for runtime in runtimes_of(found.board)},
@@ -162,10 +163,10 @@ def _latency(entry: Entry, runtime: str) -> str:
 
 
 def _majority_row(found: Findings) -> dict[str, str]:
-    always = majority(found.board.first.dataset)
+    always = found.board.majority
     return {
         "Model": f"always {always.class_name}",
-        "Test top-1 (95 %)": accuracy_cell(always.top1_accuracy, sum(found.board.first.dataset.counts["test"])),
+        "Test top-1 (95 %)": accuracy_cell(always.top1_accuracy, found.number),
         _f1_title(found): f"{100 * always.macro_f1:.1f}",
     }
 

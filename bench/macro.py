@@ -56,7 +56,7 @@ def macro_intervals(confusion: Counts, *, resamples: int = RESAMPLES, seed: int 
 
     Resampling a class's images is drawing how many of them are right and what the others were taken for. Classes
     without images are left out, as in the scores themselves. Where no resample differs (all right, or one answer
-    always), the mean of the classes' Wilson intervals takes its place.
+    always), the mean of the classes' Wilson intervals of recall takes its place, made to hold the score.
     """
     labels = np.flatnonzero(confusion.sum(axis=1))
     table = _Table(counts=confusion[labels], labels=labels)
@@ -65,7 +65,7 @@ def macro_intervals(confusion: Counts, *, resamples: int = RESAMPLES, seed: int 
     seen = _macro(table.right, table.predicted, table.support)
     skew = _skewness(table)
     found = [
-        _bca(values, float(score), acceleration) if np.ptp(values) > 0 else _mean_wilson(table)
+        _bca(values, float(score), acceleration) if np.ptp(values) > 0 else _mean_wilson(table, float(score))
         for values, score, acceleration in zip(drawn, seen, skew, strict=True)
     ]
     return MacroIntervals(macro_f1=found[0], balanced_accuracy=found[1])
@@ -149,6 +149,7 @@ def _bca(drawn: Floats, seen: float, acceleration: float) -> Interval:
     return Interval(low=float(min(low, seen)), high=float(max(high, seen)))
 
 
-def _mean_wilson(table: _Table) -> Interval:
+def _mean_wilson(table: _Table, seen: float) -> Interval:
     each = [wilson_interval(int(right), int(total)) for right, total in zip(table.right, table.support, strict=True)]
-    return Interval(low=float(np.mean([one.low for one in each])), high=float(np.mean([one.high for one in each])))
+    low, high = (float(np.mean([getattr(one, end) for one in each])) for end in ("low", "high"))
+    return Interval(low=min(low, seen), high=max(high, seen))

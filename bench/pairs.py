@@ -18,6 +18,9 @@ ALPHA: Final = 0.05
 SEEDS_FOR_MODELS: Final = 5
 """From as many seeds on, a comparison speaks of models (what training gives), before that of these checkpoints."""
 
+ENOUGH_DIFFERING: Final = 30
+"""With fewer images on which two models differ, a t interval over images is too short."""
+
 Right = NDArray[np.bool_]
 """Whether each checkpoint of a model (one a seed) is right on each test image, ``[S, N]``."""
 Floats = NDArray[np.float64]
@@ -28,9 +31,9 @@ class Paired:
     """Second against first on the same images: the difference of accuracy, its 95 % interval, p and mid-p values.
 
     One checkpoint each: exact McNemar and its mid-p (Fagerland, Lydersen and Laake 2013), Tango's interval. More, but
-    fewer than five: the exact test that flips the sign of an image's difference of mean correctness, which is exact
-    McNemar where there is one; t interval over images. Five and more: Welch's t with a third part of the variance,
-    that of the images.
+    fewer than five: the test that flips the sign of an image's difference of mean correctness, which is exact McNemar
+    where there is one (exact while both have as many seeds, nearly so elsewhere); t interval over images. Five and
+    more: Welch's t with a third part of the variance, that of the images.
     """
 
     difference: float
@@ -66,7 +69,10 @@ def compare(first: Right, second: Right) -> Paired:
     if speaks_of_models(first, second):
         return _welch(first, second, change, floor=flipped)
     return Paired(
-        difference=float(change.mean()), interval=_interval(change, steps), p_value=flipped[0], mid_p=flipped[1]
+        difference=float(change.mean()),
+        interval=_agreeing(_interval(change, steps), flipped[0]),
+        p_value=flipped[0],
+        mid_p=flipped[1],
     )
 
 
@@ -148,10 +154,22 @@ def _null(sizes: tuple[tuple[int, int], ...]) -> Floats:
     return null
 
 
+def _agreeing(interval: Interval, p_value: float) -> Interval:
+    """Let an interval hold 0 where the test does not exclude it."""
+    if p_value <= ALPHA:
+        return interval
+    return Interval(low=min(interval.low, 0.0), high=max(interval.high, 0.0))
+
+
 def _interval(change: Floats, steps: int) -> Interval:
-    """95 % interval of a mean difference over images: Tango's where a difference is -1, 0 or 1, or is always 0."""
-    if steps == 1 or not change.any():
-        return paired_difference(int((change > 0).sum()), int((change < 0).sum()), len(change))
+    """95 % interval of a mean difference over images: t, or Tango's.
+
+    Tango's where each difference is -1, 0 or 1, or where few images differ: parts of a difference then count together
+    as whole ones, which errs on the long side.
+    """
+    if steps == 1 or np.count_nonzero(change) < ENOUGH_DIFFERING:
+        gained, lost = (round(float(np.clip(side * change, 0, None).sum())) for side in (1, -1))
+        return paired_difference(gained, lost, len(change))
     found = mean_interval(change)
     return Interval(low=max(found.low, -1.0), high=min(found.high, 1.0))
 
@@ -180,7 +198,9 @@ def _welch(first: Right, second: Right, change: Floats, *, floor: tuple[float, f
     reach = float(t.ppf(0.975, freedom)) * math.sqrt(variance)
     return Paired(
         difference=difference,
-        interval=Interval(low=max(difference - reach, -1.0), high=min(difference + reach, 1.0)),
+        interval=_agreeing(
+            Interval(low=max(difference - reach, -1.0), high=min(difference + reach, 1.0)), max(p_value, floor[0])
+        ),
         p_value=max(p_value, floor[0]),
         mid_p=max(p_value, floor[1]),
     )

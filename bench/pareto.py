@@ -1,5 +1,6 @@
 """Accuracy against what it costs: who is on the front, and how sure that is."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from bench.boards import Entry
 from bench.cells import NO_VALUE, figure, text_cell
 from bench.findings import Findings
-from bench.resampling import front_probability
+from bench.resampling import front_probability, resampled_accuracies
 from bench.speeds import interval_over_rounds, over_rounds, reference_runtime, shown
 from bench.stats import Interval, mean_interval, percentile
 
@@ -64,19 +65,29 @@ class Front:
     probabilities: tuple[float, ...]
 
 
+@functools.lru_cache(maxsize=16)
 def fronts(found: Findings) -> list[Front]:
     """Work out a front for every cost that any compared entry has."""
+    if not found.compared:
+        return []
     runtime = reference_runtime(found.board)
+    right = np.stack([entry.right.mean(axis=0) for entry in found.compared if entry.right is not None])
+    accuracies = resampled_accuracies(right)
     every = []
     for name, cost_of in COSTS.items():
-        known = [(entry, cost) for entry in found.compared if (cost := cost_of(entry, runtime)) is not None]
+        costs = [cost_of(entry, runtime) for entry in found.compared]
+        known = [place for place, cost in enumerate(costs) if cost is not None]
         if not known:
             continue
-        right = np.stack([entry.right.mean(axis=0) for entry, _ in known if entry.right is not None])
-        chances = front_probability(right, [cost.drawn for _, cost in known])
-        title = f"{name} ({runtime})" if cost_of is _latency else name
-        entries, costs = zip(*known, strict=True)
-        every.append(Front(title=title, entries=entries, costs=costs, probabilities=tuple(chances.tolist())))
+        chances = front_probability(accuracies[:, known], [cost.drawn for cost in costs if cost is not None])
+        every.append(
+            Front(
+                title=f"{name} ({runtime})" if cost_of is _latency else name,
+                entries=tuple(found.compared[place] for place in known),
+                costs=tuple(cost for cost in costs if cost is not None),
+                probabilities=tuple(chances.tolist()),
+            )
+        )
     return every
 
 
@@ -91,7 +102,10 @@ def pareto_table(found: Findings) -> list[str]:
         f"| {text_cell(entry.name)} | {' | '.join(_cell(entry, front) for front in every)} |"
         for entry in found.compared
     ]
-    words = "In 2,000 bootstraps of test images, and of rounds or seeds; a cost of one round or seed counts as exact."
+    words = (
+        "In 2,000 bootstraps: accuracy of these checkpoints by test images, latency by rounds, training time by seeds; "
+        "a cost of one round or one seed counts as exact."
+    )
     return [*lines, "", words]
 
 

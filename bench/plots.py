@@ -53,14 +53,21 @@ def svg(draw: Callable[[], Figure | None], *, name: str) -> str | None:
     return text[text.index("<svg") :].replace(INK, "currentColor")
 
 
-def _panels(number: int, *, columns: int = 3, height: float = PANEL) -> tuple[Figure, list["Axes"]]:
+def _panels(
+    number: int, *, columns: int = 3, height: float = PANEL, layout: Literal["constrained"] | None = "constrained"
+) -> tuple[Figure, list["Axes"]]:
     columns = min(columns, number)
     rows = math.ceil(number / columns)
-    figure = Figure(figsize=(PANEL * 1.2 * columns, height * rows), layout="constrained")
+    figure = Figure(figsize=(PANEL * 1.2 * columns, height * rows), layout=layout)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for spare in axes[number:]:
         spare.set_visible(False)
     return figure, axes[:number]
+
+
+def _name_inches(names: Sequence[str]) -> float:
+    """Guess the room that the longest class name takes, up to 2.5 inches: measuring hundreds of them takes minutes."""
+    return min(0.3 + 0.075 * max(len(name) for name in names), 2.5)
 
 
 def _entries(found: Findings) -> list[tuple[int, Entry]]:
@@ -153,7 +160,11 @@ def recall_bars(found: Findings) -> Figure:
     """Draw each class's recall with its interval, a panel an entry."""
     done = _entries(found)
     names = found.board.first.dataset.class_names
-    figure, axes = _panels(len(done), height=max(2.0, 0.6 + 0.17 * len(names)))
+    height = max(1.2, 0.17 * len(names))
+    figure, axes = _panels(len(done), height=height + 0.9, layout=None)
+    room, (across, down) = _name_inches(names), figure.get_size_inches()
+    spaces = {"wspace": room / (PANEL * 1.2 - room), "hspace": 0.9 / height}
+    figure.subplots_adjust(left=room / across, right=1 - 0.2 / across, bottom=0.5 / down, top=1 - 0.4 / down, **spaces)
     places = np.arange(len(names))
     for axis, (number, entry) in zip(axes, done, strict=True):
         known = [(place, score) for place, score in zip(places, recalls(entry), strict=True) if score is not None]
@@ -176,7 +187,7 @@ def latencies(found: Findings) -> Figure | None:
     runtimes = [name for name in runtimes_of(found.board) if any(shown(entry, name) for _, entry in done)]
     if not runtimes:
         return None
-    figure, axes = _panels(len(runtimes))
+    figure, axes = _panels(len(runtimes), height=PANEL + 0.16 * len(done))
     shares = np.linspace(0, 100, 201)
     for axis, runtime in zip(axes, runtimes, strict=True):
         for place, entry in done:
@@ -242,9 +253,10 @@ def risk_coverage(found: Findings) -> Figure | None:
 def confusion(checkpoint: Checkpoint, names: Sequence[str], title: str) -> Figure:
     """Draw a confusion matrix, each row as shares of its true class."""
     counts = checkpoint.confusion
-    side = max(3.2, min(0.3 * len(names) + 1.5, 14))
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axis = figure.subplots()
+    side, room = max(2.5, min(0.25 * len(names), 13)), _name_inches(names) + 0.3
+    figure = Figure(figsize=(side + room + 0.2, side + room + 0.4))
+    width, height = figure.get_size_inches()
+    axis = figure.add_axes((room / width, room / height, side / width, side / height))
     axis.imshow(
         counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues", interpolation="none"
     )

@@ -3,9 +3,11 @@
 import bisect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binom, nct, norm, t
 
 from bench.pairs import ALPHA, SEEDS_FOR_MODELS, Right, seed_variance
@@ -15,25 +17,56 @@ STEPS: Final = 1000
 """Differences are tried in steps of a tenth of a point."""
 
 
-def detectable(models: Sequence[Right]) -> float | None:
-    """Give the least difference between two models that is found four times in five; None where there is none.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Power:
+    """The least true ``difference`` that is found four times in five (None: none is), and for which models.
 
-    At the level of Holm's first step (0.05 over the number of pairs), on as many images, with the discordance that the
+    ``disagreement`` is the share of images on which two models answer unlike (their mean squared difference, where
+    there are several seeds): the more models disagree, the harder a difference is to find.
+    """
+
+    difference: float | None
+    disagreement: float
+    pairs: int
+    images: int
+    about_models: bool
+
+
+def power_of(models: Sequence[Right]) -> Power | None:
+    """Give what a table of models could have shown; None of fewer than two.
+
+    At the level of Holm's first step (0.05 over the number of pairs), on as many images, with the disagreement that the
     pairs of these models show (median), by the test that decides between them.
     """
     rows, columns = np.triu_indices(len(models), 1)
     if len(rows) == 0:
         return None
-    level, seeds, number = ALPHA / len(rows), min(len(model) for model in models), models[0].shape[1]
+    seeds, number = min(len(model) for model in models), models[0].shape[1]
+    spread = _spread(models, rows, columns)
+    difference = _detectable(models, spread, level=ALPHA / len(rows), seeds=seeds)
+    return Power(
+        difference=difference,
+        disagreement=max(spread, difference or 0.0) if seeds == 1 else spread,
+        pairs=len(rows),
+        images=number,
+        about_models=seeds >= SEEDS_FOR_MODELS,
+    )
+
+
+def _spread(models: Sequence[Right], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
     means = np.stack([model.mean(axis=0, dtype=np.float64) for model in models])
     products = means @ means.T
     squares = np.diag(products)[:, None] + np.diag(products)[None, :] - 2 * products
-    spread = max(float(np.median(squares[rows, columns])) / number, 0.0)
+    return max(float(np.median(squares[rows, columns]) / models[0].shape[1]), 0.0)
+
+
+def _detectable(models: Sequence[Right], spread: float, *, level: float, seeds: int) -> float | None:
+    number = models[0].shape[1]
     if seeds == 1:
         return least(lambda difference: mcnemar_power(difference, spread, number, level))
     if seeds < SEEDS_FOR_MODELS:
         return least(lambda difference: sign_flip_power(difference, spread, number, level))
-    noise = float(np.median([seed_variance(model) for model in models]))
+    noise = float(np.mean([seed_variance(model) for model in models]))
     return least(lambda difference: welch_power(difference, spread, number, level, noise=noise, seeds=seeds))
 
 
@@ -56,6 +89,8 @@ def mcnemar_power(difference: float, discordance: float, number: int, level: flo
 
 def sign_flip_power(difference: float, spread: float, number: int, level: float) -> float:
     """Power of the sign-flip test by its normal limit; ``spread`` is an image's mean squared difference."""
+    if 2.0 ** (1 - number) > level:
+        return 0.0
     spread = max(spread, difference)
     reach = difference * math.sqrt(number) - float(norm.isf(level / 2)) * math.sqrt(spread)
     remaining = spread - difference**2

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from bench.acceptance import acceptance, check_of, refused
 from bench.boards import Checkpoint, Entry
-from bench.cells import figure, score_cell
-from bench.findings import Findings, accuracy, recalls
+from bench.cells import accuracy_cell, figure, score_cell
+from bench.findings import Findings, accuracy
 from bench.latency import enough_queries
 from bench.pairs import ALPHA
 from bench.speeds import interval_over_rounds, shown
-from bench.stats import percentile
-from bench.words import difference_text, listed, power_line
+from bench.stats import percentile, wilson_interval
+from bench.words import lead_text, listed, power_line
 from imgcls.errors import ConfigError
 from imgcls.runtimes import RUNTIMES
 
@@ -149,11 +149,14 @@ def _latency(entry: Entry, *, runtime: str, most: float) -> Verdict:
 
 
 def _recall(entry: Entry, *, class_name: str, least: float) -> Verdict:
-    score = recalls(entry)[entry.first.dataset.class_names.index(class_name)]
-    if score is None:
+    """Judge the checkpoint that would be shipped, not the mean over seeds."""
+    label, confusion = entry.first.dataset.class_names.index(class_name), chosen(entry).confusion
+    right, total = int(confusion[label, label]), int(confusion[label].sum())
+    if total == 0:
         return Verdict(fits=False, sure=True, words=f"no test image of {class_name}")
-    words = f"recall of {class_name} {score_cell(score)} %"
-    return Verdict(fits=score.value >= least, sure=score.interval.low >= least, words=words)
+    words = f"recall of {class_name} {accuracy_cell(right / total, total)} %"
+    sure = wilson_interval(right, total).low >= least
+    return Verdict(fits=right / total >= least, sure=sure, words=words)
 
 
 def _size(entry: Entry, *, runtime: str, most: float) -> Verdict:
@@ -172,9 +175,12 @@ def _nothing(found: Findings, rules: Mapping[str, Rule]) -> list[str]:
         out = [f"{entry.name} ({rule(entry).words})" for entry in found.compared if not rule(entry).fits]
         if out:
             lines.append(f"{words} excludes {listed(out)}.")
-    if not found.compared:
-        lines.append("No run here has predictions at hand.")
-    return lines
+    return lines + _not_compared(found)
+
+
+def _not_compared(found: Findings) -> list[str]:
+    left_out = [entry.name for entry in found.not_compared]
+    return [f"Not looked at, as predictions are not at hand: {listed(left_out)}."] if left_out else []
 
 
 def _answer(best: Entry, found: Findings, limits: Limits, rules: Mapping[str, Rule], results: Path) -> list[str]:
@@ -191,9 +197,9 @@ def _answer(best: Entry, found: Findings, limits: Limits, rules: Mapping[str, Ru
     for words, rule in rules.items():
         verdict = rule(best)
         if not verdict.sure:
-            lines.append(f"{words} is met, but not by the whole interval: {verdict.words}.")
+            lines.append(f"{words} is met, but that is not sure: {verdict.words}.")
         lines.append(_cost(words, best, found, limits, rules))
-    lines += [_artifact(best, limits.runtime, results), power_line(found)]
+    lines += [_artifact(best, limits.runtime, results), *_not_compared(found), power_line(found)]
     return [line for line in lines if line]
 
 
@@ -208,13 +214,17 @@ def _cost(words: str, best: Entry, found: Findings, limits: Limits, rules: Mappi
     if without is None or without is best:
         return "" if words.startswith("--runtime") else f"{words} costs nothing: {best.name} is the choice without it."
     told = "told apart" if found.adjusted(best, without) <= ALPHA else "not told apart"
-    return f"{words} costs: {without.name} without it, {difference_text(found, best, without)}, {told}."
+    return f"{words} costs: {without.name} without it, ahead by {lead_text(found, best, without)}, {told}."
+
+
+def chosen(entry: Entry) -> Checkpoint:
+    """Give the checkpoint that val prefers: test reports, it does not choose."""
+    return max(entry.checkpoints, key=lambda one: one.mean("val", "top1_accuracy"))
 
 
 def _artifact(entry: Entry, runtime: str, results: Path) -> str:
-    """Name the file of the checkpoint that val prefers: test reports, it does not choose."""
-    chosen: Checkpoint = max(entry.checkpoints, key=lambda one: one.mean("val", "top1_accuracy"))
-    path = results / "artifacts" / chosen.records[0].train_id / RUNTIMES[runtime].file
-    why = f" (seed {chosen.seed}, the best on val of {len(entry.checkpoints)})" if len(entry.checkpoints) > 1 else ""
-    fold = " (of several folds, the first: train once more on all images)" if len(chosen.records) > 1 else ""
+    one = chosen(entry)
+    path = results / "artifacts" / one.records[0].train_id / RUNTIMES[runtime].file
+    why = f" (seed {one.seed}, the best on val of {len(entry.checkpoints)})" if len(entry.checkpoints) > 1 else ""
+    fold = " (of several folds, the first: train once more on all images)" if len(one.records) > 1 else ""
     return f"Artifact: {path}{why}{fold}{'' if path.exists() else ', which is not on this machine'}"

@@ -1,5 +1,6 @@
 """What chance alone makes of a figure: models that are perfectly calibrated, and who is on a Pareto front."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -35,18 +36,27 @@ def front(accuracies: Floats, costs: Floats) -> NDArray[np.bool_]:
     return ~np.asarray((better & cheaper & really).any(axis=-1))
 
 
-def front_probability(right: Floats, costs: list[Floats], *, resamples: int = FRONT_RESAMPLES, seed: int = 0) -> Floats:
-    """Give the share of bootstraps in which each model is on the front, ``[M]``.
+def resampled_accuracies(right: Floats, *, resamples: int = FRONT_RESAMPLES, seed: int = 0) -> Floats:
+    """Draw test images with replacement, alike for all models: accuracies ``[R, M]``.
 
-    Test images are resampled alike for all models: ``right`` is ``[M, N]``, the share of a model's checkpoints that are
-    right on an image. A cost is resampled from its rounds, ``costs[m]`` ``[K]``; one that is exact has one.
+    ``right`` is ``[M, N]``, the share of a model's checkpoints that are right on an image. Images on which all models
+    do alike are drawn together.
     """
     rng = np.random.default_rng(seed)
-    number = right.shape[1]
+    patterns, counts = np.unique(right, axis=1, return_counts=True)
     accuracies = np.empty((resamples, len(right)))
     for start in range(0, resamples, 100):
-        weights = rng.multinomial(number, np.full(number, 1 / number), size=min(100, resamples - start))
-        accuracies[start : start + 100] = weights @ right.T / number
-    drawn = [cost[rng.integers(0, len(cost), size=(resamples, len(cost)))].mean(axis=1) for cost in costs]
+        weights = rng.multinomial(right.shape[1], counts / counts.sum(), size=min(100, resamples - start))
+        accuracies[start : start + 100] = weights @ patterns.T / right.shape[1]
+    return accuracies
+
+
+def front_probability(accuracies: Floats, costs: Sequence[Floats], *, seed: int = 0) -> Floats:
+    """Give the share of resampled accuracies ``[R, M]`` with which each model is on the front, ``[M]``.
+
+    A cost is resampled from its rounds, ``costs[m]`` ``[K]``; one that is exact has one.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [cost[rng.integers(0, len(cost), size=(len(accuracies), len(cost)))].mean(axis=1) for cost in costs]
     share: Floats = front(accuracies, np.stack(drawn, axis=1)).mean(axis=0)
     return share

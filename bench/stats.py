@@ -19,9 +19,9 @@ class Interval:
 
 
 @functools.cache
-def wilson_interval(successes: int, total: int) -> Interval:
-    """95 % Wilson score interval of a share (Wilson 1927)."""
-    interval = binomtest(successes, total).proportion_ci(confidence_level=0.95, method="wilson")
+def wilson_interval(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
+    """Wilson score interval of a share, 95 % unless said otherwise (Wilson 1927)."""
+    interval = binomtest(successes, total).proportion_ci(confidence_level=confidence, method="wilson")
     return Interval(low=float(interval.low), high=float(interval.high))
 
 

@@ -12,7 +12,6 @@ from bench import cells, leaderboard, words
 from bench.acceptance import refused
 from bench.boards import Entry
 from bench.findings import Findings, accuracy, macro_f1
-from bench.majority import majority
 from bench.speeds import runtimes_of, shown
 from bench.stats import percentile
 from imgcls.errors import ConfigError
@@ -46,9 +45,9 @@ def print_tables(tables: Sequence[Findings], console: Console) -> None:
             table.add_column(name, justify="right", min_width=max(FIGURE_WIDTH, *(len(word) for word in name.split())))
         for entry in entries[:ROWS_SHOWN]:
             table.add_row(*_cells(entry, found), *(_median(entry, runtime) for runtime in runtimes))
-        always = majority(first.dataset)
-        accuracy = cells.accuracy_cell(always.top1_accuracy, sum(first.dataset.counts["test"]))
-        table.add_row("", f"always {escape(always.class_name)}", accuracy, f"{100 * always.macro_f1:.1f}")
+        always = found.board.majority
+        share = cells.accuracy_cell(always.top1_accuracy, found.number)
+        table.add_row("", f"always {escape(always.class_name)}", share, f"{100 * always.macro_f1:.1f}")
         console.print(table)
         if len(entries) > ROWS_SHOWN:
             console.print(f"and {len(entries) - ROWS_SHOWN} more rows in leaderboard.md")

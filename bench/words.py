@@ -7,32 +7,34 @@ import numpy as np
 from bench.boards import Entry
 from bench.cells import figure
 from bench.findings import Findings, accuracy, minority_classes, minority_comparison, small_classes
-from bench.majority import majority
+from bench.power import Power
 from bench.speeds import ratio, reference_runtime, shown
 from bench.stats import percentile, wilson_interval
 
 
 def paragraph(found: Findings) -> str:
     """Say who is ahead, who cannot be told apart, what that costs in time, and what the comparison mixes up."""
-    sentences = [*_who_is_ahead(found), *_speed(found), *_minority(found), *_caveats(found)]
+    sentences = [*_who_is_ahead(found), *_left_out(found), *_speed(found), *_minority(found), *_caveats(found)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
 def power_line(found: Findings) -> str:
     """Say how small a true difference this test split finds four times in five."""
-    pairs = len(found.compared) * (len(found.compared) - 1) // 2
-    return power_text(found.detectable, found.number, pairs) if pairs else "One model alone: there is no pair to test."
+    return power_text(found.power) if found.power else "One model alone: there is no pair to test."
 
 
-def power_text(difference: float | None, number: int, pairs: int) -> str:
-    """Say what a test of one of some pairs finds on a number of images."""
-    images = f"With {number:,} test image{'s' if number > 1 else ''},"
-    how = f"(Holm over {pairs} pairs)" if pairs > 1 else "(one pair)"
-    if difference is None:
-        return f"{images} no difference between two models, however large, would be found four times in five {how}."
+def power_text(power: Power | None) -> str:
+    """Say what a test of one of some pairs finds, for models that disagree as much as these do."""
+    assert power is not None
+    images = f"With {power.images:,} test image{'s' if power.images > 1 else ''},"
+    how = f"(Holm over {power.pairs} pairs)" if power.pairs > 1 else "(one pair)"
+    two = "two models" if power.about_models else "two checkpoints"
+    if power.difference is None:
+        return f"{images} no difference between {two}, however large, would be found four times in five {how}."
     return (
-        f"{images} a true difference of {100 * difference:.1f} points between two models would be found four "
-        f"times in five; a smaller one is missed more often {how}."
+        f"{images} a true difference of {100 * power.difference:.1f} points between {two} that disagree as often as "
+        f"these (on {100 * power.disagreement:.0f} % of images) would be found four times in five; a smaller one is "
+        f"missed more often {how}."
     )
 
 
@@ -51,10 +53,11 @@ def points(difference: float, low: float, high: float) -> str:
     return f"{100 * difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def difference_text(found: Findings, first: Entry, second: Entry) -> str:
-    """Write how much more accurate the second entry is, with its interval."""
-    paired = found.pair(first, second)
-    return points(paired.difference, paired.interval.low, paired.interval.high)
+def lead_text(found: Findings, behind: Entry, ahead: Entry) -> str:
+    """Write by how many points one entry is ahead of another, with its interval."""
+    paired = found.pair(behind, ahead)
+    low, high = 100 * paired.interval.low, 100 * paired.interval.high
+    return f"{100 * paired.difference:.1f} points ({low:.1f} to {high:.1f})"
 
 
 def _who_is_ahead(found: Findings) -> list[str]:
@@ -63,7 +66,7 @@ def _who_is_ahead(found: Findings) -> list[str]:
         return ["No predictions are at hand, so nothing can be compared."]
     top, images = entries[0], f"{found.number:,} test image{'s' if found.number > 1 else ''}"
     if len(entries) == 1:
-        return [f"{top.name} alone was tested, on {images}; there is nothing to compare it with."]
+        return [f"{top.name} alone can be judged, on {images}; there is nothing to compare it with."]
     tied = [entry.name for entry in entries[1:] if found.group_of(entry) == 1]
     below = [entry for entry in entries if found.group_of(entry) != 1]
     sentences = [_lead(found, top, tied, images)]
@@ -71,14 +74,20 @@ def _who_is_ahead(found: Findings) -> list[str]:
         nearest = below[0]
         sentences.append(
             f"Told apart from {top.name} and lower: {listed([entry.name for entry in below])}; {nearest.name} by "
-            f"{difference_text(found, top, nearest)}."
+            f"{lead_text(found, nearest, top)}."
         )
     return sentences
 
 
+def _left_out(found: Findings) -> list[str]:
+    scored = [f"{entry.name} ({100 * accuracy(entry).value:.1f} %)" for entry in found.not_compared]
+    return [f"Not compared, as predictions are not at hand: {listed(scored)}."] if scored else []
+
+
 def _lead(found: Findings, top: Entry, tied: list[str], images: str) -> str:
     if not tied:
-        return f"Of {scope(found)}, {top.name} has the top score, and {images} tell it apart from every other."
+        compared = "the compared " + scope(found).removeprefix("these ") if found.not_compared else scope(found)
+        return f"Of {compared}, {top.name} has the top score, and {images} tell it apart from every other."
     if len(tied) == 1:
         return f"{top.name} and {tied[0]} cannot be told apart by {images}."
     return f"{top.name} has the top score; {listed(tied)} cannot be told apart from it by {images}."
@@ -102,23 +111,24 @@ def _speed(found: Findings) -> list[str]:
 
 def _faster(found: Findings, fast: Entry, slow: Entry, runtime: str) -> str:
     rows = [row[1] for entry in (fast, slow) if (row := shown(entry, runtime))]
+    if rows[0].num_threads != rows[1].num_threads:
+        return ""
     threads = rows[0].num_threads or 1
     where = f"in {runtime} on {threads if threads > 1 else 'one'} thread{'s' if threads > 1 else ''}"
     lower = found.group_of(fast) != 1
-    price = f"; {fast.name} is lower by {difference_text(found, found.compared[0], fast)}" if lower else ""
+    price = f"; {fast.name} is lower by {lead_text(found, fast, found.compared[0])}" if lower else ""
     within = ratio(rows[1], rows[0])
     if within is None:
         times = [figure(percentile(row.samples_ms, 50)) for row in rows]
-        kind = "one short round each, an indication and no verdict" if _quick(rows) else "measured at different times"
+        quick = any(row.verdict.startswith("quick") for row in rows)
+        kind = "short rounds, an indication and no verdict" if quick else "measured at different times"
         return f"One picture took {fast.name} {times[0]} ms and {slow.name} {times[1]} ms {where} ({kind}){price}."
     low, high = within.interval.low, within.interval.high
     if low <= 1:
         return f"Which of {fast.name} and {slow.name} is faster {where} was not shown."
-    return f"{fast.name} is {within.value:.1f} x ({low:.1f} to {high:.1f}) faster than {slow.name} {where}{price}."
-
-
-def _quick(rows: Sequence[object]) -> bool:
-    return any(getattr(row, "verdict", "").startswith("quick") for row in rows)
+    noisy = "; a noisy measurement" if any(row.verdict == "NOISY" for row in rows) else ""
+    sure = f"{within.value:.1f} x ({low:.1f} to {high:.1f}{noisy})"
+    return f"{fast.name} is {sure} faster than {slow.name} {where}{price}."
 
 
 def _minority(found: Findings) -> list[str]:
@@ -156,7 +166,7 @@ def _starts(found: Findings) -> str:
 
 
 def _no_better_than_majority(found: Findings) -> str:
-    always = majority(found.board.first.dataset)
+    always = found.board.majority
     total = found.number
     weak = [
         entry.name

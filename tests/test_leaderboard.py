@@ -137,7 +137,7 @@ def test_a_record_without_predictions_is_a_row_that_is_not_compared(tmp_path: Pa
     assert found["lost"]["Group"] == "-"
     assert "no predictions at hand" in found["lost"]["Test top-1 (95 %)"]
     assert found["net"]["Group"] == "1"
-    assert "net alone was tested" in paragraph(board(tmp_path))
+    assert "net alone can be judged" in paragraph(board(tmp_path))
 
 
 def test_damaged_predictions_are_no_predictions(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_two_test_images_show_nothing_and_say_so(tmp_path: Path) -> None:
     (found,) = leaderboard.read(tmp_path, warn=pytest.fail)
     words = f"{paragraph(found)} {power_line(found)}"
     assert "good and poor cannot be told apart by 2 test images" in words
-    assert "no difference between two models, however large, would be found" in words
+    assert "no difference between two checkpoints, however large, would be found" in words
     leaderboard.markdown([found])
 
 
@@ -179,7 +179,7 @@ def test_one_class_predicted_always_is_no_better_than_the_majority(tmp_path: Pat
     answers = examples.answered(LABELS == 0, LABELS, classes=3, predicted=np.zeros(240, dtype=np.int32))
     examples.keep(tmp_path, "stuck", answers, examples.data_of(LABELS, NAMES))
     assert "stuck may be no better than always answering cat" in paragraph(board(tmp_path))
-    assert rows(tmp_path)["stuck"]["Worst class (95 %)"].startswith("dog 0.0")
+    assert rows(tmp_path)["stuck"]["Worst class (95 % for all)"].startswith("dog 0.0")
 
 
 def test_small_classes_and_unlike_starts_are_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from scipy.stats import bootstrap
 from sklearn import metrics
 
 from bench.macro import macro_intervals, macro_scores
-from bench.resampling import calibrated_ece, front, front_probability
+from bench.resampling import calibrated_ece, front, front_probability, resampled_accuracies
 
 
 def matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -103,8 +103,10 @@ def test_the_front_holds_whom_nobody_beats_at_once() -> None:
 def test_front_probabilities_follow_the_images_and_the_rounds() -> None:
     rng = np.random.default_rng(0)
     good, equal = rng.random(300) < 0.95, rng.random(300) < 0.6
-    right = np.stack([good, equal, equal]).astype(float)
-    sure = front_probability(right, [np.array([10.0]), np.array([1.0]), np.array([2.0])])
+    accuracies = resampled_accuracies(np.stack([good, equal, equal]).astype(float))
+    assert accuracies.std(axis=0) == pytest.approx(np.sqrt([0.95 * 0.05 / 300, *[0.6 * 0.4 / 300] * 2]), rel=0.2)
+    assert (accuracies[:, 1] == accuracies[:, 2]).all()
+    sure = front_probability(accuracies, [np.array([10.0]), np.array([1.0]), np.array([2.0])])
     assert sure.tolist() == [1.0, 1.0, 0.0]
-    unsure = front_probability(right, [np.array([10.0]), np.array([1.0, 3.0]), np.array([2.0])])
+    unsure = front_probability(accuracies, [np.array([10.0]), np.array([1.0, 3.0]), np.array([2.0])])
     assert 0.1 < unsure[2] < 0.9

@@ -11,7 +11,7 @@ from scipy.stats import binomtest, norm, permutation_test
 from statsmodels.stats.contingency_tables import mcnemar
 
 from bench.pairs import ALPHA, Right, compare, compare_all, holm, tie_groups
-from bench.power import detectable
+from bench.power import power_of
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,9 @@ def test_two_images_tell_nothing_apart() -> None:
         all_wrong, all_right = np.zeros((seeds, 2), dtype=bool), np.ones((seeds, 2), dtype=bool)
         assert compare(all_wrong, all_right).p_value >= 0.499
         assert not compare_all([all_wrong, all_right]).apart.any()
-    assert detectable([all_wrong[:1], all_right[:1]]) is None
+    power = power_of([all_wrong[:1], all_right[:1]])
+    assert power is not None
+    assert power.difference is None
 
 
 def test_groups_hold_what_the_top_score_cannot_be_told_from() -> None:
@@ -148,7 +150,8 @@ def usually_stated(rng: np.random.Generator, models: int, **knobs: float) -> flo
     for _ in range(2):
         accuracies = [*around(stated), 0.7 - stated / 2][:models]
         tables = [drawn(rng, accuracies, images=250, **knobs) for _ in range(60)]
-        stated = float(np.median([detectable(table) for table in tables]))
+        powers = [power_of(table) for table in tables]
+        stated = float(np.median([power.difference for power in powers if power and power.difference]))
     return stated
 
 

@@ -43,7 +43,8 @@ class Splits:
 def make_splits(audit: Audit, config: SplitConfig) -> Splits:
     """Divide the images 80/10/10, into folds, or as their folders say, then undersample train.
 
-    Raises DataError where a class cannot stand in every split, or where the folders hold no test split.
+    Raises DataError where a class cannot stand in every split, or where the folders hold no test split. Of folds, one
+    may lack a small class of large groups of duplicates; ``missing_classes`` says so.
     """
     folds = assign_folds(audit, config)
     parts, source = _divide(audit, config) if folds is None else _take_fold(audit, folds, config)
