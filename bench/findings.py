@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from bench.pairs import SEEDS_FOR_MODELS, Comparison, Paired, Right, compare, co
 from bench.power import Power, power_of
 from bench.resampling import calibrated_ece
 from bench.stats import Interval, mean_interval, wilson_interval
+from imgcls.data.parallel import usable_cores
 
 SMALL_CLASS: Final = 30
 """With fewer test images of a class, the bootstrap's intervals are too short."""
@@ -126,7 +128,14 @@ def bootstrapped(checkpoint: Checkpoint) -> MacroIntervals:
     return _bootstrapped(checkpoint.confusion.tobytes(), len(checkpoint.confusion))
 
 
-@functools.lru_cache(maxsize=1024)
+def bootstrap_all(board: Board) -> None:
+    """Work out the intervals of all checkpoints of a board, on all cores, so that asking for them is quick."""
+    checkpoints = [checkpoint for entry in board.entries for checkpoint in entry.checkpoints]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        list(pool.map(bootstrapped, checkpoints))
+
+
+@functools.lru_cache(maxsize=4096)
 def _bootstrapped(confusion: bytes, classes: int) -> MacroIntervals:
     return macro_intervals(np.frombuffer(confusion, dtype=np.int64).reshape(classes, classes))
 

@@ -10,7 +10,7 @@ from bench.boards import Entry, group
 from bench.cells import NO_VALUE, accuracy_cell, latency_cell, score_cell, text_cell
 from bench.details import checkpoint_table, class_table, pair_table
 from bench.facts import facts, scorings
-from bench.findings import Findings, accuracy, find, macro_f1, small_classes, worst_class
+from bench.findings import Findings, accuracy, bootstrap_all, find, macro_f1, small_classes, worst_class
 from bench.latency_table import latency_table
 from bench.pareto import pareto_table
 from bench.records import RunRecord, read_records, write_text
@@ -104,6 +104,7 @@ def _section(found: Findings) -> str:
 
 def main_table(found: Findings) -> list[str]:
     """Give the main table, and below it why runs failed, as markdown lines."""
+    bootstrap_all(found.board)
     rows = [_row(entry, found) for entry in ordered(found)]
     return [*_table([*rows, _majority_row(found)]), "", *_failures(found)]
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 from torchvision import datasets, transforms
 
+from bench import findings, leaderboard
 from bench.cold import noise
 from bench.latency import measure
 from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
@@ -184,6 +185,22 @@ def test_leaderboard_from_1000_records(benchmark: Any, tmp_path: Path) -> None:
             examples.keep(tmp_path, f"model {model}", answers, info, seed=seed)
     command = [sys.executable, "-m", "bench", "leaderboard", "--results", str(tmp_path)]
     benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("classes", [10, 100])
+def test_bootstrap_of_ten_models_on_ten_thousand_images(benchmark: Any, tmp_path: Path, classes: int) -> None:
+    """Intervals of macro-F1 and balanced accuracy, 10,000 resamples, four of five answers right; the goal is 2 s."""
+    rng, labels = np.random.default_rng(0), np.arange(10_000) % classes
+    info = examples.data_of(labels, tuple(map(str, range(classes))))
+    for model in range(10):
+        predicted = np.where(rng.random(10_000) < 0.8, labels, rng.integers(0, classes, 10_000)).astype(np.int32)
+        right = predicted == labels
+        answers = examples.answered(right, labels, classes=classes, predicted=predicted)
+        examples.keep(tmp_path, f"model {model}", answers, info)
+    (found,) = leaderboard.read(tmp_path, warn=print)
+    clear = findings._bootstrapped.cache_clear  # otherwise only the first round would draw anything
+    benchmark.pedantic(lambda: findings.bootstrap_all(found.board), setup=clear, rounds=5)
 
 
 @pytest.mark.benchmark
