@@ -152,7 +152,7 @@ def _minority(found: Findings) -> list[str]:
 def _caveats(found: Findings) -> list[str]:
     if not found.compared:
         return []
-    return [_starts(found), _no_better_than_majority(found), _small(found), _seeds(found)]
+    return [_starts(found), _tuned(found), _no_better_than_majority(found), _small(found), _seeds(found)]
 
 
 def _starts(found: Findings) -> str:
@@ -163,6 +163,11 @@ def _starts(found: Findings) -> str:
         return ""
     said = "; ".join(f"{init}: {listed(names)}" for init, names in sorted(starts.items()))
     return f"Their weights start unlike ({said}), so this compares starts as much as architectures."
+
+
+def _tuned(found: Findings) -> str:
+    tuned = [entry.name for entry in found.compared if entry.first.tuning is not None]
+    return f"A study's budget besides went into {listed(tuned)}." if tuned else ""
 
 
 def _no_better_than_majority(found: Findings) -> str:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from bench.arguments import RunAllArgs, SweepArgs
+from bench.arguments import RecommendArgs, ReportArgs, RunAllArgs, SweepArgs
 from bench.cli import COMMANDS
 from bench.config import RunConfig
 from bench.recipes import RECIPES
@@ -31,5 +31,9 @@ def test_every_long_flag_in_the_readme_exists() -> None:
     flags = set(re.findall(r"(?<![-\w])--([a-z][a-z-]+)", README))
     config = RunConfig()
     parts = (config.split, config.loader, config.architecture, config.train, config.runtime)
-    fields = {field for part in (RunAllArgs(), SweepArgs(), *parts) for field in part.__dataclass_fields__}
+    fields = {
+        field
+        for part in (RunAllArgs(), SweepArgs(), ReportArgs(), RecommendArgs(), *parts)
+        for field in part.__dataclass_fields__
+    }
     assert flags <= {field.replace("_", "-") for field in fields} | {"help"}
