@@ -13,7 +13,7 @@ from bench.stats import independent_difference, wilson_interval
 from bench.words import points
 
 PAIRS_SHOWN: Final = 45
-"""Pairs of ten models; of more, the ones with the top score and the nearest differences."""
+"""Pairs of ten models; of more, those of the best ones."""
 LEAST_P: Final = 0.0001
 
 

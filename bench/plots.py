@@ -1,17 +1,14 @@
-"""The report's plots as SVG text: colours follow the page's theme, class names are text and never markup."""
+"""The report's plots, each from what a board shows; one without data is None."""
 
-import io
-import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from bench.boards import Checkpoint, Entry
+from bench.drawing import INK, PANEL, colour, logarithmic, name_inches, panels
 from bench.findings import Findings, accuracy, recalls
 from bench.pareto import Cost, fronts
 from bench.speeds import runtimes_of, shown
@@ -20,54 +17,6 @@ from imgcls.metrics import ECE_BINS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-INK: Final = "#010203"
-"""Stands for the page's text colour until the SVG is written."""
-STYLE: Final[dict[Any, Any]] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "legend.framealpha": 0.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
-}
-COLOURS: Final = 20
-PANEL: Final = 3.4
-"""Inches."""
-
-
-def svg(draw: Callable[[], Figure | None], *, name: str) -> str | None:
-    """Draw a figure and give it as SVG text without a date, in the colour of the text around it; None where no data."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure = draw()
-        if figure is None:
-            return None
-        out = io.StringIO()
-        FigureCanvasSVG(figure).print_figure(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :].replace(INK, "currentColor")
-
-
-def _panels(
-    number: int, *, columns: int = 3, height: float = PANEL, layout: Literal["constrained"] | None = "constrained"
-) -> tuple[Figure, list["Axes"]]:
-    columns = min(columns, number)
-    rows = math.ceil(number / columns)
-    figure = Figure(figsize=(PANEL * 1.2 * columns, height * rows), layout=layout)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for spare in axes[number:]:
-        spare.set_visible(False)
-    return figure, axes[:number]
-
-
-def _name_inches(names: Sequence[str]) -> float:
-    """Guess the room that the longest class name takes, up to 2.5 inches: measuring hundreds of them takes minutes."""
-    return min(0.3 + 0.075 * max(len(name) for name in names), 2.5)
 
 
 def _entries(found: Findings) -> list[tuple[int, Entry]]:
@@ -79,24 +28,9 @@ def _compared(found: Findings) -> list[tuple[int, Entry]]:
     return [(place, entry) for place, entry in _entries(found) if found.group_of(entry)]
 
 
-def _logarithmic(axes: "Axes", *, along: Literal["x", "y"] = "x") -> None:
-    """Label 1, 2 and 5 of each decade in plain figures: text is never read as mathematics here."""
-    axes.set(**{f"{along}scale": "log"})
-    axis = axes.xaxis if along == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _colour(place: int) -> Any:  # noqa: ANN401 - a matplotlib colour
-    """Give strong colours first, then the pale ones."""
-    place %= COLOURS
-    return mpl.colormaps["tab20"](2 * place if place < COLOURS // 2 else 2 * place - COLOURS + 1)
-
-
 def learning_curves(found: Findings) -> Figure:
     """Draw losses, val accuracy and learning rate over epochs, a line a run."""
-    figure, axes = _panels(4, columns=4)
+    figure, axes = panels(4, columns=4)
     wanted = (("train loss", "train_loss"), ("val loss", "val_loss"), ("val top-1", "val_top1_accuracy"), ("lr", "lr"))
     for place, entry in _entries(found):
         histories = [outcome.training.history for one in entry.checkpoints for outcome in one.outcomes]
@@ -104,12 +38,12 @@ def learning_curves(found: Findings) -> Figure:
             for axis, (_, field) in zip(axes, wanted, strict=True):
                 label = entry.name if number == 0 and axis is axes[0] else None
                 values = [getattr(epoch, field) for epoch in history]
-                axis.plot([e.epoch for e in history], values, ".-", color=_colour(place), alpha=0.8, label=label)
+                axis.plot([e.epoch for e in history], values, ".-", color=colour(place), alpha=0.8, label=label)
     for axis, (title, _) in zip(axes, wanted, strict=True):
         axis.set_title(title)
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _logarithmic(axes[3], along="y")
+    logarithmic(axes[3], along="y")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
@@ -120,11 +54,11 @@ def pareto(found: Findings) -> Figure | None:
     if not every:
         return None
     places = {entry.name: place for place, entry in _entries(found)}
-    figure, axes = _panels(len(every))
+    figure, axes = panels(len(every))
     for axis, front in zip(axes, every, strict=True):
         for entry, cost, chance in zip(front.entries, front.costs, front.probabilities, strict=True):
-            _point(axis, entry, cost, chance, colour=_colour(places[entry.name]))
-        _logarithmic(axis)
+            _point(axis, entry, cost, chance, shade=colour(places[entry.name]))
+        logarithmic(axis)
         axis.set_xlabel(front.title)
         axis.set_ylabel("test top-1, %")
     handles, labels = axes[0].get_legend_handles_labels()
@@ -132,7 +66,7 @@ def pareto(found: Findings) -> Figure | None:
     return figure
 
 
-def _point(axis: "Axes", entry: Entry, cost: Cost, chance: float, *, colour: object) -> None:
+def _point(axis: "Axes", entry: Entry, cost: Cost, chance: float, *, shade: object) -> None:
     score = accuracy(entry)
     low, high = max(score.interval.low, 0.0), min(score.interval.high, 1.0)
     sideways = (
@@ -146,7 +80,7 @@ def _point(axis: "Axes", entry: Entry, cost: Cost, chance: float, *, colour: obj
         yerr=[[100 * (score.value - low)], [100 * (high - score.value)]],
         xerr=sideways,
         fmt="o",
-        color=colour,
+        color=shade,
         alpha=0.35 + 0.65 * chance,
         capsize=2,
         label=entry.name,
@@ -161,8 +95,8 @@ def recall_bars(found: Findings) -> Figure:
     done = _entries(found)
     names = found.board.first.dataset.class_names
     height = max(1.2, 0.17 * len(names))
-    figure, axes = _panels(len(done), height=height + 0.9, layout=None)
-    room, (across, down) = _name_inches(names), figure.get_size_inches()
+    figure, axes = panels(len(done), height=height + 0.9, layout=None)
+    room, (across, down) = name_inches(names), figure.get_size_inches()
     spaces = {"wspace": room / (PANEL * 1.2 - room), "hspace": 0.9 / height}
     figure.subplots_adjust(left=room / across, right=1 - 0.2 / across, bottom=0.5 / down, top=1 - 0.4 / down, **spaces)
     places = np.arange(len(names))
@@ -170,7 +104,7 @@ def recall_bars(found: Findings) -> Figure:
         known = [(place, score) for place, score in zip(places, recalls(entry), strict=True) if score is not None]
         values = np.array([100 * score.value for _, score in known])
         ends = 100 * np.array([(score.interval.low, score.interval.high) for _, score in known]).reshape(-1, 2)
-        axis.barh([place for place, _ in known], values, color=_colour(number), alpha=0.6)
+        axis.barh([place for place, _ in known], values, color=colour(number), alpha=0.6)
         spread = np.maximum([values - ends[:, 0], ends[:, 1] - values], 0)
         axis.errorbar(values, [place for place, _ in known], xerr=spread, fmt="none", ecolor=INK, elinewidth=1)
         axis.set_yticks(places, names)
@@ -187,15 +121,15 @@ def latencies(found: Findings) -> Figure | None:
     runtimes = [name for name in runtimes_of(found.board) if any(shown(entry, name) for _, entry in done)]
     if not runtimes:
         return None
-    figure, axes = _panels(len(runtimes), height=PANEL + 0.16 * len(done))
+    figure, axes = panels(len(runtimes), height=PANEL + 0.16 * len(done))
     shares = np.linspace(0, 100, 201)
     for axis, runtime in zip(axes, runtimes, strict=True):
         for place, entry in done:
             row = shown(entry, runtime)
             if row is not None:
                 label = f"{entry.name}: {row[1].verdict}, n={row[1].num_queries}"
-                axis.plot(np.percentile(row[1].samples_ms, shares), shares, color=_colour(place), label=label)
-        _logarithmic(axis)
+                axis.plot(np.percentile(row[1].samples_ms, shares), shares, color=colour(place), label=label)
+        logarithmic(axis)
         axis.set_title(runtime)
         axis.set_xlabel("ms, one picture at a time")
         axis.set_ylabel("% of queries")
@@ -208,7 +142,7 @@ def reliability(found: Findings) -> Figure | None:
     known = _compared(found)
     if not known:
         return None
-    figure, axes = _panels(len(known), columns=4, height=PANEL * 0.9)
+    figure, axes = panels(len(known), columns=4, height=PANEL * 0.9)
     for axis, (place, entry) in zip(axes, known, strict=True):
         answers = entry.checkpoints[0].answers
         assert answers is not None
@@ -219,9 +153,7 @@ def reliability(found: Findings) -> Figure | None:
             sure = wilson_interval(right, total)
             spread = [[right / total - sure.low], [sure.high - right / total]]
             confidence = float(answers.p_predicted[inside].mean())
-            axis.errorbar(
-                [confidence], [right / total], yerr=np.maximum(spread, 0), fmt="o", color=_colour(place), ms=4
-            )
+            axis.errorbar([confidence], [right / total], yerr=np.maximum(spread, 0), fmt="o", color=colour(place), ms=4)
         axis.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
         axis.set_title(f"{entry.name}, seed {entry.checkpoints[0].seed}")
         axis.set_xlabel("confidence")
@@ -233,7 +165,7 @@ def risk_coverage(found: Findings) -> Figure | None:
     """Draw the error among the answers that a model is most sure of, over the share that it answers."""
     if not found.compared:
         return None
-    figure, (axis,) = _panels(1)
+    figure, (axis,) = panels(1)
     for place, entry in _compared(found):
         for checkpoint in entry.checkpoints:
             answers = checkpoint.answers
@@ -243,7 +175,7 @@ def risk_coverage(found: Findings) -> Figure | None:
             risk = 100 * np.cumsum(~answers.right[order]) / answered
             kept = np.unique(np.linspace(0, len(order) - 1, 400).astype(int))
             label = entry.name if checkpoint is entry.checkpoints[0] else None
-            axis.plot(100 * answered[kept] / len(order), risk[kept], color=_colour(place), alpha=0.8, label=label)
+            axis.plot(100 * answered[kept] / len(order), risk[kept], color=colour(place), alpha=0.8, label=label)
     axis.set_xlabel("answered, % of test images, most confident first")
     axis.set_ylabel("wrong among them, %")
     axis.legend(fontsize=7)
@@ -253,7 +185,7 @@ def risk_coverage(found: Findings) -> Figure | None:
 def confusion(checkpoint: Checkpoint, names: Sequence[str], title: str) -> Figure:
     """Draw a confusion matrix, each row as shares of its true class."""
     counts = checkpoint.confusion
-    side, room = max(2.5, min(0.25 * len(names), 13)), _name_inches(names) + 0.3
+    side, room = max(2.5, min(0.25 * len(names), 13)), name_inches(names) + 0.3
     figure = Figure(figsize=(side + room + 0.2, side + room + 0.4))
     width, height = figure.get_size_inches()
     axis = figure.add_axes((room / width, room / height, side / width, side / height))

@@ -13,6 +13,7 @@ from rich.console import Console
 from bench import gallery, leaderboard, plots
 from bench.boards import model_name
 from bench.config import Paths
+from bench.drawing import svg
 from bench.findings import Findings
 from bench.places import Images, find_images
 from bench.records import RunRecord, to_json, write_text
@@ -79,7 +80,7 @@ def _images(found: Findings, paths: Paths, console: Console) -> Images | str:
 def _board(found: Findings, place: Images | str, figures: dict[str, str], *, prefix: str) -> dict[str, Any]:
     """Give what the template shows of a board, and put its plots among the figures."""
     first = found.board.first
-    drawn = {name: plots.svg(partial(draw, found), name=prefix + name) for name, draw in PLOTS.items() if _any(found)}
+    drawn = {name: svg(partial(draw, found), name=prefix + name) for name, draw in PLOTS.items() if _any(found)}
     figures |= {f"{prefix}{name}.svg": text for name, text in drawn.items() if text}
     audit = gallery.audit_view(place) if isinstance(place, Images) else None
     all_wrong, all_wrong_total = gallery.wrong_by_all(found)
@@ -131,7 +132,7 @@ def _confusion_figures(found: Findings, figures: dict[str, str], *, prefix: str)
     names = found.board.first.dataset.class_names
     for number, entry in enumerate((entry for entry in found.board.entries if entry.checkpoints), start=1):
         title, file = f"{entry.name}, seed {entry.checkpoints[0].seed}", f"{prefix}confusion-{number}.svg"
-        text = plots.svg(partial(plots.confusion, entry.checkpoints[0], names, title), name=file)
+        text = svg(partial(plots.confusion, entry.checkpoints[0], names, title), name=file)
         assert text is not None
         figures[file] = text
         listed.append((title, f"{FIGURES}/{file}"))

@@ -71,10 +71,10 @@ def _who_is_ahead(found: Findings) -> list[str]:
     below = [entry for entry in entries if found.group_of(entry) != 1]
     sentences = [_lead(found, top, tied, images)]
     if below:
-        nearest = below[0]
+        nearest = f" {below[0].name}" if len(below) > 1 else ""
         sentences.append(
-            f"Told apart from {top.name} and lower: {listed([entry.name for entry in below])}; {nearest.name} by "
-            f"{lead_text(found, nearest, top)}."
+            f"Told apart from {top.name} and lower: {listed([entry.name for entry in below])};{nearest} by "
+            f"{lead_text(found, below[0], top)}."
         )
     return sentences
 

@@ -98,6 +98,7 @@ ORDER = [
     "bench.compare",
     "bench.recommend",
     "bench.gallery",
+    "bench.drawing",
     "bench.plots",
     "bench.report",
     "bench.terminal",

@@ -54,7 +54,7 @@ def test_what_cannot_be_told_apart_shares_a_group_and_the_faster_stands_first(tm
     }
     words = paragraph(board(tmp_path))
     assert "best and next cannot be told apart by 240 test images." in words
-    assert "Told apart from best and lower: poor" in words
+    assert "Told apart from best and lower: poor; by " in words
     assert "One picture took next 5.00 ms and best 20.0 ms" in words
     assert "an indication and no verdict" in words
 

@@ -143,6 +143,28 @@ def test_sections_without_data_say_so_and_plots_are_files_too(index: Path) -> No
         assert (index.parent / "figures" / name).read_text(encoding="utf-8").startswith("<svg")
 
 
+BAD: dict[str, tuple[np.ndarray, list[np.ndarray]]] = {
+    "two test images": (np.array([0, 1]), [np.array([0, 0]), np.array([1, 1])]),
+    "one model": (LABELS, [LABELS]),
+    "a class absent from test": (LABELS[LABELS < 2], [LABELS[LABELS < 2], 1 - LABELS[LABELS < 2]]),
+    "one class always": (LABELS, [np.zeros(90, dtype=int), np.zeros(90, dtype=int)]),
+    "all right and all wrong": (LABELS, [LABELS, (LABELS + 1) % 3]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_poor_test_split_or_model_is_a_page_too(name: str, tmp_path: Path) -> None:
+    labels, models = BAD[name]
+    info = examples.data_of(labels, ODD)
+    for number, predicted in enumerate(models):
+        right = predicted == labels
+        answers = examples.answered(right, labels, classes=3, predicted=predicted.astype(np.int32))
+        examples.keep(tmp_path, f"net {number}", answers, info)
+    page = report(tmp_path).read_text(encoding="utf-8")
+    assert page.count('class="board"') == 1
+    assert not re.search(r"\b(nan|inf)\b", page, flags=re.IGNORECASE)
+
+
 def test_nothing_but_failed_runs_is_a_page_too(tmp_path: Path) -> None:
     keep(tmp_path, "broken", 0.5, status="failed", outcome=None, error="MemoryError: full\n")
     page = report(tmp_path).read_text(encoding="utf-8")
