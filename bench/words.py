@@ -198,4 +198,6 @@ def _seeds(found: Findings) -> str:
     several = (
         f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seed{'s' if counts[-1] > 1 else ''} each"
     )
+    folds = found.board.first.config.split.folds
+    several += f", pooled over {folds} trainings, one a fold" if folds else ""
     return f"This speaks of these checkpoints ({several}): training again with other seeds may order them otherwise."

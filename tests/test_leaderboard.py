@@ -107,6 +107,7 @@ def test_folds_are_pooled_so_that_every_image_counts_once(tmp_path: Path) -> Non
     assert entry.checkpoints[0].answers is not None
     assert entry.checkpoints[0].answers.image_ids == whole.image_ids
     assert accuracy(entry).value == pytest.approx(right.mean())
+    assert "3 folds, every image tested once" in leaderboard.markdown([found])
     assert found.number == 240
 
 
