@@ -139,7 +139,7 @@ def _row(entry: Entry, found: Findings) -> dict[str, str]:
     return row | {
         "Test top-1 (95 %)": score_cell(accuracy(entry)) + note,
         _f1_title(found): score_cell(macro_f1(entry)),
-        "Worst class (95 % for all)": f"{worst[0]} {score_cell(worst[1])}" if worst else NO_VALUE,
+        "Worst class (95 % for all)": f"{worst[0]}: {score_cell(worst[1])}" if worst else NO_VALUE,
         "Params, M": f"{outcome.model.num_params / 1e6:.2f}",
         "GMACs": f"{outcome.model.gmacs:.3f}",
         **{f"{runtime} p50 / p90": _latency(entry, runtime) for runtime in runtimes_of(found.board)},

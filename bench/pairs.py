@@ -179,23 +179,34 @@ def seed_variance(model: Right) -> float:
 
     The variance component of a two-way layout (Searle, Casella and McCulloch 1992), not below 0.
     """
-    seeds, images = model.shape
-    together = float(model.var(axis=0, ddof=1).mean()) / images
-    between = float(model.mean(axis=1).var(ddof=1))
-    return float(max(between - together, 0.0) / seeds)
+    together = float(model.var(axis=0, ddof=1).mean()) / model.size
+    return max(between_seeds(model) - together, 0.0)
+
+
+def between_seeds(model: Right) -> float:
+    """Give the variance of a model's mean accuracy as its seeds differ, images and seeds together included."""
+    return float(model.mean(axis=1).var(ddof=1)) / len(model)
+
+
+def freedom(images: float, number: int, seeds: Sequence[tuple[float, int]]) -> float:
+    """Give Satterthwaite's degrees of freedom of an images' part and seeds' parts, each with its number of seeds.
+
+    The seeds' parts go in as they differ, uncorrected: the corrected ones, often 0, promise too many degrees.
+    """
+    parts = [(images, max(number - 1, 1)), *((part, count - 1) for part, count in seeds)]
+    return float(sum(part for part, _ in parts) ** 2 / sum(part**2 / free for part, free in parts))
 
 
 def _welch(first: Right, second: Right, change: Floats, *, floor: tuple[float, float]) -> Paired:
     """Welch's t over seeds with the images' part; never surer than the exact test of these checkpoints is."""
-    parts = [(float(change.var(ddof=1)) / len(change), len(change) - 1)] if len(change) > 1 else []
-    parts += [(seed_variance(model), len(model) - 1) for model in (first, second)]
-    variance = sum(part for part, _ in parts)
+    images = float(change.var(ddof=1)) / len(change) if len(change) > 1 else 0.0
+    variance = images + seed_variance(first) + seed_variance(second)
     difference = float(change.mean())
     if variance == 0:
         return Paired(difference=difference, interval=_interval(change, 1), p_value=floor[0], mid_p=floor[1])
-    freedom = variance**2 / sum(part**2 / free for part, free in parts)
-    p_value = 2 * float(t.sf(abs(difference) / math.sqrt(variance), freedom))
-    reach = float(t.ppf(0.975, freedom)) * math.sqrt(variance)
+    free = freedom(images, len(change), [(between_seeds(model), len(model)) for model in (first, second)])
+    p_value = 2 * float(t.sf(abs(difference) / math.sqrt(variance), free))
+    reach = float(t.ppf(0.975, free)) * math.sqrt(variance)
     return Paired(
         difference=difference,
         interval=_agreeing(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, nct, norm, t
 
-from bench.pairs import ALPHA, SEEDS_FOR_MODELS, Right, seed_variance
+from bench.pairs import ALPHA, SEEDS_FOR_MODELS, Right, between_seeds, freedom, seed_variance
 
 POWER: Final = 0.8
 STEPS: Final = 1000
@@ -66,8 +66,9 @@ def _detectable(models: Sequence[Right], spread: float, *, level: float, seeds: 
         return least(lambda difference: mcnemar_power(difference, spread, number, level))
     if seeds < SEEDS_FOR_MODELS:
         return least(lambda difference: sign_flip_power(difference, spread, number, level))
-    noise = float(np.mean([seed_variance(model) for model in models]))
-    return least(lambda difference: welch_power(difference, spread, number, level, noise=noise, seeds=seeds))
+    noise, between = (float(np.mean([part(model) for model in models])) for part in (seed_variance, between_seeds))
+    uncertain = [(between, seeds)] * 2
+    return least(lambda difference: welch_power(difference, spread, number, level, noise=noise, seeds=uncertain))
 
 
 def least(power: Callable[[float], float]) -> float | None:
@@ -98,12 +99,12 @@ def sign_flip_power(difference: float, spread: float, number: int, level: float)
 
 
 def welch_power(  # noqa: PLR0913 - each is a term of the formula
-    difference: float, spread: float, number: int, level: float, *, noise: float, seeds: int
+    difference: float, spread: float, number: int, level: float, *, noise: float, seeds: Sequence[tuple[float, int]]
 ) -> float:
-    """Power of the test over seeds and images; ``noise`` is the variance of one model's mean over its seeds."""
+    """Power of the test over seeds and images; ``noise`` is what seeds add to the variance of a model's mean."""
     images = max(spread - difference**2, 0.0) / number
     variance = images + 2 * noise
     if variance == 0:
         return 1.0
-    freedom = variance**2 / (images**2 / max(number - 1, 1) + 2 * noise**2 / (seeds - 1))
-    return float(nct.sf(t.isf(level / 2, freedom), freedom, difference / math.sqrt(variance)))
+    free = freedom(images, number, seeds)
+    return float(nct.sf(t.isf(level / 2, free), free, difference / math.sqrt(variance)))

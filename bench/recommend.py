@@ -16,7 +16,7 @@ from bench.latency import enough_queries
 from bench.pairs import ALPHA
 from bench.speeds import interval_over_rounds, shown
 from bench.stats import percentile, wilson_interval
-from bench.words import lead_text, listed, power_line
+from bench.words import listed, points, power_line
 from imgcls.errors import ConfigError
 from imgcls.runtimes import RUNTIMES
 
@@ -214,7 +214,9 @@ def _cost(words: str, best: Entry, found: Findings, limits: Limits, rules: Mappi
     if without is None or without is best:
         return "" if words.startswith("--runtime") else f"{words} costs nothing: {best.name} is the choice without it."
     told = "told apart" if found.adjusted(best, without) <= ALPHA else "not told apart"
-    return f"{words} costs: {without.name} without it, ahead by {lead_text(found, best, without)}, {told}."
+    paired = found.pair(best, without)
+    difference = points(paired.difference, paired.interval.low, paired.interval.high)
+    return f"{words} costs: {without.name} without it, {difference}, {told}."
 
 
 def chosen(entry: Entry) -> Checkpoint:

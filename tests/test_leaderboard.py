@@ -180,7 +180,7 @@ def test_one_class_predicted_always_is_no_better_than_the_majority(tmp_path: Pat
     answers = examples.answered(LABELS == 0, LABELS, classes=3, predicted=np.zeros(240, dtype=np.int32))
     examples.keep(tmp_path, "stuck", answers, examples.data_of(LABELS, NAMES))
     assert "stuck may be no better than always answering cat" in paragraph(board(tmp_path))
-    assert rows(tmp_path)["stuck"]["Worst class (95 % for all)"].startswith("dog 0.0")
+    assert rows(tmp_path)["stuck"]["Worst class (95 % for all)"].startswith("dog: 0.0")
 
 
 def test_small_classes_and_unlike_starts_are_named(tmp_path: Path) -> None:
