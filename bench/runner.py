@@ -219,9 +219,7 @@ def run_and_record(task: Task, console: Console, prepared: Prepared | None = Non
             shutil.rmtree(folder, ignore_errors=True)
         elif (done := _done_by_another(task)) is not None:
             return done
-        record = (
-            _after(before, _attempt(task, console, prepared), console) if before else _attempt(task, console, prepared)
-        )
+        record = _after(before, _attempt(task, console, prepared), console)
         if record.outcome is not None:
             _keep_summary(task)
         with locks.record_lock(task.paths.results, task.run_id):
@@ -232,8 +230,10 @@ def run_and_record(task: Task, console: Console, prepared: Prepared | None = Non
     return record
 
 
-def _after(before: RunRecord, record: RunRecord, console: Console) -> RunRecord:
+def _after(before: RunRecord | None, record: RunRecord, console: Console) -> RunRecord:
     """Count that test was scored again; keep the latency figures where the ONNX file came out the same to the byte."""
+    if before is None:
+        return record
     record = replace(record, test_scorings=before.test_scorings + record.test_scorings)
     if not before.measurements or _onnx_of(before) != _onnx_of(record):
         return record

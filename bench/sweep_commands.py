@@ -76,6 +76,9 @@ def tuned_tasks(
     if budget is not None and args.tuned:
         message = "--tuned takes finished studies, and --tune-* makes them: give one of the two"
         raise ConfigError(message)
+    if folds := tasks[0].config.split.folds:
+        message = f"--folds {folds}: a setting tuned on one fold has seen the others' test images; leave the tuning out"
+        raise ConfigError(message)
     first = {task.config.model: task for task in reversed(tasks)}
     bases = [first[model] for model in args.models]
     if budget is None:

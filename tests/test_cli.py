@@ -57,6 +57,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
         (["--folds", "1"], "--folds is 1; use 2 to 50"),
         (["--fold", "1"], "it needs --folds"),
         (["--folds", "3", "--fold", "3"], "--fold is 3; use 0 to 2"),
+        (["--folds", "3", "--tuned"], "has seen the others' test images"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_do(
