@@ -11,6 +11,7 @@ import psutil
 import pytest
 import torch
 
+from bench import leaderboard
 from bench.records import RunRecord, read_records
 from imgcls.evaluation import load_predictions
 from imgcls.predict import classify
@@ -263,3 +264,17 @@ def test_a_forced_run_counts_as_another_look_at_test_and_keeps_figures_of_an_equ
     assert second.measurements == first.measurements
     assert "the same ONNX file as before" in output
     assert second.outcome.metrics.calibration is not None
+
+
+def test_folds_test_every_image_once_and_are_one_row(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root, results = make_folder({"cat": 12, "dog": 12}), tmp_path / "results"
+    flags = ("--data", str(root), "--folds", "2", *FLAGS, *ONE_RUNTIME, "--results", str(results))
+    status, output = bench("run", "test_efficientnet", *flags)
+    assert status == 0, output
+    (found,) = leaderboard.read(results, warn=pytest.fail)
+    (entry,) = found.board.entries
+    assert [record.config.split.fold for record in entry.checkpoints[0].records] == [0, 1]
+    assert entry.checkpoints[0].answers is not None
+    tested = entry.checkpoints[0].answers.image_ids
+    assert sorted(tested) == sorted(path.relative_to(root).as_posix() for path in root.glob("*/*.png"))
+    assert "2 folds, every image tested once" in (results / "leaderboard.md").read_text()

@@ -1,17 +1,21 @@
 """What the leaderboard says of seeds, folds, ties and small test splits, in its table and in words."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from bench import leaderboard, terminal
 from bench.findings import Findings, accuracy, count_scorings, minority_classes, minority_comparison, recalls
+from bench.measurements import Measurement
 from bench.records import record_path
 from bench.words import paragraph, power_line
 from imgcls.config import SplitConfig
 from tests import examples
+from tests.test_latency_table import row
 from tests.test_records import rendered_tables
 
 NAMES = ("cat", "dog", "eel")
@@ -220,10 +224,6 @@ def test_how_often_test_was_scored_is_counted_over_trainings_and_repetitions(tmp
 
 
 def test_the_terminal_shows_groups_seeds_and_the_words(tmp_path: Path) -> None:
-    import io
-
-    from rich.console import Console
-
     for seed in range(2):
         keep(tmp_path, "net", some_right(0.8, seed=seed), seed=seed)
     keep(tmp_path, "bad [b]", some_right(0.4))
@@ -233,3 +233,29 @@ def test_the_terminal_shows_groups_seeds_and_the_words(tmp_path: Path) -> None:
     assert "seed 0, 1" in text
     assert "bad [b]" in text
     assert "would be found four times in five" in " ".join(text.split())
+
+
+def said_of_speed(results: Path, slow: Measurement, fast: Measurement) -> str:
+    right = some_right(0.9)
+    keep(results, "best", right, measurements=(slow,))
+    keep(results, "next", right, measurements=(fast,))
+    return paragraph(board(results))
+
+
+def test_a_ratio_of_speeds_is_said_only_within_rounds_and_where_it_is_shown(tmp_path: Path) -> None:
+    slow = row("pytorch-cpu", speed=20.0)
+    said = said_of_speed(tmp_path / "a", slow, row("pytorch-cpu", speed=10.0))
+    assert "next is 2.0 x (2.0 to 2.0) faster than best in pytorch-cpu on one thread" in said
+    noisy = said_of_speed(tmp_path / "b", slow, row("pytorch-cpu", speed=10.0, verdict="NOISY"))
+    assert "a noisy measurement" in noisy
+    elsewhen = row("pytorch-cpu", speed=10.0, measured_at="2026-02-02T00:00:00+00:00")
+    assert "measured at different times" in said_of_speed(tmp_path / "c", slow, elsewhen)
+    alike = row("pytorch-cpu", speed=20.0)
+    swapped = replace(alike, samples_ms=alike.samples_ms[80:] + alike.samples_ms[:80])
+    assert "was not shown" in said_of_speed(tmp_path / "d", slow, swapped)
+
+
+def test_speeds_on_unlike_threads_are_not_compared(tmp_path: Path) -> None:
+    said = said_of_speed(tmp_path, row("pytorch-cpu", speed=20.0), row("pytorch-cpu", speed=10.0, num_threads=2))
+    assert "faster" not in said
+    assert "One picture took" not in said
