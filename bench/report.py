@@ -41,7 +41,7 @@ def write(found: Sequence[Findings], paths: Paths, folder: Path, *, images: bool
         _board(one, place, figures, prefix=f"{number}-" if len(found) > 1 else "")
         for number, (one, place) in enumerate(zip(found, known, strict=True), start=1)
     ]
-    shots = _thumbnails(boards, known) if images else {}
+    shots = _thumbnails(boards, known)
     text = _render(boards, shots, total=sum(len(one.board.records) for one in found))
     try:
         for name, drawn in figures.items():
