@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Final
 
 from bench import failures, spreadsheet
-from bench.acceptance import refused
 from bench.boards import Entry, group
 from bench.cells import NO_VALUE, accuracy_cell, latency_cell, score_cell, text_cell
 from bench.details import checkpoint_table, class_table, pair_table
@@ -14,7 +13,7 @@ from bench.findings import Findings, accuracy, bootstrap_all, find, macro_f1, sm
 from bench.latency_table import latency_table
 from bench.pareto import pareto_table
 from bench.records import RunRecord, read_records, write_text
-from bench.speeds import reference_runtime, runtimes_of, shown
+from bench.speeds import reference_runtime, runtimes_of, shown, why_not
 from bench.stats import percentile
 from bench.tuned_rows import tuning_table
 from bench.words import paragraph, power_line
@@ -157,10 +156,8 @@ def _latency(entry: Entry, runtime: str) -> str:
     if row is not None:
         threads = row[1].num_threads
         return ("" if threads in {None, 1} else f"{threads} threads: ") + latency_cell(row[1])
-    asked = [(record, one) for record in entry.records for one in record.measurements if one.runtime == runtime]
-    if any(refused(record, runtime) for record, _ in asked):
-        return "refused"
-    return latency_cell(asked[0][1]) if asked else "not measured"
+    instead = why_not(entry, runtime)
+    return instead if isinstance(instead, str) else latency_cell(instead)
 
 
 def _majority_row(found: Findings) -> dict[str, str]:

@@ -13,7 +13,7 @@ from bench.findings import Findings, accuracy, recalls
 from bench.pareto import Cost, fronts
 from bench.speeds import runtimes_of, shown
 from bench.stats import wilson_interval
-from imgcls.metrics import ECE_BINS
+from imgcls.metrics import ece_bins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,7 +146,7 @@ def reliability(found: Findings) -> Figure | None:
     for axis, (place, entry) in zip(axes, known, strict=True):
         answers = entry.checkpoints[0].answers
         assert answers is not None
-        bins = np.clip(np.ceil(answers.p_predicted * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+        bins = ece_bins(answers.p_predicted)
         for one in np.unique(bins):
             inside = bins == one
             right, total = int(answers.right[inside].sum()), int(inside.sum())

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.metrics import ECE_BINS
+from imgcls.metrics import ECE_BINS, ece_bins
 
 FRONT_RESAMPLES: Final = 2_000
 CALIBRATED_RESAMPLES: Final = 2_000
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 def calibrated_ece(confidence: Floats, *, resamples: int = CALIBRATED_RESAMPLES, seed: int = 0) -> tuple[float, float]:
     """Give mean and 95th percentile of the ECE of a model whose confidences ``[N]`` are exactly true."""
     rng = np.random.default_rng(seed)
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    bins = ece_bins(confidence)
     gaps = np.zeros((resamples, ECE_BINS))
     for place in np.unique(bins):
         inside = confidence[bins == place]

@@ -39,6 +39,14 @@ def shown(entry: Entry, runtime: str) -> tuple[RunRecord, Measurement] | None:
     return _rows(entry, runtime)[min(rows)[2]] if rows else None
 
 
+def why_not(entry: Entry, runtime: str) -> Measurement | str:
+    """Give what stands in the place of a figure that is not shown: the row that failed, or a word."""
+    asked = [(record, row) for record in entry.records for row in record.measurements if row.runtime == runtime]
+    if any(refused(record, runtime) for record, _ in asked):
+        return "refused"
+    return asked[0][1] if asked else "not measured"
+
+
 def _rows(entry: Entry, runtime: str) -> list[tuple[RunRecord, Measurement]]:
     return [
         (record, row)

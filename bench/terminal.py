@@ -9,10 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import cells, leaderboard, words
-from bench.acceptance import refused
 from bench.boards import Entry
 from bench.findings import Findings, accuracy, macro_f1
-from bench.speeds import runtimes_of, shown
+from bench.speeds import runtimes_of, shown, why_not
 from bench.stats import percentile
 from imgcls.errors import ConfigError
 
@@ -75,7 +74,5 @@ def _median(entry: Entry, runtime: str) -> str:
     row = shown(entry, runtime)
     if row is not None:
         return cells.figure(percentile(row[1].samples_ms, 50)) + cells.MARKS[row[1].verdict]
-    asked = [(record, one) for record in entry.records for one in record.measurements if one.runtime == runtime]
-    if any(refused(record, runtime) for record, _ in asked):
-        return "refused"
-    return asked[0][1].verdict if asked else ""
+    instead = why_not(entry, runtime)
+    return instead if isinstance(instead, str) else instead.verdict

@@ -59,12 +59,17 @@ def log_loss(logits: Floats, labels: Labels) -> float:
     return float(sklearn_metrics.log_loss(labels, _probabilities(logits), labels=classes))
 
 
+def ece_bins(confidence: Floats) -> NDArray[np.int64]:
+    """Give each confidence ``[N]`` its bin of 15 equal-width ones; an edge belongs to the bin below it."""
+    return np.asarray(np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1))
+
+
 def ece(logits: Floats, labels: Labels) -> float:
     """Compute the expected calibration error over 15 equal-width bins of the top confidence (Guo et al. 2017)."""
     probabilities = _probabilities(logits)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    bins = ece_bins(confidence)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
