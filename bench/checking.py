@@ -13,11 +13,10 @@ from bench.cold import CheckTask, ColdStart, noise
 from bench.latency import PROTOCOL_VERSION
 from bench.measurements import Check
 from bench.measuring import describe
+from imgcls.card import MADE_FROM, OPSET, metadata_of, read_card
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
 from imgcls.evaluation import load_predictions
-from imgcls.onnx_sessions import metadata_of
 from imgcls.parity import check_parity
-from imgcls.predict import MADE_FROM, OPSET, card_of
 from imgcls.runtimes import ONNX, ONNX_FP16, ONNX_INT8, RUNTIMES, placement
 from imgcls.torch_sessions import WEIGHTS
 
@@ -61,7 +60,7 @@ def _check(task: CheckTask, cold: ColdStart, check: Check) -> Check:
     trained = load_predictions(folder / "test_logits.npz")
     parity = check_parity(
         cold.session.run,
-        card_of(folder / ONNX),
+        read_card(folder / ONNX),
         pixels=np.load(task.pictures.pixels, mmap_mode="r"),
         rows=np.array(task.pictures.test_rows),
         trained=trained,
@@ -83,7 +82,7 @@ def _require_files(task: CheckTask) -> None:
 
 def require_exported(path: Path, sha256: str) -> None:
     """Raise ConfigError or RuntimeUnavailableError where an ONNX file is not the one that the run exported."""
-    card_of(path)
+    read_card(path)
     opsets = {entry.domain: entry.version for entry in onnx.load(str(path), load_external_data=False).opset_import}
     if opsets.get("") != OPSET:
         message = f"{path.name} is of opset {opsets.get('')}, this project exports {OPSET}"

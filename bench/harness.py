@@ -18,8 +18,10 @@ from bench.measuring import Subject
 from bench.pictures import find_pictures, remember_place
 from bench.plan import Task, make_record, record_file, write_task
 from bench.records import OUTCOME, SCHEMA_VERSION, RunRecord, read_if_whole, read_records, record_path, write_json
+from imgcls.card import Card, read_card
 from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
+from imgcls.runtimes import ONNX
 
 
 def check_writable(results: Path) -> None:
@@ -166,12 +168,21 @@ def _models(records: Sequence[RunRecord], paths: Paths, console: Console, *, loo
                 folder=str(paths.artifacts(record.train_id)),
                 image_size=record.outcome.model.image_size,
                 files=() if isinstance(found, str) else found.test_files,
+                card=None if isinstance(found, str) else _card(paths.artifacts(record.train_id) / ONNX),
             ),
             name=f"{record.config.model} ({record.dataset.name})",
             onnx_sha256=record.outcome.artifact.sha256,
             pictures=None if isinstance(found, str) else found.pictures,
         )
     return list(models.values())
+
+
+def _card(path: Path) -> Card | None:
+    """Return an exported model's card; None if it cannot be read, for which the model's check gives the reason."""
+    try:
+        return read_card(path)
+    except ConfigError:
+        return None
 
 
 def _best_anchor(results: Path, machine: str) -> float | None:

@@ -11,6 +11,7 @@ from bench.measurements import Check, Measurement
 from bench.records import RunRecord
 from bench.speeds import interval_over_rounds, ratio
 from bench.stats import percentile
+from imgcls.results import Parity
 
 BASELINE: Final = "pytorch-cpu"
 OVER: Final = f"Time over {BASELINE}'s (95 %)"
@@ -18,6 +19,7 @@ DEVICE: Final = "Device only p50, ms"
 BEST: Final = "Best images/s (batch)"
 WHOLE: Final = "File to label p50, ms (decode, resize, normalise, infer)"
 AGAINST: Final = "Accuracy against trained, points (95 %)"
+ERRORS: Final = "Largest logit error (batch 1 against 32)"
 COLUMNS: Final = (
     "Model",
     "Runtime",
@@ -36,7 +38,7 @@ COLUMNS: Final = (
     "Import + load + first, ms",
     "Peak memory, MiB",
     "File, MB",
-    "Largest logit error",
+    ERRORS,
     "Flips",
     AGAINST,
 )
@@ -156,12 +158,18 @@ def _checked(check: Check | None) -> dict[str, str]:
     if check.parity is None:
         return found
     accepted = acceptance(check)
-    found |= {"Largest logit error": f"{check.parity.max_rel_logit_error:.1e}", "Flips": str(len(check.parity.flips))}
+    found |= {ERRORS: _errors(check.parity), "Flips": str(len(check.parity.flips))}
     if accepted.interval is None or accepted.difference is None:
         return found
     low, high = 100 * accepted.interval.low, 100 * accepted.interval.high
     word = f", {accepted.word}" if check.precision != "fp32" else ""
     return found | {AGAINST: f"{100 * accepted.difference:+.1f} ({low:+.1f} to {high:+.1f}){word}"}
+
+
+def _errors(parity: Parity) -> str:
+    """Return both errors relative to the largest logit: against the trained model, and between batch sizes."""
+    between = "" if parity.batch_rel_error is None else f" ({parity.batch_rel_error:.1e})"
+    return f"{parity.max_rel_logit_error:.1e}{between}"
 
 
 def _remarks(record: RunRecord) -> list[str]:

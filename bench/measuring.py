@@ -15,10 +15,10 @@ from bench.cold import noise
 from bench.disturbance import Disturbance, watch
 from bench.latency import WARM_UP_QUERIES, Protocol, clock_ms, measure
 from bench.measurements import Kind
+from imgcls.card import Card, preprocess
 from imgcls.data.decode import decode, to_square
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
-from imgcls.predict import card_of, preprocess
-from imgcls.runtimes import ONNX, RUNTIMES, open_session
+from imgcls.runtimes import RUNTIMES, open_session
 from imgcls.session import Session, nothing
 
 PARTS: Final = ("decode", "resize", "normalise", "infer")
@@ -27,12 +27,16 @@ MEMORY_WORDS: Final = ("memory", "alloc")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """A model to time: its artifacts, its input size, and test images as files (none where they are not at hand)."""
+    """A model to time: its artifacts, its input size, and test images as files (none if they are not at hand).
+
+    ``card`` comes with the task: reading it from the ONNX file would load a library that is not timed.
+    """
 
     train_id: str
     folder: str
     image_size: int
     files: tuple[str, ...] = ()
+    card: Card | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +106,7 @@ def _rows(task: RoundTask, subject: Subject, tell: Callable[[Begun | Timed], Non
         yield replace(first, reason=describe(error), no_device=isinstance(error, NoDeviceError))
         return
     yield _tried(first, lambda: _timed(first, task, session, _tensor_queries(session, subject, 1)))
-    if task.protocol.files and subject.files:
+    if task.protocol.files and subject.files and subject.card is not None:
         whole = replace(first, kind="file")
         tell(Begun(begun=subject.train_id, kind="file", batch_size=1))
         yield _tried(whole, lambda: _timed_file(whole, task, session, subject))
@@ -176,7 +180,8 @@ def _timed(row: Timed, task: RoundTask, session: Session, query: Callable[[], ob
 
 def _timed_file(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:
     """Time the whole way from an encoded file to a label; its parts are timed within each query."""
-    card = card_of(Path(subject.folder) / ONNX)
+    card = subject.card
+    assert card is not None, "files are timed with the card of their model"
     marked: list[list[float]] = []
 
     def query() -> None:

@@ -28,6 +28,7 @@ from bench.records import (
     write_json,
 )
 from imgcls.calibration import calibrate
+from imgcls.card import OPSET, read_card
 from imgcls.checkpoint import BEST_FILES, STATE_FILE, write_aside
 from imgcls.data.loaders import Source
 from imgcls.evaluation import Predictions, load_predictions, save_predictions, save_summary
@@ -35,7 +36,6 @@ from imgcls.export import export_onnx
 from imgcls.metrics import confusion_matrix, per_class, score
 from imgcls.models import build_model, load_trained, save_trained
 from imgcls.parity import check_parity
-from imgcls.predict import OPSET, card_of
 from imgcls.results import EpochResult
 from imgcls.runtimes import ONNX, open_session
 from imgcls.setting import Report, Rung, Setting, Step, Training
@@ -157,7 +157,7 @@ def _export(task: Task, source: Source, test: Predictions, console: Console) -> 
         sha256=sha256_of(path),
         parity=check_parity(
             open_session("onnxruntime-cpu", folder, threads=0).run,
-            card_of(path),
+            read_card(path),
             pixels=source.pixels,
             rows=source.indices,
             trained=test,

@@ -11,9 +11,9 @@ import onnx
 import torch
 from torch import nn
 
+from imgcls.card import CARD_KEY, CARD_VERSION, OPSET, Card
 from imgcls.checkpoint import write_aside
 from imgcls.models import ModelSpec
-from imgcls.predict import CARD_KEY, CARD_VERSION, OPSET, Card
 
 
 def export_onnx(model: nn.Module, spec: ModelSpec, *, class_names: tuple[str, ...], path: Path) -> None:

@@ -106,13 +106,6 @@ def _require(provider: str, available: list[str]) -> None:
         onnxruntime.preload_dlls()
 
 
-def metadata_of(path: Path) -> dict[str, str]:
-    """Read the metadata of an ONNX file without opening a session."""
-    import onnx  # noqa: PLC0415
-
-    return {entry.key: entry.value for entry in onnx.load(str(path), load_external_data=False).metadata_props}
-
-
 def cuda_devices() -> int:
     """Count the NVIDIA devices that the driver shows, without loading torch."""
     import pynvml  # noqa: PLC0415

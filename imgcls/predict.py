@@ -6,7 +6,7 @@ Everything it needs is in the file's metadata (``Card``), which ``imgcls.export`
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,27 +14,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from imgcls.data.decode import Resize, UndecodableError, load_square
+from imgcls.card import CARD_KEY, Card, missing_card, preprocess
+from imgcls.data.decode import UndecodableError, load_square
 from imgcls.errors import ConfigError, DataError
-
-CARD_KEY: Final = "imgcls"
-CARD_VERSION: Final = 1
-OPSET: Final = 20
-MADE_FROM: Final = "imgcls.made_from"
-"""Metadata of a reduced-precision file: digests of the model it was made from and of its calibration's split."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Card:
-    """What an exported model says of itself, kept as JSON in the ONNX metadata."""
-
-    version: int
-    model: str
-    weights_tag: str
-    class_names: tuple[str, ...]
-    resize: Resize
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,13 +42,6 @@ class Answer:
     logits: NDArray[np.float32]
 
 
-def preprocess(pixels: NDArray[np.uint8], card: Card) -> NDArray[np.float32]:
-    """Normalise uint8 ``[B, S, S, 3]`` to contiguous float32 ``[B, 3, S, S]``."""
-    scale = 1 / (255 * np.array(card.std, dtype=np.float32))
-    shift = -np.array(card.mean, dtype=np.float32) / np.array(card.std, dtype=np.float32)
-    return np.ascontiguousarray((pixels * scale + shift).transpose(0, 3, 1, 2), dtype=np.float32)
-
-
 def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
     """Open an exported model on the CPU; raises ConfigError for a file that is not one of ours."""
     if not path.is_file():
@@ -82,18 +57,12 @@ def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
     return Classifier(session=session, card=_card(session, path))
 
 
-def card_of(path: Path) -> Card:
-    """Read an exported model's card; raises ConfigError as ``open_classifier`` does."""
-    return open_classifier(path, threads=1).card
-
-
 def _card(session: onnxruntime.InferenceSession, path: Path) -> Card:
     metadata: dict[str, Any] = session.get_modelmeta().custom_metadata_map
     try:
         return msgspec.json.decode(metadata[CARD_KEY], type=Card)
     except (KeyError, msgspec.DecodeError) as error:
-        message = f"{path}: carries no {CARD_KEY} metadata (classes, size, mean, std); export it with this project"
-        raise ConfigError(message) from error
+        raise missing_card(path) from error
 
 
 def classify(model: Path, photos: Sequence[Path]) -> list[Answer]:

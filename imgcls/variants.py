@@ -11,10 +11,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from imgcls.card import MADE_FROM, metadata_of, preprocess, read_card
 from imgcls.checkpoint import write_aside
 from imgcls.errors import RunError
-from imgcls.onnx_sessions import metadata_of
-from imgcls.predict import MADE_FROM, card_of, preprocess
 from imgcls.runtimes import ONNX, ONNX_FP16, ONNX_INT8
 
 CALIBRATION_IMAGES: Final = 256
@@ -86,7 +85,7 @@ def _reader(model: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> 
     """Feed calibration images in batches, normalised by the model's own card."""
     from onnxruntime.quantization import CalibrationDataReader  # noqa: PLC0415
 
-    card = card_of(model)
+    card = read_card(model)
     batches = (
         {"images": preprocess(pixels[rows[start : start + CALIBRATION_BATCH]], card)}
         for start in range(0, len(rows), CALIBRATION_BATCH)

@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 
+from imgcls.card import CARD_KEY, Card, read_card
 from imgcls.config import LoaderConfig, ModelConfig
 from imgcls.data.audit import audit_dataset
 from imgcls.data.cache import build_cache
@@ -22,7 +23,7 @@ from imgcls.export import export_onnx
 from imgcls.models import ModelSpec, build_model, resolve_spec, set_aux
 from imgcls.onnx_sessions import open_onnxruntime
 from imgcls.parity import check_parity
-from imgcls.predict import CARD_KEY, Card, card_of, classify, open_classifier
+from imgcls.predict import classify, open_classifier
 from imgcls.results import Parity
 from imgcls.training import logits_of
 from imgcls.weights import random_weights
@@ -53,7 +54,7 @@ def trained(spec: ModelSpec, source: Source, path: Path) -> Predictions:
 
 def parity_of(path: Path, source: Source, predictions: Predictions) -> Parity:
     session = open_onnxruntime(path.parent, 1, provider="CPUExecutionProvider", file=path.name)
-    return check_parity(session.run, card_of(path), pixels=source.pixels, rows=source.indices, trained=predictions)
+    return check_parity(session.run, read_card(path), pixels=source.pixels, rows=source.indices, trained=predictions)
 
 
 def edit_card(path: Path, **changes: object) -> None:

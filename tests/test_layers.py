@@ -24,6 +24,7 @@ ORDER = [
     "imgcls.data.cache",
     "imgcls.data.augment",
     "imgcls.data.loaders",
+    "imgcls.card",
     "imgcls.weights",
     "imgcls.models",
     "imgcls.metrics",

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +21,10 @@ from bench import measuring, rounds
 from bench.latency import Protocol
 from bench.measuring import Begun, RoundTask, Subject, Timed
 from bench.rounds import Job, Model, carry_out, make_job
+from imgcls.card import read_card
 from imgcls.config import RuntimeConfig
 from imgcls.data.parallel import usable_cores
-from imgcls.runtimes import ONNX
+from imgcls.runtimes import ONNX, RUNTIMES
 from imgcls.session import Images, Logits, Session
 from imgcls.weights import sha256_of
 from tests.examples import SHORT, disturbance
@@ -158,7 +161,13 @@ def test_the_way_from_a_file_to_a_label_is_timed_with_its_parts(artifacts: Path,
     from tests.conftest import picture
 
     picture(0, size=200).save(tmp_path / "0.jpg")
-    subject = Subject(train_id="a", folder=str(artifacts), image_size=32, files=(str(tmp_path / "0.jpg"),))
+    subject = Subject(
+        train_id="a",
+        folder=str(artifacts),
+        image_size=32,
+        files=(str(tmp_path / "0.jpg"),),
+        card=read_card(artifacts / ONNX),
+    )
     task = RoundTask(runtime=RUNTIME, subjects=(subject,), threads=1, protocol=SHORT)
     row = next(row for row in measuring._rows(task, subject, lambda _line: None) if row.kind == "file")
     assert row.parts_ms is not None
@@ -170,7 +179,13 @@ def test_the_way_from_a_file_to_a_label_is_timed_with_its_parts(artifacts: Path,
 
 def test_a_picture_that_cannot_be_read_any_more_spoils_only_the_row_of_files(artifacts: Path, tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").write_text("no picture")
-    subject = Subject(train_id="a", folder=str(artifacts), image_size=32, files=(str(tmp_path / "gone.jpg"),))
+    subject = Subject(
+        train_id="a",
+        folder=str(artifacts),
+        image_size=32,
+        files=(str(tmp_path / "gone.jpg"),),
+        card=read_card(artifacts / ONNX),
+    )
     task = RoundTask(runtime=RUNTIME, subjects=(subject,), threads=1, protocol=SHORT)
     rows = list(measuring._rows(task, subject, lambda _line: None))
     assert [(row.kind, row.batch_size, row.reason is None) for row in rows] == [
@@ -178,6 +193,38 @@ def test_a_picture_that_cannot_be_read_any_more_spoils_only_the_row_of_files(art
         ("file", 1, False),
         ("host", 8, True),
     ]
+
+
+LOADED = """
+import json, sys
+from pathlib import Path
+import msgspec
+from bench.measuring import RoundTask, run_round
+run_round(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=RoundTask))
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("runtime", "others"),
+    [("pytorch-cpu", {"onnxruntime", "onnx", "openvino"}), ("onnxruntime-cpu", {"torch", "timm", "onnx", "openvino"})],
+)
+def test_a_measuring_process_loads_nothing_that_it_does_not_time(
+    runtime: str, others: set[str], artifacts: Path, tmp_path: Path
+) -> None:
+    from tests.conftest import picture
+
+    picture(0, size=200).save(tmp_path / "0.jpg")
+    card = read_card(artifacts / ONNX)
+    subject = Subject(train_id="a", folder=str(artifacts), image_size=32, files=(str(tmp_path / "0.jpg"),), card=card)
+    task = RoundTask(runtime=runtime, subjects=(subject,), threads=1, protocol=SHORT)
+    (tmp_path / "task.json").write_bytes(msgspec.json.encode(task))
+    command = [sys.executable, "-c", LOADED, str(tmp_path / "task.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert '"kind": "file"' in done.stdout
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert RUNTIMES[runtime].modules[0] in loaded
+    assert not others & loaded
 
 
 def _burn() -> None:

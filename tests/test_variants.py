@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,10 @@ from bench.latency import PROTOCOL_VERSION
 from bench.launchers import launch
 from bench.measurements import Check
 from bench.records import write_json
+from imgcls.card import Card, preprocess, read_card
 from imgcls.errors import ParityError
 from imgcls.evaluation import Predictions, save_predictions
 from imgcls.parity import check_parity, compare
-from imgcls.predict import Card, card_of, preprocess
 from imgcls.results import Parity
 from imgcls.runtimes import ONNX, ONNX_FP16, ONNX_INT8, open_session
 from imgcls.session import Images, Logits
@@ -37,7 +38,7 @@ def run(artifacts: Path, tmp_path: Path) -> Path:
     shutil.copytree(artifacts, folder)
     pixels = np.random.default_rng(0).integers(0, 256, (2 * IMAGES, 32, 32, 3), dtype=np.uint8)
     np.save(folder / "pixels.npy", pixels)
-    logits = open_session("pytorch-cpu", folder, threads=1).run(preprocess(pixels[IMAGES:], card_of(folder / ONNX)))
+    logits = open_session("pytorch-cpu", folder, threads=1).run(preprocess(pixels[IMAGES:], read_card(folder / ONNX)))
     names = tuple(f"a/{number}.png" for number in range(IMAGES))
     trained = Predictions(image_ids=names, labels=logits.argmax(axis=1), logits=logits)
     save_predictions(trained, folder / "test_logits.npz")
@@ -73,7 +74,7 @@ def test_a_fresh_process_without_torch_finds_the_trained_logits_in_the_onnx_file
     assert found.parity is not None
     assert found.parity.max_rel_logit_error < 1e-4
     assert found.parity.batch_rel_error is not None
-    assert found.parity.batch_rel_error < 1e-5
+    assert found.parity.batch_rel_error < 1e-4
     assert found.import_ms is not None
     assert found.import_ms > 1
     assert found.load_ms is not None
@@ -106,9 +107,9 @@ def test_calibration_takes_training_images_only_and_the_same_ones_every_time() -
 def test_the_calibration_images_decide_the_int8_model(run: Path) -> None:
     pixels = np.load(run / "pixels.npy")
     ensure_int8(run, pixels, np.arange(IMAGES), identity="one")
-    one = open_session("onnxruntime-cpu-int8", run, threads=1).run(preprocess(pixels[:4], card_of(run / ONNX)))
+    one = open_session("onnxruntime-cpu-int8", run, threads=1).run(preprocess(pixels[:4], read_card(run / ONNX)))
     ensure_int8(run, pixels // 16, np.arange(IMAGES), identity="two")
-    two = open_session("onnxruntime-cpu-int8", run, threads=1).run(preprocess(pixels[:4], card_of(run / ONNX)))
+    two = open_session("onnxruntime-cpu-int8", run, threads=1).run(preprocess(pixels[:4], read_card(run / ONNX)))
     assert np.abs(one - two).max() > 0
 
 
@@ -118,7 +119,7 @@ def test_float16_keeps_float32_at_its_ends_and_the_card(run: Path) -> None:
     assert path.name == ONNX_FP16
     assert {tensor.data_type for tensor in model.graph.initializer} >= {onnx.TensorProto.FLOAT16}
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    assert card_of(path) == card_of(run / ONNX)
+    assert read_card(path) == read_card(run / ONNX)
 
 
 def test_a_file_that_is_not_what_the_run_exported_is_told(run: Path) -> None:
@@ -174,14 +175,21 @@ def trained() -> Predictions:
     return Predictions(image_ids=tuple(map(str, range(40))), labels=logits.argmax(axis=1), logits=logits)
 
 
-def test_a_model_whose_answer_depends_on_the_batch_fails() -> None:
-    def uneven(images: Images) -> Logits:
-        return plain(images) * (1 + 1e-4 * (len(images) > 1))
+def uneven(error: float) -> Callable[[Images], Logits]:
+    """A model whose logits are larger by ``error`` in a batch than one at a time."""
+    return lambda images: plain(images) * np.float32(1 + error * (len(images) > 1))
 
+
+def test_a_model_whose_answer_depends_on_the_batch_fails() -> None:
     with pytest.raises(ParityError, match="batch 1 and batch 32 differ"):
-        check_parity(uneven, CARD, pixels=PIXELS, rows=np.arange(40), trained=trained())
-    found = check_parity(uneven, CARD, pixels=PIXELS, rows=np.arange(40), trained=trained(), precision="fp16")
-    assert found.batch_rel_error == pytest.approx(1e-4, rel=0.2)
+        check_parity(uneven(5e-4), CARD, pixels=PIXELS, rows=np.arange(40), trained=trained())
+    found = check_parity(uneven(5e-4), CARD, pixels=PIXELS, rows=np.arange(40), trained=trained(), precision="fp16")
+    assert found.batch_rel_error == pytest.approx(5e-4, rel=0.2)
+
+
+def test_float32_rounding_between_batch_sizes_is_a_figure_and_no_failure() -> None:
+    found = check_parity(uneven(2.3e-5), CARD, pixels=PIXELS, rows=np.arange(40), trained=trained())
+    assert found.batch_rel_error == pytest.approx(2.3e-5, rel=0.2)
 
 
 def test_lost_and_gained_images_are_counted_and_turned_ones_listed() -> None:
