@@ -22,7 +22,7 @@ def pair_table(found: Findings) -> list[str]:
     entries = found.compared
     pairs = [(i, j) for i in range(len(entries)) for j in range(i + 1, len(entries))]
     minority = minority_comparison(found)
-    header = ["Pair", "Difference (95 %)", "p", "p (Holm)", "Told apart"]
+    header = ["Pair", "Difference (95 %, unadjusted)", "p", "p (Holm)", "Told apart"]
     if minority:
         header += [f"On {minority[1]} images of minority classes", "p (Holm)"]
     lines = [f"| {' | '.join(header)} |", "|---|" + "--:|" * (len(header) - 1)]

@@ -16,7 +16,7 @@ from bench.launchers import launch
 from bench.measurements import Check, Measurement
 from bench.measuring import Subject
 from bench.pictures import find_pictures, remember_place
-from bench.plan import Task, make_record, record_file, write_task
+from bench.plan import Task, finished_record, make_record, record_file, write_task
 from bench.records import OUTCOME, SCHEMA_VERSION, RunRecord, read_if_whole, read_records, record_path, write_json
 from imgcls.card import Card, read_card
 from imgcls.config import RuntimeConfig
@@ -96,8 +96,8 @@ def title_of(task: Task) -> str:
 
 def done_already(task: Task, title: str, console: Console) -> RunRecord | None:
     """Give the good record of a task, and say so; None where it must be carried out."""
-    before = read_if_whole(record_file(task))
-    if before is None or before.status != "ok" or task.force:
+    before = finished_record(task)
+    if before is None or task.force:
         return None
     console.print(f"{title}: done already{_other_code(before, task)}", markup=False)
     return before

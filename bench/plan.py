@@ -13,7 +13,7 @@ import torch
 
 from bench.config import Paths, RunConfig
 from bench.environment import Environment
-from bench.records import SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, Tuning, hash_of
+from bench.records import OUTCOME, SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, Tuning, hash_of, read_if_whole
 from imgcls.data.audit import Audit
 from imgcls.data.parallel import usable_cores
 from imgcls.data.splits import SPLITS, Splits, class_counts, make_splits, missing_classes
@@ -183,6 +183,17 @@ def _path(kind: type, value: object) -> object:
 def record_file(task: Task) -> Path:
     """Give the place of a task's record."""
     return task.paths.records(task.environment.machine) / f"{task.run_id}.json"
+
+
+def finished_record(task: Task) -> RunRecord | None:
+    """Return the record of a run that is done here: it succeeded and its artifacts are in this results folder.
+
+    A record alone, from git or from another machine, has nothing to export, to measure or to ship.
+    """
+    record = read_if_whole(record_file(task))
+    if record is None or record.status != "ok":
+        return None
+    return record if (task.paths.artifacts(task.train_id) / OUTCOME).exists() else None
 
 
 def unique(tasks: Sequence[Task]) -> list[Task]:

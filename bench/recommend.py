@@ -216,7 +216,7 @@ def _cost(words: str, best: Entry, found: Findings, limits: Limits, rules: Mappi
     told = "told apart" if found.adjusted(best, without) <= ALPHA else "not told apart"
     paired = found.pair(best, without)
     difference = points(paired.difference, paired.interval.low, paired.interval.high)
-    return f"{words} costs: {without.name} without it, {difference}, {told}."
+    return f"{words} costs: {without.name} without it, {difference}, unadjusted; {told}."
 
 
 def chosen(entry: Entry) -> Checkpoint:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import complexity, failures, locks, progress
 from bench.environment import Environment, peak_memory_bytes, read_environment
-from bench.plan import Task, make_record, record_file
+from bench.plan import Task, finished_record, make_record, record_file
 from bench.preparation import Prepared, prepare
 from bench.recipes import describe_budget
 from bench.records import (
@@ -217,7 +217,7 @@ def run_and_record(task: Task, console: Console, prepared: Prepared | None = Non
         before = read_if_whole(record_file(task))
         if task.force:
             shutil.rmtree(folder, ignore_errors=True)
-        elif (done := _done_by_another(task)) is not None:
+        elif (done := finished_record(task)) is not None:  # another command's, while this one waited for the lock
             return done
         record = _after(before, _attempt(task, console, prepared), console)
         if record.outcome is not None:
@@ -243,12 +243,6 @@ def _after(before: RunRecord | None, record: RunRecord, console: Console) -> Run
 
 def _onnx_of(record: RunRecord) -> str | None:
     return record.outcome.artifact.sha256 if record.outcome else None
-
-
-def _done_by_another(task: Task) -> RunRecord | None:
-    """Give the good record of this run that another command wrote while we waited for the lock."""
-    found = read_if_whole(record_file(task))
-    return found if found is not None and found.status == "ok" else None
 
 
 def _attempt(task: Task, console: Console, prepared: Prepared | None) -> RunRecord:

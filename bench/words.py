@@ -54,10 +54,10 @@ def points(difference: float, low: float, high: float) -> str:
 
 
 def lead_text(found: Findings, behind: Entry, ahead: Entry) -> str:
-    """Write by how many points one entry is ahead of another, with its interval."""
+    """Return by how many points one entry is ahead of another; the interval is not adjusted for the other pairs."""
     paired = found.pair(behind, ahead)
     low, high = 100 * paired.interval.low, 100 * paired.interval.high
-    return f"{100 * paired.difference:.1f} points ({low:.1f} to {high:.1f})"
+    return f"{100 * paired.difference:.1f} points (unadjusted 95 % CI {low:.1f} to {high:.1f})"
 
 
 def _who_is_ahead(found: Findings) -> list[str]:

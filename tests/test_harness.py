@@ -81,6 +81,16 @@ def test_what_is_done_is_skipped(done: Path) -> None:
     assert records(done / "results") == before
 
 
+def test_a_record_without_its_artifacts_as_in_a_fresh_clone_is_trained_again(done: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(done / "results" / "records", results / "records")
+    environment = {"IMGCLS_CACHE": str(done / "cache")}
+    status, output = bench("run", "test_efficientnet", *FLAGS, "--results", str(results), environment=environment)
+    assert status == 0, output
+    assert "epoch 1/1" in output
+    assert "done already" not in output
+
+
 def test_other_runtimes_measure_again_without_training_again(done: Path) -> None:
     flags = (*FLAGS, "--runtimes", "onnxruntime-cpu", "--results", str(done / "results"))
     environment = {"IMGCLS_CACHE": str(done / "cache")}

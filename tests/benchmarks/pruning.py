@@ -128,7 +128,7 @@ def main() -> None:
             row("unpruned", whole, task, prepared),
         ]
     text = "\n".join(lines) + "\n"
-    write_text(text, ROOT / "results" / "pruning.md")
+    write_text(text, ROOT / "docs" / "pruning.md")
     Console().print(text, markup=False)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the report for the README: ``python -m tests.benchmarks.screenshots results/report``; needs Chromium."""
+"""Pictures of the report for the README: ``python -m tests.benchmarks.screenshots results/examples/digits/report``; needs Chromium."""
 
 import shutil
 import sys

@@ -124,7 +124,7 @@ def planted_lines(reports: dict[str, Path]) -> list[str]:
 
 
 def page(unchanged: list[Path], planted: dict[str, Path]) -> str:
-    """Give results/regression.md."""
+    """Return the text of docs/regression.md."""
     here = read_environment()
     code = (here.git_commit or "unknown")[:8]
     versions = ", ".join(f"{name} {version}" for name, version in here.packages.items())
