@@ -37,7 +37,8 @@ A mean over seeds has a t interval over seeds ("t"), which leaves out what other
 least and the most of them; a recall over seeds has Wilson's of one. The worst class was chosen for being the worst, so
 its interval is one for all classes at once. The test of a pair: one checkpoint each, exact McNemar; two to four seeds,
 the test that flips the sign of an image's difference (exact while both have as many seeds, nearly so elsewhere); five
-and more, Welch's t over seeds and images. Intervals of pairs are unadjusted, their p values are not: the p (Holm) decides. Minority classes are a test of their own, with a Holm of its own. The table
+and more, Welch's t over seeds and images. Intervals of pairs are
+unadjusted: p (Holm) decides. Minority classes are a test of their own, with a Holm of its own. The table
 speaks of these checkpoints below five seeds, of models from there on. Val selected the epoch: its scores are flattered.
 "always ..." answers the class with the most training images. T is the temperature that val asks for, and the log loss
 at T that test then shows. ECE has 15 equal-width bins; "if calibrated" is what a model as sure as this one, and never

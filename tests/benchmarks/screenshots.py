@@ -1,4 +1,4 @@
-"""Pictures of the report for the README: ``python -m tests.benchmarks.screenshots results/examples/digits/report``; needs Chromium."""
+"""Pictures of a report for the README: ``python -m tests.benchmarks.screenshots FOLDER``; needs Chromium."""
 
 import shutil
 import sys
