@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar, cast
 
 import tyro
 
-from bench.config import DEFAULT_MODELS, RunConfig
+from bench.config import DEFAULT_MODELS, PARTS, RunConfig
 from bench.space import DEFAULT_SPACE
 from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
@@ -184,6 +184,13 @@ class DataArgs:
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Sets to download now."""
+
+
+def named_fields(arguments: Sequence[str]) -> list[str]:
+    """Return the fields of ``RunConfig`` that stand on a command line as flags, whatever their value is."""
+    flags = [word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")]
+    known = {name for part in PARTS for name in getattr(RunConfig(), part).__dataclass_fields__}
+    return [name for name in dict.fromkeys(flags) if name in known]
 
 
 def parse(kind: type[Parsed], arguments: Sequence[str], *, command: str, default: Parsed | None = None) -> Parsed:

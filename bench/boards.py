@@ -1,6 +1,6 @@
 """Records to boards: the runs that may stand in one table, and its entries, each a setting with its seeds and folds."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,14 +8,33 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.config import OF_THE_TABLE, Budget
+from bench.ids import hash_of, identity
 from bench.majority import Majority, always
 from bench.pairs import Right
 from bench.predictions import Answers, pool, read_answers
-from bench.recipes import describe_budget, describe_sizes
-from bench.records import Outcome, RunRecord, hash_of
+from bench.records import Outcome, RunRecord
+from bench.sessions import Sessions, sessions_of
 from imgcls.config import RuntimeConfig
 
-TableKey = tuple[str, str, str, str, str, str, str]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableKey:
+    """What must be equal for two runs to stand in one table: data, split, budget and training machine.
+
+    ``split_digest`` is that of all folds together where there are folds.
+    """
+
+    dataset: str
+    data_digest: str
+    split_digest: str
+    budget: Budget
+    machine: str
+
+    @property
+    def id(self) -> str:
+        """A short name for headings and commands."""
+        return hash_of(self)[:6]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +69,14 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A row of a table: one setting of one model, with every seed that is whole, and the runs that are not."""
+    """A row of a table: one setting of one model, with every seed that is whole, and the runs that are not.
 
+    ``row_id`` identifies it; ``name`` is for display: the model, and what sets it apart from its other rows.
+    """
+
+    row_id: str
     name: str
+    setting: tuple[str, ...]
     init: str
     records: tuple[RunRecord, ...]
     checkpoints: tuple[Checkpoint, ...]
@@ -84,6 +108,7 @@ class Board:
 
     key: TableKey
     entries: tuple[Entry, ...]
+    sessions: Sessions
 
     @property
     def records(self) -> list[RunRecord]:
@@ -113,16 +138,14 @@ class Board:
 
 
 def table_key(record: RunRecord) -> TableKey:
-    """Give what must be equal for two runs to stand in one table."""
-    config, data = record.base, record.dataset
-    return (
-        data.name,
-        data.digest,
-        data.folds_digest or data.split_digest,
-        config.recipe,
-        describe_budget(config),
-        describe_sizes(config),
-        record.environment.machine,
+    """Return the table of a run; a tuned one stands in that of its default."""
+    data = record.dataset
+    return TableKey(
+        dataset=data.name,
+        data_digest=data.digest,
+        split_digest=data.folds_digest or data.split_digest,
+        budget=record.base.budget,
+        machine=record.environment.machine,
     )
 
 
@@ -131,47 +154,91 @@ def group(records: Sequence[RunRecord], results: Path) -> list[Board]:
     tables: defaultdict[TableKey, list[RunRecord]] = defaultdict(list)
     for record in records:
         tables[table_key(record)].append(record)
-    return [Board(key=key, entries=_entries(tables[key], results)) for key in sorted(tables)]
+    return [
+        Board(
+            key=key,
+            entries=_entries(tables[key], results),
+            sessions=sessions_of(row for record in tables[key] for row in record.measurements),
+        )
+        for key in sorted(tables, key=_order)
+    ]
 
 
-def model_name(record: RunRecord) -> str:
-    """Name the model of a run, and say where its setting is a tuned one."""
-    return f"{record.config.model} (tuned)" if record.tuning else record.config.model
+def _order(key: TableKey) -> tuple[str, ...]:
+    return key.dataset, key.data_digest, key.split_digest, str(key.budget), key.machine
 
 
 def _entries(table: Sequence[RunRecord], results: Path) -> tuple[Entry, ...]:
-    settings: defaultdict[tuple[str, str | None], list[RunRecord]] = defaultdict(list)
+    rows: defaultdict[tuple[str, str | None], list[RunRecord]] = defaultdict(list)
     for record in sorted(table, key=lambda record: record.outcome is None):
-        settings[_place(record, settings)].append(record)
-    groups = sorted(settings.values(), key=lambda runs: (model_name(runs[0]), runs[0].init, runs[0].run_id))
-    names = [model_name(runs[0]) for runs in groups]
-    for detail in (_init, _origin):
-        details = [detail(runs[0]) if names.count(name) > 1 else "" for name, runs in zip(names, groups, strict=True)]
-        names = [f"{name} ({more})" if more else name for name, more in zip(names, details, strict=True)]
-    return tuple(_entry(runs, results, name=name) for name, runs in zip(names, groups, strict=True))
+        rows[_place(record, rows)].append(record)
+    ids = {hash_of(place): records for place, records in rows.items()}
+    first = {row_id: records[0] for row_id, records in ids.items()}
+    settings = settings_of(first)
+    names = names_of({row_id: record.config.model for row_id, record in first.items()}, settings)
+    made = [
+        _entry(records, results, row_id=row_id, name=names[row_id], setting=settings[row_id])
+        for row_id, records in ids.items()
+    ]
+    return tuple(sorted(made, key=lambda entry: (entry.name, entry.records[0].run_id)))
 
 
-def _init(record: RunRecord) -> str:
-    return record.init
+def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
+    """Return what differs from the recipe in each row of a table, so that no two rows of a model look alike.
+
+    What the rows have in common in spite of differing, such as another number of threads, is told by the row's id.
+    """
+    recipes = {record.base.recipe for record in rows.values()}
+    parts = {row_id: _setting(record, name_recipe=len(recipes) > 1) for row_id, record in rows.items()}
+    counts = Counter((rows[row_id].config.model, setting) for row_id, setting in parts.items())
+    return {
+        row_id: setting
+        if counts[rows[row_id].config.model, setting] == 1
+        else (*setting, _difference(rows[row_id], row_id))
+        for row_id, setting in parts.items()
+    }
 
 
-def _origin(record: RunRecord) -> str:
-    """Tell apart what has one name and start: by its study, by its weights, or by its setting."""
-    weights = record.outcome.model.weights_sha256 if record.outcome else None
-    return record.tuning.study if record.tuning else (weights or hash_of(record.config))[:8]
+def names_of(models: Mapping[str, str], settings: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Return a name for each row: its model, with those parts of its setting that not all rows of the model share."""
+    names = {}
+    for row_id, model in models.items():
+        others = [set(settings[other]) for other, name in models.items() if name == model]
+        parts = [part for part in settings[row_id] if part not in set.intersection(*others)]
+        names[row_id] = f"{model} ({', '.join(parts)})" if parts else model
+    return names
 
 
-def _place(record: RunRecord, settings: Mapping[tuple[str, str | None], object]) -> tuple[str, str | None]:
-    """Identify what all seeds and folds of an entry share; a failed run, which loaded no weights, joins the others."""
+def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
+    parts = [f"recipe={record.base.recipe}"] if name_recipe else []
+    parts += ["tuned"] if record.tuning else []
+    parts += [f"{name}={value}" for name, value in record.base.overrides.items() if name not in OF_THE_TABLE]
+    if record.init == "random":
+        parts.append("weights=random")
+    elif record.outcome and record.outcome.model.weights_tag not in record.outcome.model.timm_name:
+        parts.append(f"weights={record.outcome.model.weights_tag}")
+    return tuple(parts)
+
+
+def _difference(record: RunRecord, row_id: str) -> str:
+    """Return what identifies a row beside another of the same setting: its study, its weights, or its own id."""
+    if record.tuning is not None:
+        return f"study={record.tuning.study}"
+    sha256 = record.outcome.model.weights_sha256 if record.outcome else None
+    return f"weights={sha256[:8]}" if sha256 else f"row={row_id[:8]}"
+
+
+def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> tuple[str, str | None]:
+    """Identify what all seeds and folds of a row share; a failed run, which loaded no weights, joins the others."""
     config = record.config
     shared = replace(config, seed=0, split=replace(config.split, fold=None), runtime=RuntimeConfig())
-    setting = hash_of([shared, record.init, record.tuning.study if record.tuning else None])
+    setting = hash_of([identity(shared), record.init, record.tuning.study if record.tuning else None])
     if record.outcome is None:
-        return next((place for place in settings if place[0] == setting), (setting, None))
+        return next((place for place in rows if place[0] == setting), (setting, None))
     return setting, record.outcome.model.weights_sha256
 
 
-def _entry(runs: Sequence[RunRecord], results: Path, *, name: str) -> Entry:
+def _entry(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, setting: tuple[str, ...]) -> Entry:
     seeds: defaultdict[int, list[RunRecord]] = defaultdict(list)
     for record in sorted(runs, key=lambda record: (record.config.seed, record.config.split.fold or 0, record.run_id)):
         seeds[record.config.seed].append(record)
@@ -184,7 +251,9 @@ def _entry(runs: Sequence[RunRecord], results: Path, *, name: str) -> Entry:
         elif done:
             incomplete.append(f"seed {seed}: {len(done)} of {wanted} folds")
     return Entry(
+        row_id=row_id,
         name=name,
+        setting=setting,
         init=runs[0].init,
         records=tuple(runs),
         checkpoints=tuple(checkpoints),

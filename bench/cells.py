@@ -8,24 +8,39 @@ from typing import Final
 from bench.findings import Score
 from bench.latency import enough_queries
 from bench.measurements import Measurement
+from bench.sessions import Sessions, is_outlier, relative_half_width
 from bench.stats import Interval, percentile, wilson_interval
 
 NO_VALUE: Final = "-"
 
 
-MARKS: Final = {"VALID": "", "NOISY": " ~", "quick: 1 round": " q"}
-"""What follows a figure that may be shown; an INVALID one is not a figure."""
+OUTLIER_MARK: Final = " ~"
+"""Follows a figure of a row that is worse than its session."""
 
 
-def latency_cell(row: Measurement) -> str:
-    """Give a measurement in words: p50 and p90 with their number of queries and a mark, or why there is none."""
-    if row.verdict not in MARKS:
-        return f"{row.verdict}: {row.reason}"
+def latency_cell(row: Measurement, sessions: Sessions) -> str:
+    """Return p50 and p90 with their half-width and number of queries, or the reason why there is no figure."""
+    if not row.has_figures:
+        return f"{validity_word(row)}: {row.reason}"
     median = percentile(row.samples_ms, 50)
     if row.batch_size > 1:
-        speed = f"{1e3 * row.batch_size / median:.0f} images/s at {row.batch_size}"
-        return f"{speed} (n={row.num_queries}){MARKS[row.verdict]}"
-    return f"{figure(median)} / {percentile_cell(row, 90)} ms (n={row.num_queries}){MARKS[row.verdict]}"
+        return f"{1e3 * row.batch_size / median:.0f} images/s at {row.batch_size} {precision_text(row, sessions)}"
+    return f"{figure(median)} / {percentile_cell(row, 90)} ms {precision_text(row, sessions)}"
+
+
+def precision_text(row: Measurement, sessions: Sessions) -> str:
+    """Return how precise a figure is: its relative half-width and queries, that it is a quick one, or a mark."""
+    width = relative_half_width(row)
+    known = "quick" if row.protocol == "quick" else "" if width is None else f"±{100 * width:.0f} %"
+    mark = OUTLIER_MARK if is_outlier(row, sessions) else ""
+    return f"{known} (n={row.num_queries}){mark}".strip()
+
+
+def validity_word(row: Measurement) -> str:
+    """Return the word for a row: valid, noisy, invalid, quick, failed or not measured."""
+    if row.status != "ok":
+        return row.status
+    return row.validity or row.protocol
 
 
 def percentile_cell(row: Measurement, percent: int) -> str:
@@ -50,11 +65,6 @@ def accuracy_cell(accuracy: float, number: int) -> str:
     """Give an accuracy in percent with its 95 % Wilson interval."""
     interval = wilson_interval(round(accuracy * number), number)
     return f"{100 * accuracy:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
-
-
-def recall_cell(recall: float | None, support: int) -> str:
-    """Give a recall with its interval; a class without test images has none."""
-    return NO_VALUE if recall is None else accuracy_cell(recall, support)
 
 
 def interval_cell(interval: Interval) -> str:

@@ -19,9 +19,10 @@ from bench.arguments import (
     RunAllArgs,
     RunArgs,
     SweepArgs,
+    named_fields,
     parse,
 )
-from bench.config import DEFAULT_MODELS, Paths, RunConfig, default_cache
+from bench.config import DEFAULT_MODELS, Paths, RunConfig, default_cache, value_of, with_overrides
 from bench.recipes import RECIPES
 from imgcls.config import SplitConfig
 from imgcls.errors import ConfigError, UserError
@@ -41,23 +42,23 @@ def _console() -> "Console":
 
 
 def _parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> tuple[AnyPlan, list[RunConfig]]:
-    """Parse the flags once a model, with its recipe's settings as defaults."""
-    first = parse(kind, arguments, command=command, default=kind(run=RECIPES["quick"](DEFAULT_MODELS[0])))
-    if first.recipe not in RECIPES:
-        message = f"--recipe {first.recipe}: unknown; known: {', '.join(RECIPES)}"
+    """Parse the flags once, into overrides, and apply them to the recipe's config of every model."""
+    args = parse(kind, arguments, command=command, default=kind(run=RECIPES["quick"](DEFAULT_MODELS[0])))
+    if args.recipe not in RECIPES:
+        message = f"--recipe {args.recipe}: unknown; known: {', '.join(RECIPES)}"
         raise ConfigError(message)
-    if not (models := _models(first)) or not first.seeds:
+    if not (models := _models(args)) or not args.seeds:
         message = "--models and --seeds need one value or more"
         raise ConfigError(message)
-    recipe = RECIPES[first.recipe]
-    parsed = [parse(kind, arguments, command=command, default=kind(run=recipe(model))).run for model in models]
+    overrides = {name: value_of(args.run, name) for name in named_fields(arguments)}
+    recipe = RECIPES[args.recipe]
     configs = [
-        replace(config, model=model, recipe=first.recipe, seed=seed, split=split)
-        for model, config in zip(models, parsed, strict=True)
-        for seed in first.seeds
+        replace(config, seed=seed, split=split)
+        for config in (with_overrides(recipe(model), overrides) for model in models)
+        for seed in args.seeds
         for split in _folds(config.split)
     ]
-    return first, configs
+    return args, configs
 
 
 def _folds(split: SplitConfig) -> list[SplitConfig]:

@@ -1,11 +1,11 @@
-"""Rounds to rows: the samples of one model in one runtime, over all rounds, with a verdict."""
+"""Rounds to rows: the samples of one model in one runtime, over all rounds, with their validity."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bench.latency import MAX_SAMPLES, PROTOCOL_VERSION, Protocol, thin, upper_bound
-from bench.measurements import Measurement, Round
+from bench.measurements import Measurement, Round, Validity
 from bench.measuring import Timed
 from bench.stats import percentile
 from bench.verdict import Case, judge
@@ -13,8 +13,9 @@ from bench.verdict import Case, judge
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stamp:
-    """When a measurement began (UTC), and by which commit."""
+    """Which session a measurement belongs to, when that began (UTC), and by which commit."""
 
+    session_id: str
     measured_at: str
     commit: str | None
 
@@ -67,16 +68,19 @@ def _row(  # noqa: PLR0913 - what the row's record holds
     first = next(iter(timed.values()))
     for row in timed.values():
         if row.reason is not None:
-            return _without_figures(runtime, row, threads, stamp)
+            return _without_figures(runtime, row, protocol, threads, stamp)
     each = (MAX_SAMPLES if (first.kind, first.batch_size) == ("host", 1) else MAX_SAMPLES // 5) // protocol.rounds
-    verdict, reason = _verdict(list(timed.values()), protocol, anchor_ms)
+    validity, reason = _judged(list(timed.values()), protocol, anchor_ms)
     return Measurement(
         runtime=runtime,
         kind=first.kind,
         batch_size=first.batch_size,
-        verdict=verdict,  # type: ignore[arg-type] # mypy widens the literal
+        status="ok",
+        validity=validity,
         reason=reason,
+        protocol=protocol.name,
         protocol_version=PROTOCOL_VERSION,
+        session_id=stamp.session_id,
         provider=first.provider,
         precision=first.precision,
         num_threads=first.num_threads,
@@ -95,13 +99,15 @@ def _row(  # noqa: PLR0913 - what the row's record holds
     )
 
 
-def _without_figures(runtime: str, row: Timed, threads: int, stamp: Stamp) -> Measurement:
-    """Say in a row why there is no figure."""
+def _without_figures(runtime: str, row: Timed, protocol: Protocol, threads: int, stamp: Stamp) -> Measurement:
+    """Return a row that gives the reason why it has no figure."""
     return Measurement(
         runtime=runtime,
         kind=row.kind,
         batch_size=row.batch_size,
-        verdict="not measured" if row.no_device else "failed",
+        status="not measured" if row.no_device else "failed",
+        protocol=protocol.name,
+        session_id=stamp.session_id,
         reason=row.reason,
         num_threads=threads,
         protocol_version=PROTOCOL_VERSION,
@@ -121,9 +127,9 @@ def _round(number: int, row: Timed, each: int) -> Round:
     )
 
 
-def _verdict(timed: Sequence[Timed], protocol: Protocol, anchor_ms: float) -> tuple[str, str | None]:
+def _judged(timed: Sequence[Timed], protocol: Protocol, anchor_ms: float) -> tuple[Validity | None, str | None]:
     if protocol.rounds == 1:
-        return "quick: 1 round", None
+        return None, None
     shares = [row.cpu_share for row in timed if row.cpu_share is not None]
     single = timed[0].batch_size == 1
     return judge(

@@ -15,7 +15,7 @@ from bench.latency import FULL
 from bench.launchers import terminate_as_interrupt
 from bench.launching import launcher_of
 from bench.plan import Task, unique
-from bench.records import read_records
+from bench.records import OUTCOME, read_records
 from imgcls.errors import ConfigError
 from imgcls.models import MODELS
 from imgcls.runtimes import check_runtimes, default_runtimes, threads_allowed
@@ -58,7 +58,10 @@ def _carry_out(tasks: list[Task], console: Console, train: harness.Train = harne
 
 
 def measure_again(args: MeasureArgs, console: Console) -> int:
-    """Measure every good run of this machine by the whole protocol; 0 where all have figures."""
+    """Measure every good run that was made here, or whose artifacts are here, by the full protocol.
+
+    0 if all have figures.
+    """
     paths = Paths(results=args.results.absolute(), cache=default_cache().absolute())
     machine = read_environment().machine
     check_runtimes(args.runtime.runtimes)
@@ -70,10 +73,14 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
     records = [
         record
         for record in read_records(paths.results, warn=console.print)
-        if record.status == "ok" and record.environment.machine == machine
+        if record.status == "ok"
+        and (record.environment.machine == machine or (paths.artifacts(record.train_id) / OUTCOME).exists())
     ]
     if not records:
-        message = f"--results {args.results.name}: no finished run of this machine ({machine}); start with run-all"
+        message = (
+            f"--results {args.results.name}: no finished run of this machine ({machine}), and no artifacts of another; "
+            "start with run-all"
+        )
         raise ConfigError(message)
     harness.check_writable(paths.results)
     with terminate_as_interrupt():

@@ -16,6 +16,7 @@ from bench.findings import Findings, accuracy, macro_f1, minority_classes, recal
 from bench.pairs import ALPHA, Paired, Right, compare, speaks_of_models
 from bench.power import power_of
 from bench.predictions import Answers
+from bench.recipes import budget_text
 from bench.speeds import ratio, runtimes_of, shown
 from bench.words import points, power_text
 from imgcls.errors import ConfigError
@@ -51,7 +52,7 @@ def show(names: tuple[str, str], found: Sequence[Findings], console: Console) ->
     """Print the paired comparison of two entries or runs; raises ConfigError where they cannot be compared."""
     first, second = choose(names, found)
     paired = compare(first.right, second.right)
-    title = f"{second.name} against {first.name}: {first.board.key[0]}, {first.right.shape[1]:,} test images"
+    title = f"{second.name} against {first.name}: {first.board.key.dataset}, {first.right.shape[1]:,} test images"
     console.print(title, markup=False)
     console.print(_scores(first, second))
     if len(first.right) == len(second.right) == 1:
@@ -68,14 +69,17 @@ def choose(names: tuple[str, str], found: Sequence[Findings]) -> tuple[Side, Sid
     pairs = [(one, other) for one in sides[0] for other in sides[1] if _same_images(one, other)]
     same_table = [pair for pair in pairs if pair[0].board is pair[1].board]
     if not pairs:
-        places = [sorted({f"{side.board.key[0]}, split {side.board.key[2]}" for side in each}) for each in sides]
+        places = [
+            sorted({f"{side.board.key.dataset}, split {side.board.key.split_digest}" for side in each})
+            for each in sides
+        ]
         message = (
             f"{names[0]} and {names[1]} were not tested on the same images ({'; '.join(places[0])} and "
             f"{'; '.join(places[1])}): runs on different test splits are not compared"
         )
         raise ConfigError(message)
     if len(chosen := same_table or pairs) > 1:
-        tables = sorted({f"{pair[0].board.key[0]} {pair[0].board.key[3]}" for pair in chosen})
+        tables = sorted({f"{pair[0].board.key.dataset} (table {pair[0].board.key.id})" for pair in chosen})
         message = f"{names[0]} and {names[1]} stand together in {', '.join(tables)}; say --data NAME or give runs' ids"
         raise ConfigError(message)
     return chosen[0]
@@ -103,10 +107,14 @@ def _alone(entry: Entry, checkpoint: Checkpoint) -> Entry:
 
 
 def _same_images(one: Side, other: Side) -> bool:
-    if one.board.key[:3] != other.board.key[:3]:
+    if _data_of(one) != _data_of(other):
         return False
     ids = [side.answers.image_ids for side in (one, other) if side.answers is not None]
     return len(ids) < 2 or ids[0] == ids[1]  # noqa: PLR2004 - where one has no answers, that is said instead
+
+
+def _data_of(side: Side) -> tuple[str, str, str]:
+    return side.board.key.dataset, side.board.key.data_digest, side.board.key.split_digest
 
 
 def _scores(first: Side, second: Side) -> Table:
@@ -114,8 +122,8 @@ def _scores(first: Side, second: Side) -> Table:
     for title, score in (("Test top-1 % (95 %)", accuracy), ("Macro-F1 % (95 %)", macro_f1)):
         table.add_row(title, *(score_cell(score(side.entry)) for side in (first, second)))
     table.add_row("Init", first.entry.init, second.entry.init)
-    table.add_row("Recipe", *(side.board.key[3] for side in (first, second)))
-    table.add_row("Budget", *(side.board.key[4] for side in (first, second)))
+    table.add_row("Recipe", *(side.entry.first.base.recipe for side in (first, second)))
+    table.add_row("Budget", *(budget_text(side.board.key.budget) for side in (first, second)))
     return table
 
 
@@ -147,8 +155,8 @@ def _tests(first: Side, second: Side, paired: Paired) -> list[str]:
     ]
     if first.entry.init != second.entry.init:
         lines.append("They start from unlike weights: this compares starts as much as architectures.")
-    if first.board.key[3:] != second.board.key[3:]:
-        lines.append("They come from unlike tables (recipe, budget, image size or machine): this compares those too.")
+    if first.board.key != second.board.key:
+        lines.append("They come from unlike tables (budget, image size or machine): this compares those too.")
     return lines
 
 

@@ -3,7 +3,7 @@
 from bench.boards import Board
 from bench.cells import text_cell
 from bench.findings import count_scorings
-from bench.recipes import describe_budget, describe_sizes
+from bench.recipes import epochs_text, sizes_text
 from bench.records import RunRecord
 
 
@@ -23,8 +23,8 @@ def facts(board: Board) -> list[str]:
     lines = [
         f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {split}; {digests})",
         f"- Cleaning: {left_out}; {data.duplicate_groups} group(s) of duplicates, each kept in one split",
-        f"- Budget: {describe_budget(first.base)}",
-        f"- Image size: {describe_sizes(first.base)}",
+        f"- Budget: {epochs_text(board.key.budget)}",
+        f"- Image size: {sizes_text(board.key.budget)}",
         f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, {memory}; GPU: {gpu}",
         f"- Software: {_software(table)}",
     ]

@@ -204,7 +204,7 @@ def expected_ece(checkpoint: Checkpoint) -> tuple[float, float] | None:
     """Give mean and 95th percentile of the ECE that a perfectly calibrated model as sure as this one would show."""
     if checkpoint.answers is None:
         return None
-    return calibrated_ece(checkpoint.answers.p_predicted.astype(np.float64))
+    return calibrated_ece(checkpoint.answers.p_predicted)
 
 
 def count_scorings(board: Board) -> tuple[int, int]:

@@ -10,14 +10,23 @@ from rich.console import Console
 
 from bench import cells, failures, leaderboard, locks, rounds
 from bench.config import Paths
-from bench.environment import read_environment
+from bench.environment import Environment, read_environment
 from bench.latency import PROTOCOL_VERSION, QUICK, Protocol
 from bench.launchers import launch
 from bench.measurements import Check, Measurement
 from bench.measuring import Subject
 from bench.pictures import find_pictures, remember_place
 from bench.plan import Task, finished_record, make_record, record_file, write_task
-from bench.records import OUTCOME, SCHEMA_VERSION, RunRecord, read_if_whole, read_records, record_path, write_json
+from bench.records import (
+    OUTCOME,
+    SCHEMA_VERSION,
+    Latency,
+    RunRecord,
+    read_if_whole,
+    read_records,
+    record_path,
+    write_json,
+)
 from imgcls.card import Card, read_card
 from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
@@ -54,17 +63,18 @@ def run_all(tasks: Sequence[Task], console: Console, train: Train = train_here) 
         remember_place(task)
     measured = [
         measure_all(waiting, tasks[0].paths, console, protocol=QUICK, runtime=runtime)
-        for runtime, waiting in _waiting(done)
+        for runtime, waiting in _waiting(done, tasks[0].environment.machine)
     ]
     leaderboard.write(results, warn=console.print)
     return all(measured) and len(done) == len(records)
 
 
-def _waiting(records: Sequence[RunRecord]) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
+def _waiting(records: Sequence[RunRecord], machine: str) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
     """Sort the records that lack figures by what they lack: one that failed is tried again."""
     waiting: dict[RuntimeConfig, list[RunRecord]] = {}
     for record in records:
-        measured = {(row.runtime, row.num_threads) for row in record.measurements if row.samples_ms}
+        rows = record.latency[machine].measurements if machine in record.latency else ()
+        measured = {(row.runtime, row.num_threads) for row in rows if row.samples_ms}
         config = record.config.runtime
         lacking = tuple(name for name in config.runtimes if (name, config.threads) not in measured)
         if lacking:
@@ -126,20 +136,22 @@ def measure_all(
     here = [record for record in records if _has_artifacts(record, paths, console)]
     if not here:
         return not records
+    environment = read_environment()
     with locks.machine_alone(say=console.print):
         job = rounds.make_job(
             _models(here, paths, console, look=any(rounds.to_check(protocol, name) for name in runtime.runtimes)),
             runtime,
             protocol,
             artifacts=paths.results / "artifacts",
-            commit=read_environment().git_commit,
-            best_anchor_ms=_best_anchor(paths.results, here[0].environment.machine),
+            commit=environment.git_commit,
+            best_anchor_ms=_best_anchor(paths.results, environment.machine),
         )
         found = rounds.carry_out(job, console)
     for record in here:
         rows = tuple(found.rows.get(record.train_id, ()))
         _say(record, rows, console)
-        _merge(record, rows, tuple(found.checks.get(record.train_id, ())), paths.results)
+        checks = tuple(found.checks.get(record.train_id, ()))
+        _merge(record, rows, checks, environment=environment, results=paths.results)
     return len(here) == len(records) and all(
         row.samples_ms for rows in found.rows.values() for row in rows if (row.kind, row.batch_size) == ("host", 1)
     )
@@ -190,8 +202,8 @@ def _best_anchor(results: Path, machine: str) -> float | None:
     seen = [
         row.anchor_ms
         for record in read_records(results, warn=lambda _line: None)
-        if record.environment.machine == machine
-        for row in record.measurements
+        if machine in record.latency
+        for row in record.latency[machine].measurements
         if row.anchor_ms and row.protocol_version == PROTOCOL_VERSION
     ]
     return min(seen, default=None)
@@ -200,18 +212,26 @@ def _best_anchor(results: Path, machine: str) -> float | None:
 def _say(record: RunRecord, rows: Sequence[Measurement], console: Console) -> None:
     for row in rows:
         if row.kind == "host":
-            console.print(f"  {record.config.model} on {row.runtime}: {cells.latency_cell(row)}", markup=False)
+            console.print(f"  {record.config.model} on {row.runtime}: {cells.latency_cell(row, {})}", markup=False)
 
 
-def _merge(record: RunRecord, rows: tuple[Measurement, ...], checks: tuple[Check, ...], results: Path) -> None:
-    """Put measurements into the record as it is now on disk; those of other runtimes and threads stay."""
+def _merge(
+    record: RunRecord,
+    rows: tuple[Measurement, ...],
+    checks: tuple[Check, ...],
+    *,
+    environment: Environment,
+    results: Path,
+) -> None:
+    """Put this machine's measurements into the record on disk; those of other runtimes, threads and machines stay."""
     with locks.record_lock(results, record.run_id):
         path = record_path(results, record)
         current = read_if_whole(path) or record
+        before = current.latency.get(environment.machine, Latency(environment=environment))
         renewed = {(row.runtime, row.num_threads) for row in rows}
         failed = {(row.runtime, None) for row in rows}  # rows of older protocols that failed know no threads
-        kept = tuple(row for row in current.measurements if (row.runtime, row.num_threads) not in renewed | failed)
+        kept = tuple(row for row in before.measurements if (row.runtime, row.num_threads) not in renewed | failed)
         checked = {check.runtime for check in checks}
-        still = tuple(check for check in current.checks if check.runtime not in checked)
-        measured = replace(current, schema_version=SCHEMA_VERSION, measurements=kept + rows, checks=still + checks)
-        write_json(measured, path)
+        still = tuple(check for check in before.checks if check.runtime not in checked)
+        found = Latency(environment=environment, measurements=kept + rows, checks=still + checks)
+        write_json(replace(current, schema_version=SCHEMA_VERSION).with_latency(found), path)

@@ -26,7 +26,7 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
     )
     found = _read(args.results, args.data, console)
     if len(found) > 1:
-        tables = ", ".join(f"{one.board.key[0]} ({one.board.key[3]}, {one.board.key[6]})" for one in found)
+        tables = ", ".join(f"{one.board.key.dataset} (table {one.board.key.id})" for one in found)
         message = f"--results {args.results} holds {len(found)} tables: {tables}; say which by --data NAME"
         raise ConfigError(message)
     return recommend.show(limits, found[0], args.results, console)
@@ -49,9 +49,9 @@ def _read(results: Path, data: str | None, console: Console) -> list[Findings]:
         message = f"--results {results}: no such folder; run-all makes one"
         raise ConfigError(message)
     every = leaderboard.read(results, warn=lambda line: console.print(line, markup=False))
-    found = [one for one in every if data is None or one.board.key[0] == data]
+    found = [one for one in every if data is None or one.board.key.dataset == data]
     if not found:
-        known = ", ".join(sorted({one.board.key[0] for one in every})) or "none"
+        known = ", ".join(sorted({one.board.key.dataset for one in every})) or "none"
         message = f"--data {data}: no run on it in {results}; data sets there: {known}"
         raise ConfigError(message if every else f"--results {results}: no runs there; run-all makes some")
     return found

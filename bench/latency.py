@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 from scipy.stats import binom
 
+from bench.measurements import ProtocolName
+
 PROTOCOL_VERSION: Final = 2
 # 1: one process a runtime and model; batch 1: 64 queries and 2 s; batch 32: 10 batches; wall clock.
 # 2: rounds, each one process a runtime that visits every model in rotated order; batch 1 for 10 s and 64 queries over 5
@@ -31,7 +33,7 @@ class Protocol:
     ``files`` also times the whole way from an encoded image file to a label.
     """
 
-    name: str
+    name: ProtocolName
     rounds: int
     duration_s: float
     min_queries: int

@@ -13,6 +13,7 @@ from bench.findings import Findings, accuracy, bootstrap_all, find, macro_f1, sm
 from bench.latency_table import latency_table
 from bench.pareto import pareto_table
 from bench.records import RunRecord, read_records, write_text
+from bench.sessions import Sessions
 from bench.speeds import reference_runtime, runtimes_of, shown, why_not
 from bench.stats import percentile
 from bench.tuned_rows import tuning_table
@@ -47,10 +48,10 @@ wrong about it, would show on as many images (mean, and 95th percentile, of 2,00
 GMACs are 1e9 fused multiply-adds an image as fvcore counts them (FLOPs = 2 x MACs), at the run's own input size,
 without Inception's auxiliary head. Training seconds leave evaluation out.
 Latency is the host's clock around input on the host to logits on the host, one picture at a time, after a warm-up,
-alone on the machine among runs of this harness, n queries; one thread unless a cell says otherwise. "q" marks one short
-round of run-all; without a mark, five rounds (`python -m bench measure`) that were judged VALID; "~" marks NOISY ones,
-whose reason stands under the latency table; INVALID ones are not figures. Intervals of latencies are over rounds.
-Of several seeds' latencies the main table shows the best verdict's, then the first seed's.
+alone on the machine among runs of this harness, n queries; one thread unless a cell says otherwise. "quick" is one
+short round of run-all, not validated; after "±" stands half the width of the 95 % interval over the five rounds of
+`python -m bench measure`, relative to their mean. "~" marks a row that is worse than its session; an invalid row shows
+no figure. Of several seeds' latencies the main table shows the one of the best validity, then the first seed's.
 "p90 at most" is LoadGen's bound with confidence 0.99. Cold start and memory are of one fresh process.
 A reduced precision is refused where the upper bound of its paired difference of accuracy lies below -1 point.
 """
@@ -118,7 +119,7 @@ def detail_tables(found: Findings) -> dict[str, list[str]]:
         "Checkpoints": checkpoint_table(entries),
         "Classes": class_table(entries),
         "Pareto fronts": pareto_table(found),
-        "Latency": latency_table(board.records),
+        "Latency": latency_table(board),
         "Tuning": tuning_table(board.records),
     }
 
@@ -142,7 +143,10 @@ def _row(entry: Entry, found: Findings) -> dict[str, str]:
         "Worst class (95 % for all)": f"{worst[0]}: {score_cell(worst[1])}" if worst else NO_VALUE,
         "Params, M": f"{outcome.model.num_params / 1e6:.2f}",
         "GMACs": f"{outcome.model.gmacs:.3f}",
-        **{f"{runtime} p50 / p90": _latency(entry, runtime) for runtime in runtimes_of(found.board)},
+        **{
+            f"{runtime} p50 / p90": _latency(entry, runtime, found.board.sessions)
+            for runtime in runtimes_of(found.board)
+        },
         "Training, s": f"{sum(times) / len(times):.0f}",
     }
 
@@ -151,14 +155,14 @@ def _f1_title(found: Findings) -> str:
     return "Macro-F1 (95 %; small class)" if small_classes(found.board) else "Macro-F1 (95 %)"
 
 
-def _latency(entry: Entry, runtime: str) -> str:
+def _latency(entry: Entry, runtime: str, sessions: Sessions) -> str:
     """Give the figure that is shown of a runtime, or why there is none: failed, refused and unmeasured ones say so."""
     row = shown(entry, runtime)
     if row is not None:
         threads = row[1].num_threads
-        return ("" if threads in {None, 1} else f"{threads} threads: ") + latency_cell(row[1])
+        return ("" if threads in {None, 1} else f"{threads} threads: ") + latency_cell(row[1], sessions)
     instead = why_not(entry, runtime)
-    return instead if isinstance(instead, str) else latency_cell(instead)
+    return instead if isinstance(instead, str) else latency_cell(instead, sessions)
 
 
 def _majority_row(found: Findings) -> dict[str, str]:

@@ -7,6 +7,9 @@ from bench.disturbance import Disturbance
 from imgcls.results import Parity
 
 Kind = Literal["host", "device", "file"]
+Status = Literal["ok", "failed", "not measured"]
+Validity = Literal["valid", "noisy", "invalid"]
+ProtocolName = Literal["full", "quick"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,26 +28,28 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """One runtime at one batch size; a row without figures has no samples and says why.
+    """One runtime at one batch size; a row that is not ok has no samples and a reason.
 
-    ``kind``: "host" from input tensor to logits on the host, "device" the same on the device alone, "file" from an
-    encoded image file to a label. ``samples_ms`` are at most 1,000; ``parts_ms`` are the samples of a file's parts.
-    ``p90_upper_ms`` bounds p90 from above (LoadGen's early stopping, confidence 0.99). ``anchor_ms`` is the machine's
-    usual best, which the verdict compared with. Rows of one ``measured_at`` (UTC) shared their rounds.
+    ``validity`` is None if the row was not judged: a quick one has one round, and a failed one none. ``kind``: "host"
+    from input tensor to logits on the host, "device" the same on the device alone, "file" from an encoded image file to
+    a label. ``samples_ms`` are at most 1,000; ``parts_ms`` are the samples of a file's parts. ``p90_upper_ms`` bounds
+    p90 from above (LoadGen's early stopping, confidence 0.99). ``anchor_ms`` is the reference that the anchor was
+    compared with. Rows of one ``session_id`` shared their rounds; ``measured_at`` (UTC) is when the session began.
     """
 
     runtime: str
     batch_size: int
-    verdict: Literal["VALID", "NOISY", "INVALID", "quick: 1 round", "failed", "not measured"]
+    status: Status
     protocol_version: int
+    protocol: ProtocolName = "full"
+    validity: Validity | None = None
+    session_id: str | None = None
     kind: Kind = "host"
     reason: str | None = None
     provider: str | None = None
     precision: str | None = None
     num_threads: int | None = None
     settings: dict[str, str] = field(default_factory=dict)
-    cold_start_ms: float | None = None
-    peak_memory_bytes: int | None = None
     num_queries: int = 0
     samples_ms: tuple[float, ...] = ()
     parts_ms: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -53,6 +58,11 @@ class Measurement:
     rounds: tuple[Round, ...] = ()
     measured_at: str | None = None
     git_commit: str | None = None
+
+    @property
+    def has_figures(self) -> bool:
+        """Return whether figures of this row may be shown: an invalid one has samples and no figure."""
+        return self.status == "ok" and self.validity != "invalid"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

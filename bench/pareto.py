@@ -12,7 +12,8 @@ from bench.boards import Entry
 from bench.cells import NO_VALUE, figure, text_cell
 from bench.findings import Findings
 from bench.resampling import front_probability, resampled_accuracies
-from bench.speeds import interval_over_rounds, over_rounds, reference_runtime, shown
+from bench.sessions import interval_over_rounds, over_rounds
+from bench.speeds import reference_runtime, shown
 from bench.stats import Interval, mean_interval, percentile
 
 P90: Final = 90

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 import torch
 
 from bench.config import Paths, RunConfig
 from bench.environment import Environment
-from bench.records import OUTCOME, SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, Tuning, hash_of, read_if_whole
+from bench.ids import hash_of, identity
+from bench.records import OUTCOME, SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, Tuning, read_if_whole
 from imgcls.data.audit import Audit
 from imgcls.data.parallel import usable_cores
 from imgcls.data.splits import SPLITS, Splits, class_counts, make_splits, missing_classes
@@ -22,8 +23,6 @@ from imgcls.models import ModelSpec, WeightsFor, resolve_spec
 from imgcls.runtimes import check_runtimes, default_runtimes, threads_allowed
 
 AnyTask = TypeVar("AnyTask")
-LATER: Final = ("folds", "fold")
-"""Knobs of splits that runs of schema 3 and before did not have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +38,7 @@ class Task:
     data: str
     paths: Paths
     force: bool = False
+    derived_from: tuple[str, ...] = ()
     tuning: Tuning | None = None
 
 
@@ -79,10 +79,23 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     dataset = describe(plan.audit, plan.splits)
     origin = [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256]
     data_identity = [dataset.digest, dataset.split_digest]
-    trained_by = [config.model, config.seed, config.loader, config.architecture, config.train, environment.machine]
+    trained_by = [
+        config.model,
+        config.seed,
+        identity(config.loader),
+        identity(config.architecture),
+        identity(config.train),
+        environment.machine,
+    ]
     return Task(
         run_id=hash_of(
-            [_identity(config), origin, data_identity, environment.machine, *([tuning.study] if tuning else [])]
+            [
+                identity(replace(config, overrides={})),  # they follow from the other fields
+                origin,
+                data_identity,
+                environment.machine,
+                *([tuning.study] if tuning else []),
+            ]
         ),
         train_id=hash_of([trained_by, origin, data_identity]),
         config=config,
@@ -94,15 +107,6 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         force=force,
         tuning=tuning,
     )
-
-
-def _identity(config: RunConfig) -> dict[str, Any]:
-    """Give what identifies a setting: knobs that came later count where they are used, so that older ids stay."""
-    content: dict[str, Any] = msgspec.to_builtins(config)
-    content["split"] = {
-        name: value for name, value in content["split"].items() if value is not None or name not in LATER
-    }
-    return content
 
 
 def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
@@ -157,6 +161,7 @@ def make_record(
         environment=task.environment,
         dataset=task.dataset,
         init=task.spec.weights.init,
+        derived_from=task.derived_from,
         tuning=task.tuning,
         outcome=outcome,
         test_scorings=0 if outcome is None else 1,

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.boards import Checkpoint, Entry
+from bench.cells import validity_word
 from bench.drawing import INK, PANEL, colour, logarithmic, name_inches, panels
 from bench.findings import Findings, accuracy, recalls
 from bench.pareto import Cost, fronts
@@ -127,7 +128,7 @@ def latencies(found: Findings) -> Figure | None:
         for place, entry in done:
             row = shown(entry, runtime)
             if row is not None:
-                label = f"{entry.name}: {row[1].verdict}, n={row[1].num_queries}"
+                label = f"{entry.name}: {validity_word(row[1])}, n={row[1].num_queries}"
                 axis.plot(np.percentile(row[1].samples_ms, shares), shares, color=colour(place), label=label)
         logarithmic(axis)
         axis.set_title(runtime)

@@ -2,8 +2,9 @@
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +14,30 @@ from bench.records import RunRecord, record_path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """Test images in order of id: labels and predicted classes ``[N]``, and the softmax of both classes ``[N]``."""
+    """Test images in order of id: labels, predicted classes, groups and log-probabilities, each ``[N]``.
+
+    ``log_p_true`` and ``log_p_predicted`` are those of the two classes in nats; the calibrated ones, at the temperature
+    fitted on val, are None in records before version 5.
+    """
 
     image_ids: tuple[str, ...]
     labels: NDArray[np.int32]
     predicted: NDArray[np.int32]
-    p_true: NDArray[np.float32]
-    p_predicted: NDArray[np.float32]
+    group: NDArray[np.int32]
+    log_p_true: NDArray[np.float32]
+    log_p_predicted: NDArray[np.float32]
+    log_p_true_calibrated: NDArray[np.float32] | None = None
+    log_p_predicted_calibrated: NDArray[np.float32] | None = None
 
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whether each answer is right ``[N]``."""
         return np.asarray(self.labels == self.predicted)
+
+    @property
+    def p_predicted(self) -> NDArray[np.float64]:
+        """The softmax of each predicted class ``[N]``: the model's confidence."""
+        return np.exp(self.log_p_predicted.astype(np.float64))
 
 
 def read_answers(record: RunRecord, results: Path) -> Answers | None:
@@ -43,23 +56,34 @@ def read_answers(record: RunRecord, results: Path) -> Answers | None:
 
 
 def _answers(stored: "np.lib.npyio.NpzFile") -> Answers:
+    """Return the content of an npz; those of records before version 5 have probabilities and no groups."""
+    names = stored.files
+    if "log_p_true" in names:
+        logs = {name: stored[name] for name in names if name.startswith("log_p")}
+        group = stored["group"]
+    else:
+        with np.errstate(divide="ignore"):  # a probability under 1e-45 was stored as 0
+            logs = {f"log_{name}": np.log(stored[name]) for name in ("p_true", "p_predicted")}
+        group = np.arange(len(stored["labels"]), dtype=np.int32)
     return Answers(
         image_ids=tuple(stored["image_ids"].tolist()),
         labels=stored["labels"],
         predicted=stored["predicted"],
-        p_true=stored["p_true"],
-        p_predicted=stored["p_predicted"],
+        group=group,
+        **logs,
     )
 
 
 def pool(parts: Sequence[Answers]) -> Answers:
-    """Put the answers of disjoint folds together, in order of image id."""
+    """Return the answers of disjoint folds as one, in order of image id.
+
+    What a part lacks, the whole lacks. Groups are of the data set, so that their numbers agree between folds.
+    """
     ids = np.array([image_id for part in parts for image_id in part.image_ids])
     order = np.argsort(ids, kind="stable")
-    labels, predicted, p_true, p_predicted = (
-        np.concatenate([getattr(part, name) for part in parts])[order]
-        for name in ("labels", "predicted", "p_true", "p_predicted")
-    )
-    return Answers(
-        image_ids=tuple(ids[order].tolist()), labels=labels, predicted=predicted, p_true=p_true, p_predicted=p_predicted
-    )
+    pooled: dict[str, Any] = {}
+    for field in fields(Answers):
+        columns = [getattr(part, field.name) for part in parts]
+        if field.name != "image_ids" and all(column is not None for column in columns):
+            pooled[field.name] = np.concatenate(columns)[order]
+    return Answers(image_ids=tuple(ids[order].tolist()), **pooled)

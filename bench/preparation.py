@@ -29,6 +29,10 @@ class Prepared:
         labels = np.array([self.audit.images[row].label for row in rows], dtype=np.int64)
         return Source(pixels=self.pixels, indices=rows, labels=labels)
 
+    def groups(self, split: str) -> NDArray[np.int64]:
+        """Return the group of each image of a split, ``[N]``: duplicates share one."""
+        return np.array([self.audit.images[row].group for row in self.rows[split]], dtype=np.int64)
+
     def image_ids(self, split: str) -> tuple[str, ...]:
         """Give the ids of a split's images, in order."""
         return tuple(self.audit.images[row].image_id for row in self.rows[split])

@@ -1,11 +1,10 @@
 """A whole run as Python: each recipe gives the settings of one run for a model by name."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
-from bench.config import RunConfig
-from imgcls.config import LoaderConfig, ModelConfig, SplitConfig, TrainConfig
+from bench.config import Budget, RunConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig, SplitConfig, TrainConfig
 
 INCEPTION_MIN_PX: Final = 75
 REPORT_PX: Final = {"resnet50": 224, "efficientnet_b0": 299, "inception_v3": 299}
@@ -22,6 +21,7 @@ def quick(model: str) -> RunConfig:
     return RunConfig(
         model=model,
         recipe="quick",
+        budget=Budget(amount=3, rule="quick"),
         loader=LoaderConfig(image_size=size),
         architecture=_architecture(model),
         train=TrainConfig(epochs=3),
@@ -33,6 +33,7 @@ def standard(model: str) -> RunConfig:
     return RunConfig(
         model=model,
         recipe="standard",
+        budget=Budget(amount=10, image_size=224),
         loader=LoaderConfig(image_size=224),
         architecture=_architecture(model),
         train=TrainConfig(epochs=10),
@@ -53,6 +54,7 @@ def report(model: str) -> RunConfig:
     return RunConfig(
         model=model,
         recipe="report",
+        budget=Budget(rule="report"),
         split=SplitConfig(max_class_ratio=1.5),
         loader=LoaderConfig(image_size=REPORT_PX.get(model, 224)),
         architecture=_architecture(model),
@@ -60,39 +62,40 @@ def report(model: str) -> RunConfig:
     )
 
 
-def _architecture(model: str) -> ModelConfig:
-    return ModelConfig(dropout=0.5 if model.startswith("efficientnet") else 0.0)
+def _architecture(model: str) -> ArchitectureConfig:
+    return ArchitectureConfig(dropout=0.5 if model.startswith("efficientnet") else 0.0)
 
 
 RECIPES: Final[dict[str, Callable[[str], RunConfig]]] = {"quick": quick, "standard": standard, "report": report}
 """Recipes by the name that ``--recipe`` takes."""
 
-_OWN_EPOCHS: Final = {"report": "the report's epochs (15 for EfficientNet-B0, 20 for the others)"}
-_OWN_SIZES: Final = {
+OWN_EPOCHS: Final = {"report": "the report's epochs (15 for EfficientNet-B0, 20 for the others)"}
+"""By recipe: the rule of epochs that differ between models."""
+OWN_SIZES: Final = {
     "quick": "64 px (Inception V3: 75 px)",
     "report": "the report's sizes (ResNet50 224 px, EfficientNet-B0 and Inception V3 299 px)",
 }
+"""By recipe: the rule of image sizes that differ between models."""
 
 
-def describe_budget(config: RunConfig) -> str:
-    """Say what a run was allowed to spend, in words that are equal where budgets are comparable."""
-    own = RECIPES[config.recipe](config.model)
-    train, epochs = config.train, f"{config.train.epochs} epochs"
-    if train.epochs == own.train.epochs:
-        epochs = _OWN_EPOCHS.get(config.recipe, epochs)
-    words = [epochs, f"batch {config.loader.batch_size}", f"lr {train.lr:g}"]
-    words.append(f"x {train.lr_factor:g} on a plateau of {train.lr_patience} epochs")
-    if config.architecture != own.architecture:
-        words.append(f"dropout {config.architecture.dropout:g}, auxiliary loss {config.architecture.aux_weight:g}")
-    if config.split.max_class_ratio is not None:
-        words.append(f"classes undersampled to {config.split.max_class_ratio:g} x the smallest")
-    return ", ".join(words)
+def budget_text(budget: Budget) -> str:
+    """Return in words what is held equal, and the rule of image sizes."""
+    return f"{epochs_text(budget)}, {sizes_text(budget)}"
 
 
-def describe_sizes(config: RunConfig) -> str:
-    """Say by which rule the image size was chosen."""
-    own = RECIPES[config.recipe](config.model).loader
-    size = f"{config.loader.image_size} px"
-    if replace(config.loader, batch_size=own.batch_size) == own:
-        size = _OWN_SIZES.get(config.recipe, size)
-    return f"{size}, cropped as the weights were trained" if config.loader.crop else size
+def epochs_text(budget: Budget) -> str:
+    """Return in words what is held equal."""
+    if budget.amount is None:
+        assert budget.rule is not None
+        return OWN_EPOCHS[budget.rule]
+    return f"{budget.amount:g} {budget.quantity}"
+
+
+def sizes_text(budget: Budget) -> str:
+    """Return in words by which rule the image size was chosen."""
+    if budget.image_size is None:
+        assert budget.rule is not None
+        size = OWN_SIZES[budget.rule]
+    else:
+        size = f"{budget.image_size} px"
+    return f"{size}, cropped as the weights were trained" if budget.crop else size

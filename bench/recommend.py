@@ -10,11 +10,12 @@ from rich.console import Console
 
 from bench.acceptance import acceptance, check_of, refused
 from bench.boards import Checkpoint, Entry
-from bench.cells import accuracy_cell, figure, score_cell
+from bench.cells import accuracy_cell, figure, score_cell, validity_word
 from bench.findings import Findings, accuracy
 from bench.latency import enough_queries
 from bench.pairs import ALPHA
-from bench.speeds import interval_over_rounds, shown
+from bench.sessions import interval_over_rounds
+from bench.speeds import shown
 from bench.stats import percentile, wilson_interval
 from bench.words import listed, points, power_line
 from imgcls.errors import ConfigError
@@ -143,7 +144,9 @@ def _latency(entry: Entry, *, runtime: str, most: float) -> Verdict:
     p90, interval = percentile(row[1].samples_ms, PERCENT), interval_over_rounds(row[1], PERCENT)
     upper = interval.high if interval else None
     spread = (
-        f"{figure(interval.low)} to {figure(interval.high)} ms, {row[1].verdict}" if interval else "one short round"
+        f"{figure(interval.low)} to {figure(interval.high)} ms, {validity_word(row[1])}"
+        if interval
+        else "quick run, not validated"
     )
     return Verdict(fits=p90 <= most, sure=upper is not None and upper <= most, words=f"p90 {figure(p90)} ms ({spread})")
 
@@ -205,7 +208,11 @@ def _answer(best: Entry, found: Findings, limits: Limits, rules: Mapping[str, Ru
 
 def _timing(entry: Entry, runtime: str) -> str:
     row = shown(entry, runtime)
-    return f"p50 {figure(percentile(row[1].samples_ms, 50))} ms in {runtime} ({row[1].verdict})" if row else "not timed"
+    return (
+        f"p50 {figure(percentile(row[1].samples_ms, 50))} ms in {runtime} ({validity_word(row[1])})"
+        if row
+        else "not timed"
+    )
 
 
 def _cost(words: str, best: Entry, found: Findings, limits: Limits, rules: Mapping[str, Rule]) -> str:

@@ -1,10 +1,9 @@
 """The record of a run: its schema, its ids, writing whole or not at all, reading back."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -12,18 +11,20 @@ import msgspec
 
 from bench.config import RunConfig
 from bench.environment import Environment
+from bench.history import upgrade_record
 from bench.measurements import Check, Measurement
 from imgcls.results import Calibration, ClassScore, EpochResult, Parity
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 # 1: first.
 # 2: config.train has schedule, select, weight_decay and label_smoothing (before: plateau, best, 0, 0, which are their
 #    defaults); tuning. Records of version 1 are read as such.
 # 3: measurements have a kind, settings, rounds and disturbance; checks; parity has mean error, cosine and paired
 #    counts. Older ones are read with these left empty.
 # 4: folds in config.split and a digest of them; calibration; how often test was scored.
-READABLE: Final = (1, 2, 3, 4)
-Versioned = TypeVar("Versioned")
+# 5: identity leaves out what stands at a frozen default (``bench.ids``); config.budget and config.overrides; status,
+#    validity and protocol of a measurement apart, and its session; latency by the machine that measured; derived_from;
+#    the npz has log-probabilities, raw and calibrated, and groups. ``bench.history`` reads older versions as this one.
 
 OUTCOME: Final = "outcome.json"
 """Written last: its existence means that training, evaluation and export are done."""
@@ -48,6 +49,8 @@ class DatasetInfo:
     duplicates_across_splits: int
     missing: tuple[str, ...]
     folds_digest: str | None = None
+    grouped_by: str = "duplicates"
+    """What the images of one group in the npz have in common: they are not independent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +77,6 @@ class ModelInfo:
 class TrainingInfo:
     """What training cost; ``resumed_from`` lists the epochs after which it was stopped and went on."""
 
-    budget: str
     epochs: int
     steps: int
     best_epoch: int
@@ -122,7 +124,7 @@ class Tuning:
 
     study: str
     base: RunConfig
-    knobs: dict[str, int | float]
+    hyperparameters: dict[str, int | float]
     trial: int
     trials: int
     pruned: int
@@ -145,10 +147,21 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """What one machine, which may be another than the one that trained, measured of a run's artifacts."""
+
+    environment: Environment
+    measurements: tuple[Measurement, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
     """One run. A failed one has an error, and an outcome of None.
 
-    ``test_scorings``: how often this run's training was scored on test, repetitions by ``--force`` included.
+    ``derived_from``: ids of the runs in whose table this one stands (a tuned run's default). ``latency``: by the
+    machine that measured. ``test_scorings``: how often this run's training was scored on test, repetitions by
+    ``--force`` included.
     """
 
     schema_version: int
@@ -162,10 +175,10 @@ class RunRecord:
     environment: Environment
     dataset: DatasetInfo
     init: str
+    derived_from: tuple[str, ...] = ()
     tuning: Tuning | None = None
     outcome: Outcome | None = None
-    measurements: tuple[Measurement, ...] = ()
-    checks: tuple[Check, ...] = ()
+    latency: dict[str, Latency] = field(default_factory=dict)
     test_scorings: int = 1
 
     @property
@@ -173,11 +186,24 @@ class RunRecord:
         """The setting whose budget this run was given: a tuned run stands beside the default that it started from."""
         return self.tuning.base if self.tuning else self.config
 
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """The measurements of the machine that trained, or else of the first that measured."""
+        return self._shown.measurements
 
-def hash_of(content: object) -> str:
-    """Hash anything that msgspec can write, by its sorted JSON."""
-    text = json.dumps(msgspec.to_builtins(content), sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The checks of the same machine."""
+        return self._shown.checks
+
+    @property
+    def _shown(self) -> Latency:
+        here = self.latency.get(self.environment.machine)
+        return here or next(iter(self.latency.values()), Latency(environment=self.environment))
+
+    def with_latency(self, found: Latency) -> "RunRecord":
+        """Return this record with all that one machine has measured in place of what it had."""
+        return replace(self, latency=self.latency | {found.environment.machine: found})
 
 
 def to_json(content: object) -> str:
@@ -210,24 +236,32 @@ def record_path(results: Path, record: RunRecord) -> Path:
     return results / "records" / record.environment.machine / f"{record.run_id}.json"
 
 
-def read_versioned(path: Path, kind: type[Versioned], *, key: str, readable: tuple[int, ...]) -> Versioned:
-    """Read what ``write_json`` wrote; raises ValueError where it is cut short, or of a version not in ``readable``."""
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+Versioned = TypeVar("Versioned")
+
+
+def read_versioned(path: Path, kind: type[Versioned], *, key: str, version: int, upgrade: Upgrade) -> Versioned:
+    """Read what ``write_json`` wrote, of ``version`` or, through ``upgrade``, of an older one.
+
+    Raises ValueError if the file is cut short, or of a version that this code does not know.
+    """
     data = path.read_bytes()
     try:
-        version = msgspec.json.decode(data, type=dict[str, Any]).get(key)
-        if version not in readable:
-            known = ", ".join(map(str, readable))
-            message = f"{key.replace('_', ' ')} {version}, this code reads {known}"
+        found = msgspec.json.decode(data, type=dict[str, Any]).get(key)
+        if found == version:
+            return msgspec.json.decode(data, type=kind)
+        if not isinstance(found, int) or not 1 <= found < version:
+            message = f"{key.replace('_', ' ')} {found}, this code reads 1 to {version}"
             raise ValueError(message)
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.convert(upgrade(msgspec.json.decode(data)), type=kind)
     except msgspec.MsgspecError as error:
         message = f"not a whole record ({error})"
         raise ValueError(message) from error
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read one record; raises ValueError where it is cut short, or of another schema."""
-    return read_versioned(path, RunRecord, key="schema_version", readable=READABLE)
+    """Read one record of this schema or of an older one; raises ValueError if it cannot be read."""
+    return read_versioned(path, RunRecord, key="schema_version", version=SCHEMA_VERSION, upgrade=upgrade_record)
 
 
 def read_if_whole(path: Path) -> RunRecord | None:

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from bench import gallery, leaderboard, plots
-from bench.boards import model_name
+from bench.boards import Entry
 from bench.config import Paths
 from bench.drawing import svg
 from bench.findings import Findings
@@ -103,7 +103,7 @@ def _board(found: Findings, place: Images | str, figures: dict[str, str], *, pre
         "no_audit": f"The audit's list is not at hand: {place}" if isinstance(place, str) else "",
         "no_pictures": f"No pictures: {place}." if isinstance(place, str) else "",
         "removed": ", ".join(f"{n} {reason}" for reason, n in first.dataset.removed.items()) or "nothing was left out",
-        "runs": [_provenance(record) for record in found.board.records],
+        "runs": [_provenance(record, entry) for entry in found.board.entries for record in entry.records],
     }
 
 
@@ -150,7 +150,7 @@ def _thumbnails(boards: Sequence[Mapping[str, Any]], known: Sequence[Images | st
     return shots
 
 
-def _provenance(record: RunRecord) -> dict[str, str]:
+def _provenance(record: RunRecord, entry: Entry) -> dict[str, str]:
     """Give what a run was: everything but its history, figures and images."""
     model = record.outcome.model if record.outcome else None
     content = {
@@ -168,7 +168,5 @@ def _provenance(record: RunRecord) -> dict[str, str]:
     }
     commit = (record.environment.git_commit or "unknown")[:8]
     fold = "" if record.config.split.fold is None else f", fold {record.config.split.fold}"
-    title = (
-        f"{model_name(record)}, seed {record.config.seed}{fold}: {record.status}, run {record.run_id}, code {commit}"
-    )
+    title = f"{entry.name}, seed {record.config.seed}{fold}: {record.status}, run {record.run_id}, code {commit}"
     return {"title": title, "text": to_json(content)}

@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 import shutil
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from rich.console import Console
 from bench import failures, progress
 from bench.cold import CheckTask, Pictures
 from bench.combining import Stamp, anchors, combine, usual_best
+from bench.ids import hash_of
 from bench.latency import PROTOCOL_VERSION, Protocol
 from bench.launchers import launch, read_lines
 from bench.measurements import Check, Measurement
 from bench.measuring import Begun, RoundTask, Subject, Timed
-from bench.records import hash_of, write_json, write_text
+from bench.records import write_json
 from imgcls.config import RuntimeConfig
 from imgcls.runtimes import ONNX_FP16, ONNX_INT8, RUNTIMES
 
@@ -82,7 +84,7 @@ def make_job(  # noqa: PLR0913 - what a job is made of
 def carry_out(job: Job, console: Console) -> Found:
     """Check and time; what an interrupted call has done is read back. The caller holds the machine alone."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    _began(job)
+    _stamp(job)
     wanted = [
         (runtime, model) for runtime in job.config.runtimes for model in job.models if to_check(job.protocol, runtime)
     ]
@@ -103,12 +105,13 @@ def carry_out(job: Job, console: Console) -> Found:
     return found
 
 
-def _began(job: Job) -> str:
-    """Give the moment at which the measurement began, before any interruption."""
-    place = job.folder / "began"
+def _stamp(job: Job) -> Stamp:
+    """Return the identity and the beginning of this session, the same after an interruption."""
+    place = job.folder / "session.json"
     if not place.exists():
-        write_text(dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), place)
-    return place.read_text(encoding="utf-8")
+        began = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        write_json(Stamp(session_id=uuid.uuid4().hex[:16], measured_at=began, commit=job.commit), place)
+    return msgspec.json.decode(place.read_bytes(), type=Stamp)
 
 
 def to_check(protocol: Protocol, runtime: str) -> bool:
@@ -211,7 +214,7 @@ def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: Found) -
             protocol=job.protocol,
             threads=job.config.threads,
             anchor_ms=best,
-            stamp=Stamp(measured_at=_began(job), commit=job.commit),
+            stamp=_stamp(job),
         )
         for train_id, made in rows.items():
             found.rows.setdefault(train_id, []).extend(made)

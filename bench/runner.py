@@ -15,7 +15,6 @@ from bench import complexity, failures, locks, progress
 from bench.environment import Environment, peak_memory_bytes, read_environment
 from bench.plan import Task, finished_record, make_record, record_file
 from bench.preparation import Prepared, prepare
-from bench.recipes import describe_budget
 from bench.records import (
     OUTCOME,
     ArtifactInfo,
@@ -38,7 +37,7 @@ from imgcls.models import build_model, load_trained, save_trained
 from imgcls.parity import check_parity
 from imgcls.results import EpochResult
 from imgcls.runtimes import ONNX, open_session
-from imgcls.setting import Report, Rung, Setting, Step, Training
+from imgcls.setting import Report, Rung, Step, Training, TrainingSetup
 from imgcls.torch_sessions import WEIGHTS
 from imgcls.training import logits_of, memory_format, train, use_threads
 from imgcls.weights import sha256_of
@@ -56,20 +55,20 @@ def fit(
     torch.manual_seed(config.seed)
     aux_head = task.spec.has_aux_head and config.architecture.aux_weight > 0
     model = build_model(task.spec, config.architecture, num_classes=len(task.dataset.class_names), aux_head=aux_head)
-    setting = Setting(
-        train=train_source,
-        val=val_source,
+    setup = TrainingSetup(
+        train_source=train_source,
+        val_source=val_source,
         normalisation=task.spec.normalisation,
         loader=config.loader,
-        model=config.architecture,
-        config=config.train,
+        architecture=config.architecture,
+        train=config.train,
         seed=config.seed,
         device=torch.device(config.train.device),
         folder=task.paths.artifacts(task.train_id),
         report=report,
         rungs=rungs,
     )
-    return train(model, setting)
+    return train(model, setup)
 
 
 def _fit_in_sight(task: Task, prepared: Prepared, console: Console) -> Training:
@@ -130,7 +129,12 @@ def _predict(task: Task, prepared: Prepared, split: str) -> Predictions:
         model.to(device).to(memory_format=memory_format(task.spec.resize.size))
         source = prepared.source(split)
         logits = logits_of(model, source, normalisation=task.spec.normalisation, device=device)
-        predictions = Predictions(image_ids=prepared.image_ids(split), labels=source.labels, logits=logits)
+        predictions = Predictions(
+            image_ids=prepared.image_ids(split),
+            labels=source.labels,
+            logits=logits,
+            groups=prepared.groups(split),
+        )
         save_predictions(predictions, path)
     return load_predictions(path)
 
@@ -193,7 +197,6 @@ def _training_info(task: Task, training: Training) -> TrainingInfo:
     channels_last = memory_format(task.spec.resize.size) is torch.channels_last
     cuda = task.config.train.device == "cuda"
     return TrainingInfo(
-        budget=describe_budget(task.config),
         epochs=len(history),
         steps=training.steps,
         best_epoch=training.best_epoch,
@@ -221,7 +224,7 @@ def run_and_record(task: Task, console: Console, prepared: Prepared | None = Non
             return done
         record = _after(before, _attempt(task, console, prepared), console)
         if record.outcome is not None:
-            _keep_summary(task)
+            _keep_summary(task, record.outcome)
         with locks.record_lock(task.paths.results, task.run_id):
             write_json(record, record_file(task))
         if record.outcome is not None:
@@ -235,10 +238,10 @@ def _after(before: RunRecord | None, record: RunRecord, console: Console) -> Run
     if before is None:
         return record
     record = replace(record, test_scorings=before.test_scorings + record.test_scorings)
-    if not before.measurements or _onnx_of(before) != _onnx_of(record):
+    if not before.latency or _onnx_of(before) != _onnx_of(record):
         return record
     console.print("  the same ONNX file as before, to the byte: its latency figures are kept", markup=False)
-    return replace(record, measurements=before.measurements, checks=before.checks)
+    return replace(record, latency=before.latency)
 
 
 def _onnx_of(record: RunRecord) -> str | None:
@@ -258,11 +261,13 @@ def _attempt(task: Task, console: Console, prepared: Prepared | None) -> RunReco
     return make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=outcome, error=error)
 
 
-def _keep_summary(task: Task) -> None:
+def _keep_summary(task: Task, outcome: Outcome) -> None:
     """Write the predictions' summary beside the record, or with the artifacts where it is large."""
     folder = task.paths.artifacts(task.train_id)
     summary = folder / f"{task.run_id}.npz"
-    save_summary(load_predictions(folder / "test_logits.npz"), summary)
+    calibration = outcome.metrics.calibration
+    temperature = calibration.temperature if calibration else 1.0  # an outcome that was made before version 4
+    save_summary(load_predictions(folder / "test_logits.npz"), summary, temperature=temperature)
     if summary.stat().st_size <= SUMMARY_LIMIT_BYTES:
         target = record_file(task).with_suffix(".npz")
         write_aside(target, lambda aside: shutil.copyfile(summary, aside))

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from bench.config import RunConfig
-from bench.recipes import RECIPES
+from bench.config import RunConfig, with_overrides
 from imgcls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
 Part = Literal["loader", "architecture", "train"]
 Value = float | int
 Values = Mapping[str, Value]
-PARTS: Final = ("split", "loader", "architecture", "train")
-OF_THE_MACHINE: Final = frozenset({"device", "train_threads"})
-"""Settings that say where a run trains, not what is trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,12 +110,8 @@ def apply(base: RunConfig, values: Values) -> RunConfig:
     stretched to its own epochs, and it is scored at its last one. Only the default setting, the first trial, is
     trained and scored as its own row of the leaderboard is, so that what is chosen is never below that row on val.
     """
-    config = replace(base, train=replace(base.train, schedule="cosine", select="last"))
-    for name, value in values.items():
-        part = KNOBS[name].part
-        changed: Any = replace(getattr(config, part), **{name: value})
-        config = replace(config, **{part: changed})
-    return config
+    changed = with_overrides(base, {"schedule": "cosine", "select": "last", **values})
+    return replace(changed, budget=base.budget)
 
 
 def suggest(trial: "Trial", space: Space) -> dict[str, Value]:
@@ -137,15 +129,9 @@ def _suggest(trial: "Trial", name: str, knob: Knob) -> Value:
 
 
 def flags(config: RunConfig) -> list[str]:
-    """Give the flags that turn the recipe's own setting into this one, but for those of a machine."""
-    own = RECIPES[config.recipe](config.model)
+    """Return the flags that turn the recipe's own setting into this one, but for those of a machine."""
     words = []
-    for part in PARTS:
-        ours, theirs = getattr(config, part), getattr(own, part)
-        for name in ours.__dataclass_fields__:
-            value = getattr(ours, name)
-            if value == getattr(theirs, name) or name in OF_THE_MACHINE:
-                continue
-            flag = f"--{name.replace('_', '-')}"
-            words += [flag] if value is True else [flag, str(value)]
+    for name, value in config.overrides.items():
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, str(value)]
     return words

@@ -2,22 +2,20 @@
 
 import statistics
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
-
-import numpy as np
 
 from bench.acceptance import refused
 from bench.boards import Board, Entry
-from bench.cells import MARKS
 from bench.measurements import Measurement
 from bench.records import RunRecord
-from bench.stats import Interval, mean_interval, percentile, ratio_interval
+from bench.sessions import LEAST_ROUNDS, round_samples
+from bench.stats import Interval, ratio_interval
 from imgcls.runtimes import RUNTIMES
 
 PREFERRED: Final = ("onnxruntime-cuda", "onnxruntime-cpu", "pytorch-cuda", "pytorch-cpu")
 """Runtimes by which rows of one tie group are sorted: the first that most of them have figures of."""
-LEAST_ROUNDS: Final = 2
+ORDER: Final = ("valid", "noisy", None)
+"""Validities from the best; a quick row was not judged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +27,11 @@ class Ratio:
 
 
 def shown(entry: Entry, runtime: str) -> tuple[RunRecord, Measurement] | None:
-    """Choose an entry's row of one picture at a time: the best verdict, the fewest threads, the first seed."""
-    verdicts = list(MARKS)
+    """Return an entry's row of one picture at a time: the best validity, the fewest threads, the first seed."""
     rows = [
-        (verdicts.index(row.verdict), row.num_threads or 0, number)
+        (ORDER.index(row.validity), row.num_threads or 0, number)
         for number, (record, row) in enumerate(_rows(entry, runtime))
-        if row.verdict in MARKS and not refused(record, runtime)
+        if row.has_figures and not refused(record, runtime)
     ]
     return _rows(entry, runtime)[min(rows)[2]] if rows else None
 
@@ -69,31 +66,9 @@ def reference_runtime(board: Board) -> str | None:
     return ranked[0] if ranked and counts[ranked[0]] else None
 
 
-def round_samples(row: Measurement) -> list[tuple[float, ...]]:
-    """Divide a row's samples into its rounds; an older row is one round."""
-    if not row.rounds:
-        return [row.samples_ms]
-    ends = np.cumsum([0, *(part.kept for part in row.rounds)]).tolist()
-    return [row.samples_ms[start:end] for start, end in pairwise(ends)]
-
-
-def over_rounds(row: Measurement, percent: int) -> list[float]:
-    """Give a percentile of each round."""
-    return [percentile(samples, percent) for samples in round_samples(row) if samples]
-
-
-def interval_over_rounds(row: Measurement, percent: int) -> Interval | None:
-    """Give the t interval of the rounds' own percentiles; None of a single round."""
-    each = over_rounds(row, percent)
-    if len(each) < LEAST_ROUNDS:
-        return None
-    found = mean_interval(each)
-    return Interval(low=max(found.low, 0.0), high=found.high)
-
-
 def ratio(row: Measurement, base: Measurement) -> Ratio | None:
-    """Give a row's time over another's; None where they did not share two rounds of one measurement."""
-    if row.measured_at is None or base.measured_at != row.measured_at:
+    """Give a row's time over another's; None where they did not share two rounds of one session."""
+    if row.session_id is None or base.session_id != row.session_id:
         return None
     numbered = [
         dict(zip((part.number for part in each.rounds), round_samples(each), strict=False)) for each in (row, base)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from bench import failures
 from bench.acceptance import refused
-from bench.cells import MARKS
 from bench.findings import Findings
 from bench.majority import majority
-from bench.recipes import describe_budget, describe_sizes
+from bench.recipes import epochs_text, sizes_text
 from bench.records import RunRecord
+from bench.sessions import relative_half_width
 from bench.stats import percentile
 
 
@@ -33,8 +33,8 @@ def _flat(record: RunRecord) -> dict[str, object]:
         "data_digest": record.dataset.digest,
         "split_digest": record.dataset.split_digest,
         "recipe": record.config.recipe,
-        "budget": describe_budget(record.base),
-        "image_size_rule": describe_sizes(record.base),
+        "budget": epochs_text(record.base.budget),
+        "image_size_rule": sizes_text(record.base.budget),
         "machine": record.environment.machine,
         "run_id": record.run_id,
         "model": record.config.model,
@@ -61,8 +61,9 @@ def _flat(record: RunRecord) -> dict[str, object]:
     if record.tuning is not None:
         flat |= {"tuning_trials": record.tuning.trials, "tuning_tmacs": record.tuning.tmacs}
     for row in record.measurements:
-        if row.verdict in MARKS and not refused(record, row.runtime):
+        if row.has_figures and not refused(record, row.runtime):
             name = f"{row.runtime}_{row.num_threads}threads_{row.kind}_batch{row.batch_size}"
             flat |= {f"{name}_p50_ms": percentile(row.samples_ms, 50), f"{name}_queries": row.num_queries}
-            flat |= {f"{name}_verdict": row.verdict, f"{name}_p90_upper_ms": row.p90_upper_ms}
+            flat |= {f"{name}_protocol": row.protocol, f"{name}_validity": row.validity}
+            flat |= {f"{name}_half_width": relative_half_width(row), f"{name}_p90_upper_ms": row.p90_upper_ms}
     return flat

@@ -107,7 +107,8 @@ def _with_threads(task: Task, threads: int) -> Task:
 
 def _tuned(task: Task, record: StudyRecord, planner: Planner, args: RunAllArgs) -> Task:
     assert record.best is not None
-    return planner(setting(task.config, record.best), force=args.force, tuning=record.tuning())
+    tuned = planner(setting(task.config, record.best), force=args.force, tuning=record.tuning())
+    return replace(tuned, derived_from=(task.run_id,))
 
 
 def _budget(limits: dict[str, Any], *, prefix: str) -> SweepBudget | None:
@@ -146,6 +147,8 @@ def _say(record: StudyRecord, args: SearchArgs, console: Console) -> None:
         console.print(f"no setting: {counts}; see the reasons above", style="bold red")
     else:
         beside = f"; the default: {score_text(default)}" if default else ""
-        console.print(f"best on val: {knobs_text(best.knobs)}: {score_text(best)}{beside} ({counts})", markup=False)
+        console.print(
+            f"best on val: {knobs_text(best.hyperparameters)}: {score_text(best)}{beside} ({counts})", markup=False
+        )
         console.print(f"again: {sweep_report.rerun_command(record)}", markup=False)
     console.print(f"written: {study_file(args.results, record.name).with_suffix('.md')}", markup=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.cells import NO_VALUE, accuracy_cell, text_cell
-from bench.recipes import describe_budget
+from bench.recipes import budget_text
 from bench.records import write_text
 from bench.space import flags
 from bench.sweep_view import knobs_text
@@ -48,7 +48,7 @@ def as_study(record: StudyRecord) -> "optuna.Study":
             optuna.trial.create_trial(
                 state=kinds[trial.state],
                 value=trial.val_top1_accuracy,
-                params=dict(trial.knobs),
+                params=dict(trial.hyperparameters),
                 distributions=_distributions(record),
             )
         )
@@ -89,7 +89,7 @@ def _facts(record: StudyRecord) -> list[str]:
     return [
         f"- Model: {text_cell(record.base.model)}, init: {record.origin[1]}, seed {record.base.seed}",
         f"- Data: {text_cell(data.name)}, {images} ({digests}); the test split was not opened",
-        f"- Default setting: recipe {record.base.recipe}, {describe_budget(record.base)}",
+        f"- Default setting: recipe {record.base.recipe}, {budget_text(record.base.budget)}",
         f"- Searched: {ranges}; TPE, {_pruning(record)}",
         f"- {REGIME}",
         f"- Budget: {record.budget}; spent: see below",
@@ -114,9 +114,8 @@ def _verdict(record: StudyRecord) -> list[str]:
     if best is None:
         return ["No trial came to its end: there is no tuned setting."]
     number = sum(record.dataset.counts["val"])
-    lines = [
-        f"**Best: trial {best.number}**, {knobs_text(best.knobs)}: {_score(best, number)} % of {number} val images."
-    ]
+    chosen = knobs_text(best.hyperparameters)
+    lines = [f"**Best: trial {best.number}**, {chosen}: {_score(best, number)} % of {number} val images."]
     if default is None:
         lines.append("The default setting did not come to its end, so nothing is said of a gain.")
     elif default.number == best.number:
@@ -160,7 +159,7 @@ def _finished(trial: TrialRecord, names: list[str], number: int) -> list[str]:
 
 
 def _knobs(trial: TrialRecord, names: list[str]) -> list[str]:
-    return [f"{trial.knobs[name]:.4g}" if name in trial.knobs else NO_VALUE for name in names]
+    return [f"{trial.hyperparameters[name]:.4g}" if name in trial.hyperparameters else NO_VALUE for name in names]
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> list[str]:

@@ -68,7 +68,7 @@ def watching(console: Console, name: str, budget: SweepBudget, jobs: int) -> Ite
 def _line(trial: TrialRecord, trials: Sequence[TrialRecord], left: str) -> str:
     what = f"{trial.state} {score_text(trial)}".strip()
     why = f" ({trial.reason})" if trial.reason else ""
-    return f"  trial {trial.number}: {knobs_text(trial.knobs)}: {what}{why}; {_best_text(trials)}; {left}"
+    return f"  trial {trial.number}: {knobs_text(trial.hyperparameters)}: {what}{why}; {_best_text(trials)}; {left}"
 
 
 def _best_text(trials: Sequence[TrialRecord]) -> str:
@@ -82,6 +82,11 @@ def _table(name: str, budget: SweepBudget, trials: Sequence[TrialRecord], jobs: 
     for trial in trials[-ROWS_SHOWN:]:
         seconds = f"{trial.trial_time_s:.0f}" if trial.trial_time_s else ""
         table.add_row(
-            str(trial.number), trial.state, knobs_text(trial.knobs), score_text(trial), seconds, trial.reason or ""
+            str(trial.number),
+            trial.state,
+            knobs_text(trial.hyperparameters),
+            score_text(trial),
+            seconds,
+            trial.reason or "",
         )
     return table

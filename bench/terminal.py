@@ -11,6 +11,7 @@ from rich.table import Table
 from bench import cells, leaderboard, words
 from bench.boards import Entry
 from bench.findings import Findings, accuracy, macro_f1
+from bench.sessions import Sessions, is_outlier
 from bench.speeds import runtimes_of, shown, why_not
 from bench.stats import percentile
 from imgcls.errors import ConfigError
@@ -43,7 +44,9 @@ def print_tables(tables: Sequence[Findings], console: Console) -> None:
         for name in ("F1", "M params", "GMACs", *(f"{runtime.replace('-', ' ')} p50 ms" for runtime in runtimes)):
             table.add_column(name, justify="right", min_width=max(FIGURE_WIDTH, *(len(word) for word in name.split())))
         for entry in entries[:ROWS_SHOWN]:
-            table.add_row(*_cells(entry, found), *(_median(entry, runtime) for runtime in runtimes))
+            table.add_row(
+                *_cells(entry, found), *(_median(entry, runtime, found.board.sessions) for runtime in runtimes)
+            )
         always = found.board.majority
         share = cells.accuracy_cell(always.top1_accuracy, found.number)
         table.add_row("", f"always {escape(always.class_name)}", share, f"{100 * always.macro_f1:.1f}")
@@ -70,9 +73,10 @@ def _cells(entry: Entry, found: Findings) -> list[str]:
     ]
 
 
-def _median(entry: Entry, runtime: str) -> str:
+def _median(entry: Entry, runtime: str, sessions: Sessions) -> str:
     row = shown(entry, runtime)
     if row is not None:
-        return cells.figure(percentile(row[1].samples_ms, 50)) + cells.MARKS[row[1].verdict]
+        mark = cells.OUTLIER_MARK if is_outlier(row[1], sessions) else ""
+        return cells.figure(percentile(row[1].samples_ms, 50)) + mark
     instead = why_not(entry, runtime)
-    return instead if isinstance(instead, str) else instead.verdict
+    return instead if isinstance(instead, str) else cells.validity_word(instead)

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench import complexity, runner
 from bench.plan import Task
 from bench.preparation import Prepared
-from imgcls.config import ModelConfig
+from imgcls.config import ArchitectureConfig
 from imgcls.errors import NonFiniteLossError
 from imgcls.models import ModelSpec, build_model
 from imgcls.results import EpochResult
@@ -165,5 +165,5 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def macs_per_image(spec: ModelSpec, num_classes: int) -> float:
     """Count the forward multiply-adds of an image; training is taken to cost three times as many."""
     random = replace(spec, weights=replace(spec.weights, file=None))
-    model = build_model(random, ModelConfig(), num_classes=num_classes)
+    model = build_model(random, ArchitectureConfig(), num_classes=num_classes)
     return complexity.count(model, spec.resize.size).gmacs * 1e9

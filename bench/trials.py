@@ -33,7 +33,7 @@ def _record(trial: FrozenTrial, retry: int | None) -> TrialRecord:
         number=trial.number,
         state=state,  # type: ignore[arg-type]
         is_default=noted.get("default", False),
-        knobs=trial.params or trial.system_attrs.get("fixed_params", {}),
+        hyperparameters=trial.params or trial.system_attrs.get("fixed_params", {}),
         val_top1_accuracy=trial.value if state == "complete" else None,
         fraction=noted.get("fraction", 0.0),
         reason=reason,

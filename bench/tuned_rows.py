@@ -53,7 +53,7 @@ def _default_setting(record: RunRecord) -> RunConfig:
 def _row(record: RunRecord, default: RunRecord | None) -> list[str]:
     tuning = record.tuning
     assert tuning is not None
-    chosen = "the default itself" if record.config == _default_setting(record) else knobs_text(tuning.knobs)
+    chosen = "the default itself" if record.config == _default_setting(record) else knobs_text(tuning.hyperparameters)
     val = tuning.default_val_top1_accuracy
     images = sum(record.dataset.counts["val"])
     return [

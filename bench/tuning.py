@@ -10,12 +10,15 @@ import msgspec
 from bench import space
 from bench.config import RunConfig
 from bench.environment import Environment
+from bench.history import upgrade_study
 from bench.records import DatasetInfo, Tuning, read_versioned, write_json
 from bench.space import Space
 from imgcls.errors import ConfigError
 
-SWEEP_VERSION: Final = 1
-# 1: first: cosine over a trial's own epochs, its last epoch, rungs at equal fractions of its steps.
+REGIME_VERSION: Final = 1
+# 1: cosine over a trial's own epochs, its last epoch, rungs at equal fractions of its steps.
+SWEEP_VERSION: Final = 2
+# 1: first. 2: the base has its budget and overrides, a trial has hyperparameters (before: knobs).
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 ENDED: Final = frozenset({"complete", "pruned", "failed"})
@@ -39,7 +42,7 @@ class SweepBudget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRecord:
-    """One trial: its knobs, val top-1 accuracy where it came to its end, what it cost and why it stopped.
+    """One trial: its hyperparameters, val top-1 accuracy where it came to its end, what it cost and why it stopped.
 
     ``fraction`` is the share of its own steps that it was seen to have done; ``planned_tmacs`` what all of them
     cost; ``gone``: its process ended without a word. A retried trial goes on from its last whole epoch, and counts
@@ -49,7 +52,7 @@ class TrialRecord:
     number: int
     state: State
     is_default: bool
-    knobs: dict[str, int | float]
+    hyperparameters: dict[str, int | float]
     val_top1_accuracy: float | None
     fraction: float
     reason: str | None
@@ -109,7 +112,7 @@ class StudyRecord:
         return Tuning(
             study=self.name,
             base=self.base,
-            knobs=best.knobs,
+            hyperparameters=best.hyperparameters,
             trial=best.number,
             trials=len(self.trials),
             pruned=self.count("pruned"),
@@ -123,7 +126,7 @@ class StudyRecord:
 
 def setting(base: RunConfig, trial: TrialRecord) -> RunConfig:
     """Give the setting of a trial; the default's is the base itself."""
-    return base if trial.is_default else space.apply(base, trial.knobs)
+    return base if trial.is_default else space.apply(base, trial.hyperparameters)
 
 
 def best_trial(trials: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -136,7 +139,7 @@ def identity(base: RunConfig, search: Space, dataset: DatasetInfo, origin: Origi
     """Say what must be equal for trials to belong to one study; where it runs is no part of it."""
     where = replace(base.train, device="auto", train_threads=0)
     content = {
-        "code's sweep version": SWEEP_VERSION,
+        "code's sweep version": REGIME_VERSION,
         "data set": dataset.digest,
         "split": dataset.split_digest,
         "search space": search,
@@ -165,7 +168,7 @@ def write_study(study: StudyRecord, results: Path) -> None:
 
 def read_study(path: Path) -> StudyRecord:
     """Read a study; raises ValueError where it is damaged or was made by other code."""
-    return read_versioned(path, StudyRecord, key="sweep_version", readable=(SWEEP_VERSION,))
+    return read_versioned(path, StudyRecord, key="sweep_version", version=SWEEP_VERSION, upgrade=upgrade_study)
 
 
 def base_name(base: RunConfig) -> str:

@@ -4,18 +4,17 @@ import statistics
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from bench.disturbance import Disturbance
+from bench.measurements import Validity
 from bench.stats import mean_interval
 
-Verdict = Literal["VALID", "NOISY", "INVALID"]
-
 NOISY_HALF_WIDTH: Final = 0.02
-"""Half-width of the rounds' 95 % interval, over their mean: two VALID measurements should agree within 3 %."""
+"""Half-width of the rounds' 95 % interval, over their mean: two valid measurements should agree within 3 %."""
 INVALID_HALF_WIDTH: Final = 0.25
 DRIFT: Final = 0.02
 MODES_APART: Final = 0.05
@@ -46,13 +45,13 @@ class Case:
 Rule = Callable[[Case], str | None]
 
 
-def judge(case: Case) -> tuple[Verdict, str | None]:
-    """Give the verdict, and all reasons that spoke against VALID."""
+def judge(case: Case) -> tuple[Validity, str | None]:
+    """Return the validity, and all reasons that spoke against "valid"."""
     invalid = [reason for rule in INVALID_RULES if (reason := rule(case))]
     if invalid:
-        return "INVALID", "; ".join(invalid)
+        return "invalid", "; ".join(invalid)
     noisy = [reason for rule in NOISY_RULES if (reason := rule(case))]
-    return ("NOISY", "; ".join(noisy)) if noisy else ("VALID", None)
+    return ("noisy", "; ".join(noisy)) if noisy else ("valid", None)
 
 
 def medians(case: Case) -> list[float]:
@@ -118,7 +117,7 @@ def _share(values: Sequence[float | None], limit: float, what: str, *, most: boo
 
 
 def _disturbed(what: str, *, most: bool) -> Rule:
-    """Make the rule for one kind of share, by its limit for NOISY, or (``most``) for INVALID."""
+    """Make the rule for one kind of share, by its limit for "noisy", or (``most``) for "invalid"."""
     limit = LIMITS[what][most]
 
     def rule(case: Case) -> str | None:

@@ -120,13 +120,13 @@ def _faster(found: Findings, fast: Entry, slow: Entry, runtime: str) -> str:
     within = ratio(rows[1], rows[0])
     if within is None:
         times = [figure(percentile(row.samples_ms, 50)) for row in rows]
-        quick = any(row.verdict.startswith("quick") for row in rows)
-        kind = "short rounds, an indication and no verdict" if quick else "measured at different times"
+        quick = any(row.protocol == "quick" for row in rows)
+        kind = "quick run, not validated" if quick else "measured at different times"
         return f"One picture took {fast.name} {times[0]} ms and {slow.name} {times[1]} ms {where} ({kind}){price}."
     low, high = within.interval.low, within.interval.high
     if low <= 1:
         return f"Which of {fast.name} and {slow.name} is faster {where} was not shown."
-    noisy = "; a noisy measurement" if any(row.verdict == "NOISY" for row in rows) else ""
+    noisy = "; a noisy measurement" if any(row.validity == "noisy" for row in rows) else ""
     sure = f"{within.value:.1f} x ({low:.1f} to {high:.1f}{noisy})"
     return f"{fast.name} is {sure} faster than {slow.name} {where}{price}."
 

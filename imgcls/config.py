@@ -71,8 +71,8 @@ class LoaderConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ModelConfig:
-    """Knobs of the architecture; its name and weights are resolved apart."""
+class ArchitectureConfig:
+    """Hyperparameters of the architecture; its name and weights are resolved apart."""
 
     dropout: float = 0.0
     """Probability of dropping a feature before the classifier."""

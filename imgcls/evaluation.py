@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import log_softmax
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Pictures uint8 ``[B, S, S, 3]`` to logits ``[B, C]``."""
@@ -15,11 +15,15 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predictions:
-    """Ids and labels of a split's images, and float32 logits ``[N, C]`` in the same order."""
+    """Ids and labels of a split's images, and float32 logits ``[N, C]`` in the same order.
+
+    ``groups`` ``[N]``: images of one group show the same picture; None if that is not known.
+    """
 
     image_ids: tuple[str, ...]
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
+    groups: NDArray[np.int64] | None = None
 
 
 def predict_all(predict: Predict, batches: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -36,6 +40,7 @@ def save_predictions(predictions: Predictions, path: Path) -> None:
             image_ids=np.array(predictions.image_ids),
             labels=predictions.labels,
             logits=predictions.logits,
+            groups=_groups(predictions),
         )
     aside.replace(path)
 
@@ -48,17 +53,22 @@ def load_predictions(path: Path) -> Predictions:
                 image_ids=tuple(str(image_id) for image_id in stored["image_ids"]),
                 labels=stored["labels"],
                 logits=stored["logits"],
+                groups=stored["groups"] if "groups" in stored.files else None,
             )
     except (zipfile.BadZipFile, KeyError) as error:
         message = f"{path.name} is damaged ({error})"
         raise ValueError(message) from error
 
 
-def save_summary(predictions: Predictions, path: Path) -> None:
-    """Write what paired tests need: ids, labels, predicted classes, and the probabilities of both classes."""
-    probabilities = softmax(predictions.logits.astype(np.float64), axis=1).astype(np.float32)
+def save_summary(predictions: Predictions, path: Path, *, temperature: float) -> None:
+    """Write what paired tests need of each image: label, prediction, group, and log-probabilities.
+
+    The log-probabilities are those of the true and of the predicted class, from the logits as they are and divided by
+    ``temperature``.
+    """
     predicted = predictions.logits.argmax(axis=1)
     rows = np.arange(len(predicted))
+    raw, calibrated = (log_softmax(predictions.logits.astype(np.float64) / t, axis=1) for t in (1.0, temperature))
     aside = path.with_suffix(".partial")
     with aside.open("wb") as file:
         np.savez_compressed(
@@ -66,7 +76,15 @@ def save_summary(predictions: Predictions, path: Path) -> None:
             image_ids=np.array(predictions.image_ids),
             labels=predictions.labels.astype(np.int32),
             predicted=predicted.astype(np.int32),
-            p_true=probabilities[rows, predictions.labels],
-            p_predicted=probabilities[rows, predicted],
+            group=_groups(predictions).astype(np.int32),
+            log_p_true=raw[rows, predictions.labels].astype(np.float32),
+            log_p_predicted=raw[rows, predicted].astype(np.float32),
+            log_p_true_calibrated=calibrated[rows, predictions.labels].astype(np.float32),
+            log_p_predicted_calibrated=calibrated[rows, predicted].astype(np.float32),
         )
     aside.replace(path)
+
+
+def _groups(predictions: Predictions) -> NDArray[np.int64]:
+    """Return each image's group; where groups are not known, every image is its own."""
+    return np.arange(len(predictions.labels)) if predictions.groups is None else predictions.groups

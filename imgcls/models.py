@@ -15,7 +15,7 @@ from timm.models.inception_v3 import InceptionAux
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imgcls.config import LoaderConfig, ModelConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import RESAMPLING, Resize
 from imgcls.errors import ConfigError
@@ -154,7 +154,7 @@ def _classifiers(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
 
 
-def build_model(spec: ModelSpec, config: ModelConfig, *, num_classes: int, aux_head: bool = False) -> nn.Module:
+def build_model(spec: ModelSpec, config: ArchitectureConfig, *, num_classes: int, aux_head: bool = False) -> nn.Module:
     """Build the network with a new head of ``num_classes``; float32 ``[B, 3, S, S]`` to logits ``[B, C]``.
 
     Random parts come from torch's global generator. With ``aux_head`` Inception carries its auxiliary head;

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source
 from imgcls.results import EpochResult
@@ -47,15 +47,15 @@ Report = Callable[[Step | Rung | EpochResult], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
-    """What the loop needs beside the model."""
+class TrainingSetup:
+    """What the loop needs beside the model; the configs have the names that they have in every config and record."""
 
-    train: Source
-    val: Source
+    train_source: Source
+    val_source: Source
     normalisation: Normalisation
     loader: LoaderConfig
-    model: ModelConfig
-    config: TrainConfig
+    architecture: ArchitectureConfig
+    train: TrainConfig
     seed: int
     device: torch.device
     folder: Path
@@ -66,4 +66,4 @@ class Setting:
     @property
     def steps_per_epoch(self) -> int:
         """Count the batches of a pass; a last one of one image is dropped."""
-        return len(range(0, len(self.train) - 1, self.loader.batch_size))
+        return len(range(0, len(self.train_source) - 1, self.loader.batch_size))

@@ -25,7 +25,7 @@ from imgcls.errors import NonFiniteLossError
 from imgcls.metrics import top1_accuracy
 from imgcls.models import set_aux
 from imgcls.results import EpochResult
-from imgcls.setting import Rung, Setting, Step, Training
+from imgcls.setting import Rung, Step, Training, TrainingSetup
 
 CHANNELS_LAST_FROM_PX: Final = 64
 """channels_last trains 1.1 to 1.6 x faster from here on (measured at 64, 75 and 128 px on two cores)."""
@@ -33,37 +33,37 @@ EVAL_BATCH: Final = 64
 BETAS: Final = (0.9, 0.999)
 
 
-def train(model: nn.Module, setting: Setting) -> Training:
-    """Train, going on from ``setting.folder`` where a run was stopped; raises NonFiniteLossError."""
-    learner = _learner(model, setting)
-    history, resumed = restore(learner, setting.folder, setting.device)
-    for epoch in range(len(history) + 1, setting.config.epochs + 1):
-        result = _epoch(learner, setting, epoch)
+def train(model: nn.Module, setup: TrainingSetup) -> Training:
+    """Train, going on from ``setup.folder`` where a run was stopped; raises NonFiniteLossError."""
+    learner = _learner(model, setup)
+    history, resumed = restore(learner, setup.folder, setup.device)
+    for epoch in range(len(history) + 1, setup.train.epochs + 1):
+        result = _epoch(learner, setup, epoch)
         if isinstance(learner.scheduler, ReduceLROnPlateau):
             learner.scheduler.step(result.val_loss)
         history = [*history, result]
-        save(learner, setting.folder, history, resumed=resumed, select=setting.config.select)
-        setting.report(result)
-    best = selected_epoch(history, setting.config.select)
-    steps = len(history) * setting.steps_per_epoch
-    state = load_file(best_file(setting.folder, best))
+        save(learner, setup.folder, history, resumed=resumed, select=setup.train.select)
+        setup.report(result)
+    best = selected_epoch(history, setup.train.select)
+    steps = len(history) * setup.steps_per_epoch
+    state = load_file(best_file(setup.folder, best))
     return Training(history=tuple(history), best_epoch=best, steps=steps, resumed_from=tuple(resumed), state=state)
 
 
-def _learner(model: nn.Module, setting: Setting) -> Learner:
-    model.to(setting.device).to(memory_format=memory_format(setting.loader.image_size))
-    config = setting.config
+def _learner(model: nn.Module, setup: TrainingSetup) -> Learner:
+    model.to(setup.device).to(memory_format=memory_format(setup.loader.image_size))
+    config = setup.train
     optimizer = torch.optim.Adam(
         model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
     )
-    return Learner(model=model, optimizer=optimizer, scheduler=_scheduler(optimizer, setting))
+    return Learner(model=model, optimizer=optimizer, scheduler=_scheduler(optimizer, setup))
 
 
-def _scheduler(optimizer: torch.optim.Optimizer, setting: Setting) -> LRScheduler:
+def _scheduler(optimizer: torch.optim.Optimizer, setup: TrainingSetup) -> LRScheduler:
     """Give a plateau, which steps once an epoch, or a cosine to 0, which steps once a batch (SGDR, 2017)."""
-    config = setting.config
+    config = setup.train
     if config.schedule == "cosine":
-        return CosineAnnealingLR(optimizer, T_max=config.epochs * setting.steps_per_epoch)
+        return CosineAnnealingLR(optimizer, T_max=config.epochs * setup.steps_per_epoch)
     return ReduceLROnPlateau(optimizer, factor=config.lr_factor, patience=config.lr_patience)
 
 
@@ -92,17 +92,17 @@ def logits_of(
     return np.concatenate(parts)
 
 
-def _epoch(learner: Learner, setting: Setting, epoch: int) -> EpochResult:
+def _epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> EpochResult:
     lr = float(learner.optimizer.param_groups[0]["lr"])
-    train_loss, images, train_time_s = _train_epoch(learner, setting, epoch)
+    train_loss, images, train_time_s = _train_epoch(learner, setup, epoch)
     trained = time.perf_counter()
-    logits = _val_logits(learner, setting)
-    val_loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(setting.val.labels)).item()
+    logits = _val_logits(learner, setup)
+    val_loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(setup.val_source.labels)).item()
     return EpochResult(
         epoch=epoch,
         train_loss=train_loss,
         val_loss=val_loss,
-        val_top1_accuracy=top1_accuracy(logits, setting.val.labels),
+        val_top1_accuracy=top1_accuracy(logits, setup.val_source.labels),
         lr=lr,
         train_time_s=train_time_s,
         eval_time_s=time.perf_counter() - trained,
@@ -110,28 +110,28 @@ def _epoch(learner: Learner, setting: Setting, epoch: int) -> EpochResult:
     )
 
 
-def _train_epoch(learner: Learner, setting: Setting, epoch: int) -> tuple[float, int, float]:
+def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[float, int, float]:
     """Train one pass; the mean loss over its images, how many they were, and the seconds without evaluation."""
     total, seen, evaluated_s, started = 0.0, 0, 0.0, time.perf_counter()
-    torch.manual_seed(_mixed(setting.seed, epoch, 0))
-    generator = torch.Generator().manual_seed(_mixed(setting.seed, epoch, 1))
-    rungs = _rungs_within(setting, epoch)
+    torch.manual_seed(_mixed(setup.seed, epoch, 0))
+    generator = torch.Generator().manual_seed(_mixed(setup.seed, epoch, 1))
+    rungs = _rungs_within(setup, epoch)
     _train_mode(learner.model)
-    for step, (images, labels) in enumerate(_batches(setting, generator), start=1):
-        total += _train_step(learner, images, labels, setting=setting, place=(epoch, step)) * len(labels)
+    for step, (images, labels) in enumerate(_batches(setup, generator), start=1):
+        total += _train_step(learner, images, labels, setup=setup, place=(epoch, step)) * len(labels)
         seen += len(labels)
         train_time_s = time.perf_counter() - started - evaluated_s
-        setting.report(
+        setup.report(
             Step(
                 epoch=epoch,
-                epochs=setting.config.epochs,
+                epochs=setup.train.epochs,
                 images=seen,
-                total_images=len(setting.train),
+                total_images=len(setup.train_source),
                 train_time_s=train_time_s,
             )
         )
         if step in rungs:
-            evaluated_s += _score_rung(learner, setting, rungs[step])
+            evaluated_s += _score_rung(learner, setup, rungs[step])
     return total / seen, seen, train_time_s
 
 
@@ -140,9 +140,11 @@ def _train_mode(model: nn.Module) -> None:
     set_aux(model, enabled=True)
 
 
-def _train_step(learner: Learner, images: Tensor, labels: Tensor, *, setting: Setting, place: tuple[int, int]) -> float:
+def _train_step(
+    learner: Learner, images: Tensor, labels: Tensor, *, setup: TrainingSetup, place: tuple[int, int]
+) -> float:
     """Make one step; the loss must be finite before the optimizer may use it."""
-    loss = _loss(learner.model, images, labels, setting)
+    loss = _loss(learner.model, images, labels, setup)
     value = loss.item()
     if not np.isfinite(value):
         message = f"the loss is {value} at epoch {place[0]}, step {place[1]}; a lower --lr may help"
@@ -155,46 +157,46 @@ def _train_step(learner: Learner, images: Tensor, labels: Tensor, *, setting: Se
     return value
 
 
-def _rungs_within(setting: Setting, epoch: int) -> dict[int, float]:
+def _rungs_within(setup: TrainingSetup, epoch: int) -> dict[int, float]:
     """Give the steps of this epoch after which a fraction of the whole run is done."""
-    per_epoch = setting.steps_per_epoch
-    steps = {fraction: max(1, round(fraction * setting.config.epochs * per_epoch)) for fraction in setting.rungs}
+    per_epoch = setup.steps_per_epoch
+    steps = {fraction: max(1, round(fraction * setup.train.epochs * per_epoch)) for fraction in setup.rungs}
     first = (epoch - 1) * per_epoch
     return {step - first: fraction for fraction, step in steps.items() if first < step <= first + per_epoch}
 
 
-def _score_rung(learner: Learner, setting: Setting, fraction: float) -> float:
+def _score_rung(learner: Learner, setup: TrainingSetup, fraction: float) -> float:
     """Score validation in mid-training and report it; the seconds that scoring took."""
     started = time.perf_counter()
-    accuracy = top1_accuracy(_val_logits(learner, setting), setting.val.labels)
-    setting.report(Rung(fraction=fraction, val_top1_accuracy=accuracy))
+    accuracy = top1_accuracy(_val_logits(learner, setup), setup.val_source.labels)
+    setup.report(Rung(fraction=fraction, val_top1_accuracy=accuracy))
     _train_mode(learner.model)
     return time.perf_counter() - started
 
 
-def _val_logits(learner: Learner, setting: Setting) -> NDArray[np.float32]:
-    return logits_of(learner.model, setting.val, normalisation=setting.normalisation, device=setting.device)
+def _val_logits(learner: Learner, setup: TrainingSetup) -> NDArray[np.float32]:
+    return logits_of(learner.model, setup.val_source, normalisation=setup.normalisation, device=setup.device)
 
 
-def _batches(setting: Setting, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(setup: TrainingSetup, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     return train_batches(
-        setting.train,
-        batch_size=setting.loader.batch_size,
-        normalisation=setting.normalisation,
-        device=setting.device,
+        setup.train_source,
+        batch_size=setup.loader.batch_size,
+        normalisation=setup.normalisation,
+        device=setup.device,
         generator=generator,
     )
 
 
-def _loss(model: nn.Module, images: Tensor, labels: Tensor, setting: Setting) -> Tensor:
-    smoothing = setting.config.label_smoothing
-    with _autocast(setting.device):
+def _loss(model: nn.Module, images: Tensor, labels: Tensor, setup: TrainingSetup) -> Tensor:
+    smoothing = setup.train.label_smoothing
+    with _autocast(setup.device):
         outputs = model(images)
         if isinstance(outputs, tuple):
             logits, aux_logits = outputs
             aux_loss = functional.cross_entropy(aux_logits, labels, label_smoothing=smoothing)
             loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-            return loss + setting.model.aux_weight * aux_loss
+            return loss + setup.architecture.aux_weight * aux_loss
         return functional.cross_entropy(outputs, labels, label_smoothing=smoothing)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub library is imported
 
-from imgcls.config import LoaderConfig, ModelConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.export import export_onnx
 from imgcls.models import build_model, resolve_spec, save_trained
 from imgcls.runtimes import ONNX
@@ -61,7 +61,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts")
     spec = resolve_spec("test_efficientnet", LoaderConfig(image_size=32), random_weights)
     torch.manual_seed(0)
-    model = build_model(spec, ModelConfig(), num_classes=3).eval()
+    model = build_model(spec, ArchitectureConfig(), num_classes=3).eval()
     save_trained(model.state_dict(), spec, num_classes=3, path=folder / WEIGHTS)
     export_onnx(model, spec, class_names=("a", "b", "c"), path=folder / ONNX)
     return folder

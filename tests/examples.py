@@ -1,6 +1,6 @@
 """Made-up records."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from bench.config import RunConfig
 from bench.disturbance import Disturbance
 from bench.environment import Environment
+from bench.ids import hash_of
 from bench.latency import PROTOCOL_VERSION, Protocol
 from bench.measurements import Measurement
 from bench.predictions import Answers
@@ -17,12 +18,12 @@ from bench.records import (
     SCHEMA_VERSION,
     ArtifactInfo,
     DatasetInfo,
+    Latency,
     ModelInfo,
     Outcome,
     RunRecord,
     Scores,
     TrainingInfo,
-    hash_of,
     record_path,
     write_json,
 )
@@ -44,7 +45,7 @@ ENVIRONMENT = Environment(
     git_dirty=False,
 )
 SHORT = Protocol(
-    name="short",
+    name="quick",
     rounds=1,
     duration_s=0.1,
     min_queries=5,
@@ -104,7 +105,6 @@ def outcome(info: DatasetInfo, accuracy: float) -> Outcome:
             uncounted_operators={},
         ),
         training=TrainingInfo(
-            budget="3 epochs",
             epochs=1,
             steps=3,
             best_epoch=1,
@@ -156,8 +156,9 @@ def answered(
         image_ids=tuple(f"{number:06d}.png" for number in range(len(labels))),
         labels=labels.astype(np.int32),
         predicted=np.where(right, labels, (labels + 1) % classes).astype(np.int32),
-        p_true=np.where(right, shares, 1 - shares),
-        p_predicted=shares,
+        group=np.arange(len(labels), dtype=np.int32),
+        log_p_true=np.log(np.where(right, shares, 1 - shares)),
+        log_p_predicted=np.log(shares),
     )
     return replace(made, **changes)
 
@@ -182,8 +183,10 @@ def keep(results: Path, model: str, answers: Answers, info: DatasetInfo, **chang
     whole = {"config": config, "outcome": replace(made, metrics=scores), "train_id": run_id, "run_id": run_id}
     kept = record(info=info, **(whole | changes))
     write_json(kept, record_path(results, kept))
-    fields = {name: getattr(answers, name) for name in ("labels", "predicted", "p_true", "p_predicted")}
-    np.savez_compressed(record_path(results, kept).with_suffix(".npz"), image_ids=np.array(answers.image_ids), **fields)
+    stored = {field.name: getattr(answers, field.name) for field in fields(answers)}
+    stored = {name: value for name, value in stored.items() if value is not None}
+    stored["image_ids"] = np.array(answers.image_ids)
+    np.savez_compressed(record_path(results, kept).with_suffix(".npz"), **stored)
     return kept
 
 
@@ -197,7 +200,8 @@ def measurement(runtime: str = "pytorch-cpu", batch_size: int = 1) -> Measuremen
     return Measurement(
         runtime=runtime,
         batch_size=batch_size,
-        verdict="quick: 1 round",
+        status="ok",
+        protocol="quick",
         protocol_version=PROTOCOL_VERSION,
         provider="cpu",
         precision="fp32",
@@ -224,6 +228,8 @@ def record(*, accuracy: float = 0.8, info: DatasetInfo | None = None, **changes:
         dataset=info,
         init="random",
         outcome=outcome(info, accuracy),
-        measurements=(measurement(), measurement(batch_size=32)),
     )
-    return replace(whole, **changes)
+    rows = changes.pop("measurements", (measurement(), measurement(batch_size=32)))
+    checks = changes.pop("checks", ())
+    made = replace(whole, **changes)
+    return made.with_latency(Latency(environment=made.environment, measurements=rows, checks=checks))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench import complexity
-from imgcls.config import LoaderConfig, ModelConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.models import build_model, resolve_spec
 from imgcls.weights import random_weights
 
@@ -19,7 +19,7 @@ from imgcls.weights import random_weights
 )
 def test_parameters_and_macs_are_the_published_ones(model: str, size: int, millions: float, gmacs: float) -> None:
     spec = resolve_spec(model, LoaderConfig(image_size=size), random_weights)
-    counted = complexity.count(build_model(spec, ModelConfig(), num_classes=1000), size)
+    counted = complexity.count(build_model(spec, ArchitectureConfig(), num_classes=1000), size)
     assert counted.num_params / 1e6 == pytest.approx(millions, abs=0.005)
     # fvcore adds batch norm and adaptive pools: 0.3 to 4 % over the published count of multiply-adds.
     assert gmacs * 0.997 <= counted.gmacs <= gmacs * 1.045
@@ -37,6 +37,6 @@ def test_operators_that_are_not_counted_are_named() -> None:
 
 def test_the_auxiliary_head_may_not_be_counted() -> None:
     spec = resolve_spec("inception_v3", LoaderConfig(image_size=75), random_weights)
-    model = build_model(spec, ModelConfig(), num_classes=10, aux_head=True)
+    model = build_model(spec, ArchitectureConfig(), num_classes=10, aux_head=True)
     with pytest.raises(AssertionError, match="auxiliary"):
         complexity.count(model, 75)

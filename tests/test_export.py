@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from imgcls.card import CARD_KEY, Card, read_card
-from imgcls.config import LoaderConfig, ModelConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.data.audit import audit_dataset
 from imgcls.data.cache import build_cache
 from imgcls.data.datasets import load_dataset
@@ -45,7 +45,7 @@ def noise(count: int, size: int) -> Source:
 def trained(spec: ModelSpec, source: Source, path: Path) -> Predictions:
     """Export a model and give its own logits."""
     torch.manual_seed(1)
-    model = build_model(spec, ModelConfig(), num_classes=3).eval()
+    model = build_model(spec, ArchitectureConfig(), num_classes=3).eval()
     set_aux(model, enabled=False)
     logits = logits_of(model, source, normalisation=spec.normalisation, device=torch.device("cpu"))
     export_onnx(model, spec, class_names=CLASSES, path=path)

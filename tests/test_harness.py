@@ -51,7 +51,11 @@ def test_run_all_leaves_records_leaderboard_and_artifacts(done: Path) -> None:
             ("onnxruntime-cpu", 1),
             ("onnxruntime-cpu", 32),
         }
-        assert all(row.verdict == "quick: 1 round" for row in record.measurements if row.runtime.endswith("cpu"))
+        assert all(
+            (row.status, row.protocol, row.validity) == ("ok", "quick", None)
+            for row in record.measurements
+            if row.runtime.endswith("cpu")
+        )
         left = {path.name for path in (results / "artifacts" / record.train_id).iterdir()}
         kept = {"model.safetensors", "model.onnx", "test_logits.npz", "val_logits.npz", "outcome.json"}
         assert left == kept | {"place.json"}
@@ -156,7 +160,7 @@ def test_measure_gives_one_model_the_whole_protocol_after_a_kill_and_changes_not
         ("host", 32),
         ("host", 128),
     ]
-    assert {row.verdict for row in rows} <= {"VALID", "NOISY", "INVALID"}
+    assert {row.validity for row in rows} <= {"valid", "noisy", "invalid"}
     assert all(len(row.rounds) == 5 for row in rows)
     assert rows[0].num_queries >= 64
     assert rows[0].samples_ms[0] == round(first, 4)  # the round before the kill was kept
@@ -179,7 +183,7 @@ def test_what_fails_is_a_row_or_a_cell_and_the_rest_still_runs(make_folder: Make
     assert str(tmp_path) not in str(by_model["inception_v4"].error)
     assert by_model["test_resnet"].status == "ok"
     if not torch.cuda.is_available():
-        assert {row.verdict for row in by_model["test_resnet"].measurements} == {"not measured"}
+        assert {row.status for row in by_model["test_resnet"].measurements} == {"not measured"}
     assert (results / "leaderboard.md").read_text().count("| failed |") == 1
 
 

@@ -20,6 +20,8 @@ from bench.launchers import read_lines
 from bench.measuring import Timed
 from tests.examples import SHORT, disturbance
 
+STAMP = Stamp(session_id="s", measured_at="now", commit="c")
+
 
 def test_both_minimums_are_met() -> None:
     quick = measure(lambda: None, lambda: None, min_queries=64, min_duration_s=0.05)
@@ -104,10 +106,15 @@ def test_rounds_become_one_row_whose_samples_can_be_told_apart() -> None:
     rng = np.random.default_rng(0)
     rounds = {number: [timed(rng.normal(10, 0.1, 300).tolist())] for number in range(5)}
     rows = combine(
-        "onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, stamp=Stamp(measured_at="now", commit="c")
+        "onnxruntime-cpu",
+        rounds,
+        protocol=FULL,
+        threads=1,
+        anchor_ms=2.0,
+        stamp=STAMP,
     )["t"]
     (row,) = rows
-    assert (row.verdict, row.num_queries, row.git_commit) == ("VALID", 1500, "c")
+    assert (row.validity, row.num_queries, row.git_commit) == ("valid", 1500, "c")
     assert sum(part.kept for part in row.rounds) == len(row.samples_ms) <= MAX_SAMPLES
     assert row.p90_upper_ms is not None
     assert np.percentile(row.samples_ms, 90) < row.p90_upper_ms < 10.5
@@ -117,17 +124,27 @@ def test_a_round_that_failed_fails_the_row() -> None:
     bad = Timed(train_id="t", kind="host", batch_size=1, reason="boom")
     rounds = {0: [timed([10.0] * 64)], 1: [bad]}
     (row,) = combine(
-        "onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, stamp=Stamp(measured_at="now", commit=None)
+        "onnxruntime-cpu",
+        rounds,
+        protocol=FULL,
+        threads=1,
+        anchor_ms=2.0,
+        stamp=STAMP,
     )["t"]
-    assert (row.verdict, row.reason, row.samples_ms) == ("failed", "boom", ())
+    assert (row.status, row.reason, row.samples_ms) == ("failed", "boom", ())
 
 
 def test_fewer_rounds_than_the_protocols_are_invalid() -> None:
     rounds = {number: [timed([10.0] * 64)] for number in range(4)}
     (row,) = combine(
-        "onnxruntime-cpu", rounds, protocol=FULL, threads=1, anchor_ms=2.0, stamp=Stamp(measured_at="now", commit=None)
+        "onnxruntime-cpu",
+        rounds,
+        protocol=FULL,
+        threads=1,
+        anchor_ms=2.0,
+        stamp=STAMP,
     )["t"]
-    assert (row.verdict, row.reason) == ("INVALID", "4 of 5 rounds")
+    assert (row.validity, row.reason) == ("invalid", "4 of 5 rounds")
 
 
 FAT = """

@@ -12,18 +12,20 @@ from bench.latency import PROTOCOL_VERSION
 from bench.latency_table import latency_table
 from bench.measurements import Check, Measurement, Round
 from bench.records import RunRecord
-from bench.speeds import round_samples
+from bench.sessions import is_outlier, relative_half_width, round_samples, sessions_of
 from imgcls.results import Parity
 from tests import examples
 
 
-def row(runtime: str, *, speed: float = 10.0, verdict: str = "VALID", **changes: object) -> Measurement:
+def row(runtime: str, *, speed: float = 10.0, validity: str = "valid", **changes: object) -> Measurement:
     """Five rounds of 40 queries, each round slower than the last by a tenth."""
     rng = np.random.default_rng(0)
     samples = [speed * (1 + number / 10) * (1 + 0.001 * rng.normal(size=40)) for number in range(5)]
     whole = replace(
         examples.measurement(runtime),
-        verdict=verdict,
+        protocol="full",
+        validity=validity,
+        session_id="one",
         samples_ms=tuple(np.concatenate(samples).tolist()),
         num_queries=200,
         measured_at="2026-01-01T00:00:00+00:00",
@@ -69,11 +71,11 @@ def table(record: RunRecord) -> dict[str, dict[str, str]]:
 def test_a_ratio_is_taken_within_rounds_so_that_a_drift_of_all_does_not_widen_it() -> None:
     found = table(examples.record(measurements=(row("pytorch-cpu"), row("onnxruntime-cpu", speed=5.0))))
     assert found["onnxruntime-cpu"]["Time over pytorch-cpu's (95 %)"] == "0.500 (0.500 to 0.500)"
-    assert found["onnxruntime-cpu"]["p50, ms (95 %)"] == "6.00 (5.02 to 6.98)"
+    assert found["onnxruntime-cpu"]["p50, ms"] == "6.00 ±16 %"
 
 
 def test_rows_of_two_measurements_have_no_common_rounds_and_so_no_ratio() -> None:
-    later = row("onnxruntime-cpu", speed=5.0, measured_at="later")
+    later = row("onnxruntime-cpu", speed=5.0, session_id="another")
     found = latency_table([examples.record(measurements=(row("pytorch-cpu"), later))])
     assert "Time over" not in found[0]
 
@@ -84,21 +86,50 @@ def test_rounds_can_be_told_apart_again() -> None:
     assert round_samples(old) == [old.samples_ms]
 
 
-@pytest.mark.parametrize(("verdict", "cell"), [("VALID", "(n=200)"), ("NOISY", "(n=200) ~"), ("quick: 1 round", " q")])
-def test_a_figure_carries_the_mark_of_its_verdict(verdict: str, cell: str) -> None:
-    assert latency_cell(row("pytorch-cpu", verdict=verdict)).endswith(cell)
+def test_a_figure_carries_its_half_width_and_its_queries_and_a_quick_one_says_so() -> None:
+    full = row("pytorch-cpu")
+    width = relative_half_width(full)
+    assert width is not None
+    assert latency_cell(full, {}).endswith(f"ms ±{100 * width:.0f} % (n=200)")
+    assert latency_cell(examples.measurement(), {}).endswith("ms quick (n=100)")
+
+
+def spread(width: float, **changes: object) -> Measurement:
+    """A row whose five rounds lie about 10 ms, evenly over +-``width``."""
+    steady = row("pytorch-cpu", **changes)
+    levels = 10 * (1 + width * np.linspace(-1, 1, 5))
+    return replace(steady, samples_ms=tuple(np.repeat(levels, 40).tolist()))
+
+
+def test_noise_that_all_rows_share_is_one_sentence_and_a_mark_is_for_rows_worse_than_their_session() -> None:
+    rows = tuple(spread(0.03, validity="noisy", num_threads=number) for number in range(1, 10))
+    worse = spread(0.12, validity="noisy", num_threads=10)
+    record = examples.record(measurements=(*rows, worse))
+    sessions = sessions_of(record.measurements)
+    assert [is_outlier(each, sessions) for each in record.measurements] == [False] * 9 + [True]
+    page = latency_table([record])
+    assert sum(" ~ |" in line for line in page) == 1
+    assert [line for line in page if "10 of 10 rows of one session are noisy" in line]
+
+
+def test_in_a_quiet_session_every_noisy_row_is_marked() -> None:
+    rows = tuple(spread(0.01, num_threads=number) for number in range(1, 10))
+    noisy = spread(0.03, validity="noisy", num_threads=10)
+    sessions = sessions_of((*rows, noisy))
+    assert is_outlier(noisy, sessions)
+    assert "of one session are noisy" not in "\n".join(latency_table([examples.record(measurements=(*rows, noisy))]))
 
 
 def test_an_invalid_figure_is_no_figure_anywhere() -> None:
     record = examples.record(
-        measurements=(row("pytorch-cpu", verdict="INVALID", reason="other processes: up to 50 %"),)
+        measurements=(row("pytorch-cpu", validity="invalid", reason="other processes: up to 50 %"),)
     )
     page = board(record)
     assert "12.0" in board(examples.record(measurements=(row("pytorch-cpu"),)))
     assert "12.0" not in page
-    assert "INVALID: other processes: up to 50 %" in page
-    assert table(record)["pytorch-cpu"]["Verdict"] == "INVALID"
-    assert "p50, ms (95 %)" not in table(record)["pytorch-cpu"]
+    assert "invalid: other processes: up to 50 %" in page
+    assert table(record)["pytorch-cpu"]["Validity"] == "invalid"
+    assert "p50, ms" not in table(record)["pytorch-cpu"]
 
 
 def test_a_refused_precision_has_no_place_and_the_reason_is_told() -> None:
@@ -107,9 +138,9 @@ def test_a_refused_precision_has_no_place_and_the_reason_is_told() -> None:
     page = board(refused)
     assert "- Refused: resnet50, seed 0 on onnxruntime-cpu-int8: accuracy -6.0 points (-7.6 to -4.7)" in page
     assert "| refused |" in page
-    assert table(refused)["onnxruntime-cpu-int8"]["p50, ms (95 %)"] == "-"
+    assert table(refused)["onnxruntime-cpu-int8"]["p50, ms"] == "-"
     kept = examples.record(measurements=(row("pytorch-cpu"), fast), checks=(int8(lost=0),))
-    assert table(kept)["onnxruntime-cpu-int8"]["p50, ms (95 %)"].startswith("1.20")
+    assert table(kept)["onnxruntime-cpu-int8"]["p50, ms"].startswith("1.20")
     unsure = examples.record(measurements=(row("pytorch-cpu"), fast), checks=(int8(lost=1, images=100),))
     assert "too few images to tell" in table(unsure)["onnxruntime-cpu-int8"]["Accuracy against trained, points (95 %)"]
 
@@ -128,7 +159,7 @@ def test_a_latency_has_about_three_digits(value: float, text: str) -> None:
 
 def test_a_batch_that_did_not_fit_is_told_under_the_table() -> None:
     large = replace(
-        examples.measurement(batch_size=128), verdict="failed", reason="batch 128 does not fit in memory", samples_ms=()
+        examples.measurement(batch_size=128), status="failed", reason="batch 128 does not fit in memory", samples_ms=()
     )
     lines = latency_table([examples.record(measurements=(row("pytorch-cpu"), large))])
     assert "- resnet50, seed 0 on pytorch-cpu: batch 128 failed (batch 128 does not fit in memory)" in lines

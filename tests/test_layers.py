@@ -48,6 +48,7 @@ ORDER = [
     "bench.latency",
     "bench.disturbance",
     "bench.stats",
+    "bench.sessions",
     "bench.macro",
     "bench.pairs",
     "bench.power",

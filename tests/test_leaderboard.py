@@ -60,7 +60,7 @@ def test_what_cannot_be_told_apart_shares_a_group_and_the_faster_stands_first(tm
     assert "best and next cannot be told apart by 240 test images." in words
     assert "Told apart from best and lower: poor; by " in words
     assert "One picture took next 5.00 ms and best 20.0 ms" in words
-    assert "an indication and no verdict" in words
+    assert "quick run, not validated" in words
 
 
 def test_a_lead_is_claimed_only_where_the_test_finds_it(tmp_path: Path) -> None:
@@ -246,9 +246,9 @@ def test_a_ratio_of_speeds_is_said_only_within_rounds_and_where_it_is_shown(tmp_
     slow = row("pytorch-cpu", speed=20.0)
     said = said_of_speed(tmp_path / "a", slow, row("pytorch-cpu", speed=10.0))
     assert "next is 2.0 x (2.0 to 2.0) faster than best in pytorch-cpu on one thread" in said
-    noisy = said_of_speed(tmp_path / "b", slow, row("pytorch-cpu", speed=10.0, verdict="NOISY"))
+    noisy = said_of_speed(tmp_path / "b", slow, row("pytorch-cpu", speed=10.0, validity="noisy"))
     assert "a noisy measurement" in noisy
-    elsewhen = row("pytorch-cpu", speed=10.0, measured_at="2026-02-02T00:00:00+00:00")
+    elsewhen = row("pytorch-cpu", speed=10.0, session_id="another")
     assert "measured at different times" in said_of_speed(tmp_path / "c", slow, elsewhen)
     alike = row("pytorch-cpu", speed=20.0)
     swapped = replace(alike, samples_ms=alike.samples_ms[80:] + alike.samples_ms[:80])

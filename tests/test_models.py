@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from imgcls import weights as weighing
-from imgcls.config import LoaderConfig, ModelConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.errors import ConfigError
 from imgcls.models import (
     MODELS,
@@ -93,7 +93,7 @@ def test_mean_std_and_interpolation_belong_to_the_weights() -> None:
 
 
 def test_efficientnet_has_dropout_before_its_classifier() -> None:
-    model = build_model(spec_of("efficientnet_b0"), ModelConfig(dropout=0.5), num_classes=7)
+    model = build_model(spec_of("efficientnet_b0"), ArchitectureConfig(dropout=0.5), num_classes=7)
     assert model.drop_rate == 0.5
     model.train()
     features = torch.ones(1, 1280, 1, 1)
@@ -102,7 +102,7 @@ def test_efficientnet_has_dropout_before_its_classifier() -> None:
 
 @pytest.mark.parametrize("size", [75, 128, 299])
 def test_inception_trains_with_its_auxiliary_head_at_any_size(size: int) -> None:
-    model = build_model(spec_of("inception_v3", size), ModelConfig(), num_classes=3, aux_head=True)
+    model = build_model(spec_of("inception_v3", size), ArchitectureConfig(), num_classes=3, aux_head=True)
     model.train()
     set_aux(model, enabled=True)
     before = model.AuxLogits.fc.weight.detach().clone()
@@ -121,16 +121,17 @@ def test_the_adaptive_auxiliary_head_is_the_stock_one_at_299_px() -> None:
     from imgcls.models import AdaptiveAux
 
     torch.manual_seed(0)
-    model = build_model(spec_of("inception_v3", 299), ModelConfig(), num_classes=3, aux_head=True).eval()
+    model = build_model(spec_of("inception_v3", 299), ArchitectureConfig(), num_classes=3, aux_head=True).eval()
     assert type(model.AuxLogits).__name__ == "InceptionAux"
     assert isinstance(
-        build_model(spec_of("inception_v3", 298), ModelConfig(), num_classes=3, aux_head=True).AuxLogits, AdaptiveAux
+        build_model(spec_of("inception_v3", 298), ArchitectureConfig(), num_classes=3, aux_head=True).AuxLogits,
+        AdaptiveAux,
     )
 
 
 def test_trained_weights_come_back_without_the_auxiliary_head(tmp_path: Path) -> None:
     spec = spec_of("inception_v3", 75)
-    model = build_model(spec, ModelConfig(), num_classes=3, aux_head=True).eval()
+    model = build_model(spec, ArchitectureConfig(), num_classes=3, aux_head=True).eval()
     set_aux(model, enabled=False)
     state = without_aux(model.state_dict())
     save_trained(state, spec, num_classes=3, path=tmp_path / "m.safetensors")
@@ -140,7 +141,7 @@ def test_trained_weights_come_back_without_the_auxiliary_head(tmp_path: Path) ->
 
 def test_equal_weights_are_written_to_equal_bytes(tmp_path: Path) -> None:
     spec = resolve_spec("test_vit", LoaderConfig(image_size=32), random_weights)
-    state = build_model(spec, ModelConfig(), num_classes=3).state_dict()
+    state = build_model(spec, ArchitectureConfig(), num_classes=3).state_dict()
     files = [tmp_path / f"{number}.safetensors" for number in range(12)]
     for file in files:
         save_trained(state, spec, num_classes=3, path=file)
@@ -154,7 +155,7 @@ def test_weights_from_a_folder_are_loaded_with_their_preprocessing(tmp_path: Pat
     assert (spec.weights.init, spec.weights.tag) == ("pretrained", "made_up")
     data = (folder / TINY / "model.safetensors").read_bytes()
     assert spec.weights.sha256 == hashlib.sha256(data).hexdigest()
-    model = build_model(spec, ModelConfig(), num_classes=4)
+    model = build_model(spec, ArchitectureConfig(), num_classes=4)
     torch.manual_seed(5)
     original = timm.create_model(TINY).state_dict()
     for key, tensor in model.state_dict().items():
@@ -167,7 +168,7 @@ def test_weights_without_batch_norms_counters_fit(tmp_path: Path) -> None:
     state = {key: tensor for key, tensor in timm.create_model(TINY).state_dict().items() if "num_batches" not in key}
     folder = write_weights(tmp_path / "w", state=state)
     spec = resolve_spec(TINY, LoaderConfig(image_size=32), partial(folder_weights, folder=folder))
-    model = build_model(spec, ModelConfig(), num_classes=4)
+    model = build_model(spec, ArchitectureConfig(), num_classes=4)
     assert torch.equal(model.state_dict()["bn1.running_var"], state["bn1.running_var"])
 
 
@@ -178,7 +179,7 @@ def test_a_head_of_as_many_classes_as_the_weights_had_is_new_all_the_same(tmp_pa
     torch.manual_seed(5)
     original = timm.create_model(TINY).state_dict()["classifier.weight"]
     torch.manual_seed(6)
-    model = build_model(spec, ModelConfig(), num_classes=1000)
+    model = build_model(spec, ArchitectureConfig(), num_classes=1000)
     assert not torch.equal(model.state_dict()["classifier.weight"], original)
 
 
@@ -276,9 +277,9 @@ def hub(tmp_path: Path) -> Iterator[str]:
 def test_pretrained_weights_come_from_the_hub_with_tag_and_sha256(hub: str, tmp_path: Path) -> None:
     code = f"""
 from imgcls.models import weights_policy, resolve_spec, build_model
-from imgcls.config import LoaderConfig, ModelConfig
+from imgcls.config import LoaderConfig, ArchitectureConfig
 spec = resolve_spec("{TINY}", LoaderConfig(image_size=32), weights_policy("auto", warn=print))
-build_model(spec, ModelConfig(), num_classes=3)
+build_model(spec, ArchitectureConfig(), num_classes=3)
 print(spec.weights.init, spec.weights.tag, spec.weights.sha256)
 """
     environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}

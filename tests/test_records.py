@@ -9,9 +9,9 @@ from markdown_it import MarkdownIt
 
 from bench import leaderboard
 from bench.boards import group
-from bench.config import RunConfig
-from bench.recipes import RECIPES, describe_budget, describe_sizes
-from bench.records import SCHEMA_VERSION, RunRecord, read_record, read_records, record_path, to_json, write_json
+from bench.config import RunConfig, with_overrides
+from bench.recipes import RECIPES, epochs_text, sizes_text
+from bench.records import RunRecord, read_record, read_records, record_path, to_json, write_json
 from imgcls.config import LoaderConfig, TrainConfig
 from imgcls.errors import ConfigError
 from tests import examples
@@ -116,8 +116,8 @@ def test_scores_have_intervals_and_a_majority_row_ends_the_table() -> None:
         {"info": replace(examples.dataset(), digest="e" * 16)},
         {"info": replace(examples.dataset(), split_digest="e" * 16)},
         {"environment": replace(examples.ENVIRONMENT, machine="other")},
-        {"config": replace(RECIPES["quick"]("resnet50"), train=TrainConfig(epochs=9))},
-        {"config": replace(RECIPES["quick"]("resnet50"), loader=LoaderConfig(image_size=96))},
+        {"config": with_overrides(RECIPES["quick"]("resnet50"), {"epochs": 9})},
+        {"config": with_overrides(RECIPES["quick"]("resnet50"), {"image_size": 96})},
         {"config": RECIPES["standard"]("resnet50")},
     ],
 )
@@ -150,13 +150,13 @@ def test_a_failed_run_is_a_row_with_its_reason() -> None:
 
 def test_a_failed_runtime_is_a_failed_cell_and_an_unmeasured_one_says_so() -> None:
     row = replace(
-        examples.measurement("onnxruntime-cuda"), verdict="failed", reason="no CUDA device here", samples_ms=()
+        examples.measurement("onnxruntime-cuda"), status="failed", reason="no CUDA device here", samples_ms=()
     )
     failed = examples.record(measurements=(examples.measurement(), row))
     header, *rows = rendered_tables(page(failed))[0]
     cells = dict(zip(header, rows[0], strict=True))
     assert cells["onnxruntime-cuda p50 / p90"] == "failed: no CUDA device here"
-    assert cells["pytorch-cpu p50 / p90"].endswith("(n=100) q")
+    assert cells["pytorch-cpu p50 / p90"].endswith("quick (n=100)")
 
 
 def test_a_random_start_is_said_in_every_row() -> None:
@@ -204,10 +204,10 @@ def test_standard_gives_every_model_one_budget_and_report_its_own() -> None:
 
 def test_a_changed_budget_is_described_by_what_it_is() -> None:
     config = RECIPES["report"]("resnet50")
-    assert "15 for EfficientNet-B0" in describe_budget(config)
-    changed = replace(config, train=replace(config.train, epochs=3), loader=replace(config.loader, image_size=128))
-    assert describe_budget(changed).startswith("3 epochs")
-    assert describe_sizes(changed) == "128 px"
+    assert "15 for EfficientNet-B0" in epochs_text(config.budget)
+    changed = with_overrides(config, {"epochs": 3, "image_size": 128})
+    assert (epochs_text(changed.budget), sizes_text(changed.budget)) == ("3 epochs", "128 px")
+    assert changed.budget.rule is None
 
 
 @pytest.mark.parametrize(
@@ -225,23 +225,6 @@ def test_a_wrong_setting_is_refused_by_its_flag(kind: type, changes: dict[str, f
     (name,) = changes
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} is "):
         kind(**changes)
-
-
-def test_a_record_of_the_first_schema_is_read_with_what_it_did_not_know_at_its_defaults(tmp_path: Path) -> None:
-    (path,) = write(tmp_path, examples.record())
-    old = json.loads(path.read_text())
-    old["schema_version"] = 1
-    del old["tuning"], old["checks"], old["test_scorings"], old["dataset"]["folds_digest"]
-    del old["config"]["split"]["folds"], old["config"]["split"]["fold"], old["outcome"]["metrics"]["calibration"]
-    for row in old["measurements"]:
-        del row["kind"], row["settings"], row["rounds"], row["parts_ms"]
-    for name in ("schedule", "select", "weight_decay", "label_smoothing"):
-        del old["config"]["train"][name]
-    path.write_text(json.dumps(old))
-    record = read_record(path)
-    assert record.tuning is None
-    assert (record.config.train.schedule, record.config.train.select) == ("plateau", "best")
-    assert replace(record, schema_version=SCHEMA_VERSION) == examples.record()
 
 
 def test_a_run_that_was_trained_on_another_machine_says_so() -> None:

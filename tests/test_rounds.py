@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_at_a_batch_keeps_the_smaller_ones_and_the_othe
     found = carry_out(job(tmp_path, artifacts, replace(SHORT, rounds=1)), QUIET)
     by_batch = {row.batch_size: row for row in found.rows["b"]}
     assert by_batch[1].samples_ms
-    assert by_batch[8].verdict == "failed"
+    assert by_batch[8].status == "failed"
     assert "killed by signal 9" in str(by_batch[8].reason)
     assert "at batch 8" in str(by_batch[8].reason)
     assert [row.batch_size for row in found.rows["c"] if row.samples_ms] == [1, 8]
@@ -252,8 +252,8 @@ def test_beside_a_cpu_burner_no_valid_row_is_off_by_more_than_5_per_cent(tmp_pat
         busy = carry_out(job(tmp_path, artifacts, protocol, ("a",)), QUIET).rows["a"][0]
     off = abs(statistics.median(busy.samples_ms) / statistics.median(quiet.samples_ms) - 1)
     assert statistics.median(part.disturbance.others_share for part in busy.rounds) > 0.3
-    assert busy.verdict != "VALID" or off <= 0.05
-    assert busy.verdict == "INVALID"
+    assert busy.validity != "valid" or off <= 0.05
+    assert busy.validity == "invalid"
     assert "other processes" in str(busy.reason)
 
 
@@ -262,7 +262,7 @@ def test_a_model_that_fails_its_check_is_not_timed(tmp_path: Path, artifacts: Pa
     wrong = replace(work.models[0], onnx_sha256="0" * 64)
     found = carry_out(replace(work, models=(wrong,)), QUIET)
     (row,) = found.rows["a"]
-    assert (row.verdict, row.samples_ms) == ("failed", ())
+    assert (row.status, row.samples_ms) == ("failed", ())
     assert "the run exported 0000" in str(row.reason)
 
 
@@ -271,4 +271,4 @@ def test_no_cuda_device_reads_not_measured(tmp_path: Path, artifacts: Path, monk
     work = job(tmp_path, artifacts, replace(SHORT, rounds=1, batch_sizes=()), ("a",))
     cuda = replace(work, config=RuntimeConfig(runtimes=("pytorch-cuda",), threads=1))
     found: Any = carry_out(cuda, QUIET)
-    assert [(row.verdict, row.reason) for row in found.rows["a"]] == [("not measured", "no CUDA device")]
+    assert [(row.status, row.reason) for row in found.rows["a"]] == [("not measured", "no CUDA device")]

@@ -140,8 +140,8 @@ def test_a_study_taken_up_again_goes_on_as_if_never_stopped(task: Task, tmp_path
     other = replace(task, paths=replace(task.paths, results=tmp_path / "other"))
     done(study(other, 5), ends(by_lr))
     parts = done(study(other, 14), ends(by_lr))
-    assert [trial.knobs for trial in parts] == [trial.knobs for trial in whole]
-    assert len({tuple(trial.knobs.values()) for trial in parts}) == 14
+    assert [trial.hyperparameters for trial in parts] == [trial.hyperparameters for trial in whole]
+    assert len({tuple(trial.hyperparameters.values()) for trial in parts}) == 14
 
 
 def test_a_trial_that_diverges_or_fills_the_memory_is_pruned_with_its_reason_and_the_study_goes_on(task: Task) -> None:
@@ -220,7 +220,7 @@ def test_a_killed_trial_is_marked_and_tried_once_more_from_where_it_was(
     assert trials[0].state == "failed"
     assert trials[0].gone
     (again,) = [trial for trial in trials if trial.retry_of == 0]
-    assert again.knobs == trials[0].knobs
+    assert again.hyperparameters == trials[0].hyperparameters
     assert again.is_default
     assert trials[0].reason == f"its process ended without a word; tried again as trial {again.number}"
     assert sum(trial.state in {"complete", "pruned"} for trial in trials) == 5

@@ -79,7 +79,7 @@ def test_a_killed_worker_and_a_killed_command_are_not_felt_in_the_number_of_tria
     gone = [trial for trial in trials if trial.gone]
     assert {trial.number for trial in gone} == {trial.retry_of for trial in trials if trial.retry_of is not None}
     assert len(gone) == 2
-    assert len({tuple(trial.knobs.values()) for trial in trials if trial.state != "failed"}) == 5
+    assert len({tuple(trial.hyperparameters.values()) for trial in trials if trial.state != "failed"}) == 5
     found = read_study(study_file(results, name))
     assert found.default is not None
     assert not list((results / "sweeps" / ".work").rglob("*.pt"))

@@ -12,16 +12,16 @@ import torch
 
 from imgcls import checkpoint, training
 from imgcls.checkpoint import selected_epoch
-from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
 from imgcls.data.loaders import Source
 from imgcls.errors import NonFiniteLossError
 from imgcls.models import ModelSpec, build_model, resolve_spec
 from imgcls.results import EpochResult
-from imgcls.setting import Rung, Setting, Step, Training
+from imgcls.setting import Rung, Step, Training, TrainingSetup
 from imgcls.training import logits_of, train
 from imgcls.weights import random_weights
 
-MODEL = ModelConfig(dropout=0.3)
+MODEL = ArchitectureConfig(dropout=0.3)
 CPU = torch.device("cpu")
 
 
@@ -36,24 +36,24 @@ def source(count: int, seed: int) -> Source:
     return Source(pixels=pixels.astype(np.uint8), indices=np.arange(count), labels=labels)
 
 
-def setting(folder: Path, *, epochs: int = 3, lr: float = 1e-2, seed: int = 0, **changes: Any) -> Setting:
+def setting(folder: Path, *, epochs: int = 3, lr: float = 1e-2, seed: int = 0, **changes: Any) -> TrainingSetup:
     folder.mkdir(parents=True, exist_ok=True)
     values = {
-        "train": source(40, 1),
-        "val": source(15, 2),
+        "train_source": source(40, 1),
+        "val_source": source(15, 2),
         "normalisation": spec().normalisation,
         "loader": LoaderConfig(image_size=64, batch_size=8),
-        "model": MODEL,
-        "config": TrainConfig(epochs=epochs, lr=lr, lr_patience=0),
+        "architecture": MODEL,
+        "train": TrainConfig(epochs=epochs, lr=lr, lr_patience=0),
         "seed": seed,
         "device": CPU,
         "folder": folder,
         "report": lambda _event: None,
     }
-    return Setting(**(values | changes))
+    return TrainingSetup(**(values | changes))
 
 
-def run(chosen: Setting) -> Training:
+def run(chosen: TrainingSetup) -> Training:
     torch.manual_seed(chosen.seed)
     return train(build_model(spec(), MODEL, num_classes=3), chosen)
 
@@ -68,7 +68,7 @@ def same(first: Training, second: Training) -> bool:
 
 def test_training_learns_what_can_be_learnt(tmp_path: Path) -> None:
     patient = TrainConfig(epochs=8, lr=1e-2, lr_patience=8)
-    history = run(setting(tmp_path / "a", config=patient)).history
+    history = run(setting(tmp_path / "a", train=patient)).history
     assert history[-1].train_loss < history[0].train_loss / 2
     assert max(epoch.val_top1_accuracy for epoch in history) > 0.9
 
@@ -240,27 +240,27 @@ def test_a_cosine_falls_to_nothing_over_the_runs_own_epochs(tmp_path: Path) -> N
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "_train_step", note)
-            run(setting(tmp_path / str(epochs), config=config))
+            run(setting(tmp_path / str(epochs), train=config))
         done = np.arange(1, 5 * epochs + 1) / (5 * epochs)
         assert seen == pytest.approx(5e-3 * (1 + np.cos(np.pi * done)), abs=1e-9)
 
 
 def test_a_cosine_run_that_is_resumed_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole = run(setting(tmp_path / "whole", config=COSINE))
+    whole = run(setting(tmp_path / "whole", train=COSINE))
 
     def stop_in_epoch_3(event: object) -> None:
         if isinstance(event, Step) and event.epoch == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(setting(tmp_path / "parts", config=COSINE, report=stop_in_epoch_3))
-    resumed = run(setting(tmp_path / "parts", config=COSINE))
+        run(setting(tmp_path / "parts", train=COSINE, report=stop_in_epoch_3))
+    resumed = run(setting(tmp_path / "parts", train=COSINE))
     assert resumed.resumed_from == (2,)
     assert same(whole, resumed)
 
 
 def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
-    result = run(setting(tmp_path, config=COSINE))
+    result = run(setting(tmp_path, train=COSINE))
     assert result.best_epoch == 4
     assert len(list(tmp_path.glob("best-*.safetensors"))) == 1
 
@@ -269,8 +269,8 @@ def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
 def test_rungs_come_at_equal_fractions_of_a_runs_own_steps_and_change_nothing(tmp_path: Path, epochs: int) -> None:
     config = TrainConfig(epochs=epochs, lr=1e-2, schedule="cosine", select="last")
     events: list[object] = []
-    plain = run(setting(tmp_path / "plain", config=config))
-    scored = run(setting(tmp_path / "scored", config=config, rungs=(0.2, 0.6), report=events.append))
+    plain = run(setting(tmp_path / "plain", train=config))
+    scored = run(setting(tmp_path / "scored", train=config, rungs=(0.2, 0.6), report=events.append))
     assert same(plain, scored)
     steps, at = 0, []
     for event in events:
@@ -281,8 +281,8 @@ def test_rungs_come_at_equal_fractions_of_a_runs_own_steps_and_change_nothing(tm
 
 
 def test_label_smoothing_and_weight_decay_reach_the_training(tmp_path: Path) -> None:
-    plain = run(setting(tmp_path / "plain", config=TrainConfig(epochs=1, lr=1e-2)))
-    smooth = run(setting(tmp_path / "smooth", config=TrainConfig(epochs=1, lr=1e-2, label_smoothing=0.2)))
-    decayed = run(setting(tmp_path / "decayed", config=TrainConfig(epochs=1, lr=1e-2, weight_decay=0.1)))
+    plain = run(setting(tmp_path / "plain", train=TrainConfig(epochs=1, lr=1e-2)))
+    smooth = run(setting(tmp_path / "smooth", train=TrainConfig(epochs=1, lr=1e-2, label_smoothing=0.2)))
+    decayed = run(setting(tmp_path / "decayed", train=TrainConfig(epochs=1, lr=1e-2, weight_decay=0.1)))
     assert plain.history[0].train_loss != smooth.history[0].train_loss
     assert not all(torch.equal(tensor, decayed.state[key]) for key, tensor in plain.state.items())

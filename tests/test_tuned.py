@@ -28,7 +28,7 @@ def trial(number: int, score: float | None, **changes: Any) -> TrialRecord:
         "number": number,
         "state": "complete" if score is not None else "pruned",
         "is_default": number == 0,
-        "knobs": {"lr": 10 ** (-2 - number / 10), "dropout": 0.1 * (number % 5), "epochs": 1 + number % 10},
+        "hyperparameters": {"lr": 10 ** (-2 - number / 10), "dropout": 0.1 * (number % 5), "epochs": 1 + number % 10},
         "val_top1_accuracy": score,
         "fraction": 1.0 if score is not None else 0.25,
         "reason": None if score is not None else "behind others | at the same share",
@@ -44,7 +44,7 @@ def trial(number: int, score: float | None, **changes: Any) -> TrialRecord:
 
 def study(**changes: Any) -> StudyRecord:
     values: dict[str, Any] = {
-        "sweep_version": 1,
+        "sweep_version": 2,
         "name": "resnet50-pets-standard",
         "base": BASE,
         "space": parse_space(DEFAULT_SPACE, BASE),
@@ -73,7 +73,7 @@ def test_the_best_is_the_first_of_the_highest_and_its_setting_is_the_trials(tmp_
     assert found == study()
     assert found.best is not None
     assert found.best.number == 3
-    assert found.tuned_config == apply(BASE, found.best.knobs)
+    assert found.tuned_config == apply(BASE, found.best.hyperparameters)
 
 
 def test_of_several_studies_that_would_do_the_best_on_val_is_used(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_study_of_another_code_schema_or_a_damaged_one_is_refused_with_the_rea
     path = study_file(tmp_path, "resnet50-pets-standard")
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"sweep_version": 99}))
-    with pytest.raises(ConfigError, match="sweep version 99, this code reads 1"):
+    with pytest.raises(ConfigError, match="sweep version 99, this code reads 1 to 2"):
         find(tmp_path)
     path.write_text(path.read_text()[:100])
     with pytest.raises(ConfigError, match="not a whole record"):
@@ -160,7 +160,7 @@ def test_importance_finds_the_knob_that_matters() -> None:
     def scored(number: int) -> TrialRecord:
         lr = 1e-5 * 1.4**number
         knobs = {"lr": lr, "dropout": (number * 7 % 10) / 15, "epochs": 1 + number * 3 % 10}
-        return trial(number, min(0.9, 100 * lr), knobs=knobs)
+        return trial(number, min(0.9, 100 * lr), hyperparameters=knobs)
 
     shares = sweep_report.importances(sweep_report.as_study(study(trials=tuple(map(scored, range(20))))))
     assert max(shares, key=lambda name: shares[name]) == "lr"

@@ -51,11 +51,11 @@ def step(number: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def test_steady_rounds_are_valid() -> None:
-    assert judge(case(steady)) == ("VALID", None)
+    assert judge(case(steady)) == ("valid", None)
 
 
 def test_one_slow_query_does_not_spoil_a_measurement() -> None:
-    assert judge(case(outlier)) == ("VALID", None)
+    assert judge(case(outlier)) == ("valid", None)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_one_slow_query_does_not_spoil_a_measurement() -> None:
 )
 def test_a_shape_that_p50_hides_is_noisy(samples: Samples, reason: str) -> None:
     verdict, why = judge(case(samples))
-    assert verdict == "NOISY"
+    assert verdict == "noisy"
     assert reason in str(why)
 
 
 def test_steady_rounds_are_called_valid_in_at_least_95_of_100_and_long_tails_are_no_two_kinds() -> None:
     verdicts = [judge(case(steady, seed=seed))[0] for seed in range(100)]
-    assert verdicts.count("VALID") >= 95
+    assert verdicts.count("valid") >= 95
 
 
 def disturbed(case: Case, rounds: int, **changes: float) -> Case:
@@ -81,14 +81,14 @@ def disturbed(case: Case, rounds: int, **changes: float) -> Case:
 @pytest.mark.parametrize(
     ("changes", "rounds", "verdict", "reason"),
     [
-        ({"others_share": 0.5}, 5, "INVALID", "other processes: up to 50 %"),
-        ({"others_share": 0.5}, 2, "NOISY", "other processes"),
-        ({"others_share": 0.5}, 1, "VALID", "None"),
-        ({"others_share": 0.03}, 5, "VALID", "None"),
-        ({"steal_share": 0.3}, 5, "INVALID", "host took up to 30 %"),
-        ({"anchor_ms": 3.2}, 5, "NOISY", "the machine itself ran 1.60 x slower than at its best"),
-        ({"anchor_ms": 2.05}, 5, "VALID", "None"),
-        ({"cpu_mhz": 1800.0}, 2, "NOISY", "CPU clock between 1800 and 2600 MHz"),
+        ({"others_share": 0.5}, 5, "invalid", "other processes: up to 50 %"),
+        ({"others_share": 0.5}, 2, "noisy", "other processes"),
+        ({"others_share": 0.5}, 1, "valid", "None"),
+        ({"others_share": 0.03}, 5, "valid", "None"),
+        ({"steal_share": 0.3}, 5, "invalid", "host took up to 30 %"),
+        ({"anchor_ms": 3.2}, 5, "noisy", "the machine itself ran 1.60 x slower than at its best"),
+        ({"anchor_ms": 2.05}, 5, "valid", "None"),
+        ({"cpu_mhz": 1800.0}, 2, "noisy", "CPU clock between 1800 and 2600 MHz"),
     ],
 )
 def test_a_disturbed_machine_is_told(changes: dict[str, float], rounds: int, verdict: str, reason: str) -> None:
@@ -97,7 +97,7 @@ def test_a_disturbed_machine_is_told(changes: dict[str, float], rounds: int, ver
     assert reason in str(why)
 
 
-@pytest.mark.parametrize(("share", "rounds", "verdict"), [(0.6, 5, "INVALID"), (0.9, 3, "NOISY"), (0.97, 5, "VALID")])
+@pytest.mark.parametrize(("share", "rounds", "verdict"), [(0.6, 5, "invalid"), (0.9, 3, "noisy"), (0.97, 5, "valid")])
 def test_a_thread_that_waited_for_a_cpu_is_told(share: float, rounds: int, verdict: str) -> None:
     shares = [share] * rounds + [0.99] * (ROUNDS - rounds)
     assert judge(replace(case(steady), cpu_shares=shares))[0] == verdict
@@ -106,9 +106,9 @@ def test_a_thread_that_waited_for_a_cpu_is_told(share: float, rounds: int, verdi
 def test_too_few_queries_or_rounds_are_invalid() -> None:
     whole = case(steady)
     few = replace(whole, samples_ms=[samples[:12] for samples in whole.samples_ms])
-    assert judge(few) == ("INVALID", "60 of 64 queries")
+    assert judge(few) == ("invalid", "60 of 64 queries")
     short = replace(whole, samples_ms=whole.samples_ms[:4], disturbances=whole.disturbances[:4])
-    assert judge(short)[0] == "INVALID"
+    assert judge(short)[0] == "invalid"
 
 
 def on_gpu(**changes: object) -> Disturbance:
@@ -118,11 +118,11 @@ def on_gpu(**changes: object) -> Disturbance:
 
 def test_a_shared_gpu_is_invalid_and_a_throttled_one_noisy() -> None:
     quiet = replace(case(steady), cpu_shares=None)
-    assert judge(replace(quiet, disturbances=[on_gpu()] * 5))[0] == "VALID"
+    assert judge(replace(quiet, disturbances=[on_gpu()] * 5))[0] == "valid"
     shared = replace(quiet, disturbances=[on_gpu()] * 4 + [on_gpu(foreign_processes=1)])
-    assert judge(shared) == ("INVALID", "other processes compute on the GPU")
+    assert judge(shared) == ("invalid", "other processes compute on the GPU")
     hot = replace(quiet, disturbances=[on_gpu(throttled=("SwThermalSlowdown",))] * 5)
-    assert judge(hot) == ("NOISY", "GPU throttled (SwThermalSlowdown)")
+    assert judge(hot) == ("noisy", "GPU throttled (SwThermalSlowdown)")
 
 
 def test_two_measurements_that_are_both_valid_agree_on_p50_within_3_per_cent_nine_times_in_ten() -> None:
@@ -139,7 +139,7 @@ def test_two_measurements_that_are_both_valid_agree_on_p50_within_3_per_cent_nin
     for _ in range(400):
         spread = float(rng.uniform(0.002, 0.05))  # of a round's speed about the machine's own
         (first, ours), (second, other) = once(spread), once(spread)
-        if first == second == "VALID":
+        if first == second == "valid":
             agreed.append(abs(other / ours - 1) <= 0.03)
     assert len(agreed) > 50
     assert np.mean(agreed) >= 0.9

@@ -26,16 +26,16 @@ def rows(results: Path) -> dict[Key, tuple[str, Measurement]]:
 
 
 def main(first: Path, second: Path) -> None:
-    """Print how many rows both call VALID, and how many of those agree on p50 within 3 %."""
+    """Print how many rows both call valid, and how many of those agree on p50 within 3 %."""
     ours, others = rows(first), rows(second)
     both = [key for key in ours if key in others]
-    valid = [key for key in both if ours[key][1].verdict == others[key][1].verdict == "VALID"]
+    valid = [key for key in both if ours[key][1].validity == others[key][1].validity == "valid"]
     agree = 0
     for key in valid:
         ratio = percentile(others[key][1].samples_ms, 50) / percentile(ours[key][1].samples_ms, 50)
         agree += abs(ratio - 1) <= LIMIT
         print(f"{ratio:.3f}  {ours[key][0]}")  # noqa: T201
-    words = f"{len(both)} rows measured twice, {len(valid)} VALID in both; p50 within 3 %: {agree} of {len(valid)}"
+    words = f"{len(both)} rows measured twice, {len(valid)} valid in both; p50 within 3 %: {agree} of {len(valid)}"
     print(words)  # noqa: T201
 
 

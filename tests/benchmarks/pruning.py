@@ -85,12 +85,13 @@ def test_scores(task: Task, prepared: Prepared, values: Values) -> list[float]:
 def row(name: str, trials: list[TrialRecord], task: Task, prepared: Prepared) -> str:
     best = best_trial(trials)
     assert best is not None
-    scores = test_scores(task, prepared, best.knobs)
+    scores = test_scores(task, prepared, best.hyperparameters)
     val = accuracy_cell(best.val_top1_accuracy or 0.0, sum(task.dataset.counts["val"]))
     tests = ", ".join(f"{100 * score:.1f}" for score in scores)
     tmacs = sum(trial.tmacs for trial in trials)
     cells = [name, f"{tmacs:.3f}", str(sum(t.state == "pruned" for t in trials)), str(best.number)]
-    return f"| {' | '.join([*cells, knobs_text(best.knobs), val, tests, f'{100 * sum(scores) / len(scores):.1f}'])} |"
+    cells += [knobs_text(best.hyperparameters), val, tests, f"{100 * sum(scores) / len(scores):.1f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def how(task: Task) -> list[str]:

@@ -19,13 +19,13 @@ from torchvision import datasets, transforms
 from bench import findings, leaderboard
 from bench.cold import noise
 from bench.latency import measure
-from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source, train_batches
 from imgcls.export import export_onnx
 from imgcls.models import ModelSpec, build_model, resolve_spec, set_aux
 from imgcls.runtimes import ONNX, open_session
-from imgcls.setting import Setting
+from imgcls.setting import TrainingSetup
 from imgcls.training import BETAS, _loss, memory_format, train, use_threads
 from imgcls.weights import random_weights
 from tests import examples
@@ -74,20 +74,20 @@ def test_whole_training_loop_over_the_bare_step(benchmark: Any, tmp_path: Path, 
     labels = np.arange(len(pixels)) % 6
     source = Source(pixels=pixels, indices=np.arange(len(pixels)), labels=labels)
     few = Source(pixels=pixels, indices=np.arange(2), labels=labels[:2])
-    setting = Setting(
-        train=source,
-        val=few,
+    setting = TrainingSetup(
+        train_source=source,
+        val_source=few,
         normalisation=spec.normalisation,
         loader=LoaderConfig(image_size=128, batch_size=batch_size),
-        model=ModelConfig(),
-        config=TrainConfig(epochs=1),
+        architecture=ArchitectureConfig(),
+        train=TrainConfig(epochs=1),
         seed=0,
         device=CPU,
         folder=tmp_path,
         report=lambda _event: None,
     )
     bare = bare_step(spec, setting)
-    whole = build_model(spec, ModelConfig(), num_classes=6, aux_head=spec.has_aux_head)
+    whole = build_model(spec, ArchitectureConfig(), num_classes=6, aux_head=spec.has_aux_head)
     ratios: list[float] = []
 
     def pair() -> None:
@@ -103,8 +103,8 @@ def test_whole_training_loop_over_the_bare_step(benchmark: Any, tmp_path: Path, 
     print(model, benchmark.extra_info)  # noqa: T201
 
 
-def bare_step(spec: ModelSpec, setting: Setting) -> Callable[[], None]:
-    model: nn.Module = build_model(spec, ModelConfig(), num_classes=6, aux_head=spec.has_aux_head)
+def bare_step(spec: ModelSpec, setting: TrainingSetup) -> Callable[[], None]:
+    model: nn.Module = build_model(spec, ArchitectureConfig(), num_classes=6, aux_head=spec.has_aux_head)
     model.train().to(memory_format=memory_format(128))
     set_aux(model, enabled=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=BETAS, fused=True)
@@ -209,7 +209,7 @@ def test_timing_harness_over_a_bare_session_run_loop(
 ) -> None:
     """What ``measure`` adds to a loop of ``session.run``; EfficientNet-B0 at 64 px, batch 1; the goal is under 1 %."""
     spec = resolve_spec("efficientnet_b0", LoaderConfig(image_size=64), random_weights)
-    model = build_model(spec, ModelConfig(), num_classes=6).eval()
+    model = build_model(spec, ArchitectureConfig(), num_classes=6).eval()
     export_onnx(model, spec, class_names=tuple("abcdef"), path=tmp_path / ONNX)
     opened, real = [], onnxruntime.InferenceSession
 

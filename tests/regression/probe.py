@@ -88,22 +88,22 @@ def train_epoch(folder: Path, _model: Path) -> Work:
     """Train the smallest model for two batches, validate, and save the checkpoints."""
     import torch
 
-    from imgcls.config import LoaderConfig, ModelConfig, TrainConfig
+    from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
     from imgcls.models import build_model, resolve_spec
-    from imgcls.setting import Setting
+    from imgcls.setting import TrainingSetup
     from imgcls.training import train
     from imgcls.weights import random_weights
 
     loader = LoaderConfig(image_size=SIZE, batch_size=16)
     spec = resolve_spec("test_efficientnet", loader, random_weights)
-    model = build_model(spec, ModelConfig(), num_classes=6)
-    setting = Setting(
-        train=_source(32),
-        val=_source(4),
+    model = build_model(spec, ArchitectureConfig(), num_classes=6)
+    setting = TrainingSetup(
+        train_source=_source(32),
+        val_source=_source(4),
         normalisation=spec.normalisation,
         loader=loader,
-        model=ModelConfig(),
-        config=TrainConfig(epochs=1),
+        architecture=ArchitectureConfig(),
+        train=TrainConfig(epochs=1),
         seed=0,
         device=torch.device("cpu"),
         folder=folder,
@@ -126,7 +126,7 @@ def render_leaderboard(folder: Path, _model: Path) -> Work:
     results = folder / "records-of-30"
     for number in range(30):
         config = replace(examples.record().config, model=f"model {number}")
-        record = examples.record(accuracy=number / 30, config=config, run_id=f"{number:016x}")
+        record = examples.record(accuracy=number / 30, train=config, run_id=f"{number:016x}")
         write_json(record, record_path(results, record))
     return lambda: leaderboard.write(results, warn=print)
 
