@@ -49,6 +49,7 @@ ORDER = [
     "bench.stats",
     "bench.macro",
     "bench.pairs",
+    "bench.ranks",
     "bench.power",
     "bench.resampling",
     "bench.verdict",
