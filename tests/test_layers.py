@@ -51,6 +51,7 @@ ORDER = [
     "bench.sessions",
     "bench.macro",
     "bench.pairs",
+    "bench.ranks",
     "bench.power",
     "bench.resampling",
     "bench.verdict",
