@@ -1,14 +1,16 @@
 """Carry out a plan: one process a run, then latency alone on the machine, then the leaderboard."""
 
+import contextlib
 import datetime as dt
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from bench import cells, failures, leaderboard, locks, rounds
+from bench import cells, failures, leaderboard, locks, progress, rounds
 from bench.config import Paths
 from bench.environment import read_environment
 from bench.latency import PROTOCOL_VERSION, QUICK, Protocol
@@ -124,15 +126,10 @@ def measure_all(
     here = [record for record in records if _has_artifacts(record, paths, console)]
     if not here:
         return not records
-    with locks.machine_alone(say=console.print):
-        job = rounds.make_job(
-            _models(here, paths, console, look=any(rounds.to_check(protocol, name) for name in runtime.runtimes)),
-            runtime,
-            protocol,
-            artifacts=paths.results / "artifacts",
-            commit=read_environment().git_commit,
-            best_anchor_ms=_best_anchor(paths.results, here[0].environment.machine),
-        )
+    # Auditing and caching keep the cores busy: not beside another's measurement, nor while others wait for this one.
+    with _title_until_held(partial(locks.machine_shared, purpose="measure"), console):
+        job = _prepare(here, paths, console, protocol=protocol, runtime=runtime)
+    with _title_until_held(locks.machine_alone, console):
         found = rounds.carry_out(job, console)
     for record in here:
         rows = tuple(found.rows.get(record.train_id, ()))
@@ -141,6 +138,31 @@ def measure_all(
     return len(here) == len(records) and all(
         row.samples_ms for rows in found.rows.values() for row in rows if (row.kind, row.batch_size) == ("host", 1)
     )
+
+
+def _prepare(
+    records: Sequence[RunRecord], paths: Paths, console: Console, *, protocol: Protocol, runtime: RuntimeConfig
+) -> rounds.Job:
+    """Return all that is measured, with its images found and cached."""
+    look = any(rounds.to_check(protocol, name) for name in runtime.runtimes)
+    return rounds.make_job(
+        _models(records, paths, console, look=look),
+        runtime,
+        protocol,
+        artifacts=paths.results / "artifacts",
+        commit=read_environment().git_commit,
+        best_anchor_ms=_best_anchor(paths.results, records[0].environment.machine),
+    )
+
+
+@contextlib.contextmanager
+def _title_until_held(lock: Callable[..., contextlib.AbstractContextManager[None]], console: Console) -> Iterator[None]:
+    """Hold a lock of the machine; the title says that the measurement waits until it is held."""
+    with contextlib.ExitStack() as wait:
+        wait.enter_context(progress.waiting(console, "waiting to measure"))
+        with lock(say=console.print):
+            wait.close()
+            yield
 
 
 def _has_artifacts(record: RunRecord, paths: Paths, console: Console) -> bool:
