@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import cells, failures, leaderboard, locks, progress, rounds
+from bench.combining import session_bests
 from bench.config import Paths
 from bench.environment import read_environment
 from bench.latency import PROTOCOL_VERSION, QUICK, Protocol
@@ -151,7 +152,7 @@ def _prepare(
         protocol,
         artifacts=paths.results / "artifacts",
         commit=read_environment().git_commit,
-        best_anchor_ms=_best_anchor(paths.results, records[0].environment.machine),
+        earlier_anchors_ms=_earlier_anchors(paths.results, records[0].environment.machine),
     )
 
 
@@ -196,16 +197,16 @@ def _models(records: Sequence[RunRecord], paths: Paths, console: Console, *, loo
     return list(models.values())
 
 
-def _best_anchor(results: Path, machine: str) -> float | None:
-    """Give the machine's best anchor in earlier measurements of this protocol."""
-    seen = [
-        row.anchor_ms
+def _earlier_anchors(results: Path, machine: str) -> tuple[float, ...]:
+    """Return the usual best anchor of each earlier session of this protocol on a machine, oldest first."""
+    rows = [
+        row
         for record in read_records(results, warn=lambda _line: None)
         if record.environment.machine == machine
         for row in record.measurements
-        if row.anchor_ms and row.protocol_version == PROTOCOL_VERSION
+        if row.protocol_version == PROTOCOL_VERSION
     ]
-    return min(seen, default=None)
+    return session_bests(rows)
 
 
 def _say(record: RunRecord, rows: Sequence[Measurement], console: Console) -> None:
