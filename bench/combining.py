@@ -22,6 +22,11 @@ class Stamp:
 
 BOUNDED: Final = 90
 """The percentile whose upper bound goes into the record."""
+RECENT: Final = 10
+"""Sessions that the reference of the anchor is taken from, the present one included."""
+LOW: Final = 25
+"""Their percentile. Of five to ten sessions, it lies at the second fastest or above, so that one lucky session does not
+move it; and until most of the ten are slow, a slower machine does not pass for the usual one."""
 
 
 def anchors(rounds: Iterable[Sequence[Timed]]) -> list[float]:
@@ -32,6 +37,33 @@ def anchors(rounds: Iterable[Sequence[Timed]]) -> list[float]:
 def usual_best(anchors_ms: Sequence[float]) -> float:
     """Give what the machine reaches in a tenth of all rows, in ms: the very least of hundreds is a lucky moment."""
     return percentile(anchors_ms, 10) if anchors_ms else 0.0
+
+
+def session_bests(rows: Iterable[Measurement]) -> tuple[float, ...]:
+    """Return each session's usual best anchor, in ms, oldest first.
+
+    From what its rounds saw. The ``anchor_ms`` of a row is what it was compared with: taken from there, a reference
+    would be handed on from session to session for good.
+    """
+    seen: dict[str, list[float]] = {}
+    began: dict[str, str] = {}
+    for row in rows:
+        session = row.session_id
+        if session is None or row.measured_at is None or not row.rounds:
+            continue
+        seen.setdefault(session, []).extend(part.disturbance.anchor_ms for part in row.rounds)
+        began[session] = min(began.get(session, row.measured_at), row.measured_at)
+    return tuple(usual_best(seen[session]) for session in sorted(seen, key=began.__getitem__))
+
+
+def reference_anchor(earlier_ms: Sequence[float], present_ms: float) -> float:
+    """Return the anchor, in ms, over which a row counts as slowed: a low percentile of recent sessions' usual best.
+
+    The minimum of all would let one fast session, perhaps a lucky host, mark all later ones as slow. A session faster
+    than the others is held to its own usual best, so that its rows stay comparable with each other.
+    """
+    recent_ms = (*earlier_ms[-(RECENT - 1) :], present_ms)
+    return min(present_ms, percentile(recent_ms, LOW))
 
 
 def combine(  # noqa: PLR0913 - what each row holds

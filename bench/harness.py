@@ -1,14 +1,17 @@
 """Carry out a plan: one process a run, then latency alone on the machine, then the leaderboard."""
 
+import contextlib
 import datetime as dt
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from bench import cells, failures, leaderboard, locks, rounds
+from bench import cells, failures, leaderboard, locks, progress, rounds
+from bench.combining import session_bests
 from bench.config import Paths
 from bench.environment import Environment, read_environment
 from bench.latency import PROTOCOL_VERSION, QUICK, Protocol
@@ -137,15 +140,10 @@ def measure_all(
     if not here:
         return not records
     environment = read_environment()
-    with locks.machine_alone(say=console.print):
-        job = rounds.make_job(
-            _models(here, paths, console, look=any(rounds.to_check(protocol, name) for name in runtime.runtimes)),
-            runtime,
-            protocol,
-            artifacts=paths.results / "artifacts",
-            commit=environment.git_commit,
-            best_anchor_ms=_best_anchor(paths.results, environment.machine),
-        )
+    # Auditing and caching keep the cores busy: not beside another's measurement, nor while others wait for this one.
+    with _title_until_held(partial(locks.machine_shared, purpose="measure"), console):
+        job = _prepare(here, paths, console, protocol=protocol, runtime=runtime, environment=environment)
+    with _title_until_held(locks.machine_alone, console):
         found = rounds.carry_out(job, console)
     for record in here:
         rows = tuple(found.rows.get(record.train_id, ()))
@@ -155,6 +153,37 @@ def measure_all(
     return len(here) == len(records) and all(
         row.samples_ms for rows in found.rows.values() for row in rows if (row.kind, row.batch_size) == ("host", 1)
     )
+
+
+def _prepare(  # noqa: PLR0913 - what a job is made of
+    records: Sequence[RunRecord],
+    paths: Paths,
+    console: Console,
+    *,
+    protocol: Protocol,
+    runtime: RuntimeConfig,
+    environment: Environment,
+) -> rounds.Job:
+    """Return all that is measured, with its images found and cached."""
+    look = any(rounds.to_check(protocol, name) for name in runtime.runtimes)
+    return rounds.make_job(
+        _models(records, paths, console, look=look),
+        runtime,
+        protocol,
+        artifacts=paths.results / "artifacts",
+        commit=environment.git_commit,
+        earlier_anchors_ms=_earlier_anchors(paths.results, environment.machine),
+    )
+
+
+@contextlib.contextmanager
+def _title_until_held(lock: Callable[..., contextlib.AbstractContextManager[None]], console: Console) -> Iterator[None]:
+    """Hold a lock of the machine; the title says that the measurement waits until it is held."""
+    with contextlib.ExitStack() as wait:
+        wait.enter_context(progress.waiting(console, "waiting to measure"))
+        with lock(say=console.print):
+            wait.close()
+            yield
 
 
 def _has_artifacts(record: RunRecord, paths: Paths, console: Console) -> bool:
@@ -197,16 +226,16 @@ def _card(path: Path) -> Card | None:
         return None
 
 
-def _best_anchor(results: Path, machine: str) -> float | None:
-    """Give the machine's best anchor in earlier measurements of this protocol."""
-    seen = [
-        row.anchor_ms
+def _earlier_anchors(results: Path, machine: str) -> tuple[float, ...]:
+    """Return the usual best anchor of each earlier session of this protocol on a machine, oldest first."""
+    rows = [
+        row
         for record in read_records(results, warn=lambda _line: None)
         if machine in record.latency
         for row in record.latency[machine].measurements
-        if row.anchor_ms and row.protocol_version == PROTOCOL_VERSION
+        if row.protocol_version == PROTOCOL_VERSION
     ]
-    return min(seen, default=None)
+    return session_bests(rows)
 
 
 def _say(record: RunRecord, rows: Sequence[Measurement], console: Console) -> None:

@@ -23,6 +23,14 @@ def counting(console: Console, title: str) -> Iterator[Advance]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextlib.contextmanager
+def waiting(console: Console, title: str) -> Iterator[None]:
+    """Show on a terminal that work waits; redrawn once a second, beside what others may be timing."""
+    with _bar(console, per_second=1) as bar:
+        bar.add_task(escape(title), total=None)
+        yield
+
+
 Step = Callable[[str, float], None]
 """Called when a step is done, with its name and the seconds that it was expected to take."""
 READ_BACK_S: Final = 0.2

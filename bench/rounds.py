@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench import failures, progress
 from bench.cold import CheckTask, Pictures
-from bench.combining import Stamp, anchors, combine, usual_best
+from bench.combining import Stamp, anchors, combine, reference_anchor, usual_best
 from bench.ids import hash_of
 from bench.latency import PROTOCOL_VERSION, Protocol
 from bench.launchers import launch, read_lines
@@ -50,14 +50,17 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """All that is measured in one go; ``folder`` keeps finished parts until the whole is done."""
+    """All that is measured in one go; ``folder`` keeps finished parts until the whole is done.
+
+    ``earlier_anchors_ms`` are the usual best anchors of earlier sessions on this machine, oldest first.
+    """
 
     models: tuple[Model, ...]
     config: RuntimeConfig
     protocol: Protocol
     folder: Path
     commit: str | None
-    best_anchor_ms: float | None
+    earlier_anchors_ms: tuple[float, ...]
 
 
 def make_job(  # noqa: PLR0913 - what a job is made of
@@ -67,7 +70,7 @@ def make_job(  # noqa: PLR0913 - what a job is made of
     *,
     artifacts: Path,
     commit: str | None,
-    best_anchor_ms: float | None,
+    earlier_anchors_ms: tuple[float, ...],
 ) -> Job:
     """Name the folder of finished parts after everything that they depend on."""
     identity = [PROTOCOL_VERSION, protocol, config, [model.subject.train_id for model in models], commit]
@@ -77,7 +80,7 @@ def make_job(  # noqa: PLR0913 - what a job is made of
         protocol=protocol,
         folder=artifacts / ".measure" / hash_of(identity),
         commit=commit,
-        best_anchor_ms=best_anchor_ms,
+        earlier_anchors_ms=earlier_anchors_ms,
     )
 
 
@@ -206,14 +209,14 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
 
 def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: Found) -> None:
     seen = [value for rounds in timed.values() for value in anchors(rounds.values())]
-    best = min([usual_best(seen), *([job.best_anchor_ms] if job.best_anchor_ms else [])])
+    reference_ms = reference_anchor(job.earlier_anchors_ms, usual_best(seen))
     for runtime, rounds in timed.items():
         rows = combine(
             runtime,
             rounds,
             protocol=job.protocol,
             threads=job.config.threads,
-            anchor_ms=best,
+            anchor_ms=reference_ms,
             stamp=_stamp(job),
         )
         for train_id, made in rows.items():

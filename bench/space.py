@@ -110,7 +110,7 @@ def apply(base: RunConfig, values: Values) -> RunConfig:
     stretched to its own epochs, and it is scored at its last one. Only the default setting, the first trial, is
     trained and scored as its own row of the leaderboard is, so that what is chosen is never below that row on val.
     """
-    changed = with_overrides(base, {"schedule": "cosine", "select": "last", **values})
+    changed = with_overrides(base, {**values, "schedule": "cosine", "select": "last"})
     return replace(changed, budget=base.budget)
 
 

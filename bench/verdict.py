@@ -31,7 +31,7 @@ class Case:
     """What is judged: each round's samples in ms and what disturbed it.
 
     ``cpu_shares`` are the timing thread's CPU time over the clock's, of single-threaded runs on the CPU. ``anchor_ms``
-    is the best anchor seen on this machine. ``min_queries`` and ``rounds`` are the protocol's.
+    is the machine's usual best of recent sessions. ``min_queries`` and ``rounds`` are the protocol's.
     """
 
     samples_ms: Sequence[Sequence[float]]

@@ -1,14 +1,17 @@
 """Records of every schema version that was ever written are read, and keep what they say."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from bench.records import READABLE, RunRecord, read_record
+from bench.predictions import read_answers
+from bench.recipes import epochs_text, sizes_text
+from bench.records import SCHEMA_VERSION, RunRecord, read_record
 from imgcls.results import Calibration
 
+VERSIONS = range(1, SCHEMA_VERSION)
 FIXTURES = Path(__file__).parent / "fixtures" / "records"
 
 TRAINED_TWICE = 0.7094972067039106  # the run of version 3 and 4 repeats that of version 1, to the last digit
@@ -24,7 +27,7 @@ def accuracy_of(record: RunRecord) -> float:
 
 
 def test_every_readable_version_has_a_record() -> None:
-    assert sorted(path.name for path in FIXTURES.glob("*.json")) == [f"v{version}.json" for version in READABLE]
+    assert sorted(path.name for path in FIXTURES.glob("*.json")) == [f"v{version}.json" for version in VERSIONS]
 
 
 @pytest.mark.parametrize(
@@ -50,18 +53,21 @@ def test_a_record_keeps_what_it_is_and_what_it_scored(
 @pytest.mark.parametrize(
     ("version", "rows", "rounds", "samples", "checks"),
     [
-        (1, {(1, "host", "quick: 1 round"): 4}, 0, 817, 0),
-        (2, {(1, "host", "quick: 1 round"): 4}, 0, 1171, 0),
-        (3, {(2, "host", "NOISY"): 12, (2, "file", "NOISY"): 3}, 75, 4387, 3),
-        (4, {(2, "host", "NOISY"): 12, (2, "file", "NOISY"): 3}, 75, 4387, 3),
+        (1, {(1, "host", "quick", None): 4}, 0, 817, 0),
+        (2, {(1, "host", "quick", None): 4}, 0, 1171, 0),
+        (3, {(2, "host", "full", "noisy"): 12, (2, "file", "full", "noisy"): 3}, 75, 4387, 3),
+        (4, {(2, "host", "full", "noisy"): 12, (2, "file", "full", "noisy"): 3}, 75, 4387, 3),
     ],
 )
 def test_a_record_keeps_its_latency(
-    version: int, rows: dict[tuple[int, str, str], int], rounds: int, samples: int, checks: int
+    version: int, rows: dict[tuple[int, str, str, str | None], int], rounds: int, samples: int, checks: int
 ) -> None:
     record = record_of(version)
     measured = record.measurements
-    assert Counter((row.protocol_version, row.kind, row.verdict) for row in measured) == rows
+    assert Counter((row.protocol_version, row.kind, row.protocol, row.validity) for row in measured) == rows
+    assert {row.status for row in measured} == {"ok"}
+    assert [row.session_id for row in measured] == [row.measured_at for row in measured]
+    assert set(record.latency) == {"amd-epyc-2-cores"}
     assert sum(len(row.rounds) for row in measured) == rounds
     assert sum(len(row.samples_ms) for row in measured) == samples
     assert [sum(part.kept for part in row.rounds) for row in measured if row.rounds] == [
@@ -83,9 +89,21 @@ def test_a_record_of_version_2_keeps_its_tuning() -> None:
     assert (record.config.train.schedule, record.config.train.select) == ("cosine", "last")
     assert tuning.study == "efficientnet_b0-digits-quick"
     assert (tuning.trial, tuning.trials, tuning.pruned, tuning.failed) == (12, 15, 9, 0)
-    assert tuning.knobs == {"lr": 0.004096123563081528, "dropout": 0.04195166000435968, "epochs": 3}
+    assert tuning.hyperparameters == {"lr": 0.004096123563081528, "dropout": 0.04195166000435968, "epochs": 3}
     assert (tuning.base.train.lr, tuning.base.train.schedule) == (0.001, "plateau")
     assert tuning.val_top1_accuracy == 0.7877094972067039
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_budget_is_read_as_data_and_the_setting_as_what_differs_from_the_recipe(version: int) -> None:
+    record = record_of(version)
+    assert (epochs_text(record.base.budget), sizes_text(record.base.budget)) == (
+        "3 epochs",
+        "64 px (Inception V3: 75 px)",
+    )
+    assert record.base.overrides == {}
+    if record.tuning is not None:
+        assert record.config.overrides["schedule"] == "cosine"
 
 
 @pytest.mark.parametrize("version", [1, 3, 4])
@@ -124,8 +142,15 @@ def test_a_record_of_version_4_keeps_its_temperature_and_how_often_test_was_scor
     assert record.outcome.artifact.parity.only_trained_right == 0
 
 
-@pytest.mark.parametrize("version", READABLE)
-def test_the_answers_beside_a_record_are_those_it_scored(version: int) -> None:
-    with np.load(FIXTURES / f"v{version}.npz", allow_pickle=False) as answers:
-        right = answers["labels"] == answers["predicted"]
-    assert (len(right), float(right.mean())) == (179, accuracy_of(record_of(version)))
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_answers_beside_a_record_are_those_it_scored(version: int, tmp_path: Path) -> None:
+    record = record_of(version)
+    folder = tmp_path / "records" / record.environment.machine
+    folder.mkdir(parents=True)
+    shutil.copyfile(FIXTURES / f"v{version}.npz", folder / f"{record.run_id}.npz")
+    answers = read_answers(record, tmp_path)
+    assert answers is not None
+    assert (len(answers.right), float(answers.right.mean())) == (179, accuracy_of(record))
+    assert (answers.p_predicted > 0.1).all()
+    assert len(set(answers.group.tolist())) == 179
+    assert answers.log_p_true_calibrated is None

@@ -117,7 +117,7 @@ def test_the_fastest_of_the_tied_is_shipped_and_the_cost_of_a_limit_is_said(
     assert "Ship poor:" in text
     assert "--max-latency-ms 2 costs: fast without it" in text
     assert "told apart" in text
-    assert "--max-latency-ms 2 is met, but that is not sure: p90 1.00 ms (one short round)" in text
+    assert "--max-latency-ms 2 is met, but that is not sure: p90 1.00 ms (quick run, not validated)" in text
     assert "artifacts/" in text
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bench import leaderboard
+from bench.boards import group
 from bench.cells import figure, latency_cell, percentile_cell
 from bench.latency import PROTOCOL_VERSION
 from bench.latency_table import latency_table
@@ -56,13 +57,18 @@ def int8(lost: int, images: int = 1000) -> Check:
     )
 
 
+def lines_of(record: RunRecord) -> list[str]:
+    (board,) = group([record], Path("/nowhere"))
+    return latency_table(board)
+
+
 def board(record: RunRecord) -> str:
     return leaderboard.markdown(leaderboard.findings([record], Path("/nowhere")))
 
 
 def table(record: RunRecord) -> dict[str, dict[str, str]]:
     """The latency table by runtime."""
-    header, _, *lines = [line for line in latency_table([record]) if line.startswith("|")]
+    header, _, *lines = [line for line in lines_of(record) if line.startswith("|")]
     names = [name.strip() for name in header.strip("|").split("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {cells[1]: dict(zip(names, cells, strict=True)) for cells in rows}
@@ -76,7 +82,7 @@ def test_a_ratio_is_taken_within_rounds_so_that_a_drift_of_all_does_not_widen_it
 
 def test_rows_of_two_measurements_have_no_common_rounds_and_so_no_ratio() -> None:
     later = row("onnxruntime-cpu", speed=5.0, session_id="another")
-    found = latency_table([examples.record(measurements=(row("pytorch-cpu"), later))])
+    found = lines_of(examples.record(measurements=(row("pytorch-cpu"), later)))
     assert "Time over" not in found[0]
 
 
@@ -107,7 +113,7 @@ def test_noise_that_all_rows_share_is_one_sentence_and_a_mark_is_for_rows_worse_
     record = examples.record(measurements=(*rows, worse))
     sessions = sessions_of(record.measurements)
     assert [is_outlier(each, sessions) for each in record.measurements] == [False] * 9 + [True]
-    page = latency_table([record])
+    page = lines_of(record)
     assert sum(" ~ |" in line for line in page) == 1
     assert [line for line in page if "10 of 10 rows of one session are noisy" in line]
 
@@ -117,7 +123,7 @@ def test_in_a_quiet_session_every_noisy_row_is_marked() -> None:
     noisy = spread(0.03, validity="noisy", num_threads=10)
     sessions = sessions_of((*rows, noisy))
     assert is_outlier(noisy, sessions)
-    assert "of one session are noisy" not in "\n".join(latency_table([examples.record(measurements=(*rows, noisy))]))
+    assert "of one session are noisy" not in "\n".join(lines_of(examples.record(measurements=(*rows, noisy))))
 
 
 def test_an_invalid_figure_is_no_figure_anywhere() -> None:
@@ -161,5 +167,5 @@ def test_a_batch_that_did_not_fit_is_told_under_the_table() -> None:
     large = replace(
         examples.measurement(batch_size=128), status="failed", reason="batch 128 does not fit in memory", samples_ms=()
     )
-    lines = latency_table([examples.record(measurements=(row("pytorch-cpu"), large))])
+    lines = lines_of(examples.record(measurements=(row("pytorch-cpu"), large)))
     assert "- resnet50, seed 0 on pytorch-cpu: batch 128 failed (batch 128 does not fit in memory)" in lines

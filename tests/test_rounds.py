@@ -44,7 +44,7 @@ def job(tmp_path: Path, artifacts: Path, protocol: Protocol, names: tuple[str, .
         for name in names
     ]
     config = RuntimeConfig(runtimes=(RUNTIME,), threads=1)
-    return make_job(models, config, protocol, artifacts=tmp_path, commit=None, best_anchor_ms=None)
+    return make_job(models, config, protocol, artifacts=tmp_path, commit=None, earlier_anchors_ms=())
 
 
 def answers(task: RoundTask, tell: Callable[[bytes], None], *, until: str | None = None) -> int:
