@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -214,7 +214,7 @@ def read_versioned(path: Path, kind: type[Versioned], *, key: str, readable: tup
     """Read what ``write_json`` wrote; raises ValueError where it is cut short, or of a version not in ``readable``."""
     data = path.read_bytes()
     try:
-        version = msgspec.json.decode(data, type=dict[str, Any]).get(key)
+        version = msgspec.json.decode(msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get(key, b"null"))
         if version not in readable:
             known = ", ".join(map(str, readable))
             message = f"{key.replace('_', ' ')} {version}, this code reads {known}"

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from bench import leaderboard, terminal
-from bench.findings import Findings, accuracy, count_scorings, minority_classes, minority_comparison, recalls
+from bench.findings import Findings, accuracy, count_scorings, minority_classes, recalls
 from bench.measurements import Measurement
 from bench.records import record_path
 from bench.words import paragraph, power_line
@@ -208,7 +208,7 @@ def test_minority_classes_are_under_half_of_the_median_and_tested_alone(tmp_path
     examples.keep(tmp_path, "b", examples.answered(good & (labels != 2), labels, classes=3), info)
     (found,) = leaderboard.read(tmp_path, warn=pytest.fail)
     assert minority_classes(found.board) == [2]
-    compared = minority_comparison(found)
+    compared = found.minority
     assert compared is not None
     assert compared[1] == 40
     assert "On the 40 test images of eel, under half of the median class, the test finds a ahead of b" in paragraph(
