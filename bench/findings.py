@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,14 @@ from bench.macro import Draws, MacroIntervals, macro_intervals
 from bench.pairs import SEEDS_FOR_MODELS, Comparison, Paired, Right, compare, compare_all, tie_groups
 from bench.pareto import Front, fronts
 from bench.power import Power, power_of
-from bench.resampling import calibrated_eces
+from bench.predictions import Answers
+from bench.resampling import calibrated_ece, uniforms_for
 from bench.speeds import reference_runtime, shown
 from bench.stats import Interval, Score, mean_interval, percentile, wilson_interval
 from imgcls.data.parallel import usable_cores
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 SMALL_CLASS: Final = 30
 """With fewer test images of a class, the bootstrap's intervals are too short."""
 
@@ -91,7 +94,7 @@ class Findings:
     @cached_property
     def _expected_eces(self) -> dict[int, tuple[float, float]]:
         known = [(id(one), one.answers) for one in _checkpoints(self.board) if one.answers is not None]
-        found = calibrated_eces([answers.p_predicted.astype(np.float64) for _, answers in known])
+        found = expected_eces([answers for _, answers in known])
         return {place: expected for (place, _), expected in zip(known, found, strict=True)}
 
     def group_of(self, entry: Entry) -> int | None:
@@ -181,15 +184,26 @@ def _score(values: Sequence[float], of_one: Callable[[], Interval]) -> Score:
 
 def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
     """Work out the intervals of macro-F1 and balanced accuracy of checkpoints, on all cores."""
+    draws = Draws()
+    return _on_all_cores(lambda checkpoint: macro_intervals(checkpoint.confusion, draws=draws), checkpoints)
+
+
+def expected_eces(answers: Sequence[Answers]) -> list[tuple[float, float]]:
+    """Work out the ECE that perfectly calibrated models as sure as these would show, on all cores."""
+    uniforms = uniforms_for([len(one.labels) for one in answers])
+
+    def simulated(one: Answers) -> tuple[float, float]:
+        return calibrated_ece(one.p_predicted.astype(np.float64), uniforms=uniforms(len(one.labels)))
+
+    return _on_all_cores(simulated, answers)
+
+
+def _on_all_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do short pieces of work in a thread a core, each a run of them: handing over takes as long as a piece."""
     cores = usable_cores()
     with ThreadPoolExecutor(cores) as pool:
-        parts = list(pool.map(_bootstrapped, [checkpoints[core::cores] for core in range(cores)]))
-    return [parts[place % cores][place // cores] for place in range(len(checkpoints))]
-
-
-def _bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
-    draws = Draws()
-    return [macro_intervals(checkpoint.confusion, draws=draws) for checkpoint in checkpoints]
+        parts = list(pool.map(lambda core: [work(item) for item in items[core::cores]], range(cores)))
+    return [parts[place % cores][place // cores] for place in range(len(items))]
 
 
 def recalls(entry: Entry, *, confidence: float = 0.95) -> list[Score | None]:

@@ -96,8 +96,8 @@ def _macro(right: NDArray[Any], predicted: NDArray[Any], support: NDArray[Any]) 
     return (2 * right / (predicted + support)).mean(axis=-1), (right / support).mean(axis=-1)
 
 
-def _resampled_macro(right: Counts, predicted: Counts, support: Counts) -> tuple[Floats, Floats]:
-    """Return both scores of resamples, whose counts are ``[K, R]``: as ``_macro``, but a class after the other.
+def _resampled_macro(right: list[Counts], predicted: list[Counts], support: Counts) -> tuple[Floats, Floats]:
+    """Return both scores of resamples, whose counts are K times ``[R]``: as ``_macro``, but a class after the other.
 
     The order of the sums is numpy's along a last axis: what rounds alike is equal, and ties count in BCa.
     """
@@ -135,36 +135,49 @@ class Draws:
         """Return ``rng.binomial(number, share, size)``, and leave the generator as that does; not to be written to."""
         before = rng.bit_generator.state
         key = (number, share, size, before["state"]["state"], before["has_uint32"], before["uinteger"])
-        if key not in self._kept:
+        if (known := self._kept.get(key)) is None:
             if len(self._kept) >= KEPT:
                 self._kept.clear()
-            self._kept[key] = (rng.binomial(number, share, size=size), rng.bit_generator.state)
-        drawn, rng.bit_generator.state = self._kept[key]
+            known = self._kept[key] = (rng.binomial(number, share, size=size), rng.bit_generator.state)
+        drawn, rng.bit_generator.state = known
         return drawn
 
 
-def _resampled(table: _Table, resamples: int, rng: np.random.Generator, draws: Draws) -> tuple[Counts, Counts]:
-    """Draw how many images of each class are right, and how many are taken for it, each ``[K, R]``."""
+def _resampled(
+    table: _Table, resamples: int, rng: np.random.Generator, draws: Draws
+) -> tuple[list[Counts], list[Counts]]:
+    """Draw how many images of each class are right, and how many are taken for it, ``[R]`` each.
+
+    Arrays of one class stay in the processor's cache; those of all classes cost more to get than to fill.
+    """
     classes = table.counts.shape[1]
-    right = np.empty((len(table.labels), resamples), dtype=np.int64)
-    taken = np.zeros((classes, resamples), dtype=np.int64)
+    right: list[Counts] = []
+    taken: dict[int, Counts] = {}
     waiting = _Tally(resamples * classes)
-    for row, (label, counts) in enumerate(zip(table.labels, table.counts, strict=True)):
+    for label, counts in zip(table.labels, table.counts, strict=True):
         total, wrong = int(counts.sum()), np.where(np.arange(classes) == label, 0, counts)
         missed = draws.binomial(rng, total, wrong.sum() / total, size=resamples)
-        right[row] = total - missed
+        right.append(total - missed)
         answers = np.flatnonzero(wrong)
         if wrong.sum() > MANY * len(answers):
             shares = wrong[answers] / wrong.sum()
-            taken[answers] += rng.multinomial(missed, shares).T if len(answers) > 1 else missed
+            each = rng.multinomial(missed, shares).T if len(answers) > 1 else missed[None]
+            for answer, drawn in zip(answers.tolist(), each, strict=True):
+                taken[answer] = taken.get(answer, 0) + drawn
         elif len(answers):
-            each = np.repeat(answers.astype(np.int32) * resamples, wrong[answers])
-            drawn = each[rng.integers(0, len(each), size=int(missed.sum()), dtype=np.uint16)]
-            drawn += np.repeat(np.arange(resamples, dtype=np.int32), missed)
-            waiting.add(drawn)
+            waiting.add(_single(missed, np.repeat(answers, wrong[answers]), rng))
     if waiting.used:
-        taken += waiting.total().reshape(taken.shape)
-    return right, taken[table.labels] + right
+        more = waiting.total().reshape(classes, resamples)
+        taken = {answer: taken.get(answer, 0) + drawn for answer, drawn in enumerate(more)}
+    return right, [taken.get(label, 0) + hits for label, hits in zip(table.labels.tolist(), right, strict=True)]
+
+
+def _single(missed: Counts, answers: Counts, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Draw single wrong answers, as places of a table ``[C, R]``."""
+    drawn = rng.integers(0, len(answers), size=int(missed.sum()), dtype=np.uint16)
+    places = (answers * len(missed)).astype(np.int32)[drawn]
+    places += np.repeat(np.arange(len(missed), dtype=np.int32), missed)
+    return places
 
 
 class _Tally:

@@ -1,6 +1,6 @@
 """What chance alone makes of a figure: models that are perfectly calibrated, and who is on a Pareto front."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -11,6 +11,7 @@ from imgcls.binning import ECE_BINS, ece_bins
 
 FRONT_RESAMPLES: Final = 2_000
 CALIBRATED_RESAMPLES: Final = 2_000
+SEED: Final = 0
 IMAGES_KEPT: Final = 1_000
 """Of as many test images, what simulations draw is kept for the next checkpoint: 16 MB."""
 
@@ -18,46 +19,40 @@ Floats = NDArray[np.float64]
 
 
 class Uniforms:
-    """Uniform draws from one seed, in order; the first ones are kept, for whoever starts again from them."""
+    """Uniform draws from a seed, one after the other; of those that are drawn already, none is drawn again."""
 
-    def __init__(self, *, kept: int = 0, seed: int = 0) -> None:
-        """Draw those to keep."""
-        self._rng = np.random.default_rng(seed)
-        self._kept = self._rng.random(kept)
-        self._place = 0
-
-    def again(self) -> "Uniforms":
-        """Start again from the first draw; what is taken after the kept ones is not to be taken twice."""
-        self._place = 0
-        return self
+    def __init__(self, *, drawn: Floats | None = None) -> None:
+        """Begin with the first draw, where ``drawn`` are all that will be taken, or none."""
+        self._rng = np.random.default_rng(SEED)
+        self._drawn, self._place = drawn, 0
 
     def take(self, rows: int, columns: int) -> Floats:
         """Return the next draws as ``[rows, columns]``."""
-        start, self._place = self._place, self._place + rows * columns
-        if self._place > len(self._kept):
+        if self._drawn is None:
             return self._rng.random((rows, columns))
-        return self._kept[start : self._place].reshape(rows, columns)
+        start, self._place = self._place, self._place + rows * columns
+        return self._drawn[start : self._place].reshape(rows, columns)
 
 
-def calibrated_eces(confidences: Sequence[Floats]) -> list[tuple[float, float]]:
-    """Return ``calibrated_ece`` of several models; what it draws is drawn once for all that fit into memory."""
-    fitting = [len(one) for one in confidences if len(one) <= IMAGES_KEPT]
-    kept = Uniforms(kept=CALIBRATED_RESAMPLES * max(fitting, default=0))
-    return [calibrated_ece(one, uniforms=kept if len(one) <= IMAGES_KEPT else None) for one in confidences]
+def uniforms_for(images: Sequence[int]) -> Callable[[int], Uniforms]:
+    """Return what ``calibrated_ece`` of so many test images takes, drawn once for all that fit into memory."""
+    most = max((number for number in images if number <= IMAGES_KEPT), default=0)
+    drawn = Uniforms().take(1, CALIBRATED_RESAMPLES * most)[0]
+    return lambda number: Uniforms(drawn=drawn if number <= most else None)
 
 
 def calibrated_ece(
     confidence: Floats, *, resamples: int = CALIBRATED_RESAMPLES, uniforms: Uniforms | None = None
 ) -> tuple[float, float]:
     """Return mean and 95th percentile of the ECE of a model whose confidences ``[N]`` are exactly true."""
-    drawn = (uniforms or Uniforms()).again()
+    uniforms = uniforms or Uniforms()
     bins = ece_bins(confidence)
     gaps = np.zeros((resamples, ECE_BINS))
     for place in np.unique(bins):
         inside = confidence[bins == place]
         for start in range(0, len(inside), 1000):
             part = inside[start : start + 1000]
-            right = np.packbits(drawn.take(resamples, len(part)) < part, axis=1)
+            right = np.packbits(uniforms.take(resamples, len(part)) < part, axis=1)
             gaps[:, place] += np.bitwise_count(right).sum(axis=1) - part.sum()
     errors = np.abs(gaps).sum(axis=1) / len(confidence)
     return float(errors.mean()), quantiles(errors, 0.95)[0]
