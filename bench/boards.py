@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.config import OF_THE_TABLE, Budget
 from bench.ids import hash_of, identity
+from bench.macro import macro_scores
 from bench.majority import Majority, always
 from bench.pairs import Right
 from bench.predictions import Answers, pool, read_answers
@@ -37,7 +39,7 @@ class TableKey:
         return hash_of(self)[:6]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """One seed of an entry: one run, or one run a fold, all of them ok; answers are None where not at hand."""
 
@@ -45,29 +47,36 @@ class Checkpoint:
     records: tuple[RunRecord, ...]
     answers: Answers | None
 
-    @property
+    @cached_property
     def outcomes(self) -> tuple[Outcome, ...]:
         """What the run, or each fold, gave."""
         return tuple(record.outcome for record in self.records if record.outcome is not None)
 
-    @property
+    @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """Test images by true (rows) and predicted class, ``[C, C]``."""
         each = [outcome.metrics.test_confusion_matrix for outcome in self.outcomes]
         return np.asarray(np.sum(each, axis=0, dtype=np.int64))
 
-    @property
+    @cached_property
     def accuracy(self) -> float:
         """Top-1 accuracy on test."""
         return self.mean("test", "top1_accuracy")
 
+    @cached_property
+    def macro_scores(self) -> tuple[float, float]:
+        """Macro-F1 and balanced accuracy on test."""
+        return macro_scores(self.confusion)
+
     def mean(self, split: str, metric: str) -> float:
         """Average a metric over folds by their numbers of images; raises KeyError for a metric that was not taken."""
         values = [getattr(outcome.metrics, f"{split}_metrics")[metric] for outcome in self.outcomes]
+        if len(values) == 1:
+            return float(values[0])
         return float(np.average(values, weights=[sum(record.dataset.counts[split]) for record in self.records]))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A row of a table: one setting of one model, with every seed that is whole, and the runs that are not.
 
@@ -93,7 +102,7 @@ class Entry:
         assert self.first.outcome is not None
         return self.first.outcome
 
-    @property
+    @cached_property
     def right(self) -> Right | None:
         """Whether each checkpoint is right on each image ``[S, N]``; None where answers are missing."""
         answers = [checkpoint.answers for checkpoint in self.checkpoints]

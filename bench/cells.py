@@ -5,11 +5,10 @@ import math
 import re
 from typing import Final
 
-from bench.findings import Score
 from bench.latency import enough_queries
 from bench.measurements import Measurement
 from bench.sessions import Sessions, is_outlier, relative_half_width
-from bench.stats import Interval, percentile, wilson_interval
+from bench.stats import Interval, Score, percentile, wilson_interval
 
 NO_VALUE: Final = "-"
 

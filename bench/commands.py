@@ -45,16 +45,16 @@ def _carry_out(tasks: list[Task], console: Console, train: harness.Train = harne
     for line in tasks[0].dataset.missing:
         console.print(f"note: {line}", markup=False)
     try:
-        ok = harness.run_all(tasks, console, train)
+        finished = harness.run_all(tasks, console, train)
     except OSError as error:
         console.print(f"stopped: the results cannot be written ({error.strerror})", style="bold red", markup=False)
         return 1
     results = tasks[0].paths.results
     wanted = {task.run_id for task in tasks}
-    records = [record for record in read_records(results, warn=console.print) if record.run_id in wanted]
-    terminal.print_tables(leaderboard.findings(records, results), console)
+    ours = [one for one in finished.found if any(record.run_id in wanted for record in one.board.records)]
+    terminal.print_tables(ours, console)
     console.print(f"written: {results / 'leaderboard.md'}", markup=False)
-    return 0 if ok else 1
+    return 0 if finished.ok else 1
 
 
 def measure_again(args: MeasureArgs, console: Console) -> int:

@@ -13,6 +13,7 @@ from bench.boards import Board, Checkpoint, Entry
 from bench.cells import NO_VALUE, score_cell
 from bench.details import p_cell
 from bench.findings import Findings, accuracy, macro_f1, minority_classes, recalls
+from bench.macro import MacroIntervals, macro_intervals
 from bench.pairs import ALPHA, Paired, Right, compare, speaks_of_models
 from bench.power import power_of
 from bench.predictions import Answers
@@ -119,12 +120,16 @@ def _data_of(side: Side) -> tuple[str, str, str]:
 
 def _scores(first: Side, second: Side) -> Table:
     table = Table("", escape(first.name), escape(second.name))
-    for title, score in (("Test top-1 % (95 %)", accuracy), ("Macro-F1 % (95 %)", macro_f1)):
-        table.add_row(title, *(score_cell(score(side.entry)) for side in (first, second)))
+    table.add_row("Test top-1 % (95 %)", *(score_cell(accuracy(side.entry)) for side in (first, second)))
+    table.add_row("Macro-F1 % (95 %)", *(score_cell(macro_f1(side.entry, _intervals)) for side in (first, second)))
     table.add_row("Init", first.entry.init, second.entry.init)
     table.add_row("Recipe", *(side.entry.first.base.recipe for side in (first, second)))
     table.add_row("Budget", *(budget_text(side.board.key.budget) for side in (first, second)))
     return table
+
+
+def _intervals(checkpoint: Checkpoint) -> MacroIntervals:
+    return macro_intervals(checkpoint.confusion)
 
 
 def _both(first: np.ndarray, second: np.ndarray) -> Table:

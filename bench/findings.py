@@ -1,41 +1,36 @@
 """What a board's test images can show, worked out once for the leaderboard, the report and comparisons."""
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards import Board, Checkpoint, Entry
-from bench.macro import MacroIntervals, macro_intervals, macro_scores
+from bench.macro import Draws, MacroIntervals, macro_intervals
 from bench.pairs import SEEDS_FOR_MODELS, Comparison, Paired, Right, compare, compare_all, tie_groups
+from bench.pareto import Front, fronts
 from bench.power import Power, power_of
-from bench.resampling import calibrated_ece
-from bench.stats import Interval, mean_interval, wilson_interval
+from bench.predictions import Answers
+from bench.resampling import calibrated_ece, uniforms_for
+from bench.speeds import reference_runtime, shown
+from bench.stats import Interval, Score, mean_interval, percentile, wilson_interval
 from imgcls.data.parallel import usable_cores
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 SMALL_CLASS: Final = 30
 """With fewer test images of a class, the bootstrap's intervals are too short."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
-    """A figure of an entry: of one checkpoint with its interval over images, or the mean of several over seeds."""
-
-    value: float
-    interval: Interval
-    over_seeds: bool
-    least: float
-    most: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
     """A board, who can be told apart from whom on it, and how small a difference it could have shown.
 
+    What a table shows is worked out when the first asks for it, and kept here: nowhere twice, nothing for nobody.
     ``compared`` are the entries whose answers are at hand, best first, in the order of ``comparison``; ``groups`` are
     their tie groups.
     """
@@ -45,6 +40,62 @@ class Findings:
     comparison: Comparison
     groups: tuple[int, ...]
     power: Power | None
+    _pairs: dict[tuple[int, int], Paired] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def ordered(self) -> tuple[Entry, ...]:
+        """Entries by tie group, then by the latency of one picture at a time; failed ones last."""
+        runtime = reference_runtime(self.board)
+
+        def order(entry: Entry) -> tuple[bool, float, float, float]:
+            row = shown(entry, runtime) if runtime else None
+            score = accuracy(entry).value if entry.checkpoints else -1.0
+            time = percentile(row[1].samples_ms, 50) if row else float("inf")
+            return not entry.checkpoints, self.group_of(entry) or float("inf"), time, -score
+
+        return tuple(sorted(self.board.entries, key=order))
+
+    @cached_property
+    def fronts(self) -> list[Front]:
+        """What the compared entries cost, and who is on each front."""
+        return fronts(self.compared, self.board)
+
+    @cached_property
+    def minority(self) -> tuple[Comparison, int] | None:
+        """The same entries compared on the images of minority classes alone, and their number; None without any."""
+        minority = minority_classes(self.board)
+        if len(self.compared) < 2 or not minority:  # noqa: PLR2004 - a pair
+            return None
+        answers = self.compared[0].checkpoints[0].answers
+        assert answers is not None
+        rows = np.flatnonzero(np.isin(answers.labels, minority))
+        if len(rows) == 0:
+            return None
+        right: list[Right] = [entry.right[:, rows] for entry in self.compared if entry.right is not None]
+        return compare_all(right), len(rows)
+
+    def macro(self, checkpoint: Checkpoint) -> MacroIntervals:
+        """Return the intervals of macro-F1 and balanced accuracy of one of the board's checkpoints."""
+        return self._macros[id(checkpoint)]
+
+    @cached_property
+    def _macros(self) -> dict[int, MacroIntervals]:
+        every = _checkpoints(self.board)
+        return dict(zip(map(id, every), bootstrapped(every), strict=True))
+
+    def macro_f1(self, entry: Entry) -> Score:
+        """Return macro-F1: a bootstrap over images of one checkpoint, or a t interval over seeds."""
+        return macro_f1(entry, self.macro)
+
+    def expected_ece(self, checkpoint: Checkpoint) -> tuple[float, float] | None:
+        """Return mean and 95th percentile of the ECE that a perfectly calibrated model as sure as this would show."""
+        return self._expected_eces.get(id(checkpoint))
+
+    @cached_property
+    def _expected_eces(self) -> dict[int, tuple[float, float]]:
+        known = [(id(one), one.answers) for one in _checkpoints(self.board) if one.answers is not None]
+        found = expected_eces([answers for _, answers in known])
+        return {place: expected for (place, _), expected in zip(known, found, strict=True)}
 
     def group_of(self, entry: Entry) -> int | None:
         """Give an entry's tie group; None where it was not compared."""
@@ -54,7 +105,10 @@ class Findings:
         """Compare two entries, second against first."""
         assert first.right is not None
         assert second.right is not None
-        return compare(first.right, second.right)
+        key = id(first), id(second)
+        if key not in self._pairs:
+            self._pairs[key] = compare(first.right, second.right)
+        return self._pairs[key]
 
     def adjusted(self, first: Entry, second: Entry) -> float:
         """Give Holm's p value of a pair."""
@@ -79,7 +133,8 @@ class Findings:
 
 def find(board: Board) -> Findings:
     """Compare all entries of a board whose answers are at hand."""
-    known = [entry for entry in board.entries if entry.right is not None and _same_images(entry, board)]
+    images = next((one.answers.image_ids for one in _checkpoints(board) if one.answers), ())
+    known = [entry for entry in board.entries if entry.right is not None and _same_images(entry, images)]
     compared = sorted(known, key=lambda entry: -accuracy(entry).value)
     right = [entry.right for entry in compared if entry.right is not None]
     comparison = compare_all(right)
@@ -92,52 +147,63 @@ def find(board: Board) -> Findings:
     )
 
 
-def _same_images(entry: Entry, board: Board) -> bool:
-    """Say whether an entry's answers are about the same images as the first entry's that has any."""
-    every = [checkpoint.answers for other in board.entries for checkpoint in other.checkpoints if checkpoint.answers]
+def _same_images(entry: Entry, image_ids: Sequence[str]) -> bool:
+    """Say whether all answers of an entry are about the given images."""
     ours = [checkpoint.answers.image_ids for checkpoint in entry.checkpoints if checkpoint.answers]
-    return all(ids == every[0].image_ids for ids in ours)
+    return all(ids == image_ids for ids in ours)
+
+
+def _checkpoints(board: Board) -> list[Checkpoint]:
+    return [checkpoint for entry in board.entries for checkpoint in entry.checkpoints]
 
 
 def accuracy(entry: Entry) -> Score:
     """Give top-1 accuracy: Wilson's interval of one checkpoint, or a t interval over seeds."""
     first = entry.checkpoints[0]
     total = int(first.confusion.sum())
-    return _score([one.accuracy for one in entry.checkpoints], wilson_interval(round(first.accuracy * total), total))
+    values = [one.accuracy for one in entry.checkpoints]
+    return _score(values, lambda: wilson_interval(round(first.accuracy * total), total))
 
 
-def macro_f1(entry: Entry) -> Score:
-    """Give macro-F1: a bootstrap over images of one checkpoint, or a t interval over seeds."""
-    values = [macro_scores(checkpoint.confusion)[0] for checkpoint in entry.checkpoints]
-    return _score(values, bootstrapped(entry.checkpoints[0]).macro_f1)
+def macro_f1(entry: Entry, intervals: Callable[[Checkpoint], MacroIntervals]) -> Score:
+    """Return macro-F1: an interval over images of one checkpoint, or a t interval over seeds."""
+    values = [checkpoint.macro_scores[0] for checkpoint in entry.checkpoints]
+    return _score(values, lambda: intervals(entry.checkpoints[0]).macro_f1)
 
 
-def _score(values: Sequence[float], of_one: Interval) -> Score:
+def _score(values: Sequence[float], of_one: Callable[[], Interval]) -> Score:
     several = len(values) > 1
     return Score(
         value=float(np.mean(values)),
-        interval=mean_interval(values) if several and max(values) > min(values) else of_one,
+        interval=mean_interval(values) if several and max(values) > min(values) else of_one(),
         over_seeds=several,
         least=min(values),
         most=max(values),
     )
 
 
-def bootstrapped(checkpoint: Checkpoint) -> MacroIntervals:
-    """Give the intervals of macro-F1 and balanced accuracy of one checkpoint."""
-    return _bootstrapped(checkpoint.confusion.tobytes(), len(checkpoint.confusion))
+def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
+    """Work out the intervals of macro-F1 and balanced accuracy of checkpoints, on all cores."""
+    draws = Draws()
+    return _on_all_cores(lambda checkpoint: macro_intervals(checkpoint.confusion, draws=draws), checkpoints)
 
 
-def bootstrap_all(board: Board) -> None:
-    """Work out the intervals of all checkpoints of a board, on all cores, so that asking for them is quick."""
-    checkpoints = [checkpoint for entry in board.entries for checkpoint in entry.checkpoints]
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        list(pool.map(bootstrapped, checkpoints))
+def expected_eces(answers: Sequence[Answers]) -> list[tuple[float, float]]:
+    """Work out the ECE that perfectly calibrated models as sure as these would show, on all cores."""
+    uniforms = uniforms_for([len(one.labels) for one in answers])
+
+    def simulated(one: Answers) -> tuple[float, float]:
+        return calibrated_ece(one.p_predicted.astype(np.float64), uniforms=uniforms(len(one.labels)))
+
+    return _on_all_cores(simulated, answers)
 
 
-@functools.lru_cache(maxsize=4096)
-def _bootstrapped(confusion: bytes, classes: int) -> MacroIntervals:
-    return macro_intervals(np.frombuffer(confusion, dtype=np.int64).reshape(classes, classes))
+def _on_all_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do short pieces of work in a thread a core, each a run of them: handing over takes as long as a piece."""
+    cores = usable_cores()
+    with ThreadPoolExecutor(cores) as pool:
+        parts = list(pool.map(lambda core: [work(item) for item in items[core::cores]], range(cores)))
+    return [parts[place % cores][place // cores] for place in range(len(items))]
 
 
 def recalls(entry: Entry, *, confidence: float = 0.95) -> list[Score | None]:
@@ -184,27 +250,6 @@ def minority_classes(board: Board) -> list[int]:
     natural = ("val", "test") if board.first.dataset.undersampled else ("train", "val", "test")
     sizes = np.sum([counts[split] for split in natural], axis=0)
     return [int(label) for label in np.flatnonzero(sizes < np.median(sizes) / 2)]
-
-
-def minority_comparison(found: Findings) -> tuple[Comparison, int] | None:
-    """Compare the same entries on the images of minority classes alone, and count these; None without any."""
-    minority = minority_classes(found.board)
-    if len(found.compared) < 2 or not minority:  # noqa: PLR2004 - a pair
-        return None
-    answers = found.compared[0].checkpoints[0].answers
-    assert answers is not None
-    rows = np.flatnonzero(np.isin(answers.labels, minority))
-    if len(rows) == 0:
-        return None
-    right: list[Right] = [entry.right[:, rows] for entry in found.compared if entry.right is not None]
-    return compare_all(right), len(rows)
-
-
-def expected_ece(checkpoint: Checkpoint) -> tuple[float, float] | None:
-    """Give mean and 95th percentile of the ECE that a perfectly calibrated model as sure as this one would show."""
-    if checkpoint.answers is None:
-        return None
-    return calibrated_ece(checkpoint.answers.p_predicted)
 
 
 def count_scorings(board: Board) -> tuple[int, int]:

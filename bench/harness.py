@@ -4,7 +4,7 @@ import contextlib
 import datetime as dt
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bench import cells, failures, leaderboard, locks, progress, rounds
 from bench.combining import session_bests
 from bench.config import Paths
 from bench.environment import Environment, read_environment
+from bench.findings import Findings
 from bench.latency import PROTOCOL_VERSION, QUICK, Protocol
 from bench.launchers import launch
 from bench.measurements import Check, Measurement
@@ -57,8 +58,16 @@ def train_here(tasks: Sequence[Task], console: Console) -> list[RunRecord]:
     return [_run(task, f"[{number}/{len(tasks)}]", console) for number, task in enumerate(tasks, start=1)]
 
 
-def run_all(tasks: Sequence[Task], console: Console, train: Train = train_here) -> bool:
-    """Carry out every task that is not done, measure, write the leaderboard; True where all went well."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """What came of a plan: whether all went well, and what the leaderboard that was written shows."""
+
+    ok: bool
+    found: list[Findings]
+
+
+def run_all(tasks: Sequence[Task], console: Console, train: Train = train_here) -> Finished:
+    """Carry out every task that is not done, measure, write the leaderboard; return what it shows."""
     records = train(tasks, console)
     done = [record for record in records if record.status == "ok"]
     results = tasks[0].paths.results
@@ -68,8 +77,8 @@ def run_all(tasks: Sequence[Task], console: Console, train: Train = train_here) 
         measure_all(waiting, tasks[0].paths, console, protocol=QUICK, runtime=runtime)
         for runtime, waiting in _waiting(done, tasks[0].environment.machine)
     ]
-    leaderboard.write(results, warn=console.print)
-    return all(measured) and len(done) == len(records)
+    found = leaderboard.write(results, warn=console.print)
+    return Finished(ok=all(measured) and len(done) == len(records), found=found)
 
 
 def _waiting(records: Sequence[RunRecord], machine: str) -> list[tuple[RuntimeConfig, list[RunRecord]]]:

@@ -7,15 +7,13 @@ from typing import Final
 from bench import failures, spreadsheet
 from bench.boards import Entry, group
 from bench.cells import NO_VALUE, accuracy_cell, latency_cell, score_cell, text_cell
-from bench.details import checkpoint_table, class_table, pair_table
+from bench.details import checkpoint_table, class_table, pair_table, pareto_table
 from bench.facts import facts, scorings
-from bench.findings import Findings, accuracy, bootstrap_all, find, macro_f1, small_classes, worst_class
+from bench.findings import Findings, accuracy, find, small_classes, worst_class
 from bench.latency_table import latency_table
-from bench.pareto import pareto_table
 from bench.records import RunRecord, read_records, write_text
 from bench.sessions import Sessions
-from bench.speeds import reference_runtime, runtimes_of, shown, why_not
-from bench.stats import percentile
+from bench.speeds import runtimes_of, shown, why_not
 from bench.tuned_rows import tuning_table
 from bench.words import paragraph, power_line
 
@@ -60,7 +58,7 @@ A reduced precision is refused where the upper bound of its paired difference of
 def write(results: Path, *, warn: Callable[[str], None]) -> list[Findings]:
     """Write ``leaderboard.md`` and ``leaderboard.csv`` from all records of a results folder; give what they show."""
     found = read(results, warn=warn)
-    for name, text in (("leaderboard.md", markdown(found)), ("leaderboard.csv", spreadsheet.csv(found))):
+    for name, text in (("leaderboard.md", markdown(found)), ("leaderboard.csv", spreadsheet.text(found))):
         write_text(text, results / name)
     return found
 
@@ -73,19 +71,6 @@ def read(results: Path, *, warn: Callable[[str], None]) -> list[Findings]:
 def findings(records: Sequence[RunRecord], results: Path) -> list[Findings]:
     """Work out what each board of some records shows."""
     return [find(board) for board in group(records, results)]
-
-
-def ordered(found: Findings) -> list[Entry]:
-    """Sort entries by tie group, then by the latency of one picture at a time; failed ones last."""
-    runtime = reference_runtime(found.board)
-
-    def order(entry: Entry) -> tuple[bool, float, float, float]:
-        row = shown(entry, runtime) if runtime else None
-        score = accuracy(entry).value if entry.checkpoints else -1.0
-        time = percentile(row[1].samples_ms, 50) if row else float("inf")
-        return not entry.checkpoints, found.group_of(entry) or float("inf"), time, -score
-
-    return sorted(found.board.entries, key=order)
 
 
 def markdown(found: Sequence[Findings]) -> str:
@@ -105,19 +90,18 @@ def _section(found: Findings) -> str:
 
 def main_table(found: Findings) -> list[str]:
     """Give the main table, and below it why runs failed, as markdown lines."""
-    bootstrap_all(found.board)
-    rows = [_row(entry, found) for entry in ordered(found)]
+    rows = [_row(entry, found) for entry in found.ordered]
     return [*_table([*rows, _majority_row(found)]), "", *_failures(found)]
 
 
 def detail_tables(found: Findings) -> dict[str, list[str]]:
     """Give the parts below the main table by title, as markdown lines; some may be empty."""
-    board, entries = found.board, ordered(found)
+    board = found.board
     return {
         "How it was measured": [*facts(board), f"- Test: {scorings(board)}"],
         "Pairs": pair_table(found),
-        "Checkpoints": checkpoint_table(entries),
-        "Classes": class_table(entries),
+        "Checkpoints": checkpoint_table(found),
+        "Classes": class_table(found.ordered),
         "Pareto fronts": pareto_table(found),
         "Latency": latency_table(board),
         "Tuning": tuning_table(board.records),
@@ -139,7 +123,7 @@ def _row(entry: Entry, found: Findings) -> dict[str, str]:
     note = "" if group_number else ", no predictions at hand"
     return row | {
         "Test top-1 (95 %)": score_cell(accuracy(entry)) + note,
-        _f1_title(found): score_cell(macro_f1(entry)),
+        _f1_title(found): score_cell(found.macro_f1(entry)),
         "Worst class (95 % for all)": f"{worst[0]}: {score_cell(worst[1])}" if worst else NO_VALUE,
         "Params, M": f"{outcome.model.num_params / 1e6:.2f}",
         "GMACs": f"{outcome.model.gmacs:.3f}",

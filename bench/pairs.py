@@ -1,6 +1,5 @@
 """Models compared in pairs on the same test images: who is told apart from whom; pure functions of arrays."""
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +7,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
-from scipy.stats import binom, t
+from scipy.special import bdtr, stdtr, stdtrit
 
 from bench.stats import Interval, mean_interval, paired_difference
 
@@ -21,9 +19,16 @@ SEEDS_FOR_MODELS: Final = 5
 ENOUGH_DIFFERING: Final = 30
 """With fewer images on which two models differ, a t interval over images is too short."""
 
+AT_ONCE: Final = 4_000_000
+"""Numbers of one array, where all pairs are worked on together: 32 MB."""
+
 Right = NDArray[np.bool_]
 """Whether each checkpoint of a model (one a seed) is right on each test image, ``[S, N]``."""
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+LEAST_COSINE: Final = 1e-300
+"""Stands for 0, which has no logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +70,7 @@ def compare(first: Right, second: Right) -> Paired:
     """Compare two models on the same images."""
     change = _mean(second) - _mean(first)
     steps = math.lcm(len(first), len(second))
-    flipped = _sign_flip(np.rint(change * steps).astype(np.int64))
+    flipped = _sign_flip(_whole(change, steps))
     if speaks_of_models(first, second):
         return _welch(first, second, change, floor=flipped)
     return Paired(
@@ -84,10 +89,8 @@ def compare_all(models: Sequence[Right]) -> Comparison:
     rows, columns = np.triu_indices(number, 1)
     if len(rows) and all(len(model) == 1 for model in models):
         p_values[rows, columns] = _mcnemar_of(means)[rows, columns]
-    else:
-        p_values[rows, columns] = [
-            compare(models[i], models[j]).p_value for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
-        ]
+    elif len(rows):
+        p_values[rows, columns] = _p_values(models, means, rows, columns)
     adjusted = np.ones((number, number))
     adjusted[rows, columns] = holm(p_values[rows, columns])
     accuracies = means.mean(axis=1)
@@ -100,12 +103,10 @@ def compare_all(models: Sequence[Right]) -> Comparison:
 
 def holm(p_values: Floats) -> Floats:
     """Adjust p values by Holm's step-down method (Holm 1979)."""
-    if len(p_values) == 0:
-        return p_values
-    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415 - a third of a second
-
-    adjusted: Floats = multipletests(p_values, method="holm")[1]
-    return adjusted
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    return np.minimum(adjusted, 1.0)
 
 
 def tie_groups(accuracies: Sequence[float], apart: NDArray[np.bool_]) -> list[int]:
@@ -130,28 +131,99 @@ def _mcnemar_of(right: Floats) -> Floats:
     """Exact McNemar of all pairs of ``[M, N]`` at once."""
     gained = np.rint(right @ (1 - right).T)
     fewer, discordant = np.minimum(gained, gained.T), gained + gained.T
-    p_values: Floats = np.minimum(2 * binom.cdf(fewer, discordant, 0.5), 1.0)
+    p_values: Floats = np.minimum(2 * bdtr(fewer, discordant.astype(np.int64), 0.5), 1.0)
     return p_values
 
 
-def _sign_flip(changes: NDArray[np.int64]) -> tuple[float, float]:
-    """Give p and mid-p of a sum of integers, had each the other sign as easily; exact."""
-    sizes, counts = np.unique(np.abs(changes[changes != 0]), return_counts=True)
-    null = _null(tuple(zip(sizes.tolist(), counts.tolist(), strict=True)))
-    reach = (int((sizes * counts).sum()) - abs(int(changes.sum()))) // 2
-    below = float(null[: reach + 1].sum())
-    return min(2 * below, 1.0), min(max(2 * below - float(null[reach]), 0.0), 1.0)
+def _p_values(models: Sequence[Right], means: Floats, rows: Counts, columns: Counts) -> Floats:
+    """Return the p values of pairs of models as ``compare`` does, all of one kind at once."""
+    seeds = np.array([len(model) for model in models])
+    steps = np.lcm(seeds[rows], seeds[columns])
+    of_models = np.minimum(seeds[rows], seeds[columns]) >= SEEDS_FOR_MODELS
+    p_values = np.empty(len(rows))
+    together = max(AT_ONCE // means.shape[1], 1)
+    for start in range(0, len(rows), together):
+        part = slice(start, start + together)
+        change = means[columns[part]] - means[rows[part]]
+        p_values[part] = _sign_flips(_whole(change, steps[part, None]))[0]
+        spread = change.var(axis=1, ddof=1) if change.shape[1] > 1 else np.zeros(len(change))
+        sure = _welch_p_values(models, change.mean(axis=1), spread / change.shape[1], rows[part], columns[part])
+        p_values[part] = np.where(of_models[part], np.maximum(p_values[part], sure), p_values[part])
+    return p_values
 
 
-@functools.lru_cache(maxsize=4096)
-def _null(sizes: tuple[tuple[int, int], ...]) -> Floats:
-    """Distribution of the sum of the sizes that keep their sign: of each, a binomial number does."""
-    null = np.ones(1)
-    for size, count in sizes:
-        part = np.zeros(size * count + 1)
-        part[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        null = np.maximum(fftconvolve(null, part), 0.0)
-    return null
+def _welch_p_values(
+    models: Sequence[Right], differences: Floats, images: Floats, rows: Counts, columns: Counts
+) -> Floats:
+    """Return Welch's p values of pairs of models; 0, which any other test exceeds, where nothing varies."""
+    number = models[0].shape[1]
+    several = [len(model) >= SEEDS_FOR_MODELS for model in models]
+    noise, between = (
+        np.array([part(model) if enough else 0.0 for model, enough in zip(models, several, strict=True)])
+        for part in (seed_variance, between_seeds)
+    )
+    free = np.array([max(len(model) - 1, 1) for model in models])
+    variance = images + noise[rows] + noise[columns]
+    squares = images**2 / max(number - 1, 1) + (between**2 / free)[rows] + (between**2 / free)[columns]
+    known = (variance > 0) & (squares > 0)
+    freedom_of = (images + between[rows] + between[columns]) ** 2 / np.where(known, squares, 1.0)
+    scaled = np.abs(differences) / np.sqrt(np.where(known, variance, 1.0))
+    return np.where(known, 2 * stdtr(np.where(known, freedom_of, 1.0), -scaled), 0.0)
+
+
+def _whole(change: Floats, steps: int | Counts) -> Counts:
+    """Return differences of mean correctness as whole numbers of checkpoints."""
+    return np.rint(change * steps).astype(np.int64)
+
+
+def _sign_flip(changes: Counts) -> tuple[float, float]:
+    """Return p and mid-p of a sum of integers ``[N]``, had each the other sign as easily; exact."""
+    if np.abs(changes).max(initial=0) <= 1:  # McNemar: to the last digit, however small
+        gained, lost = int((changes > 0).sum()), int((changes < 0).sum())
+        below = float(bdtr(min(gained, lost), gained + lost, 0.5))
+        at = below - float(bdtr(min(gained, lost) - 1, gained + lost, 0.5)) if min(gained, lost) else below
+        return min(2 * below, 1.0), min(2 * below - at, 1.0)
+    p_values, mid_p = _sign_flips(changes[None])
+    return float(p_values[0]), float(mid_p[0])
+
+
+def _sign_flips(changes: Counts) -> tuple[Floats, Floats]:
+    """Return p and mid-p of each row's sum of integers ``[P, N]``, had each the other sign as easily."""
+    sizes = np.abs(changes)
+    sums, reach = sizes.sum(axis=1), (sizes.sum(axis=1) - np.abs(changes.sum(axis=1))) // 2
+    p_values, mid_p = np.ones(len(changes)), np.ones(len(changes))
+    together = max(AT_ONCE // (int(sums.max(initial=0)) + 1), 1)
+    for start in range(0, len(changes), together):
+        part = slice(start, start + together)
+        null = _null(sizes[part])
+        below = np.cumsum(null, axis=1)[np.arange(len(null)), reach[part]]
+        p_values[part] = np.minimum(2 * below, 1.0)
+        mid_p[part] = np.clip(2 * below - null[np.arange(len(null)), reach[part]], 0.0, p_values[part])
+    return p_values, mid_p
+
+
+def _null(sizes: Counts) -> Floats:
+    """Return the distribution of the sum of the sizes that keep their sign, each as easily as not ``[P, L]``.
+
+    By its Fourier transform, the product over sizes s of ((1 + exp(i s x)) / 2) ** (number of that size): centred on
+    half the sum of all sizes, its factors are cosines, so that products over images are sums of logarithms.
+    """
+    totals = sizes.sum(axis=1)
+    length = 1 << int(totals.max(initial=0)).bit_length()  # of this length a Fourier transform is fast
+    roots = np.exp(-1j * np.pi / length * np.arange(2 * length))
+    number, most = len(sizes), int(sizes.max(initial=0)) + 1
+    each = np.bincount((np.arange(number)[:, None] * most + sizes).ravel(), minlength=number * most)
+    present = np.unique(sizes[sizes > 0])
+    counts = each.reshape(number, most)[:, present].astype(np.float64)
+    shape = np.empty((len(sizes), length // 2 + 1))
+    together = max(AT_ONCE // max(len(present), 1), 1)
+    for start in range(0, shape.shape[1], together):
+        steps = np.arange(start, min(start + together, shape.shape[1]))
+        cosines = roots.real[np.outer(present, steps) % (2 * length)]
+        size = np.exp(counts @ np.log(np.maximum(np.abs(cosines), LEAST_COSINE)))
+        shape[:, steps] = size * (1 - 2 * (counts @ (cosines < 0) % 2))
+    moved = shape * roots[np.outer(totals, np.arange(shape.shape[1])) % (2 * length)]
+    return np.maximum(np.fft.irfft(moved, length, axis=1), 0.0)
 
 
 def _agreeing(interval: Interval, p_value: float) -> Interval:
@@ -205,8 +277,8 @@ def _welch(first: Right, second: Right, change: Floats, *, floor: tuple[float, f
     if variance == 0:
         return Paired(difference=difference, interval=_interval(change, 1), p_value=floor[0], mid_p=floor[1])
     free = freedom(images, len(change), [(between_seeds(model), len(model)) for model in (first, second)])
-    p_value = 2 * float(t.sf(abs(difference) / math.sqrt(variance), free))
-    reach = float(t.ppf(0.975, free)) * math.sqrt(variance)
+    p_value = 2 * float(stdtr(free, -abs(difference) / math.sqrt(variance)))
+    reach = float(stdtrit(free, 0.975)) * math.sqrt(variance)
     return Paired(
         difference=difference,
         interval=_agreeing(

@@ -1,16 +1,13 @@
 """Accuracy against what it costs: who is on the front, and how sure that is."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.boards import Entry
-from bench.cells import NO_VALUE, figure, text_cell
-from bench.findings import Findings
+from bench.boards import Board, Entry
 from bench.resampling import front_probability, resampled_accuracies
 from bench.sessions import interval_over_rounds, over_rounds
 from bench.speeds import reference_runtime, shown
@@ -66,17 +63,16 @@ class Front:
     probabilities: tuple[float, ...]
 
 
-@functools.lru_cache(maxsize=16)
-def fronts(found: Findings) -> list[Front]:
-    """Work out a front for every cost that any compared entry has."""
-    if not found.compared:
+def fronts(compared: Sequence[Entry], board: Board) -> list[Front]:
+    """Work out a front for every cost that any of the compared entries has."""
+    if not compared:
         return []
-    runtime = reference_runtime(found.board)
-    right = np.stack([entry.right.mean(axis=0) for entry in found.compared if entry.right is not None])
+    runtime = reference_runtime(board)
+    right = np.stack([entry.right.mean(axis=0) for entry in compared if entry.right is not None])
     accuracies = resampled_accuracies(right)
     every = []
     for name, cost_of in COSTS.items():
-        costs = [cost_of(entry, runtime) for entry in found.compared]
+        costs = [cost_of(entry, runtime) for entry in compared]
         known = [place for place, cost in enumerate(costs) if cost is not None]
         if not known:
             continue
@@ -84,34 +80,9 @@ def fronts(found: Findings) -> list[Front]:
         every.append(
             Front(
                 title=f"{name} ({runtime})" if cost_of is _latency else name,
-                entries=tuple(found.compared[place] for place in known),
+                entries=tuple(compared[place] for place in known),
                 costs=tuple(cost for cost in costs if cost is not None),
                 probabilities=tuple(chances.tolist()),
             )
         )
     return every
-
-
-def pareto_table(found: Findings) -> list[str]:
-    """Give each entry's cost and its probability of being on the front, as markdown."""
-    every = fronts(found)
-    if not every:
-        return []
-    lines = [f"| Probability of being on the front | {' | '.join(front.title for front in every)} |"]
-    lines.append("|---|" + "--:|" * len(every))
-    lines += [
-        f"| {text_cell(entry.name)} | {' | '.join(_cell(entry, front) for front in every)} |"
-        for entry in found.compared
-    ]
-    words = (
-        "In 2,000 bootstraps: accuracy of these checkpoints by test images, latency by rounds, training time by seeds; "
-        "a cost of one round or one seed counts as exact."
-    )
-    return [*lines, "", words]
-
-
-def _cell(entry: Entry, front: Front) -> str:
-    for other, cost, chance in zip(front.entries, front.costs, front.probabilities, strict=True):
-        if other is entry:
-            return f"{100 * chance:.0f} % at {figure(cost.value)}"
-    return NO_VALUE

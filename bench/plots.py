@@ -11,10 +11,10 @@ from bench.boards import Checkpoint, Entry
 from bench.cells import validity_word
 from bench.drawing import INK, PANEL, colour, logarithmic, name_inches, panels
 from bench.findings import Findings, accuracy, recalls
-from bench.pareto import Cost, fronts
+from bench.pareto import Cost
 from bench.speeds import runtimes_of, shown
 from bench.stats import wilson_interval
-from imgcls.metrics import ece_bins
+from imgcls.binning import ece_bins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def learning_curves(found: Findings) -> Figure:
 
 def pareto(found: Findings) -> Figure | None:
     """Draw accuracy against every cost, with the intervals of both."""
-    every = fronts(found)
+    every = found.fronts
     if not every:
         return None
     places = {entry.name: place for place, entry in _entries(found)}

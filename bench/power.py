@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, nct, norm, t
+from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
 from bench.pairs import ALPHA, SEEDS_FOR_MODELS, Right, between_seeds, freedom, seed_variance
 
@@ -80,6 +80,8 @@ def least(power: Callable[[float], float]) -> float | None:
 
 def mcnemar_power(difference: float, discordance: float, number: int, level: float) -> float:
     """Power of exact McNemar on ``number`` images, where models differ on a share ``discordance`` of them."""
+    from scipy.stats import binom  # noqa: PLC0415 - a third of a second, and tables of several seeds do without
+
     discordance = max(discordance, difference)
     pairs = np.arange(number + 1)
     critical = binom.ppf(level / 2, pairs, 0.5)
@@ -93,9 +95,9 @@ def sign_flip_power(difference: float, spread: float, number: int, level: float)
     if 2.0 ** (1 - number) > level:
         return 0.0
     spread = max(spread, difference)
-    reach = difference * math.sqrt(number) - float(norm.isf(level / 2)) * math.sqrt(spread)
+    reach = difference * math.sqrt(number) - float(-ndtri(level / 2)) * math.sqrt(spread)
     remaining = spread - difference**2
-    return float(norm.cdf(reach / math.sqrt(remaining))) if remaining > 0 else float(reach > 0)
+    return float(ndtr(reach / math.sqrt(remaining))) if remaining > 0 else float(reach > 0)
 
 
 def welch_power(  # noqa: PLR0913 - each is a term of the formula
@@ -107,4 +109,4 @@ def welch_power(  # noqa: PLR0913 - each is a term of the formula
     if variance == 0:
         return 1.0
     free = freedom(images, number, seeds)
-    return float(nct.sf(t.isf(level / 2, free), free, difference / math.sqrt(variance)))
+    return 1.0 - float(nctdtr(free, difference / math.sqrt(variance), -stdtrit(free, level / 2)))

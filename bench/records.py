@@ -247,7 +247,7 @@ def read_versioned(path: Path, kind: type[Versioned], *, key: str, version: int,
     """
     data = path.read_bytes()
     try:
-        found = msgspec.json.decode(data, type=dict[str, Any]).get(key)
+        found = msgspec.json.decode(msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get(key, b"null"))
         if found == version:
             return msgspec.json.decode(data, type=kind)
         if not isinstance(found, int) or not 1 <= found < version:

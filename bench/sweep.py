@@ -48,12 +48,26 @@ class SweepTask:
     budget: SweepBudget
 
 
+class _Costs:
+    """1e12 multiply-adds of training an image of one study, counted once a size: that takes a second."""
+
+    def __init__(self) -> None:
+        self._counted: dict[tuple[str, int], float] = {}
+
+    def tmacs_per_image(self, task: Task) -> float:
+        key = task.spec.timm_name, task.spec.resize.size
+        if key not in self._counted:
+            self._counted[key] = 3 * macs_per_image(task.spec, len(task.dataset.class_names)) / 1e12
+        return self._counted[key]
+
+
 def work(sweep: SweepTask, store: RDBStorage, evaluate: Evaluate, *, pruner: BasePruner | None = None) -> None:
     """Carry out trials until the budget is spent and none is left running anywhere.
 
     Raises RunError where three trials in a row failed since this began: what failed before may have been mended.
     """
     study = optuna.load_study(study_name=sweep.name, storage=store, pruner=pruner or asha())
+    costs = _Costs()
     before = {trial.number for trial in records(study) if trial.state in ENDED}
     while True:
         with contextlib.ExitStack() as turn:
@@ -63,7 +77,7 @@ def work(sweep: SweepTask, store: RDBStorage, evaluate: Evaluate, *, pruner: Bas
             _stop_after_failures([trial for trial in trials if trial.number not in before])
             if not spent(sweep.budget, trials):
                 study.sampler = sampler(sweep.task.config.seed, len(trials))
-                _one(study, sweep, evaluate, store=store, turn=turn)
+                _one(study, sweep, evaluate, costs=costs, store=store, turn=turn)
                 continue
         if not any(trial.state == "running" for trial in trials):
             return
@@ -98,7 +112,15 @@ def spent(budget: SweepBudget, trials: Sequence[TrialRecord]) -> bool:
     return any(limit is not None and value >= limit for limit, value in limits)
 
 
-def _one(study: Study, sweep: SweepTask, evaluate: Evaluate, *, store: RDBStorage, turn: contextlib.ExitStack) -> None:
+def _one(  # noqa: PLR0913 - one of everything that a trial needs
+    study: Study,
+    sweep: SweepTask,
+    evaluate: Evaluate,
+    *,
+    costs: "_Costs",
+    store: RDBStorage,
+    turn: contextlib.ExitStack,
+) -> None:
     """Run one trial; the lock is freed as soon as its knobs are drawn."""
     started: list[int] = []
 
@@ -106,7 +128,7 @@ def _one(study: Study, sweep: SweepTask, evaluate: Evaluate, *, store: RDBStorag
         started.append(trial.number)
         values = space.suggest(trial, sweep.space)
         turn.close()
-        fitted = _attempt(trial, sweep, values, evaluate)
+        fitted = _attempt(trial, sweep, values, evaluate, costs)
         assert fitted.val_top1_accuracy is not None
         with storage.locked(store, sweep.name):
             _keep_if_best(sweep, records(study), trial.number, fitted)
@@ -122,13 +144,15 @@ def _one(study: Study, sweep: SweepTask, evaluate: Evaluate, *, store: RDBStorag
         leave_best_only(sweep.task.paths.results, sweep.name, records(study))
 
 
-def _attempt(trial: Trial, sweep: SweepTask, values: dict[str, space.Value], evaluate: Evaluate) -> Fitted:
+def _attempt(
+    trial: Trial, sweep: SweepTask, values: dict[str, space.Value], evaluate: Evaluate, costs: _Costs
+) -> Fitted:
     """Fit one setting and note what it cost; raises TrialPruned for one that ends early."""
     is_default = trial.user_attrs.get("default", False)
     task = trial_task(
         sweep, _origin(trial), sweep.task.config if is_default else space.apply(sweep.task.config, values)
     )
-    per_image = _tmacs_per_image(task)
+    per_image = costs.tmacs_per_image(task)
     whole = per_image * sum(task.dataset.counts["train"]) * task.config.train.epochs
     started = time.perf_counter()
 
@@ -152,17 +176,6 @@ def _attempt(trial: Trial, sweep: SweepTask, values: dict[str, space.Value], eva
         note(reason=fitted.reason)
         raise optuna.TrialPruned(fitted.reason)
     return fitted
-
-
-_counted: Final[dict[tuple[str, int], float]] = {}
-
-
-def _tmacs_per_image(task: Task) -> float:
-    """Give 1e12 multiply-adds of training an image, counted once a model and size: that takes a second."""
-    key = task.spec.timm_name, task.spec.resize.size
-    if key not in _counted:
-        _counted[key] = 3 * macs_per_image(task.spec, len(task.dataset.class_names)) / 1e12
-    return _counted[key]
 
 
 def rungs_of(sweep: SweepTask) -> tuple[float, ...]:

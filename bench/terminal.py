@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bench import cells, leaderboard, words
 from bench.boards import Entry
-from bench.findings import Findings, accuracy, macro_f1
+from bench.findings import Findings, accuracy
 from bench.sessions import Sessions, is_outlier
 from bench.speeds import runtimes_of, shown, why_not
 from bench.stats import percentile
@@ -34,7 +34,7 @@ def show_leaderboard(results: Path, console: Console) -> int:
 def print_tables(tables: Sequence[Findings], console: Console) -> None:
     """Print a short form of the leaderboard for the terminal."""
     for found in tables:
-        first, entries = found.board.first, leaderboard.ordered(found)
+        first, entries = found.board.first, found.ordered
         title = f"{first.dataset.name}, recipe {first.config.recipe}, {found.number} test images"
         table = Table(title=escape(title))
         table.add_column("Group", justify="right", min_width=FIGURE_WIDTH)
@@ -67,7 +67,7 @@ def _cells(entry: Entry, found: Findings) -> list[str]:
         str(number or "-"),
         name,
         cells.score_cell(accuracy(entry)).replace("; ", "\n"),
-        f"{100 * macro_f1(entry).value:.1f}",
+        f"{100 * found.macro_f1(entry).value:.1f}",
         f"{model.num_params / 1e6:.1f}",
         f"{model.gmacs:.2f}",
     ]

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.boards import Entry
 from bench.cells import figure
-from bench.findings import Findings, accuracy, minority_classes, minority_comparison, small_classes
+from bench.findings import Findings, accuracy, minority_classes, small_classes
 from bench.power import Power
 from bench.speeds import ratio, reference_runtime, shown
 from bench.stats import percentile, wilson_interval
@@ -133,10 +133,9 @@ def _faster(found: Findings, fast: Entry, slow: Entry, runtime: str) -> str:
 
 def _minority(found: Findings) -> list[str]:
     """Say whether anybody is ahead on the classes that are under half of the median class."""
-    compared = minority_comparison(found)
-    if compared is None:
+    if found.minority is None:
         return []
-    comparison, number = compared
+    comparison, number = found.minority
     classes = listed([found.board.first.dataset.class_names[label] for label in minority_classes(found.board)])
     where = f"On the {number} test image{'s' if number > 1 else ''} of {classes}, under half of the median class,"
     rows, columns = np.nonzero(np.triu(comparison.apart, 1))

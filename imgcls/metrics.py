@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 
+from imgcls.binning import ECE_BINS, ece_bins
 from imgcls.results import ClassScore
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.integer]
 
-ECE_BINS: Final = 15
 TOP_K: Final = 5
 
 
@@ -57,11 +57,6 @@ def log_loss(logits: Floats, labels: Labels) -> float:
     """Average cross-entropy in nats."""
     classes = np.arange(logits.shape[1])
     return float(sklearn_metrics.log_loss(labels, _probabilities(logits), labels=classes))
-
-
-def ece_bins(confidence: Floats) -> NDArray[np.int64]:
-    """Give each confidence ``[N]`` its bin of 15 equal-width ones; an edge belongs to the bin below it."""
-    return np.asarray(np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1))
 
 
 def ece(logits: Floats, labels: Labels) -> float:

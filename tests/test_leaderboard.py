@@ -1,15 +1,19 @@
 """What the leaderboard says of seeds, folds, ties and small test splits, in its table and in words."""
 
+import ast
 import io
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench import leaderboard, terminal
-from bench.findings import Findings, accuracy, count_scorings, minority_classes, minority_comparison, recalls
+from bench import findings, leaderboard, spreadsheet, terminal
+from bench.findings import Findings, accuracy, count_scorings, minority_classes, recalls
 from bench.measurements import Measurement
 from bench.records import record_path
 from bench.words import paragraph, power_line
@@ -18,6 +22,7 @@ from tests import examples
 from tests.test_latency_table import row
 from tests.test_records import rendered_tables
 
+ROOT = Path(__file__).parent.parent
 NAMES = ("cat", "dog", "eel")
 LABELS = np.arange(240) % 3
 
@@ -208,7 +213,7 @@ def test_minority_classes_are_under_half_of_the_median_and_tested_alone(tmp_path
     examples.keep(tmp_path, "b", examples.answered(good & (labels != 2), labels, classes=3), info)
     (found,) = leaderboard.read(tmp_path, warn=pytest.fail)
     assert minority_classes(found.board) == [2]
-    compared = minority_comparison(found)
+    compared = found.minority
     assert compared is not None
     assert compared[1] == 40
     assert "On the 40 test images of eel, under half of the median class, the test finds a ahead of b" in paragraph(
@@ -259,3 +264,70 @@ def test_speeds_on_unlike_threads_are_not_compared(tmp_path: Path) -> None:
     said = said_of_speed(tmp_path, row("pytorch-cpu", speed=20.0), row("pytorch-cpu", speed=10.0, num_threads=2))
     assert "faster" not in said
     assert "One picture took" not in said
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, *names: str) -> Counter[str]:
+    """Count what is worked out from now on, by the name of the function that does."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., object]:
+        work = getattr(findings, name)
+
+        def count(*arguments: object, **options: object) -> object:
+            calls[name] += 1
+            return work(*arguments, **options)
+
+        return count
+
+    for name in names:
+        monkeypatch.setattr(findings, name, counted(name))
+    return calls
+
+
+def test_a_page_and_the_terminal_work_out_every_figure_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(2):
+        for model, share in (("a", 0.9), ("b", 0.5)):
+            keep(tmp_path, model, some_right(share, seed=seed), seed=seed)
+    names = ("compare", "compare_all", "power_of", "fronts", "macro_intervals", "calibrated_ece")
+    calls = count_calls(monkeypatch, *names)
+    found = leaderboard.write(tmp_path, warn=pytest.fail)
+    terminal.print_tables(found, Console(file=io.StringIO()))
+    leaderboard.markdown(found)
+    assert calls == dict(zip(names, (1, 1, 1, 1, 4, 4), strict=True))
+
+
+def test_what_no_table_shows_is_not_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(tmp_path, "a", some_right(0.9))
+    calls = count_calls(monkeypatch, "fronts", "macro_intervals", "calibrated_ece")
+    paragraph(board(tmp_path))
+    assert not calls
+
+
+def test_no_module_of_the_harness_keeps_results_in_a_cache_of_its_own() -> None:
+    """What is worked out lives in a value; a cache of a function of numbers holds no results."""
+    hidden = []
+    for path in sorted((ROOT / "bench").glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                cached = any("cache" in ast.unparse(one) for one in node.decorator_list)
+                if cached and {ast.unparse(one.annotation) for one in node.args.args if one.annotation} - {
+                    "int",
+                    "float",
+                }:
+                    hidden.append(f"{path.name}: {node.name}")
+            elif isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(node.value or node) in {
+                "{}",
+                "[]",
+                "dict()",
+            }:
+                hidden.append(f"{path.name}: {ast.unparse(node)}")
+    assert not hidden
+
+
+def test_the_spreadsheet_is_what_pandas_writes() -> None:
+    rows: list[dict[str, object]] = [
+        {"name": 'a "b", c', "whole": 3, "gap": 1, "part": 0.1, "none": None, "mixed": 2},
+        {"name": None, "whole": 4, "gap": None, "part": 1e-07, "none": None, "mixed": 0.5, "late": 10**15},
+    ]
+    assert spreadsheet.table(rows) == pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    assert spreadsheet.table([]) == pd.DataFrame([]).to_csv(index=False, lineterminator="\n")

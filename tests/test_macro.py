@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binom, bootstrap
 from sklearn import metrics
 
-from bench.macro import macro_intervals, macro_scores
-from bench.resampling import calibrated_ece, front, front_probability, resampled_accuracies
+from bench.macro import Draws, _sum, macro_intervals, macro_scores
+from bench.resampling import calibrated_ece, front, front_probability, resampled_accuracies, uniforms_for
 
 
 def matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -118,3 +118,23 @@ def test_front_probabilities_follow_the_images_and_the_rounds() -> None:
     assert sure.tolist() == [1.0, 1.0, 0.0]
     unsure = front_probability(accuracies, [np.array([10.0]), np.array([1.0, 3.0]), np.array([2.0])])
     assert 0.1 < unsure[2] < 0.9
+
+
+@pytest.mark.parametrize("classes", [2, 5, 10, 140])
+def test_a_bootstrap_is_the_same_alone_and_after_others_and_sums_as_numpy_does(classes: int) -> None:
+    rng, draws = np.random.default_rng(classes), Draws()
+    labels = np.repeat(np.arange(classes), 12)
+    for _ in range(4):
+        predicted = np.where(rng.random(len(labels)) < 0.8, labels, rng.integers(0, classes, len(labels)))
+        counts = matrix(labels, predicted, classes)
+        assert macro_intervals(counts, resamples=500, draws=draws) == macro_intervals(counts, resamples=500)
+    terms = rng.random((20, classes))
+    assert (_sum(list(terms.T.copy())) == terms.sum(axis=-1)).all()
+
+
+def test_the_ece_of_a_calibrated_model_is_the_same_alone_and_after_others() -> None:
+    rng = np.random.default_rng(0)
+    every = [rng.uniform(0.3, 1, number) for number in (40, 180, 180, 1200)]
+    uniforms = uniforms_for([len(one) for one in every])
+    for one in every:
+        assert calibrated_ece(one, uniforms=uniforms(len(one))) == calibrated_ece(one)

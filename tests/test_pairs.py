@@ -1,7 +1,7 @@
 """Who is told apart from whom: published answers, laws, and how often the leaderboard's own functions are wrong."""
 
 import gc
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm, permutation_test
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from bench.pairs import ALPHA, Right, compare, compare_all, holm, tie_groups
 from bench.power import power_of
@@ -176,3 +177,22 @@ def test_power_counts_the_pairs_of_the_table() -> None:
     """Of three models, two of which answer alike, a pair is told apart only at Holm's first step: alpha over three."""
     rng = np.random.default_rng(3)
     assert found_share(rng, usually_stated(rng, 3), again=True) == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("seeds", [[1, 1, 1], [3, 3, 3], [2, 3, 4], [5, 6, 7], [4, 5, 20]])
+def test_all_pairs_at_once_are_tested_as_one_by_one(seeds: list[int]) -> None:
+    rng = np.random.default_rng(sum(seeds))
+    models = [
+        drawn(rng, [accuracy], seeds=count, images=60)[0]
+        for count, accuracy in zip(seeds, (0.6, 0.7, 0.9), strict=True)
+    ]
+    every = compare_all([*models, models[0]])
+    for first, second in combinations(range(3), 2):
+        assert every.p_values[first, second] == pytest.approx(compare(models[first], models[second]).p_value, abs=1e-12)
+    assert every.p_values[0, 3] == 1.0
+
+
+@given(p_values=st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_statsmodels(p_values: list[float]) -> None:
+    expected = multipletests(p_values, method="holm")[1]
+    assert holm(np.array(p_values)).tolist() == expected.tolist()

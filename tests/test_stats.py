@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest, sem, t
+from statsmodels.stats.proportion import confint_proportions_2indep
 
-from bench.stats import independent_difference, mean_interval, paired_difference, ratio_interval, wilson_interval
+from bench.stats import (
+    independent_difference,
+    mean_interval,
+    paired_difference,
+    quantiles,
+    ratio_interval,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +83,23 @@ def test_the_interval_of_a_recall_covers_even_in_a_class_of_14(total: int) -> No
         draws = rng.binomial(total, share, size=4000).tolist()
         covered = [wilson_interval(drawn, total).low <= share <= wilson_interval(drawn, total).high for drawn in draws]
         assert np.mean(covered) >= 0.93
+
+
+@given(values=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=40), share=st.floats(0, 1))
+def test_a_quantile_is_numpys_to_the_last_bit(values: list[float], share: float) -> None:
+    assert quantiles(np.array(values), share) == [float(np.quantile(values, share))]
+
+
+@given(counts=st.tuples(*[st.integers(0, 200)] * 4).filter(lambda counts: sum(counts[:2]) > 0 < sum(counts[2:])))
+def test_intervals_by_their_formulas_are_scipys_and_statsmodels(counts: tuple[int, int, int, int]) -> None:
+    first, second = (counts[0], counts[0] + counts[1]), (counts[2], counts[2] + counts[3])
+    found, wilson = wilson_interval(*first), binomtest(*first).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=1e-12)
+    gap, newcombe = independent_difference(first, second), confint_proportions_2indep(*first, *second, method="newcomb")
+    assert (gap.low, gap.high) == pytest.approx(newcombe, abs=1e-12)
+
+
+@given(values=st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20).filter(lambda values: np.ptp(values) > 1e-3))
+def test_the_interval_of_a_mean_is_scipys(values: list[float]) -> None:
+    found, expected = mean_interval(values), t.interval(0.95, len(values) - 1, np.mean(values), sem(values))
+    assert (found.low, found.high) == pytest.approx(expected, rel=1e-9, abs=1e-9)

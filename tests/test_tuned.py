@@ -191,7 +191,7 @@ def test_default_and_tuned_rows_stand_in_one_table_with_both_test_scores_and_the
     assert "5 (1, 0)" in line
     assert "17.00" in line
     assert line.index(cells.accuracy_cell(0.6, 21)) < line.index(cells.accuracy_cell(0.5, 21))
-    assert "resnet50-pets-standard" in spreadsheet.csv([table])
+    assert "resnet50-pets-standard" in spreadsheet.text([table])
 
 
 def test_a_tuned_row_without_its_default_says_so_instead_of_another_models_score() -> None:
