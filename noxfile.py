@@ -12,9 +12,10 @@ PYTHON = (sys.executable, "-m")
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style, format and the order of packages."""
     session.run(*PYTHON, "ruff", "check", ".")
     session.run(*PYTHON, "ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache", external=True)
 
 
 @nox.session

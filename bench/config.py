@@ -1,12 +1,9 @@
 """One run's settings, composed of the library's, and where things are on this machine."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import platformdirs
 import tyro
 
 from imgcls.config import ArchitectureConfig, LoaderConfig, RuntimeConfig, SplitConfig, TrainConfig
@@ -34,6 +31,7 @@ class Budget:
 
 Value = str | int | float | bool | None
 """What a field of a config may be set to."""
+
 Overrides = dict[str, Value]
 """Values by the name of a config's field; no two parts of ``RunConfig`` share a field name."""
 
@@ -63,8 +61,10 @@ class RunConfig:
 
 PARTS: Final = ("split", "loader", "architecture", "train", "runtime")
 """The parts of ``RunConfig`` whose fields are flags."""
+
 OF_THE_MACHINE: Final = frozenset({"device", "train_threads", "runtimes", "threads"})
 """Fields that say where a run trains and what is timed, not what is trained."""
+
 OF_THE_TABLE: Final = frozenset({"epochs", "image_size", "crop", "split", "split_seed", "folds", "fold"})
 """Fields that decide in which table a run stands; the others are its setting."""
 
@@ -107,24 +107,3 @@ def with_overrides(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         budget = replace(budget, rule=None)
     kept = {name: value for name, value in differing.items() if name not in OF_THE_MACHINE}
     return replace(changed, budget=budget, overrides=config.overrides | kept)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Paths:
-    """Where things are on this machine; stays outside every config and record."""
-
-    results: Path
-    cache: Path
-
-    def artifacts(self, train_id: str) -> Path:
-        """Give the folder of a training's heavy files."""
-        return self.results / "artifacts" / train_id
-
-    def records(self, machine: str) -> Path:
-        """Give the folder of a machine's records."""
-        return self.results / "records" / machine
-
-
-def default_cache() -> Path:
-    """Give ``$IMGCLS_CACHE``, or this user's cache folder."""
-    return Path(os.environ.get("IMGCLS_CACHE") or platformdirs.user_cache_dir("imgcls"))

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from imgcls.results import EpochResult
+from imgcls.training.events import EpochResult
 
 Advance = Callable[[int, int], None]
 EpochLine = Callable[[EpochResult], None]

@@ -12,11 +12,12 @@ from PIL import Image
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub library is imported
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
-from imgcls.export import export_onnx
-from imgcls.models import build_model, resolve_spec, save_trained
-from imgcls.runtimes import ONNX
-from imgcls.torch_sessions import WEIGHTS
-from imgcls.weights import random_weights
+from imgcls.inference.export import export_onnx
+from imgcls.inference.runtimes import ONNX
+from imgcls.inference.torch_sessions import WEIGHTS
+from imgcls.models.building import build_model, save_trained
+from imgcls.models.registry import resolve_spec
+from imgcls.models.weights import random_weights
 
 MakeFolder = Callable[..., Path]
 

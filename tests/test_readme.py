@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from bench.arguments import RecommendArgs, ReportArgs, RunAllArgs, SweepArgs
-from bench.cli import COMMANDS
+from bench.cli.arguments import RecommendArgs, ReportArgs, RunAllArgs, SweepArgs
+from bench.cli.main import COMMANDS
 from bench.config import RunConfig
 from bench.recipes import RECIPES
 

@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from imgcls.card import CARD_KEY, CARD_VERSION, Card
 from imgcls.data.decode import Resize
 from imgcls.errors import ConfigError
+from imgcls.inference.card import CARD_KEY, CARD_VERSION, Card
 from tests.regression import compare, evidence, judge
 from tests.regression.planted import PLANTED, Plant, plant, slower
 from tests.regression.versions import ROOT, TrainingFailedError, Version, ask, probe, worktree
@@ -166,7 +166,7 @@ def two(base: Path, head: Path, home: Path) -> tuple[Version, Version]:
 
 def test_a_planted_slow_down_shows_between_real_processes(tmp_path: Path, model: Path) -> None:
     """By 30 %, so that a busy machine never hides it; 15 % is what tests.regression.evidence plants."""
-    changed = copy_with(slower("imgcls/card.py", PREPROCESS_RETURN, 0.3), tmp_path / "changed")
+    changed = copy_with(slower("imgcls/inference/card.py", PREPROCESS_RETURN, 0.3), tmp_path / "changed")
     with compare.fresh_pairs(*two(ROOT, changed, tmp_path), model) as pairs:
         ratios = compare.rounds(pairs, PREPROCESS)
     assert "cpu_s" in compare.slower_clocks(ratios), compare.intervals(ratios)
@@ -187,7 +187,7 @@ def test_a_planted_wrong_normalisation_shows_in_the_labels_of_the_same_photos(tm
 
 
 def test_what_the_base_lacks_is_not_judged_and_what_the_head_lacks_is_an_error(tmp_path: Path, model: Path) -> None:
-    gone = Plant(what="no preprocess", edits=(("imgcls/card.py", "def preprocess(", "def prepare("),))
+    gone = Plant(what="no preprocess", edits=(("imgcls/inference/card.py", "def preprocess(", "def prepare("),))
     lacking = copy_with(gone, tmp_path / "lacking")
     with compare.fresh_pairs(*two(lacking, ROOT, tmp_path), model, 1) as pairs:
         with pytest.raises(compare.NotInBaseError, match="preprocess"):

@@ -1,1 +1,4 @@
-"""Where labelled images come from, what is wrong with them, and how they reach a model."""
+"""Labelled images: where they come from, what is wrong with them, how they are divided, and how they become batches.
+
+Nothing here knows of models. A bad image is listed and left out of every split, never replaced. Start with ``audit``.
+"""

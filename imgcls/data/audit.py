@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
 
-from imgcls.data.datasets import Dataset
 from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableError, decode
 from imgcls.data.duplicates import MAX_GROUP_SHARE, group_pairs, near_pairs
 from imgcls.data.parallel import Progress, map_chunks, silent
+from imgcls.data.sources.folder import Dataset
 from imgcls.errors import DataError
 
 AUDIT_VERSION: Final = 1

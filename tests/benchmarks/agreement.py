@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench.measurements import Measurement
-from bench.records import read_records
-from bench.stats import percentile
+from bench.records.measurements import Measurement
+from bench.records.store import read_records
+from bench.stats.intervals import percentile
 
 LIMIT: Final = 0.03
 Key = tuple[str, str, int, str, int | None]

@@ -9,22 +9,22 @@ import torch
 from optuna.pruners import BasePruner, NopPruner
 from rich.console import Console
 
-from bench import planning, sweep
-from bench.arguments import SweepArgs
-from bench.cells import accuracy_cell
-from bench.plan import Task
-from bench.preparation import Prepared, prepare
+from bench.cli import planning
+from bench.cli.arguments import SweepArgs
+from bench.leaderboard.cells import accuracy_cell, knobs_text
 from bench.recipes import RECIPES
-from bench.records import write_text
-from bench.space import Values, apply, defaults, parse_space, suggest
-from bench.storage import open_storage, quiet
-from bench.sweep import SweepTask, asha, records
-from bench.sweep_view import knobs_text
-from bench.trial import run_trial, rungs_for
-from bench.tuning import SweepBudget, TrialRecord, best_trial
-from imgcls.metrics import top1_accuracy
-from imgcls.models import build_model
-from imgcls.training import logits_of
+from bench.records.store import write_text
+from bench.runs.plan import Task
+from bench.runs.preparation import Prepared, prepare
+from bench.tuning import search, trials
+from bench.tuning.records import SweepBudget, TrialRecord, best_trial
+from bench.tuning.search import SweepTask, asha
+from bench.tuning.space import DEFAULT_SPACE, Values, apply, defaults, parse_space, suggest
+from bench.tuning.storage import open_storage, quiet
+from bench.tuning.trial import run_trial, rungs_for
+from imgcls.evaluation.forward import logits_of
+from imgcls.evaluation.metrics import top1_accuracy
+from imgcls.models.building import build_model
 
 MODEL = "test_efficientnet"
 SETTINGS, EPOCHS, IMAGE_SIZE = 30, 12, 32
@@ -46,7 +46,7 @@ def base_task(results: Path) -> Task:
 def study_of(folder: Path, task: Task, settings: list[Values]) -> tuple[SweepTask, optuna.Study]:
     folder.mkdir()
     url = f"sqlite:///{folder / 'study.db'}"
-    space = parse_space(sweep.space.DEFAULT_SPACE, task.config)
+    space = parse_space(DEFAULT_SPACE, task.config)
     study = optuna.create_study(study_name="pruning", storage=open_storage(url), direction="maximize")
     for number, values in enumerate(settings):
         study.enqueue_trial(dict(values), user_attrs={"default": True} if number == 0 else None)
@@ -56,15 +56,15 @@ def study_of(folder: Path, task: Task, settings: list[Values]) -> tuple[SweepTas
 
 def settings_of(task: Task) -> list[Values]:
     """Give the default and 29 random settings of the default space."""
-    space = parse_space(sweep.space.DEFAULT_SPACE, task.config)
+    space = parse_space(DEFAULT_SPACE, task.config)
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     return [defaults(task.config, space), *(suggest(drawn.ask(), space) for _ in range(SETTINGS - 1))]
 
 
 def carry_out(folder: Path, task: Task, settings: list[Values], pruner: BasePruner) -> list[TrialRecord]:
     whole, study = study_of(folder, task, settings)
-    sweep.work(whole, open_storage(whole.url), sweep.evaluate_here(whole, Console(quiet=True)), pruner=pruner)
-    return records(study)
+    search.work(whole, open_storage(whole.url), search.evaluate_here(whole, Console(quiet=True)), pruner=pruner)
+    return trials.records(study)
 
 
 def test_scores(task: Task, prepared: Prepared, values: Values) -> list[float]:
@@ -101,7 +101,7 @@ def how(task: Task) -> list[str]:
         f"Made by `nox -s pruning`: {SETTINGS} settings of up to {EPOCHS} epochs of {MODEL}",
         f"on {task.config.dataset} at {IMAGE_SIZE} px, the same list with and without pruning",
         f"({environment.machine}, code {commit}).",
-        f"Rungs at {rungs} of each setting's own steps; 1 in {sweep.REDUCTION} goes on.",
+        f"Rungs at {rungs} of each setting's own steps; 1 in {search.REDUCTION} goes on.",
     ]
 
 

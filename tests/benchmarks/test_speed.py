@@ -16,20 +16,22 @@ from PIL import Image
 from torch import nn
 from torchvision import datasets, transforms
 
-from bench import findings, leaderboard
-from bench.cold import noise
-from bench.latency import measure
+from bench.comparison import analysis
+from bench.latency.cold_start import noise
+from bench.latency.protocol import measure
 from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source, train_batches
-from imgcls.export import export_onnx
-from imgcls.models import ModelSpec, build_model, resolve_spec, set_aux
-from imgcls.runtimes import ONNX, open_session
-from imgcls.setting import TrainingSetup
-from imgcls.training import BETAS, _loss, memory_format, train, use_threads
-from imgcls.weights import random_weights
-from tests import examples
+from imgcls.inference.export import export_onnx
+from imgcls.inference.runtimes import ONNX, open_session
+from imgcls.models.building import build_model, set_aux
+from imgcls.models.registry import ModelSpec, resolve_spec
+from imgcls.models.weights import random_weights
+from imgcls.training.loop import BETAS, memory_format, train, use_threads
+from imgcls.training.losses import _loss
+from imgcls.training.setup import TrainingSetup
 from tests.conftest import picture
+from tests.helpers import examples
 
 CPU = torch.device("cpu")
 PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -198,9 +200,9 @@ def test_bootstrap_of_ten_models_on_ten_thousand_images(benchmark: Any, tmp_path
         right = predicted == labels
         answers = examples.answered(right, labels, classes=classes, predicted=predicted)
         examples.keep(tmp_path, f"model {model}", answers, info)
-    (found,) = leaderboard.read(tmp_path, warn=print)
+    (found,) = analysis.read(tmp_path, warn=print)
     checkpoints = [one for entry in found.board.entries for one in entry.checkpoints]
-    benchmark.pedantic(lambda: findings.bootstrapped(checkpoints), rounds=5)
+    benchmark.pedantic(lambda: analysis.bootstrapped(checkpoints), rounds=5)
 
 
 @pytest.mark.benchmark

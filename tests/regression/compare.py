@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.stats import Interval
+from bench.stats.intervals import Interval
 from tests.regression import judge
 from tests.regression.versions import (
     Probe,

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import binomtest
 from scipy.stats.mstats import trimmed_mean_ci
 
-from bench.stats import Interval
+from bench.stats.intervals import Interval
 
 LIMIT: Final = 1.05
 """A case is slower where the interval of head over base lies wholly above this."""

@@ -4,6 +4,7 @@ The file is the head's, what it imports is the version's whose tree it is starte
 A line in, ``{"prepare": CASE}``, ``{"case": CASE, "repetitions": N}`` or ``{"label": [FILES]}``; a line of JSON out.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -23,6 +24,20 @@ SIZE: Final = 64
 """Side of the square pictures, in pixels."""
 
 Work = Callable[[], object]
+
+
+def _load(*places: str) -> Any:
+    """Return the first of ``module:name`` that this version has: its place today, then where it was before.
+
+    The older places bridge the one base that has its modules side by side; they go when no base lacks the packages.
+    """
+    for place in places:
+        module, name = place.split(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            missing = error
+    raise missing
 
 
 def _pixels(count: int) -> Any:
@@ -45,8 +60,8 @@ def decode_jpeg(folder: Path, _model: Path) -> Work:
 
 def preprocess_batch(_folder: Path, model: Path) -> Work:
     """Normalise 32 pictures for ONNX."""
-    from imgcls.predict import open_classifier, preprocess
-
+    preprocess = _load("imgcls.inference.card:preprocess", "imgcls.predict:preprocess")
+    open_classifier = _load("imgcls.inference.predict:open_classifier", "imgcls.predict:open_classifier")
     return partial(preprocess, _pixels(32), open_classifier(model, threads=THREADS).card)
 
 
@@ -79,8 +94,7 @@ def augment_epoch(_folder: Path, _model: Path) -> Work:
 
 def predict(_folder: Path, model: Path, *, batch_size: int) -> Work:
     """Pictures to logits in ONNX, normalising included."""
-    from imgcls.predict import open_classifier
-
+    open_classifier = _load("imgcls.inference.predict:open_classifier", "imgcls.predict:open_classifier")
     return partial(open_classifier(model, threads=THREADS).logits, _pixels(batch_size))
 
 
@@ -88,26 +102,29 @@ def train_epoch(folder: Path, _model: Path) -> Work:
     """Train the smallest model for two batches, validate, and save the checkpoints."""
     import torch
 
-    from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
-    from imgcls.models import build_model, resolve_spec
-    from imgcls.setting import TrainingSetup
-    from imgcls.training import train
-    from imgcls.weights import random_weights
+    from imgcls.config import LoaderConfig, TrainConfig
 
+    architecture = _load("imgcls.config:ArchitectureConfig", "imgcls.config:ModelConfig")()
+    build_model = _load("imgcls.models.building:build_model", "imgcls.models:build_model")
+    resolve_spec = _load("imgcls.models.registry:resolve_spec", "imgcls.models:resolve_spec")
+    random_weights = _load("imgcls.models.weights:random_weights", "imgcls.weights:random_weights")
+    train = _load("imgcls.training.loop:train", "imgcls.training:train")
+    setup_class = _load("imgcls.training.setup:TrainingSetup", "imgcls.setting:Setting")
     loader = LoaderConfig(image_size=SIZE, batch_size=16)
     spec = resolve_spec("test_efficientnet", loader, random_weights)
-    model = build_model(spec, ArchitectureConfig(), num_classes=6)
-    setting = TrainingSetup(
-        train_source=_source(32),
-        val_source=_source(4),
+    model = build_model(spec, architecture, num_classes=6)
+    today = {"train_source": _source(32), "val_source": _source(4), "architecture": architecture}
+    before = {"train": _source(32), "val": _source(4), "model": architecture}
+    budget = TrainConfig(epochs=1)
+    named = {"train": budget} | today if "train_source" in setup_class.__slots__ else {"config": budget} | before
+    setting = setup_class(
         normalisation=spec.normalisation,
         loader=loader,
-        architecture=ArchitectureConfig(),
-        train=TrainConfig(epochs=1),
         seed=0,
         device=torch.device("cpu"),
         folder=folder,
         report=lambda _event: None,
+        **named,
     )
 
     def work() -> None:
@@ -119,16 +136,16 @@ def train_epoch(folder: Path, _model: Path) -> Work:
 
 def render_leaderboard(folder: Path, _model: Path) -> Work:
     """Make the leaderboard of 30 records."""
-    from bench import leaderboard
-    from bench.records import record_path, write_json
-    from tests import examples
-
+    record_path = _load("bench.records.store:record_path", "bench.records:record_path")
+    write_json = _load("bench.records.store:write_json", "bench.records:write_json")
+    write = _load("bench.leaderboard.page:write", "bench.leaderboard:write")
+    record = _load("tests.helpers.examples:record", "tests.examples:record")
     results = folder / "records-of-30"
     for number in range(30):
-        config = replace(examples.record().config, model=f"model {number}")
-        record = examples.record(accuracy=number / 30, train=config, run_id=f"{number:016x}")
-        write_json(record, record_path(results, record))
-    return lambda: leaderboard.write(results, warn=print)
+        config = replace(record().config, model=f"model {number}")
+        made = record(accuracy=number / 30, config=config, run_id=f"{number:016x}")
+        write_json(made, record_path(results, made))
+    return lambda: write(results, warn=print)
 
 
 Case = Callable[[Path, Path], Work]
@@ -147,8 +164,7 @@ CASES: Final[dict[str, Case]] = {
 
 def label(model: Path, photos: list[str]) -> list[str]:
     """Label photos as ``python -m bench predict`` does: the version's own decode, preprocess and session."""
-    from imgcls.predict import classify
-
+    classify = _load("imgcls.inference.predict:classify", "imgcls.predict:classify")
     return [answer.class_name for answer in classify(model, [Path(photo) for photo in photos])]
 
 

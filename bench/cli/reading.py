@@ -1,0 +1,122 @@
+"""What the commands that only read do: audit, predict, data; no torch."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench import progress
+from bench.records.paths import Paths
+from bench.records.store import write_json
+from imgcls.data.audit import Audit, audit_dataset
+from imgcls.data.sources.named import DATASETS, load_dataset
+from imgcls.errors import ConfigError
+from imgcls.inference.predict import classify
+
+
+def audited(data: str, cache: Path, console: Console) -> Audit:
+    """Audit a data set, with a bar where it has not been audited yet."""
+    dataset = load_dataset(data, cache=cache)
+    with progress.counting(console, f"auditing {dataset.name}") as advance:
+        return audit_dataset(dataset, cache=cache, progress=advance)
+
+
+def audit_line(audit: Audit) -> str:
+    """Sum up an audit in one line."""
+    share = len(audit.removed) / (len(audit.images) + len(audit.removed))
+    return (
+        f"{audit.name}: {len(audit.images):,} usable images in {len(audit.class_names)} classes; "
+        f"{len(audit.removed)} left out ({100 * share:.2f} %); {len(audit.exact_duplicates)} groups of exact and "
+        f"{len(audit.near_duplicates)} of near-duplicates"
+    )
+
+
+def show_audit(data: str, paths: Paths, console: Console) -> int:
+    """Print an audit as tables and write it as JSON."""
+    audit = audited(data, paths.cache, console)
+    console.print(audit_line(audit), markup=False)
+    console.print(_class_table(audit))
+    for table in _finding_tables(audit):
+        console.print(table)
+    for line in remarks(audit):
+        console.print(line, markup=False)
+    path = paths.results / "audits" / f"{audit.name}-{audit.digest}.json"
+    try:
+        write_json(audit, path)
+    except OSError as error:
+        message = f"--results {paths.results}: cannot be written ({error.strerror}); give a folder that can"
+        raise ConfigError(message) from error
+    console.print(f"written: {path}", markup=False)
+    return 0
+
+
+def _class_table(audit: Audit) -> Table:
+    usable = Counter(image.label for image in audit.images)
+    removed = Counter(removal.label for removal in audit.removed)
+    table = Table("Class", "Usable", "Left out")
+    for label, class_name in enumerate(audit.class_names):
+        table.add_row(escape(class_name), str(usable[label]), str(removed[label]))
+    return table
+
+
+def _finding_tables(audit: Audit) -> list[Table]:
+    reasons = Counter((removal.reason, "left out") for removal in audit.removed)
+    reasons.update((note, "kept") for image in audit.images for note in image.notes)
+    found = Table("Found", "Files", "What was done")
+    for (reason, done), count in sorted(reasons.items()):
+        found.add_row(escape(reason), str(count), done)
+    listed = Table("Left out", "Reason")
+    for removal in audit.removed:
+        listed.add_row(escape(removal.image_id), escape(removal.reason))
+    groups = Table("Duplicates, kept in one split", "Images")
+    for kind, members in (
+        ("exact", audit.exact_duplicates),
+        ("near", audit.near_duplicates),
+        ("near, under two labels", audit.near_conflicts),
+        ("across the given splits", audit.across_splits),
+    ):
+        for group in members:
+            groups.add_row(kind, escape(", ".join(group)))
+    return [table for table in (found, listed, groups) if table.row_count]
+
+
+def remarks(audit: Audit) -> list[str]:
+    """Say what the search for duplicates did not do."""
+    lines = []
+    if audit.broken_groups:
+        lines.append(
+            f"{audit.broken_groups} chain(s) of near-duplicates over 1 % of the set were broken to confirmed pairs"
+        )
+    if audit.too_small_to_search:
+        lines.append(f"{audit.too_small_to_search} image(s) under 32 px were not searched for near-duplicates")
+    return lines
+
+
+def show_predictions(model: Path, images: Sequence[Path], console: Console) -> int:
+    """Print the class of each photo."""
+    if not images:
+        message = "predict needs a model and one photo or more: python -m bench predict MODEL.onnx IMAGE..."
+        raise ConfigError(message)
+    table = Table("Photo", "Class", "Probability")
+    for answer in classify(model, images):
+        table.add_row(escape(answer.photo), escape(answer.class_name), f"{answer.probability:.3f}")
+    console.print(table)
+    return 0
+
+
+def show_datasets(names: Sequence[str], cache: Path, console: Console) -> int:
+    """List the named data sets, or write those that were named."""
+    if unknown := [name for name in names if name.lower() not in DATASETS]:
+        message = f"unknown data set {unknown[0]!r}; known: {', '.join(DATASETS)}"
+        raise ConfigError(message)
+    for name in names:
+        dataset = load_dataset(name, cache=cache)
+        console.print(f"{dataset.name}: {len(dataset.files):,} files in {dataset.root}", markup=False)
+    if not names:
+        console.print("Embedded: digits (1,797 handwritten digits). Downloaded when asked for:")
+        console.print(", ".join(name for name in DATASETS if name != "digits"))
+        console.print("A folder of class folders, or of train/, val/ and test/, is a data set too.")
+    return 0

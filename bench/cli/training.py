@@ -1,0 +1,105 @@
+"""What the commands that train or measure do; imports torch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from bench import harness
+from bench.cli import planning, tuning
+from bench.cli.arguments import MeasureArgs, RunAllArgs, RunArgs
+from bench.cli.launchers import launcher_of
+from bench.config import RunConfig
+from bench.latency import measure
+from bench.latency.protocol import FULL
+from bench.leaderboard import page, terminal
+from bench.records.environment import read_environment
+from bench.records.paths import Paths, check_writable, default_cache
+from bench.records.store import OUTCOME, read_records
+from bench.runs import local
+from bench.runs.plan import Task, unique
+from bench.runs.processes import terminate_as_interrupt
+from imgcls.errors import ConfigError
+from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
+from imgcls.models.registry import MODELS
+
+
+def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console) -> int:
+    """Plan the runs of one model, then carry them out; 0 all well, 1 where a run failed."""
+    with terminate_as_interrupt():
+        planner = planning.planner(args, configs, console)
+        tasks = [planner(config, force=args.force) for config in configs]
+        check_writable(args.results)
+        return _carry_out(unique(tasks), console)
+
+
+def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) -> int:
+    """Plan all runs, tune where asked for, then carry them out; 0 all well, 1 where a run or a study failed."""
+    with terminate_as_interrupt(), launcher_of(args, console) as launcher:
+        planner = planning.planner(args, configs, console, threads=launcher.run_threads, cuda=launcher.cuda)
+        tasks = [planner(config, force=args.force) for config in configs]
+        tuned = tuning.tuned_tasks(args, tasks, planner, launcher=launcher, console=console)
+        check_writable(args.results)
+        ok = _carry_out(unique([*tasks, *tuned.tasks]), console, launcher.train) == 0
+        return 0 if ok and not tuned.failed else 1
+
+
+def _carry_out(tasks: list[Task], console: Console, train: local.Train = local.train_here) -> int:
+    for line in tasks[0].dataset.missing:
+        console.print(f"note: {line}", markup=False)
+    try:
+        finished = harness.run_all(tasks, console, train)
+    except OSError as error:
+        console.print(f"stopped: the results cannot be written ({error.strerror})", style="bold red", markup=False)
+        return 1
+    results = tasks[0].paths.results
+    wanted = {task.run_id for task in tasks}
+    ours = [one for one in finished.found if any(record.run_id in wanted for record in one.board.records)]
+    terminal.print_tables(ours, console)
+    console.print(f"written: {results / 'leaderboard.md'}", markup=False)
+    return 0 if finished.ok else 1
+
+
+def measure_again(args: MeasureArgs, console: Console) -> int:
+    """Measure every good run that was made here, or whose artifacts are here, by the full protocol.
+
+    0 if all have figures.
+    """
+    paths = Paths(results=args.results.absolute(), cache=default_cache().absolute())
+    machine = read_environment().machine
+    check_runtimes(args.runtime.runtimes)
+    runtime = replace(
+        args.runtime,
+        threads=threads_allowed(args.runtime.threads),
+        runtimes=args.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available()),
+    )
+    records = [
+        record
+        for record in read_records(paths.results, warn=console.print)
+        if record.status == "ok"
+        and (record.environment.machine == machine or (paths.artifacts(record.train_id) / OUTCOME).exists())
+    ]
+    if not records:
+        message = (
+            f"--results {args.results.name}: no finished run of this machine ({machine}), and no artifacts of another; "
+            "start with run-all"
+        )
+        raise ConfigError(message)
+    check_writable(paths.results)
+    with terminate_as_interrupt():
+        measured = measure.measure_all(records, paths, console, protocol=FULL, runtime=runtime)
+    terminal.print_measured(measured, console)
+    terminal.print_tables(page.write(paths.results, warn=console.print), console)
+    return 0 if measured.ok else 1
+
+
+def show_models(console: Console) -> int:
+    """List the known models with their weights and sizes."""
+    table = Table("Model", "Weights (timm)", "Native px", "Least px")
+    for name, entry in MODELS.items():
+        table.add_row(name, entry.timm_name, str(entry.native_size), str(entry.min_size))
+    console.print(table)
+    console.print("Any other name that timm lists works too.")
+    return 0

@@ -1,0 +1,160 @@
+"""What ``sweep`` does, and the tuning that ``run-all`` is asked for."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import psutil
+from rich.console import Console
+
+from bench.cli import planning
+from bench.cli.arguments import RunAllArgs, SearchArgs, SweepArgs
+from bench.cli.launchers import Launcher, launcher_of
+from bench.cli.planning import Planner
+from bench.config import RunConfig
+from bench.leaderboard.cells import knobs_text
+from bench.records.paths import check_writable
+from bench.report import study_page
+from bench.runs.plan import Task
+from bench.runs.processes import terminate_as_interrupt
+from bench.tuning import study
+from bench.tuning.records import StudyRecord, SweepBudget, setting, study_file, tuned_by
+from bench.tuning.space import Space, parse_space
+from bench.tuning.storage import default_url, open_storage, quiet
+from bench.tuning.view import score_text
+from imgcls.config import require
+from imgcls.errors import ConfigError
+
+DEFAULT_TRIALS: Final = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """What the studies of a command share."""
+
+    args: SearchArgs
+    budget: SweepBudget
+    launcher: Launcher
+    console: Console
+
+
+def sweep(args: SweepArgs, configs: Sequence[RunConfig], console: Console) -> int:
+    """Run or take up a study of one model; 0 where it has a best setting, 1 where it has none."""
+    if len(configs) > 1:
+        folds = configs[0].split.folds
+        asked = f"--folds {folds}" if folds else f"--seeds {' '.join(map(str, args.seeds))}"
+        message = f"{asked}: a study has one seed and one split"
+        raise ConfigError(message)
+    budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
+    space = parse_space(args.space, configs[0])
+    with terminate_as_interrupt(), launcher_of(args, console) as launcher:
+        planner = planning.planner(args, configs, console, threads=launcher.trial_threads, cuda=launcher.cuda)
+        budget = budget or SweepBudget(trials=DEFAULT_TRIALS)
+        since = psutil.Process().create_time()
+        ours = Search(args=args, budget=budget, launcher=launcher, console=console)
+        record = _carry_out(ours, planner(configs[0]), space, since=since)
+    return 0 if record is not None and record.best is not None else 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuned:
+    """Runs of tuned settings, and how many studies gave none."""
+
+    tasks: list[Task]
+    failed: int = 0
+
+
+def tuned_tasks(
+    args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, launcher: Launcher, console: Console
+) -> Tuned:
+    """Give the runs of tuned settings: of finished studies, or of studies carried out now under one budget."""
+    budget = _budget(
+        {"trials": args.tune_trials, "minutes": args.tune_minutes, "tmacs": args.tune_tmacs}, prefix="tune_"
+    )
+    if budget is None and args.jobs > 1 and args.launcher == "local":
+        message = f"--jobs {args.jobs}: runs are trained one at a time here; use --launcher ray, or tune with --tune-*"
+        raise ConfigError(message)
+    if budget is None and not args.tuned:
+        return Tuned(tasks=[])
+    if budget is not None and args.tuned:
+        message = "--tuned takes finished studies, and --tune-* makes them: give one of the two"
+        raise ConfigError(message)
+    if folds := tasks[0].config.split.folds:
+        message = f"--folds {folds}: a setting tuned on one fold has seen the others' test images; leave the tuning out"
+        raise ConfigError(message)
+    first = {task.config.model: task for task in reversed(tasks)}
+    bases = [first[model] for model in args.models]
+    if budget is None:
+        found = [tuned_by(task.paths.results, task.config, task.dataset, study.origin(task)) for task in bases]
+    else:
+        found = _tune(Search(args=args, budget=budget, launcher=launcher, console=console), bases)
+    settings = {record.base.model: record for record in found if record.best is not None}
+    runs = [_tuned(task, settings[task.config.model], planner, args) for task in tasks if task.config.model in settings]
+    return Tuned(tasks=runs, failed=len(bases) - len(settings))
+
+
+def _tune(search: Search, bases: Sequence[Task]) -> list[StudyRecord]:
+    spaces = [parse_space(search.args.space, task.config) for task in bases]
+    threads = search.args.run.train.train_threads or search.launcher.trial_threads
+    done = [
+        _carry_out(search, _with_threads(task, threads), space, since=time.time())
+        for task, space in zip(bases, spaces, strict=True)
+    ]
+    return [record for record in done if record is not None]
+
+
+def _with_threads(task: Task, threads: int) -> Task:
+    train = replace(task.config.train, train_threads=threads)
+    return replace(task, config=replace(task.config, train=train))
+
+
+def _tuned(task: Task, record: StudyRecord, planner: Planner, args: RunAllArgs) -> Task:
+    assert record.best is not None
+    tuned = planner(setting(task.config, record.best), force=args.force, tuning=record.tuning())
+    return replace(tuned, derived_from=(task.run_id,))
+
+
+def _budget(limits: dict[str, Any], *, prefix: str) -> SweepBudget | None:
+    if all(limit is None for limit in limits.values()):
+        return None
+    for name, limit in limits.items():
+        low, hint = (1, "use 1 or more") if name == "trials" else (1e-9, "use a number above 0")
+        require(name=f"{prefix}{name}", value=limit, low=low, high=1e12, hint=hint)
+    return SweepBudget(**limits)
+
+
+def _carry_out(search: Search, task: Task, space: Space, *, since: float) -> StudyRecord | None:
+    """Open the storage, join or make the study, carry it out, and say what came out."""
+    quiet()
+    args, console = search.args, search.console
+    store = open_storage(args.storage) if args.storage else None
+    check_writable(task.paths.results)
+    url = args.storage or default_url(task.paths.results)
+    store = store or open_storage(url)
+    planned = study.plan_study(task, space, search.budget, url=url, store=store, force_new=args.force_new)
+    console.print(f"study {planned.name}: {', '.join(space)}; budget {search.budget}", markup=False)
+    record = study.carry_out(
+        planned, console, store=store, jobs=args.jobs, workers=search.launcher.workers, since=since
+    )
+    if record is not None:
+        study_page.write(record, task.paths.results)
+    if record is None:
+        console.print("stopped before its budget was spent; the same command goes on", style="bold red")
+    else:
+        _say(record, args, console)
+    return record
+
+
+def _say(record: StudyRecord, args: SearchArgs, console: Console) -> None:
+    best, default = record.best, record.default
+    counts = f"{record.count('complete')} finished, {record.count('pruned')} pruned, {record.count('failed')} failed"
+    if best is None:
+        console.print(f"no setting: {counts}; see the reasons above", style="bold red")
+    else:
+        beside = f"; the default: {score_text(default)}" if default else ""
+        console.print(
+            f"best on val: {knobs_text(best.hyperparameters)}: {score_text(best)}{beside} ({counts})", markup=False
+        )
+        console.print(f"again: {study_page.rerun_command(record)}", markup=False)
+    console.print(f"written: {study_file(args.results, record.name).with_suffix('.md')}", markup=False)

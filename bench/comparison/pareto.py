@@ -1,0 +1,88 @@
+"""Accuracy against what it costs: who is on the front, and how sure that is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.comparison.sessions import interval_over_rounds, over_rounds
+from bench.comparison.speeds import reference_runtime, shown
+from bench.comparison.tables import Board, Entry
+from bench.stats.intervals import Interval, mean_interval, percentile
+from bench.stats.resampling import front_probability, resampled_accuracies
+
+P90: Final = 90
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What an entry costs, its 95 % interval where it varies, and the values (rounds, seeds) that it is drawn from."""
+
+    value: float
+    interval: Interval | None
+    drawn: NDArray[np.float64]
+
+
+def _exact(value: float) -> Cost:
+    return Cost(value=value, interval=None, drawn=np.array([value]))
+
+
+def _latency(entry: Entry, runtime: str | None) -> Cost | None:
+    row = shown(entry, runtime) if runtime else None
+    if row is None:
+        return None
+    value, drawn = percentile(row[1].samples_ms, P90), np.array(over_rounds(row[1], P90))
+    return Cost(value=value, interval=interval_over_rounds(row[1], P90), drawn=drawn)
+
+
+def _training(entry: Entry) -> Cost:
+    times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in entry.checkpoints]
+    interval = mean_interval(times) if len(times) > 1 else None
+    return Cost(value=float(np.mean(times)), interval=interval, drawn=np.array(times))
+
+
+COSTS: Final[dict[str, Callable[[Entry, str | None], Cost | None]]] = {
+    "p90 latency, ms": _latency,
+    "GMACs": lambda entry, _: _exact(entry.outcome.model.gmacs),
+    "Params, M": lambda entry, _: _exact(entry.outcome.model.num_params / 1e6),
+    "ONNX, MB": lambda entry, _: _exact(entry.outcome.artifact.size_bytes / 1e6),
+    "Training, s": lambda entry, _: _training(entry),
+}
+"""What accuracy is held against, by name; None where an entry has no such figure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Front:
+    """One cost of the compared entries that have it, and the bootstrap probability of each to be on the front."""
+
+    title: str
+    entries: tuple[Entry, ...]
+    costs: tuple[Cost, ...]
+    probabilities: tuple[float, ...]
+
+
+def fronts(compared: Sequence[Entry], board: Board) -> list[Front]:
+    """Work out a front for every cost that any of the compared entries has."""
+    if not compared:
+        return []
+    runtime = reference_runtime(board)
+    right = np.stack([entry.right.mean(axis=0) for entry in compared if entry.right is not None])
+    accuracies = resampled_accuracies(right)
+    every = []
+    for name, cost_of in COSTS.items():
+        costs = [cost_of(entry, runtime) for entry in compared]
+        known = [place for place, cost in enumerate(costs) if cost is not None]
+        if not known:
+            continue
+        chances = front_probability(accuracies[:, known], [cost.drawn for cost in costs if cost is not None])
+        every.append(
+            Front(
+                title=f"{name} ({runtime})" if cost_of is _latency else name,
+                entries=tuple(compared[place] for place in known),
+                costs=tuple(cost for cost in costs if cost is not None),
+                probabilities=tuple(chances.tolist()),
+            )
+        )
+    return every

@@ -1,0 +1,283 @@
+"""Records to boards: the runs that may stand in one table, and its entries, each a setting with its seeds and folds."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.comparison.majority import Majority, always
+from bench.comparison.sessions import Sessions, sessions_of
+from bench.config import OF_THE_TABLE, Budget
+from bench.records.ids import hash_of, identity
+from bench.records.predictions import Answers, pool, read_answers
+from bench.records.schema import Outcome, RunRecord
+from bench.stats.macro import macro_scores
+from bench.stats.pairs import Right
+from imgcls.config import RuntimeConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableKey:
+    """What must be equal for two runs to stand in one table: data, split, budget and training machine.
+
+    ``split_digest`` is that of all folds together where there are folds.
+    """
+
+    dataset: str
+    data_digest: str
+    split_digest: str
+    budget: Budget
+    machine: str
+
+    @property
+    def id(self) -> str:
+        """A short name for headings and commands."""
+        return hash_of(self)[:6]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One seed of an entry: one run, or one run a fold, all of them ok; answers are None where not at hand."""
+
+    seed: int
+    records: tuple[RunRecord, ...]
+    answers: Answers | None
+
+    @cached_property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What the run, or each fold, gave."""
+        return tuple(record.outcome for record in self.records if record.outcome is not None)
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """Test images by true (rows) and predicted class, ``[C, C]``."""
+        each = [outcome.metrics.test_confusion_matrix for outcome in self.outcomes]
+        return np.asarray(np.sum(each, axis=0, dtype=np.int64))
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Top-1 accuracy on test."""
+        return self.mean("test", "top1_accuracy")
+
+    @cached_property
+    def macro_scores(self) -> tuple[float, float]:
+        """Macro-F1 and balanced accuracy on test."""
+        return macro_scores(self.confusion)
+
+    def mean(self, split: str, metric: str) -> float:
+        """Average a metric over folds by their numbers of images; raises KeyError for a metric that was not taken."""
+        values = [getattr(outcome.metrics, f"{split}_metrics")[metric] for outcome in self.outcomes]
+        if len(values) == 1:
+            return float(values[0])
+        return float(np.average(values, weights=[sum(record.dataset.counts[split]) for record in self.records]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A row of a table: one setting of one model, with every seed that is whole, and the runs that are not.
+
+    ``row_id`` identifies it; ``name`` is for display: the model, and what sets it apart from its other rows.
+    """
+
+    row_id: str
+    name: str
+    setting: tuple[str, ...]
+    init: str
+    records: tuple[RunRecord, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    incomplete: tuple[str, ...]
+
+    @property
+    def first(self) -> RunRecord:
+        """A record of this entry, for what all of them share; a good one where there is one."""
+        return self.checkpoints[0].records[0] if self.checkpoints else self.records[0]
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the first good run gave, for what all of them share, such as the number of parameters."""
+        assert self.first.outcome is not None
+        return self.first.outcome
+
+    @cached_property
+    def right(self) -> Right | None:
+        """Whether each checkpoint is right on each image ``[S, N]``; None where answers are missing."""
+        answers = [checkpoint.answers for checkpoint in self.checkpoints]
+        if not answers or None in answers:
+            return None
+        return np.stack([answer.right for answer in answers if answer is not None])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Board:
+    """One table: runs on the same images, split, budget, size rule and machine."""
+
+    key: TableKey
+    entries: tuple[Entry, ...]
+    sessions: Sessions
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """All runs."""
+        return [record for entry in self.entries for record in entry.records]
+
+    @property
+    def first(self) -> RunRecord:
+        """Any run, for what all of them share."""
+        return self.entries[0].records[0]
+
+    @property
+    def test_counts(self) -> list[int]:
+        """Test images of each class; with folds all images, each tested once."""
+        return self.counts("test")
+
+    def counts(self, split: str) -> list[int]:
+        """Images of each class in a split; with folds their sum over folds."""
+        whole = next((one for entry in self.entries for one in entry.checkpoints), None)
+        records = whole.records if whole else (self.first,)
+        return [int(total) for total in np.sum([record.dataset.counts[split] for record in records], axis=0)]
+
+    @property
+    def majority(self) -> Majority:
+        """What always answering the class with the most training images scores."""
+        return always(self.first.dataset.class_names, train=self.counts("train"), test=self.test_counts)
+
+
+def table_key(record: RunRecord) -> TableKey:
+    """Return the table of a run; a tuned one stands in that of its default."""
+    data = record.dataset
+    return TableKey(
+        dataset=data.name,
+        data_digest=data.digest,
+        split_digest=data.folds_digest or data.split_digest,
+        budget=record.base.budget,
+        machine=record.environment.machine,
+    )
+
+
+def group(records: Sequence[RunRecord], results: Path) -> list[Board]:
+    """Sort records into boards, and each board's records into entries."""
+    tables: defaultdict[TableKey, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        tables[table_key(record)].append(record)
+    return [
+        Board(
+            key=key,
+            entries=_entries(tables[key], results),
+            sessions=sessions_of(row for record in tables[key] for row in record.measurements),
+        )
+        for key in sorted(tables, key=_order)
+    ]
+
+
+def _order(key: TableKey) -> tuple[str, ...]:
+    return key.dataset, key.data_digest, key.split_digest, str(key.budget), key.machine
+
+
+def _entries(table: Sequence[RunRecord], results: Path) -> tuple[Entry, ...]:
+    rows: defaultdict[tuple[str, str | None], list[RunRecord]] = defaultdict(list)
+    for record in sorted(table, key=lambda record: record.outcome is None):
+        rows[_place(record, rows)].append(record)
+    ids = {hash_of(place): records for place, records in rows.items()}
+    first = {row_id: records[0] for row_id, records in ids.items()}
+    settings = settings_of(first)
+    names = names_of({row_id: record.config.model for row_id, record in first.items()}, settings)
+    made = [
+        _entry(records, results, row_id=row_id, name=names[row_id], setting=settings[row_id])
+        for row_id, records in ids.items()
+    ]
+    return tuple(sorted(made, key=lambda entry: (entry.name, entry.records[0].run_id)))
+
+
+def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
+    """Return what differs from the recipe in each row of a table, so that no two rows of a model look alike.
+
+    What the rows have in common in spite of differing, such as another number of threads, is told by the row's id.
+    """
+    recipes = {record.base.recipe for record in rows.values()}
+    parts = {row_id: _setting(record, name_recipe=len(recipes) > 1) for row_id, record in rows.items()}
+    counts = Counter((rows[row_id].config.model, setting) for row_id, setting in parts.items())
+    return {
+        row_id: setting
+        if counts[rows[row_id].config.model, setting] == 1
+        else (*setting, _difference(rows[row_id], row_id))
+        for row_id, setting in parts.items()
+    }
+
+
+def names_of(models: Mapping[str, str], settings: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Return a name for each row: its model, with those parts of its setting that not all rows of the model share."""
+    names = {}
+    for row_id, model in models.items():
+        others = [set(settings[other]) for other, name in models.items() if name == model]
+        parts = [part for part in settings[row_id] if part not in set.intersection(*others)]
+        names[row_id] = f"{model} ({', '.join(parts)})" if parts else model
+    return names
+
+
+def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
+    parts = [f"recipe={record.base.recipe}"] if name_recipe else []
+    parts += ["tuned"] if record.tuning else []
+    parts += [f"{name}={value}" for name, value in record.base.overrides.items() if name not in OF_THE_TABLE]
+    if record.init == "random":
+        parts.append("weights=random")
+    elif record.outcome and record.outcome.model.weights_tag not in record.outcome.model.timm_name:
+        parts.append(f"weights={record.outcome.model.weights_tag}")
+    return tuple(parts)
+
+
+def _difference(record: RunRecord, row_id: str) -> str:
+    """Return what identifies a row beside another of the same setting: its study, its weights, or its own id."""
+    if record.tuning is not None:
+        return f"study={record.tuning.study}"
+    sha256 = record.outcome.model.weights_sha256 if record.outcome else None
+    return f"weights={sha256[:8]}" if sha256 else f"row={row_id[:8]}"
+
+
+def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> tuple[str, str | None]:
+    """Identify what all seeds and folds of a row share; a failed run, which loaded no weights, joins the others."""
+    config = record.config
+    shared = replace(config, seed=0, split=replace(config.split, fold=None), runtime=RuntimeConfig())
+    setting = hash_of([identity(shared), record.init, record.tuning.study if record.tuning else None])
+    if record.outcome is None:
+        return next((place for place in rows if place[0] == setting), (setting, None))
+    return setting, record.outcome.model.weights_sha256
+
+
+def _entry(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, setting: tuple[str, ...]) -> Entry:
+    seeds: defaultdict[int, list[RunRecord]] = defaultdict(list)
+    for record in sorted(runs, key=lambda record: (record.config.seed, record.config.split.fold or 0, record.run_id)):
+        seeds[record.config.seed].append(record)
+    checkpoints, incomplete = [], []
+    for seed, records in sorted(seeds.items()):
+        done = _latest_of_each_fold([record for record in records if record.outcome is not None])
+        wanted = records[0].config.split.folds or 1
+        if len(done) == wanted:
+            checkpoints.append(Checkpoint(seed=seed, records=tuple(done), answers=_pooled(done, results)))
+        elif done:
+            incomplete.append(f"seed {seed}: {len(done)} of {wanted} folds")
+    return Entry(
+        row_id=row_id,
+        name=name,
+        setting=setting,
+        init=runs[0].init,
+        records=tuple(runs),
+        checkpoints=tuple(checkpoints),
+        incomplete=tuple(incomplete),
+    )
+
+
+def _latest_of_each_fold(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Keep one run a fold: runs that differ in nothing but what was timed are one training."""
+    started = sorted(records, key=lambda record: record.started_at)
+    latest = {record.config.split.fold: record for record in started}
+    return [latest[fold] for fold in sorted(latest, key=lambda fold: fold or 0)]
+
+
+def _pooled(records: Sequence[RunRecord], results: Path) -> Answers | None:
+    parts = [read_answers(record, results) for record in records]
+    found = [part for part in parts if part is not None]
+    return pool(found) if len(found) == len(parts) else None

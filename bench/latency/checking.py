@@ -1,0 +1,108 @@
+"""What a fresh process finds of a model in a runtime before it is timed: that it is ours, placement, parity."""
+
+import hashlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+
+from bench.latency.cold_start import CheckTask, ColdStart, noise
+from bench.latency.measuring import describe
+from bench.latency.protocol import PROTOCOL_VERSION
+from bench.records.measurements import Check
+from imgcls.errors import NoDeviceError, RuntimeUnavailableError
+from imgcls.evaluation.predictions import load_predictions
+from imgcls.inference.card import MADE_FROM, OPSET, metadata_of, read_card
+from imgcls.inference.parity import check_parity
+from imgcls.inference.runtimes import ONNX, ONNX_FP16, ONNX_INT8, RUNTIMES, placement
+from imgcls.inference.torch_sessions import WEIGHTS
+
+CONVERTED: Final = (ONNX_INT8, ONNX_FP16)
+
+
+def check_runtime(task: CheckTask, cold: ColdStart | Exception) -> Check:
+    """See that a model in a runtime is what the run exported, given its cold start or why there was none."""
+    without_torch = "torch" not in sys.modules
+    runtime = RUNTIMES[task.runtime]
+    failed = Check(
+        runtime=task.runtime, status="failed", protocol_version=PROTOCOL_VERSION, precision=runtime.precision
+    )
+    try:
+        _require_files(task)
+        if isinstance(cold, Exception):
+            raise cold  # noqa: TRY301 - the message of a bad file goes first
+        check = _check(task, cold, replace(failed, status="ok"))
+        return replace(check, without_torch=without_torch)
+    except NoDeviceError as error:
+        return replace(failed, status="not measured", reason=str(error))
+    except Exception as error:  # noqa: BLE001 - a runtime's failure is a row that says so, and the others still run
+        return replace(failed, reason=describe(error))
+
+
+def _check(task: CheckTask, cold: ColdStart, check: Check) -> Check:
+    folder, file = Path(task.folder), RUNTIMES[task.runtime].file
+    check = replace(
+        check,
+        precision=cold.session.precision,
+        import_ms=cold.import_ms,
+        load_ms=cold.load_ms,
+        first_ms=cold.first_ms,
+        peak_memory_bytes=cold.peak_memory_bytes,
+        size_bytes=(folder / file).stat().st_size,
+        nodes=placement(task.runtime, folder, noise(1, task.image_size)),
+        made_from=None if file == WEIGHTS else metadata_of(folder / file).get(MADE_FROM),
+    )
+    if task.pictures is None:
+        return check
+    trained = load_predictions(folder / "test_logits.npz")
+    parity = check_parity(
+        cold.session.run,
+        read_card(folder / ONNX),
+        pixels=np.load(task.pictures.pixels, mmap_mode="r"),
+        rows=np.array(task.pictures.test_rows),
+        trained=trained,
+        precision=cold.session.precision,
+    )
+    return replace(check, parity=parity, num_images=len(trained.labels))
+
+
+def _require_files(task: CheckTask) -> None:
+    folder, file = Path(task.folder), RUNTIMES[task.runtime].file
+    require_exported(folder / ONNX, task.onnx_sha256)
+    if not (folder / file).exists():
+        message = f"{file} is not there, and could not be made from the run's images"
+        raise RuntimeUnavailableError(message)
+    if file in CONVERTED and not metadata_of(folder / file).get(MADE_FROM, "").startswith(task.onnx_sha256):
+        message = f"{file} was made from another model, and could not be made anew"
+        raise RuntimeUnavailableError(message)
+
+
+def require_exported(path: Path, sha256: str) -> None:
+    """Raise ConfigError or RuntimeUnavailableError where an ONNX file is not the one that the run exported."""
+    read_card(path)
+    opsets = {entry.domain: entry.version for entry in onnx.load(str(path), load_external_data=False).opset_import}
+    if opsets.get("") != OPSET:
+        message = f"{path.name} is of opset {opsets.get('')}, this project exports {OPSET}"
+        raise RuntimeUnavailableError(message)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        message = f"{path.name} has sha256 {found[:16]}, the run exported {sha256[:16]}"
+        raise RuntimeUnavailableError(message)
+
+
+def convert(task: CheckTask) -> None:
+    """Make the reduced-precision file that a runtime opens, unless the one of this model and split is there."""
+    from imgcls.inference.quantisation import ensure_fp16, ensure_int8  # noqa: PLC0415 - loads torch, which a check must not
+
+    file, folder = RUNTIMES[task.runtime].file, Path(task.folder)
+    require_exported(folder / ONNX, task.onnx_sha256)
+    if file == ONNX_FP16:
+        ensure_fp16(folder, identity=task.onnx_sha256)
+    if file == ONNX_INT8 and task.pictures is not None:
+        identity = f"{task.onnx_sha256} {task.pictures.split_digest}"
+        pixels = np.load(task.pictures.pixels, mmap_mode="r")
+        ensure_int8(folder, pixels, np.array(task.pictures.train_rows), identity=identity)

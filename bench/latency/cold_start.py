@@ -1,0 +1,64 @@
+"""A model's cold start in a fresh process: import, open, first inference, and memory; loads nothing before its time."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.latency.protocol import clock_ms
+from bench.records.environment import peak_memory_bytes
+from bench.records.paths import Pictures
+from imgcls.inference.runtimes import RUNTIMES, open_session
+from imgcls.inference.session import Images, Session
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckTask:
+    """One model in one runtime; without ``pictures`` there is no parity to check, and no int8."""
+
+    runtime: str
+    folder: str
+    image_size: int
+    threads: int
+    onnx_sha256: str
+    answer: str
+    pictures: Pictures | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColdStart:
+    """An open session, what each step to its first answer at batch 1 took, and the largest resident size so far."""
+
+    session: Session
+    import_ms: float
+    load_ms: float
+    first_ms: float
+    peak_memory_bytes: int
+
+
+def cold_start(task: CheckTask) -> ColdStart:
+    """Import the runtime, open the model and run it once; raises what they raise."""
+    marks = [clock_ms()]
+    for module in RUNTIMES[task.runtime].modules:
+        importlib.import_module(module)
+    marks.append(clock_ms())
+    session = open_session(task.runtime, Path(task.folder), threads=task.threads)
+    marks.append(clock_ms())
+    session.run(noise(1, task.image_size))
+    session.synchronize()
+    marks.append(clock_ms())
+    import_ms, load_ms, first_ms = (round(float(took), 3) for took in np.diff(marks))
+    return ColdStart(
+        session=session,
+        import_ms=import_ms,
+        load_ms=load_ms,
+        first_ms=first_ms,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+
+
+def noise(batch_size: int, image_size: int) -> Images:
+    """Give normal noise float32 ``[B, 3, S, S]``: what a normalised picture is like, and never all zeros."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((batch_size, 3, image_size, image_size), dtype=np.float32)

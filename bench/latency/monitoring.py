@@ -1,0 +1,93 @@
+"""What disturbed a measurement: other processes, steal, a slower clock or host, a throttled or shared GPU."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import psutil
+
+from bench.records.measurements import Disturbance, GpuState
+
+ANCHOR_REPEATS: Final = 5
+
+ANCHOR_SORTED: Final = 100_000
+
+ANCHOR_BYTES: Final = 2**23
+"""Of each array that the anchor adds: more than a core's own cache holds."""
+
+THROTTLES: Final = ("SwPowerCap", "HwSlowdown", "SwThermalSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown")
+
+
+def watch(*, cuda: bool = False) -> Callable[[], Disturbance]:
+    """Begin to watch; calling what it gives ends that and tells."""
+    anchor = anchor_ms()
+    busy, steal = _system_s()
+    own, began = _own_s(), time.perf_counter()
+
+    def finish() -> Disturbance:
+        available_s = max(time.perf_counter() - began, 1e-9) * (os.cpu_count() or 1)
+        busy_now, steal_now = _system_s()
+        others_s = max(0.0, busy_now - busy - (_own_s() - own))
+        return Disturbance(
+            others_share=round(others_s / available_s, 4),
+            steal_share=None if steal is None or steal_now is None else round((steal_now - steal) / available_s, 4),
+            cpu_mhz=_cpu_mhz(),
+            gpu=gpu_state() if cuda else None,
+            anchor_ms=round(min(anchor, anchor_ms()), 4),
+        )
+
+    return finish
+
+
+def anchor_ms() -> float:
+    """Time a fixed piece of work: a sort and a sum out of memory, on one thread; the least of five times, in ms."""
+    numbers = np.random.default_rng(0).random(ANCHOR_SORTED)
+    array = np.ones(ANCHOR_BYTES // 8)
+    times = []
+    for _ in range(ANCHOR_REPEATS):
+        began = time.perf_counter()
+        np.sort(numbers)
+        np.add(array, array, out=array)
+        times.append(time.perf_counter() - began)
+    return min(times) * 1e3
+
+
+def _system_s() -> tuple[float, float | None]:
+    """Give the seconds that all cores were busy, and those stolen by the host where it tells."""
+    times = psutil.cpu_times()
+    busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+    return busy, getattr(times, "steal", None)
+
+
+def _own_s() -> float:
+    times = os.times()
+    return times.user + times.system
+
+
+def _cpu_mhz() -> float | None:
+    if not hasattr(psutil, "cpu_freq"):
+        return None
+    clock = psutil.cpu_freq()
+    return round(clock.current, 1) if clock is not None and clock.current else None
+
+
+def gpu_state() -> GpuState | None:
+    """Ask NVML for the first device's state; None where there is none."""
+    import pynvml  # noqa: PLC0415 - only where there is a GPU
+
+    try:
+        pynvml.nvmlInit()
+        device = pynvml.nvmlDeviceGetHandleByIndex(0)
+        reasons = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device)
+        running = pynvml.nvmlDeviceGetComputeRunningProcesses(device)
+        return GpuState(
+            clock_mhz=pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_SM),
+            temperature_c=pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU),
+            power_w=pynvml.nvmlDeviceGetPowerUsage(device) / 1e3,
+            throttled=tuple(name for name in THROTTLES if reasons & getattr(pynvml, f"nvmlClocksThrottleReason{name}")),
+            foreign_processes=max(0, len(running) - 1),  # one is ours; in a container its number there is another
+        )
+    except pynvml.NVMLError:
+        return None

@@ -1,0 +1,227 @@
+"""A whole measurement: every model checked in every runtime, then rounds; it goes on after a kill."""
+
+import datetime as dt
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+
+from bench import progress
+from bench.latency.cold_start import CheckTask
+from bench.latency.combining import Stamp, anchors, combine, reference_anchor, usual_best
+from bench.latency.measuring import Begun, RoundTask, Subject, Timed
+from bench.latency.protocol import PROTOCOL_VERSION, Protocol
+from bench.latency.worker import WORKER
+from bench.records.ids import hash_of
+from bench.records.measurements import Check, Measurement
+from bench.records.paths import Pictures
+from bench.records.store import write_json
+from bench.runs import failures
+from bench.runs.processes import launch, read_lines
+from imgcls.config import RuntimeConfig
+from imgcls.inference.runtimes import ONNX_FP16, ONNX_INT8, RUNTIMES
+
+CHECKED_BY_THE_RUN: Final = ("pytorch-cpu", "onnxruntime-cpu")
+"""A quick round need not check these again: the run itself compared them."""
+
+CHECK_S: Final = 8.0
+"""What a check is expected to take, for the time left."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A trained model to measure, with what its record says of the exported file."""
+
+    subject: Subject
+    name: str
+    onnx_sha256: str
+    pictures: Pictures | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What a measurement gave, by train_id."""
+
+    checks: dict[str, list[Check]] = field(default_factory=dict)
+    rows: dict[str, list[Measurement]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """All that is measured in one go; ``folder`` keeps finished parts until the whole is done.
+
+    ``earlier_anchors_ms`` are the usual best anchors of earlier sessions on this machine, oldest first.
+    """
+
+    models: tuple[Model, ...]
+    config: RuntimeConfig
+    protocol: Protocol
+    folder: Path
+    commit: str | None
+    earlier_anchors_ms: tuple[float, ...]
+
+
+def make_job(  # noqa: PLR0913 - what a job is made of
+    models: Sequence[Model],
+    config: RuntimeConfig,
+    protocol: Protocol,
+    *,
+    artifacts: Path,
+    commit: str | None,
+    earlier_anchors_ms: tuple[float, ...],
+) -> Job:
+    """Name the folder of finished parts after everything that they depend on."""
+    identity = [PROTOCOL_VERSION, protocol, config, [model.subject.train_id for model in models], commit]
+    return Job(
+        models=tuple(models),
+        config=config,
+        protocol=protocol,
+        folder=artifacts / ".measure" / hash_of(identity),
+        commit=commit,
+        earlier_anchors_ms=earlier_anchors_ms,
+    )
+
+
+def carry_out(job: Job, console: Console) -> Found:
+    """Check and time; what an interrupted call has done is read back. The caller holds the machine alone."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    _stamp(job)
+    wanted = [
+        (runtime, model) for runtime in job.config.runtimes for model in job.models if to_check(job.protocol, runtime)
+    ]
+    round_s = len(job.models) * job.protocol.model_s
+    expected_s = CHECK_S * len(wanted) + round_s * job.protocol.rounds * len(job.config.runtimes)
+    found = Found()
+    with progress.steps(console, "measuring", expected_s) as step:
+        for runtime, model in wanted:
+            found.checks.setdefault(model.subject.train_id, []).append(_checked(job, runtime, model))
+            step(f"checked {model.name} on {runtime}", CHECK_S)
+        timed: dict[str, dict[int, list[Timed]]] = {runtime: {} for runtime in job.config.runtimes}
+        for number in range(job.protocol.rounds):
+            for runtime in _rotated(job.config.runtimes, number):
+                timed[runtime][number] = _round(job, runtime, number, found)
+                step(f"round {number + 1} of {job.protocol.rounds}, {runtime}", round_s)
+    _combine(job, timed, found)
+    shutil.rmtree(job.folder)
+    return found
+
+
+def _stamp(job: Job) -> Stamp:
+    """Return the identity and the beginning of this session, the same after an interruption."""
+    place = job.folder / "session.json"
+    if not place.exists():
+        began = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        write_json(Stamp(session_id=uuid.uuid4().hex[:16], measured_at=began, commit=job.commit), place)
+    return msgspec.json.decode(place.read_bytes(), type=Stamp)
+
+
+def to_check(protocol: Protocol, runtime: str) -> bool:
+    """Say whether models are checked in a runtime before they are timed."""
+    return protocol.rounds > 1 or runtime not in CHECKED_BY_THE_RUN
+
+
+def _rotated(items: Sequence[Any], by: int) -> tuple[Any, ...]:
+    by %= len(items) or 1
+    return (*items[by:], *items[:by])
+
+
+def _checked(job: Job, runtime: str, model: Model) -> Check:
+    """Convert where the runtime wants a file of its own, then check, each in a fresh process."""
+    answer = job.folder / f"check-{runtime}-{model.subject.train_id}.json"
+    if answer.exists():
+        return msgspec.json.decode(answer.read_bytes(), type=Check)
+    task = CheckTask(
+        runtime=runtime,
+        folder=model.subject.folder,
+        image_size=model.subject.image_size,
+        threads=job.config.threads,
+        onnx_sha256=model.onnx_sha256,
+        answer=str(answer),
+        pictures=model.pictures,
+    )
+    question = job.folder / "check.task"
+    write_json(task, question)
+    if RUNTIMES[runtime].file in {ONNX_INT8, ONNX_FP16}:
+        launch([WORKER, "convert", str(question)])
+    status = launch([WORKER, "check", str(question)])
+    if not answer.exists():
+        reason = failures.killed(status)
+        precision = RUNTIMES[runtime].precision
+        write_json(
+            Check(
+                runtime=runtime, status="failed", protocol_version=PROTOCOL_VERSION, precision=precision, reason=reason
+            ),
+            answer,
+        )
+    return msgspec.json.decode(answer.read_bytes(), type=Check)
+
+
+def _round(job: Job, runtime: str, number: int, found: Found) -> list[Timed]:
+    """Time all models that passed their check, in an order that turns with the round."""
+    answer = job.folder / f"round-{number}-{runtime}.json"
+    if answer.exists():
+        return msgspec.json.decode(answer.read_bytes(), type=list[Timed])
+    rows, waiting = [], []
+    for model in _rotated(job.models, number):
+        checks = [check for check in found.checks.get(model.subject.train_id, []) if check.runtime == runtime]
+        if checks and checks[0].status != "ok":
+            no_device = checks[0].status == "not measured"
+            row = Timed(train_id=model.subject.train_id, kind="host", batch_size=1)
+            rows.append(replace(row, reason=checks[0].reason, no_device=no_device))
+        else:
+            waiting.append(model.subject)
+    rows += _time(job, runtime, tuple(waiting))
+    write_json(rows, answer)
+    return rows
+
+
+def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
+    """Run the process of a round; where it is killed at a model, say so, and go on with the next ones."""
+    rows: list[Timed] = []
+    while subjects:
+        question = job.folder / f"{os.getpid()}.task"
+        write_json(
+            RoundTask(runtime=runtime, subjects=subjects, threads=job.config.threads, protocol=job.protocol), question
+        )
+        begun: list[Begun] = []
+
+        def tell(line: bytes, begun: list[Begun] = begun) -> None:
+            if not line.endswith(b"\n"):
+                return  # cut short by a kill
+            content = msgspec.json.decode(line, type=dict[str, Any])
+            if "begun" in content:
+                begun.append(msgspec.convert(content, Begun))
+            else:
+                rows.append(msgspec.convert(content, Timed))
+
+        status = read_lines([WORKER, "measure", str(question)], tell)
+        if status == 0:
+            return rows
+        last = begun[-1] if begun else Begun(begun=subjects[0].train_id, kind="host", batch_size=1)
+        reason = f"{failures.killed(status)} at batch {last.batch_size}"
+        rows.append(Timed(train_id=last.begun, kind=last.kind, batch_size=last.batch_size, reason=reason))
+        reached = [subject.train_id for subject in subjects].index(last.begun)
+        subjects = subjects[reached + 1 :]
+    return rows
+
+
+def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: Found) -> None:
+    seen = [value for rounds in timed.values() for value in anchors(rounds.values())]
+    reference_ms = reference_anchor(job.earlier_anchors_ms, usual_best(seen))
+    for runtime, rounds in timed.items():
+        rows = combine(
+            runtime,
+            rounds,
+            protocol=job.protocol,
+            threads=job.config.threads,
+            anchor_ms=reference_ms,
+            stamp=_stamp(job),
+        )
+        for train_id, made in rows.items():
+            found.rows.setdefault(train_id, []).extend(made)

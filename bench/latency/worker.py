@@ -1,0 +1,62 @@
+"""Processes that measure, check or convert one model: ``python -m bench.latency.worker KIND TASK.json``.
+
+Each function imports what it needs and nothing more: what is loaded before the timing would be timed with it.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.runs.processes import serve
+from imgcls.errors import RunError, UserError
+
+WORKER: Final = "bench.latency.worker"
+
+
+def measure(path: Path) -> int:
+    """Time one round of one runtime; its rows go to standard output."""
+    from bench.latency.measuring import RoundTask, run_round  # noqa: PLC0415
+
+    run_round(msgspec.json.decode(path.read_bytes(), type=RoundTask))
+    return 0
+
+
+def check(path: Path) -> int:
+    """Compare one model in one runtime with the trained one, after its cold start, and write what was found."""
+    from bench.latency.cold_start import CheckTask, ColdStart, cold_start  # noqa: PLC0415
+
+    task = msgspec.json.decode(path.read_bytes(), type=CheckTask)
+    cold: ColdStart | Exception
+    try:
+        cold = cold_start(task)
+    except Exception as error:  # noqa: BLE001 - becomes the check's reason
+        cold = error
+    from bench.latency.checking import check_runtime  # noqa: PLC0415
+    from bench.records.store import write_json  # noqa: PLC0415
+
+    write_json(check_runtime(task, cold), Path(task.answer))
+    return 0
+
+
+def convert(path: Path) -> int:
+    """Make the file of a reduced precision; return 1 if that cannot be done."""
+    from bench.latency.checking import convert as make  # noqa: PLC0415
+    from bench.latency.cold_start import CheckTask  # noqa: PLC0415
+
+    try:
+        make(msgspec.json.decode(path.read_bytes(), type=CheckTask))
+    except (UserError, RunError) as error:
+        print(f"  {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+KINDS: Final = {"measure": measure, "check": check, "convert": convert}
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # timm's import; nothing a user can do
+    sys.exit(serve(sys.argv[1:], KINDS))

@@ -1,0 +1,211 @@
+"""The latency table of a leaderboard: every runtime of every model, with its validity, cold start and parity."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Final
+
+from bench.comparison.acceptance import acceptance, check_of, reasons, refused
+from bench.comparison.sessions import Session, Sessions, is_outlier, relative_half_width
+from bench.comparison.speeds import ratio
+from bench.comparison.tables import Board, Entry
+from bench.leaderboard.cells import NO_VALUE, OUTLIER_MARK, figure, percentile_cell, text_cell, validity_word
+from bench.records.measurements import Check, Measurement
+from bench.records.schema import RunRecord
+from bench.stats.intervals import percentile
+from imgcls.inference.parity import Parity
+
+BASELINE: Final = "pytorch-cpu"
+
+OVER: Final = f"Time over {BASELINE}'s (95 %)"
+
+DEVICE: Final = "Device only p50, ms"
+
+BEST: Final = "Best images/s (batch)"
+
+WHOLE: Final = "File to label p50, ms (decode, resize, normalise, infer)"
+
+AGAINST: Final = "Accuracy against trained, points (95 %)"
+
+ERRORS: Final = "Largest logit error (batch 1 against 32)"
+
+COLUMNS: Final = (
+    "Model",
+    "Runtime",
+    "Precision",
+    "Threads",
+    "Validity",
+    "p50, ms",
+    "p90, ms",
+    "p95, ms",
+    "p99, ms",
+    "p90 at most, ms",
+    OVER,
+    DEVICE,
+    BEST,
+    WHOLE,
+    "Import + load + first, ms",
+    "Peak memory, MiB",
+    "File, MB",
+    ERRORS,
+    "Flips",
+    AGAINST,
+)
+
+
+def latency_table(board: Board) -> list[str]:
+    """Return the table as markdown lines; empty if nothing was measured."""
+    runs = [(_title(entry, record), record) for entry in board.entries for record in entry.records]
+    rows = [row for title, record in runs for row in _rows(title, record, board.sessions)]
+    if not rows:
+        return []
+    shown = [name for name in COLUMNS if {row[name] for row in rows} - {NO_VALUE}]
+    lines = [f"| {' | '.join(shown)} |", "|" + "---|" * 3 + "--:|" * (len(shown) - 3)]
+    lines += [f"| {' | '.join(row[name] for name in shown)} |" for row in rows]
+    remarks = [remark for title, record in runs for remark in _remarks(title, record, board.sessions)]
+    return [*lines, "", *machine_noise(board.sessions), *dict.fromkeys(remarks)]
+
+
+def _title(entry: Entry, record: RunRecord) -> str:
+    return text_cell(f"{entry.name}, seed {record.config.seed}")
+
+
+def machine_noise(sessions: Sessions) -> list[str]:
+    """Return a sentence about each session in which noise is the rule and not the exception."""
+    return [f"- {_noise(session)}" for session in sessions.values() if session.mostly_noisy]
+
+
+def _noise(session: Session) -> str:
+    return (
+        f"{session.noisy} of {session.rows} rows of one session are noisy: the machine itself changes speed (median "
+        f'half-width of p50 ±{100 * session.half_width:.0f} %). Compare ratios within rounds; "~" marks rows that are '
+        "at least twice as wide."
+    )
+
+
+def _key(row: Measurement) -> tuple[str, int | None]:
+    return row.runtime, row.num_threads
+
+
+def _rows(title: str, record: RunRecord, sessions: Sessions) -> list[dict[str, str]]:
+    keys = dict.fromkeys(_key(row) for row in record.measurements)
+    return [_row(title, record, [row for row in record.measurements if _key(row) == key], sessions) for key in keys]
+
+
+def _find(rows: Sequence[Measurement], kind: str) -> Measurement | None:
+    """Find a row at batch 1 that has figures to show."""
+    return next((row for row in rows if row.kind == kind and row.batch_size == 1 and row.has_figures), None)
+
+
+def _row(title: str, record: RunRecord, rows: list[Measurement], sessions: Sessions) -> dict[str, str]:
+    first = rows[0]
+    check = check_of(record, first.runtime)
+    line = dict.fromkeys(COLUMNS, NO_VALUE) | {
+        "Model": title,
+        "Runtime": first.runtime,
+        "Precision": first.precision or (check.precision if check else NO_VALUE),
+        "Threads": str(first.num_threads or NO_VALUE),
+        "Validity": text_cell(_validity(record, first)),
+    }
+    line |= _checked(check)
+    if refused(record, first.runtime):
+        return line
+    if host := _find(rows, "host"):
+        line |= _percentiles(host, sessions) | {OVER: _over_baseline(record, host)}
+    if device := _find(rows, "device"):
+        line[DEVICE] = figure(percentile(device.samples_ms, 50)) + _mark(device, sessions)
+    line[BEST] = _throughput(rows, sessions)
+    if whole := _find(rows, "file"):
+        line[WHOLE] = _whole_way(whole, sessions)
+    return line
+
+
+def _validity(record: RunRecord, row: Measurement) -> str:
+    if refused(record, row.runtime):
+        return "refused"
+    return validity_word(row) if row.status == "ok" else f"{row.status}: {row.reason}"
+
+
+def _mark(row: Measurement, sessions: Sessions) -> str:
+    return OUTLIER_MARK if is_outlier(row, sessions) else ""
+
+
+def _percentiles(row: Measurement, sessions: Sessions) -> dict[str, str]:
+    return {
+        "p50, ms": _with_half_width(row, 50) + _mark(row, sessions),
+        "p90, ms": _with_half_width(row, 90) + _mark(row, sessions),
+        "p95, ms": percentile_cell(row, 95),
+        "p99, ms": percentile_cell(row, 99),
+        "p90 at most, ms": NO_VALUE if row.p90_upper_ms is None else figure(row.p90_upper_ms),
+    }
+
+
+def _with_half_width(row: Measurement, percent: int) -> str:
+    """Return a percentile of all samples, with the relative half-width of the rounds' own."""
+    text, width = percentile_cell(row, percent), relative_half_width(row, percent)
+    return text if text == NO_VALUE or width is None else f"{text} ±{100 * width:.0f} %"
+
+
+def _over_baseline(record: RunRecord, row: Measurement) -> str:
+    """Give the row's time over the baseline's, each ratio taken within a round of one and the same measurement."""
+    base = _find([other for other in record.measurements if _key(other) == (BASELINE, row.num_threads)], "host")
+    found = None if base is None or base is row else ratio(row, base)
+    return NO_VALUE if found is None else f"{found.value:.3f} ({found.interval.low:.3f} to {found.interval.high:.3f})"
+
+
+def _throughput(rows: Sequence[Measurement], sessions: Sessions) -> str:
+    """Give the most images a second of any batch size, and that size."""
+    speeds = [
+        (1e3 * row.batch_size / percentile(row.samples_ms, 50), row)
+        for row in rows
+        if row.kind == "host" and row.has_figures
+    ]
+    if not speeds:
+        return NO_VALUE
+    speed, row = max(speeds, key=lambda found: found[0])
+    return f"{speed:.0f} ({row.batch_size}){_mark(row, sessions)}"
+
+
+def _whole_way(row: Measurement, sessions: Sessions) -> str:
+    parts = [statistics.fmean(samples) for samples in row.parts_ms.values()]
+    shares = ", ".join(f"{100 * part / sum(parts):.0f} %" for part in parts)
+    return f"{figure(percentile(row.samples_ms, 50))} ({shares}){_mark(row, sessions)}"
+
+
+def _checked(check: Check | None) -> dict[str, str]:
+    if check is None or check.status != "ok":
+        return {}
+    cold = [value for value in (check.import_ms, check.load_ms, check.first_ms) if value is not None]
+    found = {
+        "Import + load + first, ms": " + ".join(f"{value:.0f}" for value in cold) or NO_VALUE,
+        "Peak memory, MiB": f"{check.peak_memory_bytes / 2**20:.0f}" if check.peak_memory_bytes else NO_VALUE,
+        "File, MB": f"{check.size_bytes / 1e6:.1f}" if check.size_bytes else NO_VALUE,
+    }
+    if check.parity is None:
+        return found
+    accepted = acceptance(check)
+    found |= {ERRORS: _errors(check.parity), "Flips": str(len(check.parity.flips))}
+    if accepted.interval is None or accepted.difference is None:
+        return found
+    low, high = 100 * accepted.interval.low, 100 * accepted.interval.high
+    word = f", {accepted.word}" if check.precision != "fp32" else ""
+    return found | {AGAINST: f"{100 * accepted.difference:+.1f} ({low:+.1f} to {high:+.1f}){word}"}
+
+
+def _errors(parity: Parity) -> str:
+    """Return both errors relative to the largest logit: against the trained model, and between batch sizes."""
+    between = "" if parity.batch_rel_error is None else f" ({parity.batch_rel_error:.1e})"
+    return f"{parity.max_rel_logit_error:.1e}{between}"
+
+
+def _remarks(name: str, record: RunRecord, sessions: Sessions) -> list[str]:
+    """Say why figures are marked, left out or refused, a line a runtime."""
+    lines = [f"- Refused: {name} on {text_cell(line)}" for line in reasons(record)]
+    spoken: dict[tuple[str, int | None], list[str]] = {}
+    for row in record.measurements:
+        batch_failed = row.status == "failed" and (row.kind, row.batch_size) != ("host", 1)
+        if is_outlier(row, sessions) or row.validity == "invalid" or batch_failed:
+            what = f"batch {row.batch_size}" if row.kind == "host" else f"{row.kind} alone"
+            what = "from a file" if row.kind == "file" else what
+            spoken.setdefault(_key(row), []).append(f"{what} {validity_word(row)} ({row.reason})")
+    lines += [f"- {name} on {runtime}: {text_cell('; '.join(said))}" for (runtime, _), said in spoken.items()]
+    return lines

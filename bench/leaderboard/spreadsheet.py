@@ -1,0 +1,91 @@
+"""Records as CSV: one line a run, unrounded."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from bench.comparison.acceptance import refused
+from bench.comparison.analysis import Findings
+from bench.comparison.majority import majority
+from bench.comparison.sessions import relative_half_width
+from bench.recipes import epochs_text, sizes_text
+from bench.records.schema import RunRecord
+from bench.runs import failures
+from bench.stats.intervals import percentile
+
+
+def text(found: Sequence[Findings]) -> str:
+    """Return one line a run, unrounded, for spreadsheets and scripts."""
+    rows = [
+        _flat(record) | {"tie_group": group}
+        for one in found
+        for entry, group in ((entry, one.group_of(entry)) for entry in one.board.entries)
+        for record in entry.records
+    ]
+    return table(rows)
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as CSV, as pandas writes them, which takes most of a second to import.
+
+    A column of numbers that holds a fraction or a gap is one of floats, so that one reader finds one type in it.
+    """
+    columns = {
+        name: _column([row.get(name) for row in rows]) for name in dict.fromkeys(key for row in rows for key in row)
+    }
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return out.getvalue()
+
+
+def _column(values: list[object]) -> list[object]:
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, int) for value in known) and len(known) == len(values):
+        return values
+    if any(not isinstance(value, int | float) for value in known):
+        return values
+    return [float(value) if isinstance(value, int | float) else value for value in values]
+
+
+def _flat(record: RunRecord) -> dict[str, object]:
+    flat: dict[str, object] = {
+        "dataset": record.dataset.name,
+        "data_digest": record.dataset.digest,
+        "split_digest": record.dataset.split_digest,
+        "recipe": record.config.recipe,
+        "budget": epochs_text(record.base.budget),
+        "image_size_rule": sizes_text(record.base.budget),
+        "machine": record.environment.machine,
+        "run_id": record.run_id,
+        "model": record.config.model,
+        "init": record.init,
+        "seed": record.config.seed,
+        "fold": record.config.split.fold,
+        "test_scorings": record.test_scorings,
+        "study": record.tuning.study if record.tuning else None,
+        "lr": record.config.train.lr,
+        "dropout": record.config.architecture.dropout,
+        "status": record.status,
+        "error": failures.last_line(record.error) if record.error else None,
+        "test_images": sum(record.dataset.counts["test"]),
+        "majority_class_accuracy": majority(record.dataset).top1_accuracy,
+    }
+    if record.outcome is not None:
+        outcome = record.outcome
+        flat |= {f"test_{name}": value for name, value in outcome.metrics.test_metrics.items()}
+        flat |= {f"val_{name}": value for name, value in outcome.metrics.val_metrics.items()}
+        flat |= {"num_params": outcome.model.num_params, "gmacs": outcome.model.gmacs}
+        flat |= {"onnx_size_bytes": outcome.artifact.size_bytes, "image_size": outcome.model.image_size}
+        flat |= {"weights": outcome.model.weights_tag, "best_epoch": outcome.training.best_epoch}
+        flat |= {"epochs": outcome.training.epochs, "train_time_s": outcome.training.train_time_s}
+    if record.tuning is not None:
+        flat |= {"tuning_trials": record.tuning.trials, "tuning_tmacs": record.tuning.tmacs}
+    for row in record.measurements:
+        if row.has_figures and not refused(record, row.runtime):
+            name = f"{row.runtime}_{row.num_threads}threads_{row.kind}_batch{row.batch_size}"
+            flat |= {f"{name}_p50_ms": percentile(row.samples_ms, 50), f"{name}_queries": row.num_queries}
+            flat |= {f"{name}_protocol": row.protocol, f"{name}_validity": row.validity}
+            flat |= {f"{name}_half_width": relative_half_width(row), f"{name}_p90_upper_ms": row.p90_upper_ms}
+    return flat

@@ -1,0 +1,77 @@
+"""Tuned rows beside the default ones: what the tuning chose, what it cost, and what it gave on test."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from bench.config import RunConfig
+from bench.leaderboard.cells import NO_VALUE, accuracy_cell, knobs_text, text_cell
+from bench.records.schema import RunRecord
+
+_COLUMNS: Final = (
+    "Tuned",
+    "Seed",
+    "Chosen setting",
+    "Test top-1, default",
+    "Test top-1, tuned",
+    "Val in the study, default",
+    "Val in the study, tuned",
+    "Trials (pruned, failed)",
+    "TMACs",
+    "Minutes of trials",
+    "Study",
+)
+
+_WORDS: Final = """Val is what each study chose by, so its figures are flattered; test was scored once a run. Where two
+test intervals overlap, this test split may not tell the tuned setting from the default. A default row cost one
+training, a tuned one a training and the study: TMACs are 1e12 multiply-adds of training, 3 x forward x images."""
+
+
+def tuning_table(table: Sequence[RunRecord]) -> list[str]:
+    """Give a markdown table with a line a tuned run; nothing where there is none."""
+    tuned = [record for record in table if record.tuning is not None]
+    if not tuned:
+        return []
+    rows = [_row(record, _default_of(record, table)) for record in tuned]
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|---|--:|---|" + "--:|" * (len(_COLUMNS) - 3)]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), "", _WORDS]
+
+
+def _default_of(record: RunRecord, table: Sequence[RunRecord]) -> RunRecord | None:
+    """Find the run of the default setting with the same start and seed."""
+    same = (_default_setting(record), record.init)
+    return next((other for other in table if other.tuning is None and (other.config, other.init) == same), None)
+
+
+def _default_setting(record: RunRecord) -> RunConfig:
+    """Give the default setting as this run's own seed, threads and runtimes would have trained and timed it."""
+    base, own = record.base, record.config
+    train = replace(base.train, device=own.train.device, train_threads=own.train.train_threads)
+    return replace(base, seed=own.seed, train=train, runtime=own.runtime)
+
+
+def _row(record: RunRecord, default: RunRecord | None) -> list[str]:
+    tuning = record.tuning
+    assert tuning is not None
+    chosen = "the default itself" if record.config == _default_setting(record) else knobs_text(tuning.hyperparameters)
+    val = tuning.default_val_top1_accuracy
+    images = sum(record.dataset.counts["val"])
+    return [
+        text_cell(record.config.model),
+        str(record.config.seed),
+        chosen,
+        _test(default),
+        _test(record),
+        NO_VALUE if val is None else accuracy_cell(val, images),
+        accuracy_cell(tuning.val_top1_accuracy, images),
+        f"{tuning.trials} ({tuning.pruned}, {tuning.failed})",
+        f"{tuning.tmacs:.2f}",
+        f"{tuning.trial_time_s / 60:.1f}",
+        f"[{text_cell(tuning.study)}](sweeps/{tuning.study}.md)",
+    ]
+
+
+def _test(record: RunRecord | None) -> str:
+    if record is None or record.outcome is None:
+        return NO_VALUE
+    return accuracy_cell(record.outcome.metrics.test_metrics["top1_accuracy"], sum(record.dataset.counts["test"]))

@@ -1,0 +1,147 @@
+"""On what a number was measured: machine, versions, commit."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+PACKAGES: Final = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "onnxscript",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "fvcore",
+)
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment:
+    """The machine by kind (no host name, no folders), and the software that ran."""
+
+    machine: str
+    os: str
+    cpu_model: str
+    cpu_count: int
+    ram_bytes: int
+    gpu_name: str | None
+    gpu_driver: str | None
+    cuda_version: str | None
+    python_version: str
+    packages: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool | None
+
+
+def read_environment() -> Environment:
+    """Read this machine's environment."""
+    cpu_model, cpu_count = _cpu_model(), os.cpu_count() or 1
+    gpu_name, gpu_driver = _gpu()
+    commit, dirty = _git()
+    return Environment(
+        machine=slug(cpu_model, cpu_count, gpu_name),
+        os=f"{platform.system()} {platform.machine()}",
+        cpu_model=cpu_model,
+        cpu_count=cpu_count,
+        ram_bytes=psutil.virtual_memory().total,
+        gpu_name=gpu_name,
+        gpu_driver=gpu_driver,
+        cuda_version=_cuda_version() if gpu_name else None,
+        python_version=platform.python_version(),
+        packages=_versions(),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def slug(cpu_model: str, cpu_count: int, gpu_name: str | None) -> str:
+    """Name a kind of machine in letters, digits and hyphens."""
+    words = f"{cpu_model} {cpu_count} cores {gpu_name or ''}"
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    return found.group(1).strip() if found else platform.processor() or "unknown CPU"
+
+
+def _gpu() -> tuple[str | None, str | None]:
+    """Ask the driver's own tool, so that torch need not be loaded."""
+    line = _output(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
+    if not line:
+        return None, None
+    name, driver = line.splitlines()[0].rsplit(",", 1)
+    return name.strip(), driver.strip()
+
+
+def _cuda_version() -> str | None:
+    import torch  # noqa: PLC0415 - only where there is a GPU
+
+    return torch.version.cuda
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git() -> tuple[str | None, bool | None]:
+    """Read the commit of this code; what lies in results/ does not make it dirty."""
+    git = ["git", "-C", str(REPOSITORY)]
+    commit = _output([*git, "rev-parse", "HEAD"])
+    if not commit or not (REPOSITORY / ".git").exists():
+        return None, None
+    return commit, bool(_output([*git, "status", "--porcelain", "--", ".", ":!results"]))
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _proc_status() -> str:
+    try:
+        return Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def peak_memory_bytes() -> int:
+    """Give the largest resident size that this process has had.
+
+    Linux's ``ru_maxrss`` starts at the size of the process that started this one; ``VmHWM`` does not.
+    """
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    if found := re.search(r"^VmHWM:\s*(\d+) kB", _proc_status(), flags=re.MULTILINE):
+        return int(found.group(1)) * 1024
+    import resource  # noqa: PLC0415 - not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,88 @@
+"""Records of older schema versions, read as ones of today; what each version was is told in ``bench.records``."""
+
+from typing import Any, Final
+
+import msgspec
+
+from bench.config import OF_THE_MACHINE, PARTS, Budget, RunConfig
+from bench.recipes import OWN_EPOCHS, OWN_SIZES, RECIPES
+
+Content = dict[str, Any]
+
+VERDICTS: Final[dict[str, Content]] = {
+    "VALID": {"status": "ok", "validity": "valid", "protocol": "full"},
+    "NOISY": {"status": "ok", "validity": "noisy", "protocol": "full"},
+    "INVALID": {"status": "ok", "validity": "invalid", "protocol": "full"},
+    "quick: 1 round": {"status": "ok", "protocol": "quick"},
+    "failed": {"status": "failed"},
+    "not measured": {"status": "not measured"},
+}
+"""What one word said up to version 4."""
+
+
+def upgrade_record(content: Content) -> Content:
+    """Return the content of a record of version 1 to 4 as one of version 5; its version and ids stay.
+
+    What a version did not know stands at its default. Rows of one second shared a session. Raises ValueError for a
+    recipe that this code does not have.
+    """
+    latency = {
+        "environment": content["environment"],
+        "measurements": [_measurement(row) for row in content.get("measurements", ())],
+        "checks": content.get("checks", ()),
+    }
+    upgraded = content | {"config": upgrade_config(content["config"])}
+    if tuning := content.get("tuning"):
+        upgraded["tuning"] = upgrade_tuning(tuning)
+    if latency["measurements"] or latency["checks"]:
+        upgraded["latency"] = {content["environment"]["machine"]: latency}
+    return upgraded
+
+
+def upgrade_tuning(tuning: Content) -> Content:
+    """Return what a record says of its study, with today's names."""
+    return tuning | {"base": upgrade_config(tuning["base"]), "hyperparameters": tuning["knobs"]}
+
+
+def upgrade_study(content: Content) -> Content:
+    """Return the content of a study of version 1 as one of version 2."""
+    trials = [trial | {"hyperparameters": trial["knobs"]} for trial in content["trials"]]
+    return content | {"base": upgrade_config(content["base"]), "trials": trials}
+
+
+def upgrade_config(content: Content) -> Content:
+    """Return a config with its budget and its overrides, which were once worked out from the recipe in each table."""
+    config = msgspec.convert(content, RunConfig)
+    if config.recipe not in RECIPES:
+        message = f"recipe {config.recipe!r}, this code has {', '.join(RECIPES)}"
+        raise ValueError(message)
+    own = RECIPES[config.recipe](config.model)
+    overrides = {
+        name: getattr(getattr(config, part), name)
+        for part in PARTS
+        for name in getattr(config, part).__dataclass_fields__
+        if name not in OF_THE_MACHINE and getattr(getattr(config, part), name) != getattr(getattr(own, part), name)
+    }
+    return content | {"budget": msgspec.to_builtins(_budget(config, own)), "overrides": overrides}
+
+
+def _budget(config: RunConfig, own: RunConfig) -> Budget:
+    """Return the budget by the rule of those versions: what equals the recipe's own stands for the recipe's rule."""
+    by_epochs = config.recipe in OWN_EPOCHS and config.train.epochs == own.train.epochs
+    by_size = config.recipe in OWN_SIZES and config.loader.image_size == own.loader.image_size
+    return Budget(
+        amount=None if by_epochs else config.train.epochs,
+        image_size=None if by_size else config.loader.image_size,
+        crop=config.loader.crop,
+        rule=config.recipe if by_epochs or by_size else None,
+    )
+
+
+def _measurement(row: Content) -> Content:
+    word = VERDICTS[row["verdict"]]
+    return (
+        row
+        | {"protocol": "quick" if row["protocol_version"] == 1 else "full"}
+        | word
+        | {"session_id": row.get("measured_at")}
+    )

@@ -1,0 +1,103 @@
+"""Who may run now: one command a training, and nothing of ours beside a latency measurement.
+
+All locks are the kernel's: they end with the process that holds them, however it ends.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, ReadWriteLock, Timeout
+
+Say = Callable[[str], None]
+
+PASSING_S: Final = 0.5
+"""A training holds the queue for milliseconds; a longer wait is for a measurement, and worth a line."""
+
+SLICE_S: Final = 1.0
+"""One wait for the machine cannot be interrupted; in slices, Ctrl-C ends it and frees the queue."""
+
+
+@contextlib.contextmanager
+def training_lock(results: Path, train_id: str, *, say: Say) -> Iterator[None]:
+    """Hold a training of this results folder; wait, and say so, while another command holds it."""
+    folder = results / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{train_id}.lock")
+    busy = "another command trains this run; waiting for its end"
+    with _held(lock.acquire, lock.release, say=say, wait=busy):
+        yield
+
+
+def record_lock(results: Path, run_id: str) -> FileLock:
+    """Give the lock that is held while a record is replaced; whoever holds it waits for nothing else."""
+    return FileLock(results / ".locks" / f"{run_id}.record.lock")
+
+
+@contextlib.contextmanager
+def machine_shared(*, say: Say, purpose: str = "train") -> Iterator[None]:
+    """Hold the machine with others that train; wait while a latency is measured, or a measurement waits for its turn.
+
+    The queue is left before the machine is held: who holds the machine waits for nothing that a measurement holds.
+    """
+    with _queue(say=say, wait=f"waiting to {purpose}: a latency measurement is next on this machine"):
+        pass
+    lock = _machine_lock()
+    busy = f"waiting to {purpose}: a latency measurement is running on this machine"
+    with _held(lock.acquire_read, lock.release, say=say, wait=busy):
+        yield
+
+
+@contextlib.contextmanager
+def machine_alone(*, say: Say) -> Iterator[None]:
+    """Hold the machine alone, to measure latency; wait while any of ours trains or measures.
+
+    Whoever waits for the machine holds the queue, so that trainings that come later do not start before it.
+    """
+    lock = _machine_lock()
+    busy = "waiting to measure: other runs of this harness are busy on this machine, and latency is measured alone"
+    with contextlib.ExitStack() as turn:
+        turn.enter_context(_queue(say=say, wait="waiting to measure: another measurement is next on this machine"))
+        with _held(lock.acquire_write, lock.release, say=say, wait=busy):
+            turn.close()
+            yield
+
+
+def _queue(*, say: Say, wait: str) -> contextlib.AbstractContextManager[None]:
+    """Hold the place of the next one that gets the machine."""
+    lock = FileLock(Path(tempfile.gettempdir()) / "imgcls-bench-machine.queue.lock")
+    return _held(lock.acquire, lock.release, say=say, wait=wait, patience_s=PASSING_S)
+
+
+@contextlib.contextmanager
+def _held(
+    acquire: Callable[[float], object],
+    release: Callable[[], object],
+    *,
+    say: Say,
+    wait: str,
+    patience_s: float = 0.0,
+) -> Iterator[None]:
+    """Take a lock, by a function of a timeout in seconds; say why where it takes more than ``patience_s``."""
+    try:
+        acquire(patience_s)
+    except Timeout:
+        say(wait)
+        _wait(acquire)
+    try:
+        yield
+    finally:
+        release()
+
+
+def _wait(acquire: Callable[[float], object]) -> None:
+    while True:
+        with contextlib.suppress(Timeout):
+            acquire(SLICE_S)
+            return
+
+
+def _machine_lock() -> ReadWriteLock:
+    return ReadWriteLock(str(Path(tempfile.gettempdir()) / "imgcls-bench-machine.lock"), is_singleton=False)

@@ -1,0 +1,201 @@
+"""The report's plots, each from what a board shows; one without data is None."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench.comparison.analysis import Findings, accuracy, recalls
+from bench.comparison.pareto import Cost
+from bench.comparison.speeds import runtimes_of, shown
+from bench.comparison.tables import Checkpoint, Entry
+from bench.leaderboard.cells import validity_word
+from bench.report.drawing import INK, PANEL, colour, logarithmic, name_inches, panels
+from bench.stats.intervals import wilson_interval
+from imgcls.evaluation.binning import ece_bins
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def _entries(found: Findings) -> list[tuple[int, Entry]]:
+    """Give each entry that has a checkpoint its number, which is its colour in every plot."""
+    return list(enumerate(entry for entry in found.board.entries if entry.checkpoints))
+
+
+def _compared(found: Findings) -> list[tuple[int, Entry]]:
+    return [(place, entry) for place, entry in _entries(found) if found.group_of(entry)]
+
+
+def learning_curves(found: Findings) -> Figure:
+    """Draw losses, val accuracy and learning rate over epochs, a line a run."""
+    figure, axes = panels(4, columns=4)
+    wanted = (("train loss", "train_loss"), ("val loss", "val_loss"), ("val top-1", "val_top1_accuracy"), ("lr", "lr"))
+    for place, entry in _entries(found):
+        histories = [outcome.training.history for one in entry.checkpoints for outcome in one.outcomes]
+        for number, history in enumerate(histories):
+            for axis, (_, field) in zip(axes, wanted, strict=True):
+                label = entry.name if number == 0 and axis is axes[0] else None
+                values = [getattr(epoch, field) for epoch in history]
+                axis.plot([e.epoch for e in history], values, ".-", color=colour(place), alpha=0.8, label=label)
+    for axis, (title, _) in zip(axes, wanted, strict=True):
+        axis.set_title(title)
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    logarithmic(axes[3], along="y")
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def pareto(found: Findings) -> Figure | None:
+    """Draw accuracy against every cost, with the intervals of both."""
+    every = found.fronts
+    if not every:
+        return None
+    places = {entry.name: place for place, entry in _entries(found)}
+    figure, axes = panels(len(every))
+    for axis, front in zip(axes, every, strict=True):
+        for entry, cost, chance in zip(front.entries, front.costs, front.probabilities, strict=True):
+            _point(axis, entry, cost, chance, shade=colour(places[entry.name]))
+        logarithmic(axis)
+        axis.set_xlabel(front.title)
+        axis.set_ylabel("test top-1, %")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _point(axis: "Axes", entry: Entry, cost: Cost, chance: float, *, shade: object) -> None:
+    score = accuracy(entry)
+    low, high = max(score.interval.low, 0.0), min(score.interval.high, 1.0)
+    sideways = (
+        None
+        if cost.interval is None
+        else [[max(cost.value - cost.interval.low, 0)], [max(cost.interval.high - cost.value, 0)]]
+    )
+    axis.errorbar(
+        [cost.value],
+        [100 * score.value],
+        yerr=[[100 * (score.value - low)], [100 * (high - score.value)]],
+        xerr=sideways,
+        fmt="o",
+        color=shade,
+        alpha=0.35 + 0.65 * chance,
+        capsize=2,
+        label=entry.name,
+    )
+    axis.annotate(
+        f"{100 * chance:.0f} %", (cost.value, 100 * score.value), (4, 4), textcoords="offset points", fontsize=7
+    )
+
+
+def recall_bars(found: Findings) -> Figure:
+    """Draw each class's recall with its interval, a panel an entry."""
+    done = _entries(found)
+    names = found.board.first.dataset.class_names
+    height = max(1.2, 0.17 * len(names))
+    figure, axes = panels(len(done), height=height + 0.9, layout=None)
+    room, (across, down) = name_inches(names), figure.get_size_inches()
+    spaces = {"wspace": room / (PANEL * 1.2 - room), "hspace": 0.9 / height}
+    figure.subplots_adjust(left=room / across, right=1 - 0.2 / across, bottom=0.5 / down, top=1 - 0.4 / down, **spaces)
+    places = np.arange(len(names))
+    for axis, (number, entry) in zip(axes, done, strict=True):
+        known = [(place, score) for place, score in zip(places, recalls(entry), strict=True) if score is not None]
+        values = np.array([100 * score.value for _, score in known])
+        ends = 100 * np.array([(score.interval.low, score.interval.high) for _, score in known]).reshape(-1, 2)
+        axis.barh([place for place, _ in known], values, color=colour(number), alpha=0.6)
+        spread = np.maximum([values - ends[:, 0], ends[:, 1] - values], 0)
+        axis.errorbar(values, [place for place, _ in known], xerr=spread, fmt="none", ecolor=INK, elinewidth=1)
+        axis.set_yticks(places, names)
+        axis.set_ylim(len(names) - 0.4, -0.6)
+        axis.set_xlim(0, 100)
+        axis.set_title(entry.name)
+        axis.set_xlabel("recall, %")
+    return figure
+
+
+def latencies(found: Findings) -> Figure | None:
+    """Draw the share of queries answered within a time, a panel a runtime."""
+    done = _entries(found)
+    runtimes = [name for name in runtimes_of(found.board) if any(shown(entry, name) for _, entry in done)]
+    if not runtimes:
+        return None
+    figure, axes = panels(len(runtimes), height=PANEL + 0.16 * len(done))
+    shares = np.linspace(0, 100, 201)
+    for axis, runtime in zip(axes, runtimes, strict=True):
+        for place, entry in done:
+            row = shown(entry, runtime)
+            if row is not None:
+                label = f"{entry.name}: {validity_word(row[1])}, n={row[1].num_queries}"
+                axis.plot(np.percentile(row[1].samples_ms, shares), shares, color=colour(place), label=label)
+        logarithmic(axis)
+        axis.set_title(runtime)
+        axis.set_xlabel("ms, one picture at a time")
+        axis.set_ylabel("% of queries")
+        axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.2))
+    return figure
+
+
+def reliability(found: Findings) -> Figure | None:
+    """Draw how often answers of a confidence are right, in 15 bins with Wilson's intervals; the first seed of each."""
+    known = _compared(found)
+    if not known:
+        return None
+    figure, axes = panels(len(known), columns=4, height=PANEL * 0.9)
+    for axis, (place, entry) in zip(axes, known, strict=True):
+        answers = entry.checkpoints[0].answers
+        assert answers is not None
+        bins = ece_bins(answers.p_predicted)
+        for one in np.unique(bins):
+            inside = bins == one
+            right, total = int(answers.right[inside].sum()), int(inside.sum())
+            sure = wilson_interval(right, total)
+            spread = [[right / total - sure.low], [sure.high - right / total]]
+            confidence = float(answers.p_predicted[inside].mean())
+            axis.errorbar([confidence], [right / total], yerr=np.maximum(spread, 0), fmt="o", color=colour(place), ms=4)
+        axis.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
+        axis.set_title(f"{entry.name}, seed {entry.checkpoints[0].seed}")
+        axis.set_xlabel("confidence")
+        axis.set_ylabel("share right")
+    return figure
+
+
+def risk_coverage(found: Findings) -> Figure | None:
+    """Draw the error among the answers that a model is most sure of, over the share that it answers."""
+    if not found.compared:
+        return None
+    figure, (axis,) = panels(1)
+    for place, entry in _compared(found):
+        for checkpoint in entry.checkpoints:
+            answers = checkpoint.answers
+            assert answers is not None
+            order = np.argsort(-answers.p_predicted, kind="stable")
+            answered = np.arange(1, len(order) + 1)
+            risk = 100 * np.cumsum(~answers.right[order]) / answered
+            kept = np.unique(np.linspace(0, len(order) - 1, 400).astype(int))
+            label = entry.name if checkpoint is entry.checkpoints[0] else None
+            axis.plot(100 * answered[kept] / len(order), risk[kept], color=colour(place), alpha=0.8, label=label)
+    axis.set_xlabel("answered, % of test images, most confident first")
+    axis.set_ylabel("wrong among them, %")
+    axis.legend(fontsize=7)
+    return figure
+
+
+def confusion(checkpoint: Checkpoint, names: Sequence[str], title: str) -> Figure:
+    """Draw a confusion matrix, each row as shares of its true class."""
+    counts = checkpoint.confusion
+    side, room = max(2.5, min(0.25 * len(names), 13)), name_inches(names) + 0.3
+    figure = Figure(figsize=(side + room + 0.2, side + room + 0.4))
+    width, height = figure.get_size_inches()
+    axis = figure.add_axes((room / width, room / height, side / width, side / height))
+    axis.imshow(
+        counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues", interpolation="none"
+    )
+    axis.set_xticks(range(len(names)), names, rotation=90)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel("answered")
+    axis.set_ylabel("true")
+    axis.set_title(title)
+    return figure

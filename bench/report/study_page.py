@@ -1,0 +1,262 @@
+"""A finished study as a page that a person can act on, with Optuna's own plots beside it."""
+
+import datetime as dt
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench.leaderboard.cells import NO_VALUE, accuracy_cell, knobs_text, text_cell
+from bench.recipes import budget_text
+from bench.records.store import write_text
+from bench.tuning.records import StudyRecord, TrialRecord
+from bench.tuning.space import flags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import optuna
+
+BEST_SHOWN: Final = 10
+
+LEAST_FOR_IMPORTANCE: Final = 10
+"""With fewer finished trials, importances are shown with a warning."""
+
+FOREST_SEED: Final = 0
+
+REGIME: Final = """Every trial: cosine schedule over its own epochs, scored on val at its last epoch; but the default
+  setting is trained and scored as its own row of the leaderboard is"""
+
+PLOT_INCHES: Final = (9, 5)
+
+UNIT: Final = "(1e12 multiply-adds, 3 x forward x images)"
+
+
+def write(record: StudyRecord, results: Path) -> None:
+    """Write ``sweeps/<study>.md`` and its plots, from the record alone."""
+    folder = results / "sweeps"
+    study = as_study(record)
+    drawn = _plots(study, folder, record.name)
+    write_text(markdown(record, study, drawn), folder / f"{record.name}.md")
+
+
+def as_study(record: StudyRecord) -> "optuna.Study":
+    """Put the trials of a record into an Optuna study in memory, for its importances and plots."""
+    import optuna  # noqa: PLC0415 - a quarter of a second
+
+    study = optuna.create_study(study_name=record.name, direction="maximize")
+    kinds = {"complete": optuna.trial.TrialState.COMPLETE, "pruned": optuna.trial.TrialState.PRUNED}
+    for trial in record.trials:
+        if trial.state not in kinds:
+            continue
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=kinds[trial.state],
+                value=trial.val_top1_accuracy,
+                params=dict(trial.hyperparameters),
+                distributions=_distributions(record),
+            )
+        )
+    return study
+
+
+def _distributions(record: StudyRecord) -> "dict[str, optuna.distributions.BaseDistribution]":
+    from optuna import distributions as kinds  # noqa: PLC0415
+
+    found: dict[str, kinds.BaseDistribution] = {}
+    for name, knob in record.space.items():
+        assert knob.high is not None
+        if knob.choices:
+            found[name] = kinds.CategoricalDistribution(knob.choices)
+        elif knob.integer:
+            found[name] = kinds.IntDistribution(int(knob.low), int(knob.high), log=knob.log)
+        else:
+            found[name] = kinds.FloatDistribution(knob.low, knob.high, log=knob.log)
+    return found
+
+
+def markdown(record: StudyRecord, study: "optuna.Study", drawn: list[str]) -> str:
+    """Give the page."""
+    title = f"# Study {text_cell(record.name)}\n"
+    parts = [title, *_facts(record), "", *_verdict(record), "", *_trials(record), "", *_importance(record, study), ""]
+    parts += [*_cost(record), "", *_rerun(record)]
+    if drawn:
+        parts += ["", "## Plots", "", *(f"![{name}]({record.name}-{name}.png)" for name in drawn)]
+    return "\n".join(parts) + "\n"
+
+
+def _facts(record: StudyRecord) -> list[str]:
+    data, environment = record.dataset, record.environment
+    ranges = ", ".join(f"{name} {_range(record, name)}" for name in record.space)
+    machines = ", ".join(sorted({trial.machine or environment.machine for trial in record.trials}))
+    images = f"{sum(data.counts['train']):,} train and {sum(data.counts['val'])} val images"
+    digests = f"data digest {data.digest}, split digest {data.split_digest}"
+    return [
+        f"- Model: {text_cell(record.base.model)}, init: {record.origin[1]}, seed {record.base.seed}",
+        f"- Data: {text_cell(data.name)}, {images} ({digests}); the test split was not opened",
+        f"- Default setting: recipe {record.base.recipe}, {budget_text(record.base.budget)}",
+        f"- Searched: {ranges}; TPE, {_pruning(record)}",
+        f"- {REGIME}",
+        f"- Budget: {record.budget}; spent: see below",
+        f"- Machine: {machines}; code {(environment.git_commit or 'unknown')[:8]}",
+    ]
+
+
+def _pruning(record: StudyRecord) -> str:
+    rungs = " and ".join(f"{rung:.0%}" for rung in record.rungs)
+    return f"pruned by ASHA at {rungs} of each trial's own steps" if rungs else "not pruned: the budget is too short"
+
+
+def _range(record: StudyRecord, name: str) -> str:
+    knob = record.space[name]
+    if knob.choices:
+        return f"one of {', '.join(map(str, knob.choices))}"
+    return f"{knob.low:g} to {knob.high:g}{' (logarithmic)' if knob.log else ''}"
+
+
+def _verdict(record: StudyRecord) -> list[str]:
+    best, default = record.best, record.default
+    if best is None:
+        return ["No trial came to its end: there is no tuned setting."]
+    number = sum(record.dataset.counts["val"])
+    chosen = knobs_text(best.hyperparameters)
+    lines = [f"**Best: trial {best.number}**, {chosen}: {_score(best, number)} % of {number} val images."]
+    if default is None:
+        lines.append("The default setting did not come to its end, so nothing is said of a gain.")
+    elif default.number == best.number:
+        lines.append("That is the default setting: no trial was better on val.")
+    else:
+        lines.append(f"The default setting, trial {default.number}: {_score(default, number)} %.")
+    lines.append(
+        "The best of several tries is flattered by the choice, and the intervals (95 % Wilson, of one training each) "
+        "do not cover it: what the setting is worth, the test score of a tuned run tells (`run-all --tuned`)."
+    )
+    return lines
+
+
+def _score(trial: TrialRecord, number: int) -> str:
+    return NO_VALUE if trial.val_top1_accuracy is None else accuracy_cell(trial.val_top1_accuracy, number)
+
+
+def _trials(record: StudyRecord) -> list[str]:
+    number, names = sum(record.dataset.counts["val"]), list(record.space)
+    done = [trial for trial in record.trials if trial.state == "complete"]
+    done.sort(key=lambda trial: (-(trial.val_top1_accuracy or 0.0), trial.number))
+    lines = [f"## The best {min(BEST_SHOWN, len(done))} of {len(done)} finished trials", ""]
+    columns = ["Trial", "Val top-1, % (95 % interval)", *names, "TMACs", "Training, s"]
+    lines += _table(columns, [_finished(trial, names, number) for trial in done[:BEST_SHOWN]])
+    early = [trial for trial in record.trials if trial.state != "complete"]
+    if early:
+        lines += ["", f"## The {len(early)} that did not finish", ""]
+        lines += _table(
+            ["Trial", "State", *names, "Done of its steps", "Why"],
+            [
+                [str(t.number), t.state, *_knobs(t, names), f"{100 * t.fraction:.0f} %", text_cell(t.reason or "")]
+                for t in early
+            ],
+        )
+    return lines
+
+
+def _finished(trial: TrialRecord, names: list[str], number: int) -> list[str]:
+    cost = [f"{trial.tmacs:.2f}", f"{trial.train_time_s:.0f}"]
+    return [str(trial.number), _score(trial, number), *_knobs(trial, names), *cost]
+
+
+def _knobs(trial: TrialRecord, names: list[str]) -> list[str]:
+    return [f"{trial.hyperparameters[name]:.4g}" if name in trial.hyperparameters else NO_VALUE for name in names]
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(columns)} |", "|" + "--:|" * len(columns)]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _importance(record: StudyRecord, study: "optuna.Study") -> list[str]:
+    done = record.count("complete")
+    lines = ["## Importance of each knob (fANOVA)", ""]
+    shares = importances(study)
+    if not shares:
+        return [*lines, f"Not computed: {done} finished trial(s) do not tell."]
+    lines += _table(
+        ["Knob", "Share of the variance of val top-1"], [[name, f"{part:.2f}"] for name, part in shares.items()]
+    )
+    few = f" These are fewer than {LEAST_FOR_IMPORTANCE}: take it as a hint." if done < LEAST_FOR_IMPORTANCE else ""
+    return [*lines, "", f"From the {done} finished trials alone; pruned ones, mostly bad settings, are not in it.{few}"]
+
+
+def importances(study: "optuna.Study") -> dict[str, float]:
+    """Give each knob's share of the variance (Hutter et al. 2014); nothing where the trials cannot tell."""
+    import optuna  # noqa: PLC0415
+
+    done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    if len({trial.value for trial in done}) <= 1:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=FOREST_SEED)
+    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+
+def _cost(record: StudyRecord) -> list[str]:
+    pruned = [trial for trial in record.trials if trial.state == "pruned"]
+    spent = sum(trial.tmacs for trial in record.trials)
+    saved = sum(trial.planned_tmacs - trial.tmacs for trial in pruned)
+    took = dt.timedelta(seconds=round(sum(trial.trial_time_s for trial in record.trials)))
+    share = record.command_train_s / (record.command_s * record.jobs)
+    states = f"{record.count('complete')} finished, {len(pruned)} pruned, {record.count('failed')} failed"
+    lines = [
+        "## What it cost",
+        "",
+        f"{len(record.trials)} trials ({states}); {took} of trials; {spent:.2f} TMACs of training {UNIT}.",
+    ]
+    if pruned:
+        lines.append(
+            f"Pruning and early ends left {saved:.2f} TMACs undone, {100 * saved / (spent + saved):.0f} % of what the "
+            "same trials would have taken to their ends."
+        )
+    lines.append(
+        f"The last command took {record.command_s:.0f} s with {record.jobs} process(es); {100 * share:.0f} % of that "
+        "was training steps."
+    )
+    return lines
+
+
+def _rerun(record: StudyRecord) -> list[str]:
+    if record.best is None:
+        return []
+    return ["## The best setting again", "", f"    {rerun_command(record)}"]
+
+
+def rerun_command(record: StudyRecord) -> str:
+    """Give the command that trains the best setting again; the data set and weights by name, not by place."""
+    assert record.best is not None
+    words = ["python -m bench run", record.base.model, "--data", record.dataset.name, "--recipe", record.base.recipe]
+    words += ["--seeds", str(record.base.seed), *flags(record.tuned_config)]
+    words += ["--weights", "none" if record.origin[1] == "random" else "pretrained"]
+    return " ".join(words)
+
+
+def _plots(study: "optuna.Study", folder: Path, name: str) -> list[str]:
+    """Draw what the trials allow; the names of the plots that there are."""
+    import matplotlib as mpl  # noqa: PLC0415
+    import optuna  # noqa: PLC0415
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from optuna.visualization import matplotlib as plots  # noqa: PLC0415
+
+    done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    if not done:
+        return []
+    draw: dict[str, Callable[..., object]] = {
+        "history": plots.plot_optimization_history,
+        "parallel": plots.plot_parallel_coordinate,
+        "slice": plots.plot_slice,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna calls its matplotlib plots experimental; ours are a page's pictures
+        for kind, plot in draw.items():
+            plot(study, target_name="val top-1 accuracy")
+            plt.gcf().set_size_inches(*PLOT_INCHES)
+            plt.gcf().savefig(folder / f"{name}-{kind}.png", dpi=100, bbox_inches="tight")
+            plt.close("all")
+    return list(draw)

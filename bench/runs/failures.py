@@ -1,0 +1,43 @@
+"""What a failed run says of itself: its traceback, without this machine's folders."""
+
+import re
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from bench.records.environment import REPOSITORY
+
+
+def describe(error: BaseException, places: dict[Path, str]) -> str:
+    """Format a traceback in which ``places`` and every other folder of this machine have neutral names."""
+    return _neutral("".join(traceback.format_exception(error)), places)
+
+
+def last_line(error: str) -> str:
+    """Give the line that names the error."""
+    lines = [line for line in error.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+    return (named or lines or ["unknown"])[-1]
+
+
+def killed(status: int) -> str:
+    """Say how a process ended that left no record."""
+    if status < 0:
+        return f"RunError: the process was killed by signal {-status} (out of memory, or by somebody)"
+    return f"RunError: the process ended with status {status} and left no record"
+
+
+def _neutral(text: str, places: dict[Path, str]) -> str:
+    own = {
+        REPOSITORY: "CODE",
+        Path(sys.prefix): "PYTHON",
+        Path(sys.base_prefix): "PYTHON",
+        Path(tempfile.gettempdir()): "TMP",
+        Path.home(): "HOME",
+    }
+    places = {place.expanduser().resolve(): name for place, name in places.items()} | own
+    for place, name in sorted(places.items(), key=lambda item: -len(str(item[0]))):
+        if place != Path(place.anchor):
+            text = text.replace(str(place), name)
+    return text

@@ -1,0 +1,154 @@
+"""Carry out trainings and trials on Ray: one GPU each where there are GPUs, a share of a node's cores elsewhere."""
+
+import datetime as dt
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from bench.records.environment import REPOSITORY
+from bench.records.schema import RunRecord
+from bench.records.store import OUTCOME, read_record
+from bench.runs import failures, local, ray_tasks
+from bench.runs.plan import Task, record_file
+from bench.runs.preparation import prepare
+from imgcls.data.parallel import usable_cores
+from imgcls.errors import ConfigError
+from imgcls.files import write_aside
+
+RETRIES: Final = 2
+"""So often a task whose worker was killed is carried out again."""
+
+CONNECT_LIMIT_S: Final = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """What a training gets of the cluster; ``parcels`` holds what was put into its object store already."""
+
+    threads: int
+    gpus: int
+    parcels: dict[object, Any]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a task asks of Ray."""
+        return {"num_cpus": self.threads, "num_gpus": self.gpus, "max_retries": RETRIES}
+
+
+@contextmanager
+def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
+    """Connect to a cluster, or start one here; raises ConfigError where that cannot be done."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray  # noqa: PLC0415 - optional
+    except ImportError:
+        message = "--launcher ray: Ray is not installed; pip install 'imgcls-bench[ray]'"
+        raise ConfigError(message) from None
+    _init(ray, address)
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        gpus = int(sum(node.get("GPU", 0) for node in nodes))
+        if 0 < gpus < jobs:
+            message = f"--jobs {jobs}: the cluster has {gpus} GPU(s), and each training takes one"
+            raise ConfigError(message)
+        at_once = -(-jobs // len(nodes))
+        cores = int(min(node.get("CPU", 1) for node in nodes))
+        yield Cluster(threads=max(1, cores // at_once), gpus=1 if gpus else 0, parcels={})
+    finally:
+        ray.shutdown()
+
+
+def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may not be installed
+    """Connect in this thread: what Ray starts here ends with the thread that started it."""
+    code = {"py_modules": [str(REPOSITORY / "imgcls"), str(REPOSITORY / "bench")]}
+    options: dict[str, Any] = {"runtime_env": code, "log_to_driver": False, "logging_level": "error"}
+    options |= {"address": address} if address else {"num_cpus": usable_cores(), "include_dashboard": False}
+    try:
+        if address and address != "auto":
+            _knock(address)
+        ray.init(**options)
+    except (OSError, ValueError, RuntimeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        message = f"--ray-address {address or '(none)'}: no cluster there ({why}); use HOST:PORT, or auto"
+        raise ConfigError(message) from error
+
+
+def _knock(address: str) -> None:
+    """Ask whether anybody listens: Ray itself would wait for minutes. Raises OSError or ValueError."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S):
+        pass
+
+
+def parcel_of(task: Task, cluster: Cluster, console: Console) -> tuple[ray_tasks.Parcel, Any, Any]:
+    """Put a task's pixels and weights into the object store, once for all tasks that share them."""
+    import ray  # noqa: PLC0415
+
+    resize, file = task.spec.resize, task.spec.weights.file
+    if resize not in cluster.parcels:
+        prepared = prepare(task, console)
+        cluster.parcels[resize] = (ray.put(prepared.pixels[:]), prepared.audit, prepared.rows)
+    if file not in cluster.parcels:
+        cluster.parcels[file] = ray.put(None if file is None else Path(file).read_bytes())
+    pixels, audit, rows = cluster.parcels[resize]
+    spec = replace(task.spec, weights=replace(task.spec.weights, file=None))
+    return (
+        ray_tasks.Parcel(task=replace(task, spec=spec, data=""), audit=audit, rows=rows),
+        pixels,
+        cluster.parcels[file],
+    )
+
+
+def train(tasks: Sequence[Task], console: Console, *, cluster: Cluster) -> list[RunRecord]:
+    """Carry out every task that is not done on the cluster, bring its files home, and leave the cluster.
+
+    One that was started here ends with that: nothing of it runs beside the measurements that follow.
+    """
+    import ray  # noqa: PLC0415
+
+    records = [local.done_already(task, local.title_of(task), console) for task in tasks]
+    carry_out = ray.remote(ray_tasks.run).options(**cluster.options)
+    started = dt.datetime.now(dt.UTC)
+    waiting = {
+        carry_out.remote(*parcel_of(task, cluster, console)): number
+        for number, task in enumerate(tasks)
+        if records[number] is None
+    }
+    while waiting:
+        (ref,), _ = ray.wait(list(waiting))
+        number = waiting.pop(ref)
+        records[number] = _collected(tasks[number], ref, started, console)
+    ray.shutdown()
+    return [record for record in records if record is not None]
+
+
+def _collected(task: Task, ref: Any, started: dt.datetime, console: Console) -> RunRecord:  # noqa: ANN401
+    import ray  # noqa: PLC0415
+
+    try:
+        bring_home(ray.get(ref), task.paths.results)
+    except ray.exceptions.RayError as error:
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return local.write_failed(task, f"RunError: lost on the cluster ({reason})", started, console)
+    record = read_record(record_file(task))
+    how = "done" if record.status == "ok" else f"failed: {failures.last_line(record.error or '')}"
+    console.print(f"{local.title_of(task)}: {how}", markup=False)
+    return record
+
+
+def bring_home(files: ray_tasks.Files, results: Path) -> None:
+    """Write files into the results folder, those that say that others are there last."""
+    for name in sorted(files, key=lambda name: (name.startswith("records/"), name.endswith((OUTCOME, ".json")))):
+        write_aside(results / name, partial(_write, files[name]))
+
+
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)

@@ -1,0 +1,56 @@
+"""What a Ray worker does: its data comes in a parcel, its files go back as bytes; it shares no disk with the caller."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from bench.records.paths import Paths
+from bench.runs.execution import run_and_record
+from bench.runs.plan import Task
+from bench.runs.preparation import Prepared
+from imgcls.data.audit import Audit
+
+Files = dict[str, bytes]
+"""Files by their path in a results folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parcel:
+    """A task without its data's place, and the rows of each split."""
+
+    task: Task
+    audit: Audit
+    rows: dict[str, tuple[int, ...]]
+
+
+@contextlib.contextmanager
+def unpacked(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Iterator[tuple[Task, Prepared]]:
+    """Give the task a folder of its own on this machine, and its data."""
+    home = Path(tempfile.mkdtemp(prefix="imgcls-"))
+    try:
+        spec = parcel.task.spec
+        if weights is not None:
+            file = home / "weights.safetensors"
+            file.write_bytes(weights)
+            spec = replace(spec, weights=replace(spec.weights, file=file))
+        paths = Paths(results=home / "results", cache=home / "cache")
+        task = replace(parcel.task, spec=spec, paths=paths, data=str(home / "data"))
+        yield task, Prepared(audit=parcel.audit, pixels=pixels, rows=parcel.rows)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def run(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Files:
+    """Train, evaluate and export; give the record and the artifacts as bytes."""
+    with unpacked(parcel, pixels, weights) as (task, prepared):
+        run_and_record(task, Console(quiet=True), prepared)
+        results = task.paths.results
+        found = [path for kind in ("artifacts", "records") for path in (results / kind).rglob("*") if path.is_file()]
+        return {path.relative_to(results).as_posix(): path.read_bytes() for path in found}

@@ -1,0 +1,29 @@
+"""The process of one run: ``python -m bench.runs.worker run TASK.json``."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from bench.runs.processes import serve
+
+WORKER: Final = "bench.runs.worker"
+
+
+def run(path: Path) -> int:
+    """Carry out a run and write its record; return 1 if that says failed."""
+    from bench.runs.execution import run_and_record  # noqa: PLC0415 - imports torch, which the caller's process must not
+    from bench.runs.plan import Task, read_task  # noqa: PLC0415
+
+    record = run_and_record(read_task(path, Task), Console(highlight=False, soft_wrap=True))
+    return 0 if record.status == "ok" else 1
+
+
+KINDS: Final = {"run": run}
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # timm's import; nothing a user can do
+    sys.exit(serve(sys.argv[1:], KINDS))

@@ -1,0 +1,108 @@
+"""Trials on a Ray cluster: what a worker does, and the threads here that look after them."""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from bench.records import locks
+from bench.runs.plan import Task
+from bench.runs.preparation import Prepared
+from bench.runs.ray_cluster import Cluster, parcel_of
+from bench.runs.ray_tasks import Parcel, unpacked
+from bench.tuning.search import POLL_S, Evaluate, SweepTask, rungs_of, work
+from bench.tuning.storage import open_storage
+from bench.tuning.study import Show
+from bench.tuning.trial import Fitted, OnProgress, Progress, pruned, run_trial
+from imgcls.errors import RunError
+
+WAIT_S: Final = 0.1
+
+
+def try_setting(
+    parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None, rungs: tuple[float, ...]
+) -> Iterator[Progress | Fitted | Exception]:
+    """Carry out one trial, giving its progress as it comes and its end last; ended by whoever stops reading."""
+    events: queue.Queue[Progress | Fitted | Exception] = queue.Queue()
+    stopped = threading.Event()
+    with unpacked(parcel, pixels, weights) as (task, prepared):
+        thread = threading.Thread(target=_fit, args=(task, prepared, rungs, events, stopped), daemon=True)
+        thread.start()
+        try:
+            last = False
+            while not last:
+                with contextlib.suppress(queue.Empty):
+                    event = events.get(timeout=WAIT_S)
+                    last = not isinstance(event, Progress)
+                    yield event
+        finally:
+            stopped.set()
+            thread.join()
+
+
+def _fit(
+    task: Task,
+    prepared: Prepared,
+    rungs: tuple[float, ...],
+    events: "queue.Queue[Progress | Fitted | Exception]",
+    stopped: threading.Event,
+) -> None:
+    def on_progress(at: Progress) -> bool:
+        events.put(at)
+        return stopped.is_set()
+
+    try:
+        with locks.machine_shared(say=lambda _line: None):
+            events.put(run_trial(task, prepared, on_progress, rungs=rungs, stop=stopped.is_set))
+    except Exception as error:  # noqa: BLE001 - the caller makes a failed trial of it
+        events.put(error)
+
+
+def evaluate_there(sweep: SweepTask, cluster: Cluster, console: Console) -> Evaluate:
+    """Give what carries out trials on the cluster."""
+    import ray  # noqa: PLC0415
+
+    options = cluster.options | {"num_returns": "streaming"}
+
+    def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
+        there: Any = ray.remote(try_setting)
+        events = there.options(**options).remote(*parcel_of(task, cluster, console), rungs_of(sweep))
+        for ref in events:
+            event = ray.get(ref)
+            if isinstance(event, Fitted):
+                return event
+            if isinstance(event, Exception):
+                raise event
+            if on_progress(event):
+                ray.cancel(events)
+                return pruned(images=event.images, train_time_s=event.train_time_s)
+        message = "the trial ended on the cluster without a word"
+        raise RunError(message)
+
+    return evaluate
+
+
+def threads(sweep: SweepTask, show: Show, *, cluster: Cluster, jobs: int, console: Console) -> None:
+    """Carry out trials on the cluster, a thread of ours looking after each; the storage stays with the caller."""
+    errors: list[Exception] = []
+
+    def look_after() -> None:
+        try:
+            work(sweep, open_storage(sweep.url), evaluate_there(sweep, cluster, console))
+        except Exception as error:  # noqa: BLE001 - told below; the other threads go on
+            errors.append(error)
+
+    at_work = [threading.Thread(target=look_after, daemon=True) for _ in range(jobs)]
+    for thread in at_work:
+        thread.start()
+    while any(thread.is_alive() for thread in at_work):
+        show()
+        time.sleep(POLL_S)
+    for error in errors:
+        console.print(f"stopped: {error}", style="bold red", markup=False)

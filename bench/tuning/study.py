@@ -1,0 +1,179 @@
+"""Carry out a study: its processes, what is shown while they work, and the record at the end."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import optuna
+from optuna.storages import RDBStorage
+from rich.console import Console
+
+from bench.runs.plan import Task, write_task
+from bench.runs.processes import end, start
+from bench.tuning import storage, view
+from bench.tuning.records import (
+    ENDED,
+    SWEEP_VERSION,
+    Origin,
+    StudyRecord,
+    SweepBudget,
+    TrialRecord,
+    base_name,
+    differences,
+    identity,
+    read_study,
+    study_file,
+    write_study,
+)
+from bench.tuning.search import POLL_S, SweepTask, leave_best_only, rungs_of, spent
+from bench.tuning.space import Space, Values, defaults
+from bench.tuning.trials import records
+from bench.tuning.worker import WORKER
+from imgcls.errors import ConfigError
+
+DEATHS_IN_A_ROW: Final = 3
+"""After so many processes killed without a trial ended in between, the command gives up."""
+
+
+def origin(task: Task) -> Origin:
+    """Say what a task's model starts from."""
+    return task.spec.timm_name, task.spec.weights.init, task.spec.weights.sha256
+
+
+def plan_study(  # noqa: PLR0913 - a study is made of these
+    task: Task, search: Space, budget: SweepBudget, *, url: str, store: RDBStorage, force_new: bool
+) -> SweepTask:
+    """Join the study of this task, or make it; raises ConfigError where its name is taken by another."""
+    base = task.config
+    same = identity(base, search, task.dataset, origin(task))
+    name = join(store, base_name(base), same, defaults(base, search), force_new=force_new)
+    return SweepTask(task=task, name=name, url=url, space=search, budget=budget)
+
+
+Show = Callable[[], int]
+"""Shows how a study stands, and counts its ended trials."""
+
+Workers = Callable[[SweepTask, Show], None]
+"""Carries out trials until the budget is spent, calling ``Show`` about once a second."""
+
+
+def carry_out(  # noqa: PLR0913 - a study is made of these
+    sweep: SweepTask, console: Console, *, store: RDBStorage, jobs: int, workers: Workers, since: float
+) -> StudyRecord | None:
+    """Run a study to the end of its budget, and write its record.
+
+    ``since``: when the command, or its part for this study, began, in seconds of the epoch. None where its workers
+    gave up before; the same command goes on with it.
+    """
+    study = optuna.load_study(study_name=sweep.name, storage=store)
+    before = {trial.number for trial in records(study) if trial.state in ENDED}
+    with view.watching(console, sweep.name, sweep.budget, jobs) as update:
+
+        def show() -> int:
+            trials = records(study)
+            update(trials)
+            return sum(trial.state in ENDED for trial in trials)
+
+        workers(sweep, show)
+        show()
+    trials = records(study)
+    if not spent(sweep.budget, trials):
+        return None
+    return finish(sweep, trials, jobs=jobs, before=before, command_s=time.time() - since)
+
+
+def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
+    """Carry out trials in ``jobs`` processes here; one that is killed is started again."""
+    file = sweep.task.paths.results / ".locks" / f"{sweep.name}.{os.getpid()}.sweep.json"
+    write_task(sweep, file)
+    command = [WORKER, "sweep", str(file)]
+    children = [start(command) for _ in range(jobs)]
+    deaths, ended = 0, show()
+    try:
+        while children:
+            time.sleep(POLL_S)
+            now = show()
+            deaths, ended = (0 if now > ended else deaths), now
+            killed = [child for child in children if (child.poll() or 0) < 0]
+            deaths += len(killed)
+            children = [child for child in children if child.poll() is None]
+            if deaths < DEATHS_IN_A_ROW:
+                children += [start(command) for _ in killed]
+    finally:
+        for child in children:
+            end(child)
+        file.unlink(missing_ok=True)
+
+
+def finish(
+    sweep: SweepTask, trials: list[TrialRecord], *, jobs: int, before: set[int], command_s: float
+) -> StudyRecord:
+    """Write the record of a study, and tidy up what its trials left.
+
+    A command that had nothing left to do leaves the figures of the one before as they are.
+    """
+    task = sweep.task
+    ours = [trial for trial in trials if trial.number not in before]
+    record = StudyRecord(
+        sweep_version=SWEEP_VERSION,
+        name=sweep.name,
+        base=task.config,
+        space=sweep.space,
+        budget=sweep.budget,
+        dataset=task.dataset,
+        environment=task.environment,
+        origin=origin(task),
+        rungs=rungs_of(sweep),
+        trials=tuple(trial for trial in trials if trial.state in ENDED),
+        jobs=jobs,
+        command_s=round(command_s, 1),
+        command_train_s=round(sum(trial.train_time_s for trial in ours), 1),
+    )
+    if not ours:
+        with contextlib.suppress(OSError, ValueError):
+            record = read_study(study_file(task.paths.results, sweep.name))
+    write_study(record, task.paths.results)
+    leave_best_only(task.paths.results, sweep.name, trials)
+    return record
+
+
+def join(store: RDBStorage, name: str, identity: dict[str, Any], first: Values, *, force_new: bool) -> str:
+    """Find the study with this identity, or make it with the defaults as first trial; gives its name.
+
+    Raises ConfigError where the name is taken by a study of something else, unless ``force_new``.
+    """
+    with storage.locked(store, name):
+        taken = [other for other in optuna.get_all_study_names(store) if _is_version(other, name)]
+        found = {other: _identity(store, other) for other in taken}
+        for other, theirs in found.items():
+            if theirs in (identity, None):
+                return _make(store, other, identity, first)
+        if found and not force_new:
+            unlike = ", another ".join(differences(identity, found[taken[0]] or {}))
+            message = f"study {taken[0]} has another {unlike}; --force-new starts one beside it"
+            raise ConfigError(message)
+        return _make(store, f"{name}-{len(taken) + 1}" if taken else name, identity, first)
+
+
+def _is_version(other: str, name: str) -> bool:
+    rest = other.removeprefix(name)
+    return other.startswith(name) and (not rest or (rest[0] == "-" and rest[1:].isdigit()))
+
+
+def _identity(store: RDBStorage, name: str) -> dict[str, Any] | None:
+    """Give what a study is of; None for one that was killed while it was made, {} for one that is not ours."""
+    study = optuna.load_study(study_name=name, storage=store)
+    nothing: dict[str, Any] = {}
+    found: dict[str, Any] | None = study.user_attrs.get("identity", nothing if study.trials else None)
+    return found
+
+
+def _make(store: RDBStorage, name: str, identity: dict[str, Any], first: Values) -> str:
+    study = optuna.create_study(study_name=name, storage=store, direction="maximize", load_if_exists=True)
+    if "identity" not in study.user_attrs:
+        study.set_user_attr("identity", identity)
+    if not study.trials:
+        study.enqueue_trial(dict(first), user_attrs={"default": True})
+    return name

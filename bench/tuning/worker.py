@@ -1,0 +1,37 @@
+"""A process that carries out trials of a study: ``python -m bench.tuning.worker sweep TASK.json``."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from bench.runs.processes import serve
+from imgcls.errors import RunError, UserError
+
+WORKER: Final = "bench.tuning.worker"
+
+
+def sweep(path: Path) -> int:
+    """Carry out trials until the study's budget is spent; return 1 if it has to stop before."""
+    from bench.runs.plan import read_task  # noqa: PLC0415 - imports torch, which the caller's process must not
+    from bench.tuning.search import SweepTask, evaluate_here, work  # noqa: PLC0415
+    from bench.tuning.storage import open_storage, quiet  # noqa: PLC0415
+
+    quiet()
+    task = read_task(path, SweepTask)
+    try:
+        work(task, open_storage(task.url), evaluate_here(task, Console(quiet=True)))
+    except (UserError, RunError) as error:
+        print(f"stopped: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+KINDS: Final = {"sweep": sweep}
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # timm's import; nothing a user can do
+    sys.exit(serve(sys.argv[1:], KINDS))

@@ -1,0 +1,123 @@
+"""What is computed from logits and labels; numpy and scikit-learn, no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn import metrics as sklearn_metrics
+
+from imgcls.evaluation.binning import ECE_BINS, ece_bins
+from imgcls.evaluation.results import ClassScore
+
+Floats = NDArray[np.floating]
+
+Labels = NDArray[np.integer]
+
+TOP_K: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """A number computed from logits ``[N, C]`` and labels ``[N]``; shown from ``min_classes`` classes on."""
+
+    compute: Callable[[Floats, Labels], float]
+    higher_is_better: bool
+    min_classes: int = 2
+
+
+def top1_accuracy(logits: Floats, labels: Labels) -> float:
+    """Give the share of images whose largest logit is the label's."""
+    return float(sklearn_metrics.accuracy_score(labels, logits.argmax(axis=1)))
+
+
+def top5_accuracy(logits: Floats, labels: Labels) -> float:
+    """Give the share of images whose label is among the five largest logits."""
+    classes = np.arange(logits.shape[1])
+    return float(sklearn_metrics.top_k_accuracy_score(labels, logits, k=TOP_K, labels=classes))
+
+
+def macro_f1(logits: Floats, labels: Labels) -> float:
+    """Average F1 over the classes that have images in the split."""
+    predicted = logits.argmax(axis=1)
+    return float(
+        sklearn_metrics.f1_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+    )
+
+
+def balanced_accuracy(logits: Floats, labels: Labels) -> float:
+    """Average recall over the classes that have images in the split."""
+    predicted = logits.argmax(axis=1)
+    present = np.unique(labels)
+    return float(sklearn_metrics.recall_score(labels, predicted, labels=present, average="macro", zero_division=0))
+
+
+def log_loss(logits: Floats, labels: Labels) -> float:
+    """Average cross-entropy in nats."""
+    classes = np.arange(logits.shape[1])
+    return float(sklearn_metrics.log_loss(labels, _probabilities(logits), labels=classes))
+
+
+def ece(logits: Floats, labels: Labels) -> float:
+    """Compute the expected calibration error over 15 equal-width bins of the top confidence (Guo et al. 2017)."""
+    probabilities = _probabilities(logits)
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    bins = ece_bins(confidence)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+METRICS: Final[dict[str, Metric]] = {
+    "top1_accuracy": Metric(compute=top1_accuracy, higher_is_better=True),
+    "top5_accuracy": Metric(compute=top5_accuracy, higher_is_better=True, min_classes=TOP_K + 1),
+    "macro_f1": Metric(compute=macro_f1, higher_is_better=True),
+    "balanced_accuracy": Metric(compute=balanced_accuracy, higher_is_better=True),
+    "log_loss": Metric(compute=log_loss, higher_is_better=False),
+    "ece": Metric(compute=ece, higher_is_better=False),
+}
+"""Metrics by name; each is a fraction but for log_loss (nats)."""
+
+
+def score(logits: Floats, labels: Labels) -> dict[str, float]:
+    """Compute every metric that applies to this number of classes."""
+    return {
+        name: metric.compute(logits, labels)
+        for name, metric in METRICS.items()
+        if logits.shape[1] >= metric.min_classes
+    }
+
+
+def per_class(logits: Floats, labels: Labels, class_names: tuple[str, ...]) -> tuple[ClassScore, ...]:
+    """Give precision, recall and F1 of each class, with the number of its images."""
+    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
+        labels, logits.argmax(axis=1), labels=np.arange(len(class_names)), zero_division=np.nan
+    )
+    return tuple(
+        ClassScore(
+            class_name=class_name,
+            precision=_defined(precision[i]),
+            recall=_defined(recall[i]),
+            f1=_defined(f1[i]),
+            support=int(support[i]),
+        )
+        for i, class_name in enumerate(class_names)
+    )
+
+
+def confusion_matrix(logits: Floats, labels: Labels) -> tuple[tuple[int, ...], ...]:
+    """Count images by true class (rows) and predicted class (columns)."""
+    classes = np.arange(logits.shape[1])
+    counts = sklearn_metrics.confusion_matrix(labels, logits.argmax(axis=1), labels=classes)
+    return tuple(tuple(int(count) for count in row) for row in counts)
+
+
+def _probabilities(logits: Floats) -> NDArray[np.float64]:
+    probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
+    return probabilities
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,195 @@
+"""Sessions that open an ONNX file: ONNX Runtime on CPU, CUDA and TensorRT, and OpenVINO; torch is not needed."""
+
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from imgcls.errors import NoDeviceError, RuntimeUnavailableError
+from imgcls.inference.session import Images, Logits, Session
+
+HEAVY: Final = ("Conv", "Gemm", "MatMul")
+"""An operator whose name contains one of these must run where the row says; shape arithmetic may stay on the CPU."""
+
+INSTALL: Final = {
+    "CUDAExecutionProvider": "pip install onnxruntime-gpu",
+    "TensorrtExecutionProvider": "pip install onnxruntime-gpu tensorrt",
+}
+
+PROVIDER_OPTIONS: Final[dict[str, dict[str, str]]] = {
+    "CPUExecutionProvider": {},
+    "CUDAExecutionProvider": {"use_tf32": "0"},
+    "TensorrtExecutionProvider": {"trt_fp16_enable": "0"},
+}
+
+SILENT: Final = 4
+"""onnxruntime's log level: a provider that fails is read back, and becomes a row that says so."""
+
+
+def open_onnxruntime(  # noqa: PLR0913 - each is a row's own
+    folder: Path, threads: int, *, provider: str, file: str, precision: str = "fp32", profile: Path | None = None
+) -> Session:
+    """Open an ONNX file with exactly one provider; a silent fall-back to another is an error.
+
+    With ``profile``, onnxruntime writes what ran where into a file of that prefix when the session ends.
+    """
+    import onnxruntime  # noqa: PLC0415
+
+    _require(provider, onnxruntime.get_available_providers())
+    options = _options(threads, profile)
+    chosen = PROVIDER_OPTIONS[provider] | ({"trt_fp16_enable": "1"} if _half_in_tensorrt(provider, precision) else {})
+    session = onnxruntime.InferenceSession(str(folder / file), options, providers=[(provider, chosen)])
+    ran = session.get_providers()[0]
+    if ran != provider:
+        message = f"{provider} was asked for and {ran} ran; {INSTALL.get(provider, 'see its log')}"
+        raise RuntimeUnavailableError(message)
+
+    def run(images: Images) -> Logits:
+        return np.asarray(session.run(None, {"images": images})[0], dtype=np.float32)
+
+    read_back = session.get_session_options()
+    return Session(
+        run=run,
+        provider=ran,
+        precision=precision,
+        num_threads=read_back.intra_op_num_threads,
+        settings={
+            "inter-op threads": str(read_back.inter_op_num_threads),
+            "spinning": read_back.get_session_config_entry("session.intra_op.allow_spinning"),
+            "graph optimisation": str(read_back.graph_optimization_level).rsplit(".", maxsplit=1)[-1],
+            "TF32": _tf32(session, provider),
+        },
+        device_timer=None if provider == "CPUExecutionProvider" else _bound_timer(session),
+    )
+
+
+def _options(threads: int, profile: Path | None) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """Set everything that decides the speed; what is left at its default is set to it."""
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = threads
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.log_severity_level = SILENT
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    return options
+
+
+def _tf32(session: Any, provider: str) -> str:  # noqa: ANN401
+    """Read TF32 back where the provider tells; TensorRT is told by the environment, and a CPU has none."""
+    used = session.get_provider_options().get(provider, {}).get("use_tf32", "0")
+    return "off" if used == "0" else "on"
+
+
+def _half_in_tensorrt(provider: str, precision: str) -> bool:
+    return provider == "TensorrtExecutionProvider" and precision == "fp16"
+
+
+def _require(provider: str, available: list[str]) -> None:
+    import onnxruntime  # noqa: PLC0415
+
+    if provider not in available:
+        message = f"this onnxruntime has no {provider}; {INSTALL.get(provider, 'reinstall onnxruntime')}"
+        raise RuntimeUnavailableError(message)
+    if provider != "CPUExecutionProvider":
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT has no option for it
+        if not cuda_devices():
+            message = "no CUDA device"
+            raise NoDeviceError(message)
+        onnxruntime.preload_dlls()
+
+
+def cuda_devices() -> int:
+    """Count the NVIDIA devices that the driver shows, without loading torch."""
+    import pynvml  # noqa: PLC0415
+
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0
+
+
+def _bound_timer(session: Any) -> Callable[[Images], Callable[[], float]]:  # noqa: ANN401 - onnxruntime has no types
+    """Time runs whose input and output stay on the device (IO binding), by the host's clock."""
+    import onnxruntime  # noqa: PLC0415
+
+    def prepare(images: Images) -> Callable[[], float]:
+        binding = session.io_binding()
+        binding.bind_ortvalue_input("images", onnxruntime.OrtValue.ortvalue_from_numpy(images, "cuda", 0))
+        binding.bind_output("logits", "cuda", 0)
+
+        def once() -> float:
+            started = time.perf_counter()
+            session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+            return (time.perf_counter() - started) * 1e3
+
+        return once
+
+    return prepare
+
+
+def nodes_by_provider(open_profiled: Callable[[Path], Session], images: Images, *, provider: str) -> dict[str, int]:
+    """Run once under onnxruntime's own profile, and count the nodes that each provider ran.
+
+    Raises RuntimeUnavailableError where a heavy operator ran elsewhere than on ``provider``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        session = open_profiled(Path(folder) / "profile")
+        session.run(images)
+        del session  # its end writes the profile
+        events = json.loads(next(Path(folder).iterdir()).read_text(encoding="utf-8"))
+    nodes = {
+        event["name"]: (event["args"]["provider"], event["args"]["op_name"])
+        for event in events
+        if event.get("cat") == "Node" and event.get("args", {}).get("provider")
+    }
+    strays = [op for ran, op in nodes.values() if ran != provider and any(heavy in op for heavy in HEAVY)]
+    if strays or not nodes:
+        message = f"{provider} was asked for and {len(strays)} of {len(nodes)} nodes ran elsewhere ({strays[:3]})"
+        raise RuntimeUnavailableError(message)
+    return dict(Counter(ran for ran, _ in nodes.values()))
+
+
+def open_openvino(folder: Path, threads: int, *, file: str, precision: str = "fp32", hint: str = "f32") -> Session:
+    """Open an ONNX file in OpenVINO on the CPU with its precision set: it would take bf16 silently."""
+    import openvino  # noqa: PLC0415
+
+    core = openvino.Core()
+    if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        message = "bf16 gains nothing on this CPU: OpenVINO lists no BF16 for it"
+        raise RuntimeUnavailableError(message)
+    config = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = core.compile_model(str(folder / file), "CPU", config)
+    ran = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if ran != hint:
+        message = f"OpenVINO was asked for {hint} and runs {ran}"
+        raise RuntimeUnavailableError(message)
+    request = compiled.create_infer_request()
+
+    def run(images: Images) -> Logits:
+        return np.array(request.infer({"images": images})[0], dtype=np.float32)
+
+    return Session(
+        run=run,
+        provider=",".join(compiled.get_property("EXECUTION_DEVICES")),
+        precision=precision,
+        num_threads=int(compiled.get_property("INFERENCE_NUM_THREADS")),
+        settings={"streams": str(compiled.get_property("NUM_STREAMS")), "precision hint": ran},
+    )

@@ -1,0 +1,139 @@
+"""The proof that a model in some runtime gives the logits of the trained one, on every image of a split; no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls.errors import ParityError
+from imgcls.evaluation.metrics import top1_accuracy
+from imgcls.evaluation.predictions import Predictions, predict_all
+from imgcls.inference.card import Card, preprocess
+from imgcls.inference.session import Images, Logits
+
+MAX_REL_ERROR: Final = 1e-4
+"""Largest accepted difference of float32 logits, in units of the trained model's largest absolute logit.
+
+One limit for two runtimes and for two batch sizes of one runtime: both are float32 rounding of unlike kernels, which
+reached 2.3e-5 between batch sizes on a barely trained network.
+"""
+
+PARITY_BATCH: Final = 32
+
+SAME_IN_ANY_BATCH: Final = ("fp32", "int8")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flip:
+    """An image whose top class the export changed; ``margin`` is its top-2 logit difference before."""
+
+    image_id: str
+    margin: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parity:
+    """A model in some runtime against the trained one on the whole test split.
+
+    Errors are relative to the largest absolute logit of the trained model. ``only_trained_right`` and
+    ``only_runtime_right`` count the images that one of the two gets right and the other wrong. ``batch_rel_error`` is
+    the largest difference between batch 1 and batch 32. None where an older version did not ask.
+    """
+
+    max_rel_logit_error: float
+    top1_agreement: float
+    flips: tuple[Flip, ...]
+    test_top1_accuracy: float
+    mean_rel_logit_error: float | None = None
+    cosine: float | None = None
+    only_trained_right: int | None = None
+    only_runtime_right: int | None = None
+    batch_rel_error: float | None = None
+
+
+def check_parity(  # noqa: PLR0913 - a session, its card and a split
+    run: Callable[[Images], Logits],
+    card: Card,
+    *,
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    trained: Predictions,
+    precision: str = "fp32",
+) -> Parity:
+    """Compare a session with the trained model's logits on ``pixels`` uint8 ``[N, S, S, 3]`` at ``rows``.
+
+    Raises ParityError where float32 errs more than its limit or turns an image that its error does not explain, where
+    a logit is not finite, or where the batch size changes the answer. A reduced precision's errors are told, not
+    judged.
+    """
+    together = _logits(run, card, pixels, rows, PARITY_BATCH)
+    batch_error = _relative(_logits(run, card, pixels, rows[:PARITY_BATCH], 1), together[:PARITY_BATCH], trained)
+    _require(batch_error, MAX_REL_ERROR, "batch 1 and batch 32 differ", judged=precision in SAME_IN_ANY_BATCH)
+    parity = compare(together, trained, batch_rel_error=batch_error)
+    if precision == "fp32":
+        _require(parity.max_rel_logit_error, MAX_REL_ERROR, "the model's logits are off", judged=True)
+        _require_explained(parity, trained)
+    return parity
+
+
+def compare(logits: Logits, trained: Predictions, *, batch_rel_error: float | None = None) -> Parity:
+    """Sum up how far logits float32 ``[N, C]`` are from the trained model's; raises ParityError for a NaN."""
+    if not np.isfinite(logits).all() or not np.isfinite(trained.logits).all():
+        message = "a logit is not finite"
+        raise ParityError(message)
+    flips = _flips(logits, trained)
+    right, was_right = (each.argmax(axis=1) == trained.labels for each in (logits, trained.logits))
+    return Parity(
+        max_rel_logit_error=_relative(logits, trained.logits, trained),
+        mean_rel_logit_error=float(np.abs(logits - trained.logits).mean()) / _scale(trained),
+        cosine=_cosine(logits, trained.logits),
+        top1_agreement=1 - len(flips) / len(trained.labels),
+        flips=flips,
+        test_top1_accuracy=top1_accuracy(logits, trained.labels),
+        only_trained_right=int((was_right & ~right).sum()),
+        only_runtime_right=int((right & ~was_right).sum()),
+        batch_rel_error=batch_rel_error,
+    )
+
+
+def _logits(
+    run: Callable[[Images], Logits], card: Card, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int
+) -> Logits:
+    starts = range(0, len(rows), batch_size)
+    return predict_all(
+        lambda batch: run(preprocess(batch, card)), (pixels[rows[start : start + batch_size]] for start in starts)
+    )
+
+
+def _scale(trained: Predictions) -> float:
+    return float(np.abs(trained.logits).max()) or 1.0
+
+
+def _relative(logits: Logits, reference: Logits, trained: Predictions) -> float:
+    return float(np.abs(logits - reference).max()) / _scale(trained)
+
+
+def _cosine(first: Logits, second: Logits) -> float:
+    one, two = first.ravel().astype(np.float64), second.ravel().astype(np.float64)
+    return float(one @ two / (np.linalg.norm(one) * np.linalg.norm(two) or 1.0))
+
+
+def _require(error: float, limit: float, what: str, *, judged: bool) -> None:
+    if judged and not error <= limit:
+        message = f"{what} by {error:.1e} of the logits' scale (limit {limit:.0e})"
+        raise ParityError(message)
+
+
+def _require_explained(parity: Parity, trained: Predictions) -> None:
+    error = parity.max_rel_logit_error * _scale(trained)
+    if wide := [flip for flip in parity.flips if flip.margin > 2 * error]:
+        message = f"the model turns {wide[0].image_id} although its margin exceeds twice the logit error"
+        raise ParityError(message)
+
+
+def _flips(logits: Logits, trained: Predictions) -> tuple[Flip, ...]:
+    top_two = np.sort(trained.logits, axis=1)[:, -2:]
+    turned = np.flatnonzero(logits.argmax(axis=1) != trained.logits.argmax(axis=1))
+    return tuple(Flip(image_id=trained.image_ids[i], margin=float(top_two[i, 1] - top_two[i, 0])) for i in turned)

@@ -1,0 +1,143 @@
+"""The table of ways to run a trained model; importing it loads none of them."""
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from imgcls.data.parallel import usable_cores
+from imgcls.errors import ConfigError
+from imgcls.inference.onnx_sessions import nodes_by_provider, open_onnxruntime, open_openvino
+from imgcls.inference.session import Images, Session
+from imgcls.inference.torch_sessions import WEIGHTS, open_pytorch
+
+ONNX: Final = "model.onnx"
+
+ONNX_INT8: Final = "model.int8.onnx"
+
+ONNX_FP16: Final = "model.fp16.onnx"
+
+OpenSession = Callable[[Path, int], Session]
+"""From a run's artifact folder and a number of threads."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """One row: how it is opened, from which file, where it runs, and which modules it needs.
+
+    ``provider`` is onnxruntime's, for the check that every heavy node ran there.
+    """
+
+    open: OpenSession
+    file: str
+    modules: tuple[str, ...]
+    precision: str = "fp32"
+    cuda: bool = False
+    default: bool = False
+    install: str = "pip install -e ."
+    provider: str | None = None
+
+
+def _pytorch(*, cuda: bool = False, default: bool = False, precision: str = "fp32", **options: Any) -> Runtime:  # noqa: ANN401 - open_pytorch's own
+    device = "cuda" if cuda else "cpu"
+    return Runtime(
+        open=functools.partial(open_pytorch, device=device, precision=precision, **options),
+        file=WEIGHTS,
+        modules=("torch", "timm"),
+        precision=precision,
+        cuda=cuda,
+        default=default,
+    )
+
+
+def _onnxruntime(provider: str, *, default: bool = False, precision: str = "fp32", file: str = ONNX) -> Runtime:
+    return Runtime(
+        open=functools.partial(open_onnxruntime, provider=provider, file=file, precision=precision),
+        file=file,
+        modules=("onnxruntime",),
+        precision=precision,
+        cuda=provider != "CPUExecutionProvider",
+        default=default,
+        install="pip install onnxruntime-gpu",
+        provider=provider,
+    )
+
+
+def _openvino(*, precision: str = "fp32", file: str = ONNX, hint: str = "f32") -> Runtime:
+    return Runtime(
+        open=functools.partial(open_openvino, file=file, precision=precision, hint=hint),
+        file=file,
+        modules=("openvino",),
+        precision=precision,
+        install="pip install -e '.[openvino]'",
+    )
+
+
+RUNTIMES: Final[dict[str, Runtime]] = {
+    "pytorch-cpu": _pytorch(default=True),
+    "pytorch-channels-last-cpu": _pytorch(channels_last=True),
+    "pytorch-compile-cpu": _pytorch(compiled=True),
+    "pytorch-cpu-bf16": _pytorch(precision="bf16"),
+    "pytorch-cuda": _pytorch(cuda=True, default=True),
+    "pytorch-channels-last-cuda": _pytorch(cuda=True, channels_last=True),
+    "pytorch-compile-cuda": _pytorch(cuda=True, compiled=True),
+    "pytorch-cuda-fp16": _pytorch(cuda=True, precision="fp16"),
+    "pytorch-cuda-bf16": _pytorch(cuda=True, precision="bf16"),
+    "onnxruntime-cpu": _onnxruntime("CPUExecutionProvider", default=True),
+    "onnxruntime-cpu-int8": _onnxruntime("CPUExecutionProvider", precision="int8", file=ONNX_INT8),
+    "onnxruntime-cuda": _onnxruntime("CUDAExecutionProvider", default=True),
+    "onnxruntime-cuda-fp16": _onnxruntime("CUDAExecutionProvider", precision="fp16", file=ONNX_FP16),
+    "onnxruntime-tensorrt": _onnxruntime("TensorrtExecutionProvider"),
+    "onnxruntime-tensorrt-fp16": _onnxruntime("TensorrtExecutionProvider", precision="fp16"),
+    "openvino-cpu": _openvino(),
+    "openvino-cpu-bf16": _openvino(precision="bf16", hint="bf16"),
+    "openvino-cpu-int8": _openvino(precision="int8", file=ONNX_INT8),
+}
+"""Runtimes by the name that ``--runtimes`` takes."""
+
+
+def default_runtimes(*, cuda: bool) -> tuple[str, ...]:
+    """Name PyTorch and ONNX Runtime on the CPU, and on CUDA where there is a device."""
+    return tuple(name for name, runtime in RUNTIMES.items() if runtime.default and (cuda or not runtime.cuda))
+
+
+def check_runtimes(names: tuple[str, ...]) -> None:
+    """Raise ConfigError for a name that is not in ``RUNTIMES``, or that needs a package which is not installed."""
+    for name in names:
+        if name not in RUNTIMES:
+            message = f"--runtimes {name}: unknown; known: {', '.join(RUNTIMES)}"
+            raise ConfigError(message)
+        runtime = RUNTIMES[name]
+        if missing := [module for module in runtime.modules if importlib.util.find_spec(module) is None]:
+            message = f"--runtimes {name}: needs {missing[0]}, which is not installed; {runtime.install}"
+            raise ConfigError(message)
+
+
+def threads_allowed(threads: int) -> int:
+    """Give the number of threads, 0 meaning all of this process's own; raises ConfigError for more than those."""
+    cores = usable_cores()
+    if threads > cores:
+        message = f"--threads {threads}: this process may use {cores} cores; use 0 (all) to {cores}"
+        raise ConfigError(message)
+    return threads or cores
+
+
+def open_session(runtime: str, folder: Path, *, threads: int) -> Session:
+    """Open a run's artifacts in a runtime; raises RuntimeUnavailableError where it cannot be had."""
+    return RUNTIMES[runtime].open(folder, threads or usable_cores())
+
+
+def placement(runtime: str, folder: Path, images: Images) -> dict[str, int]:
+    """Count the nodes that each of onnxruntime's providers ran; empty for a runtime that has no such profile.
+
+    Raises RuntimeUnavailableError where a heavy operator did not run on the provider of the row.
+    """
+    row = RUNTIMES[runtime]
+    if row.provider is None:
+        return {}
+    opened = functools.partial(
+        open_onnxruntime, folder, 1, provider=row.provider, file=row.file, precision=row.precision
+    )
+    return nodes_by_provider(lambda prefix: opened(profile=prefix), images, provider=row.provider)

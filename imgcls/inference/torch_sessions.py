@@ -1,0 +1,127 @@
+"""Sessions of PyTorch: eager, channels_last, compiled; float32 with TF32 off, or a reduced precision."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from imgcls.errors import NoDeviceError, RuntimeUnavailableError
+from imgcls.inference.session import Images, Logits, Session, nothing
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS: Final = "model.safetensors"
+
+DTYPES: Final = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+COMPILE_MODE: Final = "default"
+
+
+def open_pytorch(  # noqa: PLR0913 - each is a row's own
+    folder: Path,
+    threads: int,
+    *,
+    device: str,
+    precision: str = "fp32",
+    channels_last: bool = False,
+    compiled: bool = False,
+) -> Session:
+    """Open the checkpoint; raises RuntimeUnavailableError without the device, or without what it needs."""
+    import torch  # noqa: PLC0415 - the other runtimes must not pay for it
+
+    from imgcls.models.building import load_trained  # noqa: PLC0415
+
+    _require(device, precision, compiled=compiled)
+    _set_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    dtype = getattr(torch, DTYPES[precision])
+    model: Any = load_trained(folder / WEIGHTS).to(device, dtype=dtype)
+    model.to(memory_format=layout)
+    real = next(model.parameters())
+    forward = torch.compile(model, mode=COMPILE_MODE, dynamic=False) if compiled else model
+
+    def to_device(images: Images) -> "torch.Tensor":
+        return torch.from_numpy(images).to(device, dtype=dtype, memory_format=layout)
+
+    def run(images: Images) -> Logits:
+        with torch.inference_mode():
+            logits: Logits = forward(to_device(images)).float().cpu().numpy()
+        return logits
+
+    return Session(
+        run=run,
+        synchronize=torch.cuda.synchronize if device == "cuda" else nothing,
+        provider=real.device.type,
+        precision=next(name for name, known in DTYPES.items() if getattr(torch, known) is real.dtype),
+        num_threads=torch.get_num_threads(),
+        settings=_settings(channels_last=channels_last, compiled=compiled),
+        device_timer=_device_timer(forward, to_device) if device == "cuda" else None,
+    )
+
+
+def _settings(*, channels_last: bool, compiled: bool) -> dict[str, str]:
+    import torch  # noqa: PLC0415
+
+    return {
+        "inter-op threads": str(torch.get_num_interop_threads()),
+        "memory format": "channels_last" if channels_last else "contiguous",
+        "TF32": "on" if torch.backends.cuda.matmul.allow_tf32 else "off",
+        "compile": COMPILE_MODE if compiled else "no",
+    }
+
+
+def _require(device: str, precision: str, *, compiled: bool) -> None:
+    import torch  # noqa: PLC0415
+
+    if device == "cuda" and not torch.cuda.is_available():
+        message = "no CUDA device"
+        raise NoDeviceError(message)
+    if device == "cpu" and precision != "fp32" and not torch.cpu._is_amx_tile_supported():  # noqa: SLF001 - no public way
+        message = f"{precision} gains nothing on this CPU: it has no AMX"
+        raise RuntimeUnavailableError(message)
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiled and device == "cpu" and compiler is None:
+        message = "torch.compile needs a C++ compiler; install g++ or clang"
+        raise RuntimeUnavailableError(message)
+    if compiled and device == "cuda" and importlib.util.find_spec("triton") is None:
+        message = "torch.compile needs Triton on CUDA; pip install triton"
+        raise RuntimeUnavailableError(message)
+
+
+def _set_threads(threads: int) -> None:
+    """Give one operator, and operators side by side, the same number of threads."""
+    import torch  # noqa: PLC0415
+
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != threads:
+        torch.set_num_interop_threads(threads)
+
+
+def _device_timer(
+    forward: "Callable[[torch.Tensor], torch.Tensor]", to_device: "Callable[[Images], torch.Tensor]"
+) -> Callable[[Images], Callable[[], float]]:
+    """Time on the device alone, by CUDA events around one forward pass of images that lie there already."""
+    import torch  # noqa: PLC0415
+
+    def prepare(images: Images) -> Callable[[], float]:
+        on_device = to_device(np.ascontiguousarray(images))
+        event: Any = torch.cuda.Event
+        start, end = event(enable_timing=True), event(enable_timing=True)
+
+        def once() -> float:
+            with torch.inference_mode():
+                start.record()
+                forward(on_device)
+                end.record()
+            end.synchronize()
+            return float(start.elapsed_time(end))
+
+        return once
+
+    return prepare

@@ -1,0 +1,142 @@
+"""Which architectures there are, how they are built, and what they need of their input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import timm
+import torch
+
+from imgcls.config import LoaderConfig
+from imgcls.data.augment import Normalisation
+from imgcls.data.decode import RESAMPLING, Resize
+from imgcls.errors import ConfigError
+from imgcls.models.weights import Weights, folder_weights, hub_answers, hub_weights, random_weights, shapes_of
+
+AUX_STOCK_PX: Final = 299
+"""Inception's stock auxiliary head wants a 17 x 17 map, that is 299 px; below, its pool becomes adaptive."""
+
+AUX_POOL: Final = 5
+
+BATCH_COUNTER: Final = "num_batches_tracked"
+"""A buffer of batch norm that weights files may leave out: it plays no part at a fixed momentum."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelEntry:
+    """A model that is known by name: its timm name with an explicit weight tag, and its size limits."""
+
+    timm_name: str
+    native_size: int
+    min_size: int = 32
+    has_aux_head: bool = False
+
+
+MODELS: Final[dict[str, ModelEntry]] = {
+    "resnet50": ModelEntry(timm_name="resnet50.a1_in1k", native_size=224),
+    "efficientnet_b0": ModelEntry(timm_name="efficientnet_b0.ra_in1k", native_size=224),
+    "inception_v3": ModelEntry(timm_name="inception_v3.tv_in1k", native_size=299, min_size=75, has_aux_head=True),
+    "efficientnet_b3": ModelEntry(timm_name="efficientnet_b3.ra2_in1k", native_size=300),
+    "efficientnet_b4": ModelEntry(timm_name="efficientnet_b4.ra2_in1k", native_size=380),
+}
+"""Known models; any other timm name works too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """Everything that is decided about a model before it is built."""
+
+    name: str
+    timm_name: str
+    weights: Weights
+    resize: Resize
+    normalisation: Normalisation
+    has_aux_head: bool
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Departures from the stock architecture, for the record."""
+        if self.has_aux_head and self.resize.size < AUX_STOCK_PX:
+            return (f"auxiliary head pooled adaptively to {AUX_POOL} x {AUX_POOL} below {AUX_STOCK_PX} px",)
+        return ()
+
+
+WeightsFor = Callable[[str], Weights]
+
+
+def weights_policy(weights: str, *, warn: Callable[[str], None]) -> WeightsFor:
+    """Turn ``--weights`` into a function from a timm name to weights; the hub is probed once, here.
+
+    ``auto`` falls back to random weights with one call of ``warn``. Raises ConfigError for an unknown word.
+    """
+    if weights == "none":
+        return random_weights
+    if weights == "pretrained":
+        return partial(hub_weights, reachable=hub_answers())
+    if weights == "auto":
+        return partial(hub_weights, reachable=True) if hub_answers() else _all_random(warn)
+    folder = Path(weights).expanduser()
+    if not folder.is_dir():
+        message = f"--weights {weights}: no such folder; use auto, pretrained, none or a folder"
+        raise ConfigError(message)
+    return lambda timm_name: folder_weights(timm_name, folder)
+
+
+def _all_random(warn: Callable[[str], None]) -> WeightsFor:
+    """Use random weights for every model alike: mixing kinds of init by luck of a cache compares nothing."""
+    warn("The model hub cannot be reached: every model starts from RANDOM weights (init: random).")
+    return random_weights
+
+
+def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> ModelSpec:
+    """Decide weights, preprocessing and size of a model by name.
+
+    Raises ConfigError: unknown model, weights that are not to be had or do not fit, image too small.
+    """
+    entry = MODELS.get(model)
+    if entry is None and not timm.is_model(model):
+        message = f"unknown model {model!r}; known: {', '.join(MODELS)}, and any name that timm lists"
+        raise ConfigError(message)
+    timm_name = entry.timm_name if entry else model
+    smallest = entry.min_size if entry else 8
+    if loader.image_size < smallest:
+        message = f"--image-size {loader.image_size} is too small for {model}; it needs {smallest} px or more"
+        raise ConfigError(message)
+    weights = weights_for(timm_name)
+    cfg = weights.cfg
+    spec = ModelSpec(
+        name=model,
+        timm_name=timm_name,
+        weights=weights,
+        resize=Resize(
+            size=loader.image_size,
+            interpolation=cfg.interpolation if cfg.interpolation in RESAMPLING else "bicubic",
+            crop_pct=cfg.crop_pct if loader.crop else None,
+        ),
+        normalisation=Normalisation(mean=tuple(cfg.mean), std=tuple(cfg.std)),
+        has_aux_head=bool(entry and entry.has_aux_head),
+    )
+    if weights.file is not None:
+        _require_fit(spec)
+    return spec
+
+
+def _require_fit(spec: ModelSpec) -> None:
+    """Compare the file's tensors with the architecture's, so that nothing is left at random silently."""
+    assert spec.weights.file is not None
+    have = shapes_of(spec.weights.file)
+    with torch.device("meta"):
+        model = timm.create_model(spec.timm_name.split(".")[0], pretrained=False)
+    heads = _classifiers(spec)
+    for key, tensor in model.state_dict().items():
+        if not key.startswith(heads) and not key.endswith(BATCH_COUNTER) and have.get(key) != tuple(tensor.shape):
+            found = have.get(key, "nothing")
+            message = f"--weights: {spec.name} needs {key} of shape {tuple(tensor.shape)}, the file has {found}"
+            raise ConfigError(message)
+
+
+def _classifiers(spec: ModelSpec) -> tuple[str, ...]:
+    names = spec.weights.cfg.classifier or ()
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))

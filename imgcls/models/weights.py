@@ -1,0 +1,142 @@
+"""Where a model's first weights come from: the hub, a folder, or a seed; never from a pickle."""
+
+import hashlib
+import json
+import threading
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from huggingface_hub import get_session, hf_hub_download
+from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from timm.models import PretrainedCfg, get_pretrained_cfg
+
+from imgcls.errors import ConfigError
+
+PROBE_TIMEOUT_S: Final = 4.0
+
+WEIGHTS_FILE: Final = "model.safetensors"
+
+Init = Literal["pretrained", "random"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """What a model starts from; ``file`` is this machine's place for it and is never recorded."""
+
+    init: Init
+    tag: str
+    sha256: str | None
+    file: Path | None
+    cfg: PretrainedCfg
+
+
+def hub_answers() -> bool:
+    """Ask the model hub once, in at most five seconds, name look-up included; False where it is switched off."""
+    if HF_HUB_OFFLINE:
+        return False
+    answers: list[bool] = []
+    asker = threading.Thread(target=_ask_hub, args=(answers,), daemon=True)
+    asker.start()
+    asker.join(PROBE_TIMEOUT_S + 1)
+    return bool(answers)
+
+
+def _ask_hub(answers: list[bool]) -> None:
+    try:
+        get_session().head(ENDPOINT, timeout=PROBE_TIMEOUT_S)
+    except Exception:  # noqa: BLE001 - whatever the HTTP library raises, the hub did not answer
+        return
+    answers.append(True)
+
+
+def random_weights(architecture: str) -> Weights:
+    """Start from a seed; mean, std and interpolation are those of the default tag."""
+    cfg = _default_cfg(architecture)
+    return Weights(init="random", tag="random", sha256=None, file=None, cfg=cfg)
+
+
+def hub_weights(architecture: str, *, reachable: bool) -> Weights:
+    """Fetch safetensors weights of ``architecture.tag`` from the hub, or from its cache on this machine.
+
+    Raises ConfigError where there are none or the hub cannot be reached.
+    """
+    cfg = _default_cfg(architecture)
+    if not cfg.hf_hub_id:
+        message = f"--weights pretrained: the hub holds no weights for {architecture}; use --weights none"
+        raise ConfigError(message)
+    try:
+        file = Path(hf_hub_download(cfg.hf_hub_id, WEIGHTS_FILE, local_files_only=not reachable))
+    except EntryNotFoundError as error:
+        reason = "cannot be reached" if isinstance(error, LocalEntryNotFoundError) else f"has no {WEIGHTS_FILE}"
+        raise _hub_error(architecture, cfg, reason) from error
+    except (OSError, HfHubHTTPError) as error:
+        raise _hub_error(architecture, cfg, "cannot be reached") from error
+    return Weights(init="pretrained", tag=cfg.tag or "default", sha256=sha256_of(file), file=file, cfg=cfg)
+
+
+def _hub_error(architecture: str, cfg: PretrainedCfg, reason: str) -> ConfigError:
+    message = f"--weights pretrained: {cfg.hf_hub_id} for {architecture} {reason} (hub or this machine's cache)"
+    return ConfigError(f"{message}; use --weights none, or a folder")
+
+
+def folder_weights(architecture: str, folder: Path) -> Weights:
+    """Read ``folder/<model>/config.json`` and ``model.safetensors``, in the layout of timm's ``local-dir:``.
+
+    Raises ConfigError: no such model there, another architecture, or no safetensors file.
+    """
+    name = architecture.split(".", maxsplit=1)[0]
+    home = folder / name
+    cfg_file, file = home / "config.json", home / WEIGHTS_FILE
+    if not cfg_file.is_file():
+        known = ", ".join(sorted(path.parent.name for path in folder.glob("*/config.json"))) or "none"
+        message = f"--weights {folder}: no {name}/config.json there; models in that folder: {known}"
+        raise ConfigError(message)
+    if not file.is_file():
+        message = f"--weights {folder}: no {name}/{WEIGHTS_FILE} there (other formats are not read: pickles run code)"
+        raise ConfigError(message)
+    cfg = _read_cfg(cfg_file, name)
+    shapes_of(file)
+    return Weights(init="pretrained", tag=cfg.tag or "local", sha256=sha256_of(file), file=file, cfg=cfg)
+
+
+def _read_cfg(cfg_file: Path, name: str) -> PretrainedCfg:
+    try:
+        config = json.loads(cfg_file.read_text(encoding="utf-8"))
+        architecture, values = config["architecture"], dict(config.get("pretrained_cfg", {}))
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"--weights: {name}/config.json is not a timm model config ({error})"
+        raise ConfigError(message) from error
+    if architecture != name:
+        message = f"--weights: {name}/config.json is for {architecture!r}, not for {name!r}"
+        raise ConfigError(message)
+    values.setdefault("num_classes", config.get("num_classes", 1000))
+    known = {field.name for field in fields(PretrainedCfg)}
+    return PretrainedCfg(**{key: _frozen(value) for key, value in values.items() if key in known})
+
+
+def _frozen(value: Any) -> Any:  # noqa: ANN401 - JSON
+    return tuple(value) if isinstance(value, list) else value
+
+
+def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
+    """Read the names and shapes of the tensors in a safetensors file, without their values."""
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        message = f"--weights: {file.parent.name}/{file.name} is not a safetensors file ({error})"
+        raise ConfigError(message) from error
+
+
+def sha256_of(file: Path) -> str:
+    """Hash a file's bytes."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _default_cfg(architecture: str) -> PretrainedCfg:
+    cfg = get_pretrained_cfg(architecture)
+    return cfg if cfg is not None else PretrainedCfg()

@@ -1,0 +1,73 @@
+"""The state of a training on disk: whole after any kill, and enough to go on as if never stopped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from imgcls.config import Select
+from imgcls.files import write_aside
+from imgcls.models.building import without_aux
+from imgcls.training.events import EpochResult
+
+STATE_FILE: Final = "state.pt"
+
+BEST_FILES: Final = "best-*.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learner:
+    """What learns, and what the state holds."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+
+
+def selected_epoch(history: Sequence[EpochResult], select: Select) -> int:
+    """Give the last epoch, or the first one with the highest validation accuracy."""
+    if select == "last":
+        return history[-1].epoch
+    return max(history, key=lambda result: (result.val_top1_accuracy, -result.epoch)).epoch
+
+
+def best_file(folder: Path, epoch: int) -> Path:
+    """Give the place of the best weights; the epoch in the name ties them to the state that speaks of them."""
+    return folder / f"best-{epoch:05d}.safetensors"
+
+
+def save(learner: Learner, folder: Path, history: list[EpochResult], *, resumed: list[int], select: Select) -> None:
+    """Write the selected weights first, then the state that speaks of them, each aside and then renamed."""
+    best = selected_epoch(history, select)
+    if best == len(history):
+        weights = {key: tensor.contiguous() for key, tensor in without_aux(learner.model.state_dict()).items()}
+        write_aside(best_file(folder, best), lambda path: save_file(weights, path))
+    state = {
+        "model": learner.model.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "scheduler": learner.scheduler.state_dict(),
+        "history": msgspec.to_builtins(history),
+        "resumed": resumed,
+    }
+    write_aside(folder / STATE_FILE, lambda path: torch.save(state, path))
+    for file in folder.glob(BEST_FILES):
+        if file != best_file(folder, best):
+            file.unlink()
+
+
+def restore(learner: Learner, folder: Path, device: torch.device) -> tuple[list[EpochResult], list[int]]:
+    """Read the state into ``learner``; the history and the epochs after which the run was stopped so far."""
+    path = folder / STATE_FILE
+    if not path.exists():
+        return [], []
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    learner.model.load_state_dict(state["model"])
+    learner.optimizer.load_state_dict(state["optimizer"])
+    learner.scheduler.load_state_dict(state["scheduler"])
+    history = msgspec.convert(state["history"], type=list[EpochResult])
+    return history, [*state["resumed"], len(history)]

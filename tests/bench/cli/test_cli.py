@@ -1,0 +1,259 @@
+"""What a user gets wrong: exit status 2, one line that names it, and nothing left behind."""
+
+import json
+import pickle
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from bench.cli.arguments import PlanArgs, RunAllArgs
+from bench.cli.main import COMMANDS, main
+from bench.config import RunConfig
+from tests.conftest import MakeFolder
+
+TINY = ("--models", "test_efficientnet", "--weights", "none", "--image-size", "32", "--epochs", "1")
+
+SWEEP = ("sweep", "test_efficientnet")
+TUNE = ("run-all", "--models", "test_efficientnet")
+
+
+def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results: Path) -> str:
+    """Run a command that must be refused, and give its one line."""
+    status = main([*arguments, "--results", str(results)])
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not results.exists()
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--data", "/no/such/folder"], "/no/such/folder: no such folder"),
+        (["--data", "cifar11"], "known: digits, cifar10"),
+        (["--models", "resnet5000"], "unknown model 'resnet5000'; known: resnet50"),
+        (["--recipe", "fast"], "--recipe fast: unknown; known: quick, standard, report"),
+        (["--epochs", "0"], "--epochs is 0; use 1 or more"),
+        (["--epochs", "three"], "--epochs"),
+        (["--lr", "-0.1"], "--lr is -0.1; use a positive number"),
+        (["--lr", "nan"], "--lr is nan"),
+        (["--batch-size", "1"], "--batch-size is 1; use 2 or more"),
+        (["--models", "inception_v3", "--image-size", "74"], "inception_v3; it needs 75 px or more"),
+        (["--runtimes", "tpu"], "--runtimes tpu: unknown"),
+        (["--weights", "/no/such/weights"], "--weights /no/such/weights: no such folder"),
+        (["--weights", "pretrained"], "cannot be reached"),
+        (["--nonsense", "1"], "--nonsense"),
+        (["--seeds"], "need one value or more"),
+        (["--max-class-ratio", "0.5"], "--max-class-ratio is 0.5"),
+        (["--folds", "1"], "--folds is 1; use 2 to 50"),
+        (["--fold", "1"], "it needs --folds"),
+        (["--folds", "3", "--fold", "3"], "--fold is 3; use 0 to 2"),
+        (["--folds", "3", "--tuned"], "has seen the others' test images"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_do(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert says in complaint(["run-all", *arguments], capsys, tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["sweep", "resnet5000"], "unknown model 'resnet5000'; known: resnet50"),
+        ([*SWEEP, "--space", "momentum"], "--space momentum: unknown knob; known: lr, dropout"),
+        ([*SWEEP, "--folds", "3"], "--folds 3: a study has one seed and one split"),
+        ([*SWEEP, "--space", "lr=1e-2:1e-4"], "--space lr=0.01:0.0001 is upside down"),
+        ([*SWEEP, "--trials", "0"], "--trials is 0; use 1 or more"),
+        ([*SWEEP, "--minutes", "-1"], "--minutes is -1.0; use a number above 0"),
+        ([*SWEEP, "--tmacs", "nan"], "--tmacs is nan"),
+        ([*SWEEP, "--jobs", "0"], "--jobs is 0; use 1 or more"),
+        ([*SWEEP, "--seeds", "0", "1"], "--seeds 0 1: a study has one seed"),
+        ([*SWEEP, "--storage", "nonsense"], "--storage nonsense: not a database URL"),
+        ([*SWEEP, "--storage", "sqlite:////no/such/folder/studies.db"], "cannot be opened (no such folder)"),
+        ([*SWEEP, "--storage", "sqlite://"], "cannot be opened (no such folder)"),
+        ([*SWEEP, "--storage", "postgresql+psycopg://me:secret@127.0.0.1:1/db"], "cannot be opened"),
+        ([*SWEEP, "--storage", "mysql+nodriver://127.0.0.1:1/db"], "cannot be opened"),
+        ([*SWEEP, "--storage", "oracle://127.0.0.1:1/db"], "known databases: sqlite, postgresql, mysql, mariadb"),
+        ([*SWEEP, "--launcher", "slurm"], "--launcher slurm: unknown; known: local, ray"),
+        ([*SWEEP, "--ray-address", "127.0.0.1:1"], "--ray-address needs --launcher ray"),
+        ([*SWEEP, "--launcher", "ray", "--ray-address", "127.0.0.1:1"], "no cluster there"),
+        ([*SWEEP, "--launcher", "ray", "--ray-address", "nowhere"], "use HOST:PORT, or auto"),
+        ([*TUNE, "--tuned"], "--tuned: no finished study of test_efficientnet on pets, recipe quick; run sweep first"),
+        ([*TUNE, "--tuned", "--tune-trials", "3"], "give one of the two"),
+        ([*TUNE, "--tune-trials", "0"], "--tune-trials is 0; use 1 or more"),
+        ([*TUNE, "--jobs", "2"], "--jobs 2"),
+    ],
+)
+def test_a_wrong_wish_to_sweep_or_tune_is_refused_with_what_would_do(
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    make_folder: MakeFolder,
+    tmp_path: Path,
+) -> None:
+    root = make_folder({"cat": 10, "dog": 10})
+    flags = ["--data", str(root), "--weights", "none", "--image-size", "32"]
+    error = complaint([*arguments, *flags], capsys, tmp_path / "results")
+    assert says in error
+    assert "secret" not in error
+
+
+def test_a_storage_that_never_answers_is_refused_within_ten_seconds(
+    capsys: pytest.CaptureFixture[str], make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root = make_folder({"cat": 10, "dog": 10})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://127.0.0.1:{silent.getsockname()[1]}/db"
+        flags = ["--data", str(root), "--weights", "none", "--image-size", "32", "--storage", url]
+        started = time.monotonic()
+        error = complaint(["sweep", "test_efficientnet", *flags], capsys, tmp_path / "results")
+    assert "no answer within 10 s" in error
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_without_a_device_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    error = complaint(["run-all", *TINY, "--device", "cuda"], capsys, tmp_path / "results")
+    assert "--device cuda: no CUDA device here" in error
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ({}, "no images"),
+        ({"cat": 5}, "one class only"),
+        ({"cat": 5, "dog": 2}, "class 'dog' of pets has 2 usable"),
+        ({"train/cat": 3, "train/dog": 3, "val/cat": 2, "val/dog": 2}, "--split ours"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused(
+    counts: dict[str, int],
+    says: str,
+    make_folder: MakeFolder,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    root = make_folder(counts)
+    root.mkdir(exist_ok=True)
+    assert says in complaint(["run-all", *TINY, "--data", str(root)], capsys, tmp_path / "results")
+
+
+def weights_folder(folder: Path, *, architecture: str, of: str) -> Path:
+    home = folder / "test_efficientnet"
+    home.mkdir(parents=True)
+    (home / "config.json").write_text(json.dumps({"architecture": architecture, "num_classes": 1000}))
+    save_file(timm.create_model(of).state_dict(), home / "model.safetensors")
+    return folder
+
+
+def test_a_weights_folder_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def with_weights(folder: Path) -> str:
+        flags = ["--models", "test_efficientnet", "--image-size", "32", "--weights", str(folder)]
+        return complaint(["run-all", *flags], capsys, tmp_path / "results")
+
+    assert "for 'resnet18'" in with_weights(weights_folder(tmp_path / "a", architecture="resnet18", of="test_resnet"))
+    other = weights_folder(tmp_path / "b", architecture="test_efficientnet", of="test_resnet")
+    assert "the file has nothing" in with_weights(other)
+    (other / "test_efficientnet" / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
+    assert "not a safetensors file" in with_weights(other)
+    (tmp_path / "c").mkdir()
+    assert "models in that folder: none" in with_weights(tmp_path / "c")
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    root = make_folder({"cat": 5, "dog": 5})
+    error = complaint(["run-all", *TINY, "--data", str(root)], capsys, tmp_path / "file" / "results")
+    assert "cannot be written" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonsense"], "unknown command 'nonsense'; known: run-all"),
+        (["leaderboard", "--results", "/no/such"], "no such folder"),
+        (["measure", "--results", "/no/such"], "no finished run of this machine"),
+        (["audit", "/no/such"], "no such folder"),
+        (["predict", "/no/such.onnx", "a.jpg"], "no such file"),
+        (["data", "imagenet21k"], "unknown data set 'imagenet21k'"),
+    ],
+)
+def test_the_other_commands_refuse_in_one_line_too(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_flags_reach_every_run_with_its_recipes_own_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[PlanArgs, list[RunConfig]]] = []
+    for name in ("run_all", "run_one_model"):
+        monkeypatch.setattr(f"bench.cli.training.{name}", lambda args, configs, _: (seen.append((args, configs)), 0)[1])
+    flags = ["--force", "--crop", "--recipe", "report", "--lr", "0.01", "--seeds", "0", "1", "--data", "d"]
+    assert main(["run-all", "--models", "efficientnet_b0", "resnet50", *flags]) == 0
+    args, configs = seen[-1]
+    assert isinstance(args, RunAllArgs)
+    assert args.force is True
+    assert args.data == "d"
+    assert [(c.model, c.seed, c.loader.image_size, c.train.epochs) for c in configs] == [
+        ("efficientnet_b0", 0, 299, 15),
+        ("efficientnet_b0", 1, 299, 15),
+        ("resnet50", 0, 224, 20),
+        ("resnet50", 1, 224, 20),
+    ]
+    assert all(config.loader.crop and config.train.lr == 0.01 for config in configs)
+    assert main(["run", "resnet50", "--force"]) == 0
+    assert [(c.model, c.loader.crop, c.train.epochs) for c in seen[-1][1]] == [("resnet50", False, 3)]
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help_without_torch(command: str) -> None:
+    code = (
+        "import sys\nfrom bench.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"python -m bench {command}" in done.stdout
+
+
+def test_audit_prints_what_it_found_and_writes_json(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = make_folder({"cat": 4, "[bold]dog": 4})
+    (root / "cat" / "broken.jpg").write_text("x")
+    assert main(["audit", str(root), "--results", str(tmp_path / "results")]) == 0
+    out = capsys.readouterr().out
+    assert "[bold]dog" in out
+    assert "cat/broken.jpg" in out
+    (report,) = (tmp_path / "results" / "audits").iterdir()
+    removed = json.loads(report.read_text())["removed"]
+    assert removed == [{"image_id": "cat/broken.jpg", "label": 1, "reason": "not an image"}]
+
+
+def test_models_and_data_list_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    assert "efficientnet_b4.ra2_in1k" in capsys.readouterr().out
+    assert main(["data"]) == 0
+    assert "imagenette" in capsys.readouterr().out

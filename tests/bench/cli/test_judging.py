@@ -1,0 +1,158 @@
+"""``compare`` and ``recommend``: what may be compared, what fits, and what is said when nothing does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.cli.main import main
+from bench.records.measurements import Measurement
+from bench.records.schema import RunRecord
+from bench.records.store import record_path, write_json
+from tests.helpers import examples
+
+NAMES = ("glass", "paper")
+LABELS = np.arange(300) % 2
+
+
+def timed(milliseconds: float, **changes: object) -> Measurement:
+    made = examples.measurement("onnxruntime-cpu")
+    return replace(made, samples_ms=(milliseconds,) * 100, **changes)  # type: ignore[arg-type]
+
+
+def keep(results: Path, model: str, share: float, seed: int = 0, config_seed: int = 0, **changes: object) -> RunRecord:
+    right = np.random.default_rng(seed).random(300) < share
+    answers = examples.answered(right, LABELS, classes=2)
+    return examples.keep(results, model, answers, examples.data_of(LABELS, NAMES), seed=config_seed, **changes)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """A slow best, a fast one tied with it, and a faster poor one."""
+    keep(tmp_path, "best", 0.9, measurements=(timed(30),))
+    keep(tmp_path, "fast", 0.89, measurements=(timed(5),))
+    keep(tmp_path, "poor", 0.6, seed=2, measurements=(timed(1),))
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    return " ".join((captured.out + captured.err).split())
+
+
+def recommend(results: Path, *limits: str) -> int:
+    return main(["recommend", "--results", str(results), *limits])
+
+
+def test_compare_prints_the_paired_table_and_both_p_values(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "poor", "best", "--results", str(three)]) == 0
+    text = said(capsys)
+    assert "best, seed" not in text
+    assert "exact p < 0.0001, mid-p < 0.0001: these checkpoints are told apart" in text
+    assert "first wrong" in text
+    assert "No class has under half of the median" in text
+
+
+def test_compare_takes_ids_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (3, 4):
+        keep(tmp_path, "net", 0.8, seed=seed, config_seed=seed, run_id=f"{seed}abcdef")
+    assert main(["compare", "3abc", "4abc", "--results", str(tmp_path)]) == 0
+    assert "net, seed 4 against net, seed 3: pets, 300 test images" in said(capsys)
+
+
+def test_a_run_without_predictions_is_not_compared(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in three.glob("records/*/*.npz"):
+        path.unlink()
+    assert main(["compare", "best", "poor", "--results", str(three)]) == 2
+    assert "best: no predictions at hand" in said(capsys)
+
+
+def test_runs_on_other_test_images_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(tmp_path, "a", 0.8)
+    info = replace(examples.data_of(LABELS, NAMES), split_digest="e" * 16)
+    examples.keep(tmp_path, "b", examples.answered(LABELS == 0, LABELS, classes=2), info)
+    assert main(["compare", "a", "b", "--results", str(tmp_path)]) == 2
+    assert "different test splits are not compared" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["compare", "best", "nobody"], "'nobody' is neither a row nor a run's id; rows: best, fast, poor"),
+        (["compare", "best"], "B"),
+        (["compare", "best", "fast", "--data", "birds"], "--data birds: no run on it"),
+        (["recommend", "--runtime", "tpu"], "--runtime tpu: unknown; known: pytorch-cpu"),
+        (["recommend", "--min-recall", "glass"], "--min-recall glass: use CLASS=SHARE"),
+        (["recommend", "--min-recall", "glass=80"], "--min-recall glass=80: use CLASS=SHARE"),
+        (["recommend", "--min-recall", "wood=0.8"], "--min-recall wood: no such class; classes: glass, paper"),
+        (["recommend", "--max-latency-ms", "-1"], "--max-latency-ms -1: use a number above 0"),
+        (["recommend", "--max-size-mb", "nan"], "--max-size-mb nan: use a number above 0"),
+        (["report", "--data", "birds"], "--data birds: no run on it"),
+    ],
+)
+def test_a_wrong_word_is_one_line_with_what_would_do(
+    arguments: list[str], says: str, three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--results", str(three)]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["recommend", "report"])
+def test_no_runs_and_no_folder_are_said(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--results", str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in said(capsys)
+    assert main([command, "--results", str(tmp_path)]) == 2
+    assert "run-all makes some" in said(capsys)
+
+
+def test_the_fastest_of_the_tied_is_shipped_and_the_cost_of_a_limit_is_said(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recommend(three) == 0
+    assert "Ship fast:" in said(capsys)
+    assert recommend(three, "--max-latency-ms", "2") == 0
+    text = said(capsys)
+    assert "Ship poor:" in text
+    assert "--max-latency-ms 2 costs: fast without it" in text
+    assert "told apart" in text
+    assert "--max-latency-ms 2 is met, but that is not sure: p90 1.00 ms (quick run, not validated)" in text
+    assert "artifacts/" in text
+
+
+def test_nothing_fits_is_status_3_and_says_which_limit_excluded_what(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = ("--max-latency-ms", "10", "--min-recall", "glass=0.99", "--max-size-mb", "50")
+    assert recommend(three, *limits) == 3
+    text = said(capsys)
+    assert "Nothing fits." in text
+    assert "--max-latency-ms 10 excludes best (p90 30.0 ms" in text
+    assert "--min-recall glass=0.99 excludes best (" in text
+    assert "--max-size-mb 50 excludes best (100.0 MB)" in text
+
+
+def test_a_runtime_without_figures_fits_nobody(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert recommend(three, "--runtime", "onnxruntime-cuda") == 3
+    assert "--runtime onnxruntime-cuda excludes best (no figures there)" in said(capsys)
+
+
+def test_several_seeds_ship_the_one_that_val_prefers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, val in enumerate((0.5, 0.9, 0.7)):
+        share = 0.95 if seed == 0 else 0.8  # test prefers the first, and is not asked
+        kept = keep(tmp_path, "net", share, seed=seed, config_seed=seed, measurements=(timed(5),))
+        assert kept.outcome is not None
+        scores = replace(kept.outcome.metrics, val_metrics={"top1_accuracy": val})
+        write_json(replace(kept, outcome=replace(kept.outcome, metrics=scores)), record_path(tmp_path, kept))
+    assert recommend(tmp_path) == 0
+    assert "(seed 1, the best on val of 3)" in said(capsys)
+
+
+def test_two_tables_need_a_name(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    info = examples.data_of(LABELS, NAMES, name="birds", digest="b" * 16)
+    examples.keep(three, "net", examples.answered(LABELS == 0, LABELS, classes=2), info)
+    assert recommend(three) == 2
+    assert "holds 2 tables" in said(capsys)
+    assert recommend(three, "--data", "pets") == 0

@@ -1,0 +1,177 @@
+"""Timing one callable: enough queries, LoadGen's percentiles, and what a round of a runtime tells."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from bench.latency import protocol
+from bench.latency.combining import Stamp, combine
+from bench.latency.measuring import Timed
+from bench.latency.protocol import FULL, MAX_SAMPLES, allowed_over, enough_queries, measure, thin, upper_bound
+from bench.latency.worker import WORKER
+from bench.runs.processes import read_lines
+from tests.helpers.examples import SHORT, disturbance
+
+STAMP = Stamp(session_id="s", measured_at="now", commit="c")
+
+
+def test_both_minimums_are_met() -> None:
+    quick = measure(lambda: None, lambda: None, min_queries=64, min_duration_s=0.05)
+    assert len(quick.samples_ms) > 64
+    slow = measure(lambda: time.sleep(0.002), lambda: None, min_queries=64, min_duration_s=0.0)
+    assert len(slow.samples_ms) == 64
+
+
+def test_a_query_ends_when_synchronize_returns() -> None:
+    samples = measure(lambda: None, lambda: time.sleep(0.003), min_queries=5, min_duration_s=0)
+    assert min(samples.samples_ms) >= 3
+
+
+def test_the_warm_up_is_not_among_the_samples() -> None:
+    durations = iter([0.5] * protocol.WARM_UP_QUERIES + [0.001] * 5)
+    samples = measure(lambda: time.sleep(next(durations)), lambda: None, min_queries=5, min_duration_s=0)
+    assert max(samples.samples_ms) < 400
+
+
+def test_a_thread_that_waits_shows_less_cpu_time_than_the_clock() -> None:
+    def work() -> None:
+        until = time.thread_time() + 0.002
+        while time.thread_time() < until:
+            pass
+
+    busy = measure(work, lambda: None, min_queries=50, min_duration_s=0.3)
+    waiting = measure(lambda: time.sleep(0.002), lambda: None, min_queries=50, min_duration_s=0.3)
+    assert waiting.cpu_share < 0.3 < busy.cpu_share
+
+
+@pytest.mark.parametrize("count", [1, 999, 1000, 1001, 54_321])
+def test_at_most_1000_samples_are_kept_evenly(count: int) -> None:
+    kept = thin([float(i) for i in range(count)])
+    assert len(kept) <= MAX_SAMPLES
+    assert len(set(np.diff(kept).tolist())) <= 1
+    assert kept[0] == 0
+
+
+@pytest.mark.parametrize(("percent", "least"), [(90, 64), (95, 130), (99, 662)])
+def test_a_percentile_needs_as_many_queries_as_loadgen_asks_for(percent: int, least: int) -> None:
+    assert not enough_queries(percent, least - 1)
+    assert enough_queries(percent, least)
+    assert upper_bound([1.0] * (least - 1), percent) is None
+
+
+def test_the_upper_bound_is_the_one_that_loadgen_printed() -> None:
+    # LoadGen's log of a SingleStream run of 2,048 queries: "Would discard 172 highest latency queries"; of 2,116: 178.
+    assert upper_bound([float(i) for i in range(2048)], 90) == 2047 - 172
+    assert upper_bound([float(i) for i in range(2116)], 90) == 2115 - 178
+
+
+@given(queries=st.integers(64, 5000))
+def test_the_bound_is_wrong_at_most_once_in_a_hundred_and_one_more_would_be_too_many(queries: int) -> None:
+    over = allowed_over(90, queries)
+    assert binom.cdf(over, queries, 0.1) <= 0.01 < binom.cdf(over + 1, queries, 0.1)
+
+
+def test_the_upper_bound_holds_in_simulation() -> None:
+    rng = np.random.default_rng(0)
+    true = float(np.quantile(np.exp(rng.normal(size=10**6)), 0.9))
+    bounds = [upper_bound(np.exp(rng.normal(size=200)).tolist(), 90) for _ in range(2000)]
+    missed = np.mean([bound is not None and bound < true for bound in bounds])
+    assert missed <= 0.015
+
+
+def timed(samples: list[float]) -> Timed:
+    return Timed(
+        train_id="t",
+        kind="host",
+        batch_size=1,
+        provider="cpu",
+        precision="fp32",
+        num_threads=1,
+        settings={},
+        samples_ms=tuple(samples),
+        cpu_share=0.99,
+        disturbance=disturbance(),
+    )
+
+
+def test_rounds_become_one_row_whose_samples_can_be_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    rounds = {number: [timed(rng.normal(10, 0.1, 300).tolist())] for number in range(5)}
+    rows = combine(
+        "onnxruntime-cpu",
+        rounds,
+        protocol=FULL,
+        threads=1,
+        anchor_ms=2.0,
+        stamp=STAMP,
+    )["t"]
+    (row,) = rows
+    assert (row.validity, row.num_queries, row.git_commit) == ("valid", 1500, "c")
+    assert sum(part.kept for part in row.rounds) == len(row.samples_ms) <= MAX_SAMPLES
+    assert row.p90_upper_ms is not None
+    assert np.percentile(row.samples_ms, 90) < row.p90_upper_ms < 10.5
+
+
+def test_a_round_that_failed_fails_the_row() -> None:
+    bad = Timed(train_id="t", kind="host", batch_size=1, reason="boom")
+    rounds = {0: [timed([10.0] * 64)], 1: [bad]}
+    (row,) = combine(
+        "onnxruntime-cpu",
+        rounds,
+        protocol=FULL,
+        threads=1,
+        anchor_ms=2.0,
+        stamp=STAMP,
+    )["t"]
+    assert (row.status, row.reason, row.samples_ms) == ("failed", "boom", ())
+
+
+def test_fewer_rounds_than_the_protocols_are_invalid() -> None:
+    rounds = {number: [timed([10.0] * 64)] for number in range(4)}
+    (row,) = combine(
+        "onnxruntime-cpu",
+        rounds,
+        protocol=FULL,
+        threads=1,
+        anchor_ms=2.0,
+        stamp=STAMP,
+    )["t"]
+    assert (row.validity, row.reason) == ("invalid", "4 of 5 rounds")
+
+
+FAT = """
+import subprocess, sys
+block = bytearray(600 * 2**20)
+block[::4096] = b"x" * len(block[::4096])
+code = "from bench.environment import peak_memory_bytes; print(peak_memory_bytes())"
+print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+"""
+
+
+def test_peak_memory_is_this_processs_own_and_not_that_of_the_one_that_started_it() -> None:
+    done = subprocess.run([sys.executable, "-c", FAT], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 300 * 2**20
+
+
+def test_a_round_prints_what_it_tries_before_it_tries_it(artifacts: Path, tmp_path: Path) -> None:
+    task = {
+        "runtime": "onnxruntime-cpu",
+        "subjects": [{"train_id": "t", "folder": str(artifacts), "image_size": 32}],
+        "threads": 1,
+        "protocol": msgspec.to_builtins(SHORT),
+    }
+    (tmp_path / "t.task").write_text(json.dumps(task))
+    printed: list[bytes] = []
+    assert read_lines([WORKER, "measure", str(tmp_path / "t.task")], printed.append) == 0
+    lines = [json.loads(line) for line in printed]
+    assert [("begun" in line, line["batch_size"]) for line in lines] == [(True, 1), (False, 1), (True, 8), (False, 8)]
+    assert all(line["samples_ms"] and line["disturbance"] for line in lines if "begun" not in line)

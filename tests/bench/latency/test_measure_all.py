@@ -1,0 +1,59 @@
+"""What ``measure_all`` does under which lock of the machine."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import progress
+from bench.latency import measure, rounds
+from bench.records import locks
+from tests.helpers.examples import ENVIRONMENT
+from tests.helpers.measuring import measured, trained
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What ``measure_all`` does, in order; nothing is carried out."""
+    seen: list[str] = []
+
+    def tell(name: str, answer: Any = None) -> Callable[..., Any]:
+        def stand_in(*_args: object, **_kwargs: object) -> Any:
+            seen.append(name)
+            return answer
+
+        return stand_in
+
+    def around(name: str) -> Callable[..., contextlib.AbstractContextManager[None]]:
+        @contextlib.contextmanager
+        def stand_in(*args: object, **_kwargs: object) -> Iterator[None]:
+            title = f" {args[1]!r}" if args else ""
+            seen.append(f"{name}{title}")
+            yield
+            seen.append(f"end {name}")
+
+        return stand_in
+
+    monkeypatch.setattr(progress, "waiting", around("title"))
+    monkeypatch.setattr(locks, "machine_shared", around("shared"))
+    monkeypatch.setattr(locks, "machine_alone", around("alone"))
+    monkeypatch.setattr(measure, "find_pictures", tell("find pictures", "none here"))
+    monkeypatch.setattr(measure, "read_environment", tell("read environment", ENVIRONMENT))
+    monkeypatch.setattr(rounds, "make_job", tell("make job"))
+    monkeypatch.setattr(rounds, "carry_out", tell("carry out", rounds.Found()))
+    return seen
+
+
+def test_all_is_prepared_beside_others_and_only_the_rounds_are_alone(tmp_path: Path, events: list[str]) -> None:
+    assert measured(trained(tmp_path), tmp_path)
+    steps = [event for event in events if "title" not in event]
+    prepared = ["find pictures", "make job"]
+    assert steps == ["read environment", "shared", *prepared, "end shared", "alone", "carry out", "end alone"]
+
+
+def test_the_title_says_waiting_until_the_machine_is_held(tmp_path: Path, events: list[str]) -> None:
+    measured(trained(tmp_path), tmp_path)
+    began = len(events) - 1 - events[::-1].index("title 'waiting to measure'")
+    assert events[began:] == ["title 'waiting to measure'", "alone", "end title", "carry out", "end alone"]

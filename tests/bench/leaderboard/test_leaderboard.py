@@ -1,0 +1,324 @@
+"""What the leaderboard says of seeds, folds, ties and small test splits, in its table and in words."""
+
+import ast
+import io
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench.comparison import analysis
+from bench.comparison.analysis import Findings, accuracy, count_scorings, minority_classes, recalls
+from bench.leaderboard import page, spreadsheet, terminal
+from bench.leaderboard.summary import paragraph, power_line
+from bench.records.measurements import Measurement
+from bench.records.store import record_path
+from imgcls.config import SplitConfig
+from tests.helpers import examples
+from tests.helpers.boards import LABELS, NAMES, keep, some_right
+from tests.helpers.latency_rows import row
+from tests.helpers.markdown import rendered_tables
+
+ROOT = Path(__file__).parent.parent.parent.parent
+
+
+def board(results: Path) -> Findings:
+    (found,) = analysis.read(results, warn=pytest.fail)
+    return found
+
+
+def rows(results: Path) -> dict[str, dict[str, str]]:
+    header, *lines = rendered_tables(page.markdown([board(results)]))[0]
+    return {line[1]: dict(zip(header, line, strict=True)) for line in lines}
+
+
+def test_what_cannot_be_told_apart_shares_a_group_and_the_faster_stands_first(tmp_path: Path) -> None:
+    right = some_right(0.9)
+    nearly = right.copy()
+    nearly[:3] = ~nearly[:3]
+    slow, fast = (replace(examples.measurement(), samples_ms=(time,) * 100) for time in (20.0, 5.0))
+    keep(tmp_path, "best", right | nearly, measurements=(slow,))
+    keep(tmp_path, "next", nearly, measurements=(fast,))
+    keep(tmp_path, "poor", some_right(0.5), measurements=(fast,))
+    found = rows(tmp_path)
+    assert {name: row["Group"] for name, row in found.items()} == {
+        "next": "1",
+        "best": "1",
+        "poor": "2",
+        "always cat": "-",
+    }
+    words = paragraph(board(tmp_path))
+    assert "best and next cannot be told apart by 240 test images." in words
+    assert "Told apart from best and lower: poor; by " in words
+    assert "One picture took next 5.00 ms and best 20.0 ms" in words
+    assert "quick run, not validated" in words
+
+
+def test_a_lead_is_claimed_only_where_the_test_finds_it(tmp_path: Path) -> None:
+    keep(tmp_path, "best", some_right(0.95))
+    keep(tmp_path, "poor", some_right(0.6, seed=1))
+    words = paragraph(board(tmp_path))
+    assert "best has the top score, and 240 test images tell it apart from every other" in words
+    assert "cannot be told apart" not in words
+
+
+def test_seeds_are_one_row_with_their_mean_and_spread_and_never_the_best(tmp_path: Path) -> None:
+    shares = [some_right(share, seed=number) for number, share in enumerate((0.6, 0.7, 0.8))]
+    for seed, right in enumerate(shares):
+        keep(tmp_path, "net", right, seed=seed)
+    keep(tmp_path, "other", some_right(0.4, seed=9))
+    entry = next(entry for entry in board(tmp_path).board.entries if entry.name == "net")
+    score = accuracy(entry)
+    assert score.value == pytest.approx(np.mean([right.mean() for right in shares]))
+    assert (score.least, score.most) == (min(r.mean() for r in shares), max(r.mean() for r in shares))
+    cell = rows(tmp_path)["net"]["Test top-1 (95 %)"]
+    assert cell.startswith(f"{100 * score.value:.1f} (t ")
+    assert "seeds " in cell
+    assert rows(tmp_path)["net"]["Seeds"] == "0, 1, 2"
+
+
+def test_fewer_than_five_seeds_speak_of_checkpoints_and_five_of_models(tmp_path: Path) -> None:
+    for seed in range(4):
+        keep(tmp_path, "good", some_right(0.95, seed=seed), seed=seed)
+        keep(tmp_path, "poor", some_right(0.5, seed=seed + 50), seed=seed)
+    assert "Of these checkpoints" in paragraph(board(tmp_path))
+    for model, share in (("good", 0.95), ("poor", 0.5)):
+        keep(tmp_path, model, some_right(share, seed=99), seed=4)
+    words = paragraph(board(tmp_path))
+    assert "Of these models" in words
+    assert "checkpoints" not in words
+
+
+def test_folds_are_pooled_so_that_every_image_counts_once(tmp_path: Path) -> None:
+    right, parts = some_right(0.8), np.array_split(np.random.default_rng(0).permutation(240), 3)
+    whole = examples.answered(right, LABELS, classes=3)
+    for fold, part in enumerate(parts):
+        ids = tuple(whole.image_ids[row] for row in part)
+        answers = examples.answered(right[part], LABELS[part], classes=3, image_ids=ids)
+        info = examples.data_of(LABELS[part], NAMES, split_digest=f"{fold}" * 16, folds_digest="f" * 16)
+        examples.keep(tmp_path, "net", answers, info, split=SplitConfig(folds=3, fold=fold))
+    found = board(tmp_path)
+    (entry,) = found.board.entries
+    assert entry.checkpoints[0].answers is not None
+    assert entry.checkpoints[0].answers.image_ids == whole.image_ids
+    assert accuracy(entry).value == pytest.approx(right.mean())
+    assert "3 folds, every image tested once" in page.markdown([found])
+    assert found.number == 240
+
+
+def test_a_seed_that_lacks_a_fold_is_left_out_and_said(tmp_path: Path) -> None:
+    info = examples.data_of(LABELS, NAMES, folds_digest="f" * 16)
+    answers = examples.answered(some_right(0.8), LABELS, classes=3)
+    examples.keep(tmp_path, "net", answers, info, split=SplitConfig(folds=3, fold=0))
+    text = page.markdown([board(tmp_path)])
+    assert "Incomplete, and so left out: net, seed 0: 1 of 3 folds" in text
+    assert "nothing can be compared" in text
+
+
+def test_a_failed_seed_does_not_hide_the_others(tmp_path: Path) -> None:
+    keep(tmp_path, "net", some_right(0.8), seed=0)
+    keep(
+        tmp_path, "net", some_right(0.8), seed=1, status="failed", outcome=None, error="Traceback\nMemoryError: full\n"
+    )
+    found = board(tmp_path)
+    assert [checkpoint.seed for checkpoint in found.board.entries[0].checkpoints] == [0]
+    assert "Failed: net (seed 1): MemoryError: full" in page.markdown([found])
+
+
+def test_a_record_without_predictions_is_a_row_that_is_not_compared(tmp_path: Path) -> None:
+    keep(tmp_path, "net", some_right(0.8))
+    lost = keep(tmp_path, "lost", some_right(0.4))
+    record_path(tmp_path, lost).with_suffix(".npz").unlink()
+    found = rows(tmp_path)
+    assert found["lost"]["Group"] == "-"
+    assert "no predictions at hand" in found["lost"]["Test top-1 (95 %)"]
+    assert found["net"]["Group"] == "1"
+    assert "net alone can be judged" in paragraph(board(tmp_path))
+
+
+def test_damaged_predictions_are_no_predictions(tmp_path: Path) -> None:
+    lost = keep(tmp_path, "lost", some_right(0.4))
+    path = record_path(tmp_path, lost).with_suffix(".npz")
+    path.write_bytes(path.read_bytes()[:100])
+    assert rows(tmp_path)["lost"]["Group"] == "-"
+
+
+def test_one_model_is_not_ranked(tmp_path: Path) -> None:
+    keep(tmp_path, "net", some_right(0.8))
+    found = board(tmp_path)
+    assert "there is nothing to compare it with" in paragraph(found)
+    assert power_line(found) == "One model alone: there is no pair to test."
+
+
+def test_two_test_images_show_nothing_and_say_so(tmp_path: Path) -> None:
+    labels = np.array([0, 1])
+    info = examples.data_of(labels, ("cat", "dog"))
+    for model, right in (("good", [True, True]), ("poor", [False, False])):
+        examples.keep(tmp_path, model, examples.answered(np.array(right), labels, classes=2), info)
+    (found,) = analysis.read(tmp_path, warn=pytest.fail)
+    words = f"{paragraph(found)} {power_line(found)}"
+    assert "good and poor cannot be told apart by 2 test images" in words
+    assert "no difference between two checkpoints, however large, would be found" in words
+    page.markdown([found])
+
+
+def test_a_class_absent_from_test_has_no_recall(tmp_path: Path) -> None:
+    labels = np.arange(60) % 2
+    info = examples.data_of(labels, NAMES)
+    examples.keep(tmp_path, "net", examples.answered(some_right(0.8, labels=labels), labels, classes=2), info)
+    (found,) = analysis.read(tmp_path, warn=pytest.fail)
+    assert recalls(found.board.entries[0])[2] is None
+    assert "| eel | 0 | - |" in page.markdown([found])
+
+
+def test_one_class_predicted_always_is_no_better_than_the_majority(tmp_path: Path) -> None:
+    answers = examples.answered(LABELS == 0, LABELS, classes=3, predicted=np.zeros(240, dtype=np.int32))
+    examples.keep(tmp_path, "stuck", answers, examples.data_of(LABELS, NAMES))
+    assert "stuck may be no better than always answering cat" in paragraph(board(tmp_path))
+    assert rows(tmp_path)["stuck"]["Worst class (95 % for all)"].startswith("dog: 0.0")
+
+
+def test_small_classes_and_unlike_starts_are_named(tmp_path: Path) -> None:
+    labels = np.repeat([0, 1, 2], [100, 100, 14])
+    info = examples.data_of(labels, NAMES)
+    for model, init in (("a", "random"), ("b", "pretrained")):
+        right = some_right(0.7, labels=labels, seed=ord(model))
+        examples.keep(tmp_path, model, examples.answered(right, labels, classes=3), info, init=init)
+    (found,) = analysis.read(tmp_path, warn=pytest.fail)
+    words = paragraph(found)
+    assert "have: eel (14)" in words
+    assert "pretrained: b; random: a" in words
+    assert "small class" in page.markdown([found])
+
+
+def test_minority_classes_are_under_half_of_the_median_and_tested_alone(tmp_path: Path) -> None:
+    labels = np.repeat([0, 1, 2], [100, 90, 40])
+    info = examples.data_of(labels, NAMES)
+    good = some_right(0.7, labels=labels)
+    examples.keep(tmp_path, "a", examples.answered(good | (labels == 2), labels, classes=3), info)
+    examples.keep(tmp_path, "b", examples.answered(good & (labels != 2), labels, classes=3), info)
+    (found,) = analysis.read(tmp_path, warn=pytest.fail)
+    assert minority_classes(found.board) == [2]
+    compared = found.minority
+    assert compared is not None
+    assert compared[1] == 40
+    assert "On the 40 test images of eel, under half of the median class, the test finds a ahead of b" in paragraph(
+        found
+    )
+
+
+def test_how_often_test_was_scored_is_counted_over_trainings_and_repetitions(tmp_path: Path) -> None:
+    keep(tmp_path, "a", some_right(0.8), test_scorings=3)
+    keep(tmp_path, "b", some_right(0.8))
+    assert count_scorings(board(tmp_path).board) == (2, 4)
+    assert "scored 4 time(s), 2 training(s), 2 of them again by --force" in page.markdown([board(tmp_path)])
+
+
+def test_the_terminal_shows_groups_seeds_and_the_words(tmp_path: Path) -> None:
+    for seed in range(2):
+        keep(tmp_path, "net", some_right(0.8, seed=seed), seed=seed)
+    keep(tmp_path, "bad [b]", some_right(0.4))
+    console = Console(file=io.StringIO(), width=160)
+    terminal.print_tables([board(tmp_path)], console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "seed 0, 1" in text
+    assert "bad [b]" in text
+    assert "would be found four times in five" in " ".join(text.split())
+
+
+def said_of_speed(results: Path, slow: Measurement, fast: Measurement) -> str:
+    right = some_right(0.9)
+    keep(results, "best", right, measurements=(slow,))
+    keep(results, "next", right, measurements=(fast,))
+    return paragraph(board(results))
+
+
+def test_a_ratio_of_speeds_is_said_only_within_rounds_and_where_it_is_shown(tmp_path: Path) -> None:
+    slow = row("pytorch-cpu", speed=20.0)
+    said = said_of_speed(tmp_path / "a", slow, row("pytorch-cpu", speed=10.0))
+    assert "next is 2.0 x (2.0 to 2.0) faster than best in pytorch-cpu on one thread" in said
+    noisy = said_of_speed(tmp_path / "b", slow, row("pytorch-cpu", speed=10.0, validity="noisy"))
+    assert "a noisy measurement" in noisy
+    elsewhen = row("pytorch-cpu", speed=10.0, session_id="another")
+    assert "measured at different times" in said_of_speed(tmp_path / "c", slow, elsewhen)
+    alike = row("pytorch-cpu", speed=20.0)
+    swapped = replace(alike, samples_ms=alike.samples_ms[80:] + alike.samples_ms[:80])
+    assert "was not shown" in said_of_speed(tmp_path / "d", slow, swapped)
+
+
+def test_speeds_on_unlike_threads_are_not_compared(tmp_path: Path) -> None:
+    said = said_of_speed(tmp_path, row("pytorch-cpu", speed=20.0), row("pytorch-cpu", speed=10.0, num_threads=2))
+    assert "faster" not in said
+    assert "One picture took" not in said
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, *names: str) -> Counter[str]:
+    """Count what is worked out from now on, by the name of the function that does."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., object]:
+        work = getattr(analysis, name)
+
+        def count(*arguments: object, **options: object) -> object:
+            calls[name] += 1
+            return work(*arguments, **options)
+
+        return count
+
+    for name in names:
+        monkeypatch.setattr(analysis, name, counted(name))
+    return calls
+
+
+def test_a_page_and_the_terminal_work_out_every_figure_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(2):
+        for model, share in (("a", 0.9), ("b", 0.5)):
+            keep(tmp_path, model, some_right(share, seed=seed), seed=seed)
+    names = ("compare", "compare_all", "power_of", "fronts", "macro_intervals", "calibrated_ece")
+    calls = count_calls(monkeypatch, *names)
+    found = page.write(tmp_path, warn=pytest.fail)
+    terminal.print_tables(found, Console(file=io.StringIO()))
+    page.markdown(found)
+    assert calls == dict(zip(names, (1, 1, 1, 1, 4, 4), strict=True))
+
+
+def test_what_no_table_shows_is_not_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(tmp_path, "a", some_right(0.9))
+    calls = count_calls(monkeypatch, "fronts", "macro_intervals", "calibrated_ece")
+    paragraph(board(tmp_path))
+    assert not calls
+
+
+def test_no_module_of_the_harness_keeps_results_in_a_cache_of_its_own() -> None:
+    """What is worked out lives in a value; a cache of a function of numbers holds no results."""
+    hidden = []
+    for path in sorted((ROOT / "bench").glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                cached = any("cache" in ast.unparse(one) for one in node.decorator_list)
+                if cached and {ast.unparse(one.annotation) for one in node.args.args if one.annotation} - {
+                    "int",
+                    "float",
+                }:
+                    hidden.append(f"{path.name}: {node.name}")
+            elif isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(node.value or node) in {
+                "{}",
+                "[]",
+                "dict()",
+            }:
+                hidden.append(f"{path.name}: {ast.unparse(node)}")
+    assert not hidden
+
+
+def test_the_spreadsheet_is_what_pandas_writes() -> None:
+    rows: list[dict[str, object]] = [
+        {"name": 'a "b", c', "whole": 3, "gap": 1, "part": 0.1, "none": None, "mixed": 2},
+        {"name": None, "whole": 4, "gap": None, "part": 1e-07, "none": None, "mixed": 0.5, "late": 10**15},
+    ]
+    assert spreadsheet.table(rows) == pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    assert spreadsheet.table([]) == pd.DataFrame([]).to_csv(index=False, lineterminator="\n")

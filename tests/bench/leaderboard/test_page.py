@@ -1,0 +1,224 @@
+"""Records and the leaderboard that is made of nothing else."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.comparison import analysis
+from bench.comparison.tables import group
+from bench.config import RunConfig, with_overrides
+from bench.leaderboard import page
+from bench.recipes import RECIPES, epochs_text, sizes_text
+from bench.records.schema import RunRecord
+from bench.records.store import read_record, read_records, record_path, to_json, write_json
+from imgcls.config import LoaderConfig, TrainConfig
+from imgcls.errors import ConfigError
+from tests.helpers import examples
+from tests.helpers.markdown import rendered_tables
+
+ODD_NAMES = ("a b", "müll 猫", "x|y", "<script>alert(1)</script>", "-dash", "`code` *bold*", "back\\slash", "[x](y)")
+
+
+def silent(_line: str) -> None:
+    return None
+
+
+def page_of(*records: RunRecord) -> str:
+    """The leaderboard of some records whose answers are not at hand."""
+    return page.markdown(analysis.findings(records, Path("/nowhere")))
+
+
+def write(results: Path, *records: object) -> list[Path]:
+    paths = [record_path(results, record) for record in records]
+    for record, path in zip(records, paths, strict=True):
+        write_json(record, path)
+    return paths
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    record = examples.record()
+    (path,) = write(tmp_path, record)
+    assert read_record(path) == record
+
+
+def test_a_nan_never_reaches_a_record() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json(replace(examples.record(), duration_s=float("nan")))
+
+
+def test_a_record_cut_short_or_newer_is_named_and_skipped(tmp_path: Path) -> None:
+    good = examples.record()
+    write(tmp_path, good)
+    folder = record_path(tmp_path, good).parent
+    (folder / "cut.json").write_text(to_json(good)[:500])
+    (folder / "newer.json").write_text(json.dumps({"schema_version": 99}))
+    warnings: list[str] = []
+    assert read_records(tmp_path, warn=warnings.append) == [good]
+    assert [line.split(":")[0].split("/")[-1] for line in warnings] == ["cut.json", "newer.json"]
+    assert "schema version 99" in warnings[1]
+
+
+def test_a_write_that_fails_leaves_the_old_record_and_no_debris(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = examples.record()
+    (path,) = write(tmp_path, record)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(replace(record, duration_s=1.0), path)
+    assert read_record(path) == record
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_leaderboard_follows_from_the_records_alone(tmp_path: Path) -> None:
+    write(tmp_path, examples.record(), examples.record(accuracy=0.9))
+    page.write(tmp_path, warn=silent)
+    first = (tmp_path / "leaderboard.md").read_bytes()
+    page.write(tmp_path, warn=silent)
+    assert (tmp_path / "leaderboard.md").read_bytes() == first
+
+
+def test_scores_have_intervals_and_a_majority_row_ends_the_table() -> None:
+    config = RECIPES["quick"]("vgg16")
+    rows = rendered_tables(
+        page_of(examples.record(accuracy=12 / 21), examples.record(accuracy=18 / 21, config=config))
+    )[0]
+    accuracies = {row[1]: row[4] for row in rows[1:]}
+    assert accuracies == {
+        "resnet50": "57.1 (36.5 to 75.5), no predictions at hand",
+        "vgg16": "85.7 (65.4 to 95.0), no predictions at hand",
+        "always dog": "52.4 (32.4 to 71.7)",
+    }
+    assert rows[-1][1] == "always dog"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"info": replace(examples.dataset(), digest="e" * 16)},
+        {"info": replace(examples.dataset(), split_digest="e" * 16)},
+        {"environment": replace(examples.ENVIRONMENT, machine="other")},
+        {"config": with_overrides(RECIPES["quick"]("resnet50"), {"epochs": 9})},
+        {"config": with_overrides(RECIPES["quick"]("resnet50"), {"image_size": 96})},
+        {"config": RECIPES["standard"]("resnet50")},
+    ],
+)
+def test_unlike_data_machines_budgets_and_sizes_never_share_a_table(change: dict[str, object]) -> None:
+    assert len(group([examples.record(), examples.record(**change)], Path("/nowhere"))) == 2
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_the_models_of_one_recipe_share_a_table(recipe: str) -> None:
+    records = [
+        examples.record(config=RECIPES[recipe](model), run_id=model)
+        for model in ("resnet50", "efficientnet_b0", "inception_v3")
+    ]
+    assert len(group(records, Path("/nowhere"))) == 1
+
+
+def test_a_failed_run_is_a_row_with_its_reason() -> None:
+    failed = replace(
+        examples.record(run_id="f", config=RECIPES["quick"]("vgg16")),
+        status="failed",
+        outcome=None,
+        error="Traceback\n  x\nMemoryError: too | big\n",
+    )
+    text = page_of(examples.record(), failed)
+    rows = rendered_tables(text)[0]
+    assert rows[2][:2] == ["-", "vgg16"]
+    assert "failed" in rows[2]
+    assert r"MemoryError: too \| big" in text
+
+
+def test_a_failed_runtime_is_a_failed_cell_and_an_unmeasured_one_says_so() -> None:
+    row = replace(
+        examples.measurement("onnxruntime-cuda"), status="failed", reason="no CUDA device here", samples_ms=()
+    )
+    failed = examples.record(measurements=(examples.measurement(), row))
+    header, *rows = rendered_tables(page_of(failed))[0]
+    cells = dict(zip(header, rows[0], strict=True))
+    assert cells["onnxruntime-cuda p50 / p90"] == "failed: no CUDA device here"
+    assert cells["pytorch-cpu p50 / p90"].endswith("quick (n=100)")
+
+
+def test_a_random_start_is_said_in_every_row() -> None:
+    header, row, _ = rendered_tables(page_of(examples.record()))[0]
+    assert dict(zip(header, row, strict=True))["Init"] == "random"
+
+
+def test_unlike_inits_in_one_table_are_said() -> None:
+    other = examples.record(accuracy=0.9, init="pretrained")
+    assert "unlike weights" in page_of(examples.record(), other)
+    assert "unlike weights" not in page_of(examples.record())
+
+
+def test_odd_class_names_come_out_right_in_markdown_and_csv(tmp_path: Path) -> None:
+    record = examples.record(info=examples.dataset(ODD_NAMES))
+    text = page_of(record)
+    board, _checkpoints, classes, *_ = rendered_tables(text)
+    assert [row[0] for row in classes[1:]] == list(ODD_NAMES)
+    assert board[-1][1] == f"always {ODD_NAMES[-1]}"
+    assert "<script>" not in text
+    write(tmp_path, record)
+    page.write(tmp_path, warn=silent)
+    assert (tmp_path / "leaderboard.csv").read_text().count("\n") == 2
+
+
+def test_two_configs_never_share_a_field_name() -> None:
+    names = [
+        field
+        for part in ("split", "loader", "architecture", "train", "runtime")
+        for field in getattr(RunConfig(), part).__dataclass_fields__
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_standard_gives_every_model_one_budget_and_report_its_own() -> None:
+    models = ("resnet50", "efficientnet_b0", "inception_v3")
+    standard = [RECIPES["standard"](model) for model in models]
+    assert len({(config.train, config.loader) for config in standard}) == 1
+    report = [RECIPES["report"](model) for model in models]
+    assert [config.train.epochs for config in report] == [20, 15, 20]
+    assert [config.loader.image_size for config in report] == [224, 299, 299]
+    assert {config.split.max_class_ratio for config in report} == {1.5}
+    assert [config.architecture.dropout for config in report] == [0.0, 0.5, 0.0]
+
+
+def test_a_changed_budget_is_described_by_what_it_is() -> None:
+    config = RECIPES["report"]("resnet50")
+    assert "15 for EfficientNet-B0" in epochs_text(config.budget)
+    changed = with_overrides(config, {"epochs": 3, "image_size": 128})
+    assert (epochs_text(changed.budget), sizes_text(changed.budget)) == ("3 epochs", "128 px")
+    assert changed.budget.rule is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (TrainConfig, {"epochs": 0}),
+        (TrainConfig, {"lr": -1.0}),
+        (TrainConfig, {"lr": float("nan")}),
+        (TrainConfig, {"lr": float("inf")}),
+        (LoaderConfig, {"batch_size": 1}),
+        (LoaderConfig, {"image_size": 0}),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_its_flag(kind: type, changes: dict[str, float]) -> None:
+    (name,) = changes
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} is "):
+        kind(**changes)
+
+
+def test_a_run_that_was_trained_on_another_machine_says_so() -> None:
+    here = examples.record()
+    assert here.outcome is not None
+    elsewhere = replace(here.outcome.environment, machine="gpu-node-64-cores")
+    there = replace(here, outcome=replace(here.outcome, environment=elsewhere))
+    assert "was trained on" not in page_of(here)
+    assert "resnet50, seed 0, was trained on gpu-node-64-cores" in page_of(there)

@@ -1,0 +1,68 @@
+"""What identifies a run: what was asked for, and nothing that stands at a frozen default."""
+
+from dataclasses import dataclass, field, fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.config import PARTS, RunConfig
+from bench.recipes import RECIPES
+from bench.records.ids import FROZEN_DEFAULTS, hash_of, identity
+from imgcls.config import LoaderConfig, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaterTrainConfig(TrainConfig):
+    """A later version's config: one more optional field."""
+
+    dummy: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaterRunConfig(RunConfig):
+    train: TrainConfig = field(default_factory=LaterTrainConfig)
+    dummy: int = 3
+
+
+def later(config: RunConfig, **changes: object) -> LaterRunConfig:
+    """The same config as a later version would have it."""
+    values = {each.name: getattr(config, each.name) for each in fields(config)}
+    train = {each.name: getattr(config.train, each.name) for each in fields(config.train)}
+    return LaterRunConfig(**(values | {"train": LaterTrainConfig(**train)} | changes))
+
+
+@given(
+    recipe=st.sampled_from(sorted(RECIPES)),
+    model=st.sampled_from(["resnet50", "efficientnet_b0", "inception_v3"]),
+    epochs=st.integers(1, 30),
+    lr=st.floats(1e-6, 1.0),
+)
+def test_a_new_optional_field_changes_no_id(recipe: str, model: str, epochs: int, lr: float) -> None:
+    config = RECIPES[recipe](model)
+    config = replace(config, train=replace(config.train, epochs=epochs, lr=lr))
+    assert hash_of(identity(later(config))) == hash_of(identity(config))
+    assert hash_of(identity(later(config, dummy=4))) != hash_of(identity(config))
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.01}, {"epochs": 4}, {"schedule": "cosine"}, {"train_threads": 2}])
+def test_what_is_asked_for_changes_the_id(change: dict[str, object]) -> None:
+    config = RunConfig()
+    assert hash_of(identity(replace(config, train=replace(config.train, **change)))) != hash_of(identity(config))
+
+
+def test_frozen_defaults_are_those_of_the_configs_or_were() -> None:
+    """A default that changes stays here as it was: this test then names the field, and its line is left out."""
+    now = {
+        each.name: getattr(getattr(RunConfig(), part), each.name)
+        for part in PARTS
+        for each in fields(getattr(RunConfig(), part))
+    }
+    assert now == FROZEN_DEFAULTS
+
+
+def test_the_ids_of_this_version_are_pinned() -> None:
+    """Every finished training would be orphaned by a change of these."""
+    assert hash_of(identity(LoaderConfig())) == hash_of({})
+    assert hash_of(identity(RECIPES["quick"]("resnet50"))) == "125199794c3d2839"
+    assert hash_of(identity(RECIPES["report"]("inception_v3"))) == "8d320d931958d254"

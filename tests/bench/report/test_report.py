@@ -1,0 +1,256 @@
+"""The page in a real headless Chromium: it stands alone, sorts, keeps names as text, and stays small."""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from bench.cli.main import main
+from bench.records.schema import RunRecord
+from bench.records.store import write_json
+from bench.runs.images import PLACE
+from imgcls.data.audit import audit_dataset
+from imgcls.data.sources.named import load_dataset
+from imgcls.data.splits import make_splits
+from tests.conftest import MakeFolder
+from tests.helpers import examples
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+ODD = ("<script>alert(1)</script>", "$x_1$ & co", "a|b")
+LABELS = np.arange(90) % 3
+
+
+@dataclass
+class Visit:
+    """A page that is open, and what it has said and asked for."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def visiting(index: Path, **options: object) -> Iterator[Visit]:
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        visit = Visit(browser.new_page(**options))  # type: ignore[arg-type]
+        visit.page.on("console", lambda message: visit.complaints.append(message.text))
+        visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+        visit.page.on("dialog", lambda dialog: visit.complaints.append(dialog.message))
+        visit.page.on("request", lambda request: visit.requests.append(request.url))
+        visit.page.goto(index.resolve().as_uri())
+        yield visit
+        browser.close()
+
+
+def report(results: Path, *flags: str) -> Path:
+    assert main(["report", "--results", str(results), *flags]) == 0
+    return results / "report" / "index.html"
+
+
+def keep(results: Path, model: str, share: float, **changes: object) -> RunRecord:
+    right = np.random.default_rng(len(model)).random(90) < share
+    return examples.keep(
+        results, model, examples.answered(right, LABELS, classes=3), examples.data_of(LABELS, ODD), **changes
+    )
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    """The page of two models in one table, and a failed one, with odd class names."""
+    results = tmp_path / "results"
+    keep(results, "net", 0.9)
+    keep(results, "netz", 0.7, seed=0)
+    keep(results, "netz", 0.7, seed=1)
+    keep(results, "broken", 0.5, status="failed", outcome=None, error="Traceback\nMemoryError: <b>full</b>\n")
+    return report(results)
+
+
+@needs_chromium
+def test_the_page_stands_alone_and_complains_of_nothing(index: Path) -> None:
+    for scheme in ("light", "dark"):
+        with visiting(index, color_scheme=scheme) as visit:
+            assert visit.complaints == []
+            assert [url for url in visit.requests if not url.startswith("data:")] == [index.resolve().as_uri()]
+            colours = visit.page.evaluate(
+                "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+            )
+            light = [sum(map(int, re.findall(r"\d+", colour)[:3])) > 380 for colour in colours]
+            assert light == ([False, True] if scheme == "light" else [True, False])
+
+
+@needs_chromium
+def test_names_are_text_and_never_markup(index: Path) -> None:
+    with visiting(index) as visit:
+        for name in ODD:
+            assert visit.page.get_by_text(name, exact=True).count() >= 1
+        assert visit.page.locator("svg text", has_text="$x_1$ & co").count() >= 1
+        assert visit.page.locator("main script, main b:has-text('full')").count() == 0
+        assert visit.complaints == []
+
+
+@needs_chromium
+def test_a_header_sorts_by_number_up_and_down_and_words_stay_below(index: Path) -> None:
+    with visiting(index) as visit:
+        table = visit.page.locator("table").first
+        place = table.locator("th").all_inner_texts().index("Test top-1 (95 %)")
+        button = table.locator("th button").nth(place)
+        for order, direction in ((sorted, "ascending"), (lambda found: sorted(found, reverse=True), "descending")):
+            button.click()
+            cells = table.locator(f"tbody tr td:nth-child({place + 1})").all_inner_texts()
+            numbers = [float(cell.split()[0]) for cell in cells if cell[0].isdigit()]
+            assert numbers == order(numbers)
+            assert len(numbers) == 3
+            assert cells[-1] == "failed"
+            assert table.locator("th").nth(place).get_attribute("aria-sort") == direction
+
+
+@needs_chromium
+def test_the_confusion_of_one_model_less_that_of_another_is_shown(index: Path) -> None:
+    with visiting(index) as visit:
+        section = visit.page.locator(".confusion")
+        first = section.locator(".matrix td").all_inner_texts()
+        assert sum(int(cell) for cell in first if cell) == 90
+        section.locator(".other").select_option("netz, seed 1")
+        less = [int(cell) for cell in section.locator(".matrix td").all_inner_texts() if cell]
+        assert sum(less) == 0
+        assert any(number < 0 for number in less)
+
+
+@needs_chromium
+def test_a_phone_scrolls_tables_and_not_the_page(index: Path) -> None:
+    with visiting(index, viewport={"width": 380, "height": 800}) as visit:
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 380
+        assert visit.page.locator(".lead").is_visible()
+
+
+def test_sections_without_data_say_so_and_plots_are_files_too(index: Path) -> None:
+    page = index.read_text(encoding="utf-8")
+    assert "The audit&#39;s list is not at hand: where the images of pets are is not known here" in page
+    assert "2 empty" in page
+    assert "MemoryError: &lt;b&gt;full&lt;/b&gt;" in page
+    figures = {path.name for path in (index.parent / "figures").iterdir()}
+    plots = {"pareto.svg", "recall.svg", "learning.svg", "latency.svg", "reliability.svg", "risk.svg"}
+    assert figures == plots | {"confusion-1.svg", "confusion-2.svg"}
+    for name in figures:
+        assert (index.parent / "figures" / name).read_text(encoding="utf-8").startswith("<svg")
+
+
+BAD: dict[str, tuple[np.ndarray, list[np.ndarray]]] = {
+    "two test images": (np.array([0, 1]), [np.array([0, 0]), np.array([1, 1])]),
+    "one model": (LABELS, [LABELS]),
+    "a class absent from test": (LABELS[LABELS < 2], [LABELS[LABELS < 2], 1 - LABELS[LABELS < 2]]),
+    "one class always": (LABELS, [np.zeros(90, dtype=int), np.zeros(90, dtype=int)]),
+    "all right and all wrong": (LABELS, [LABELS, (LABELS + 1) % 3]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_poor_test_split_or_model_is_a_page_too(name: str, tmp_path: Path) -> None:
+    labels, models = BAD[name]
+    info = examples.data_of(labels, ODD)
+    for number, predicted in enumerate(models):
+        right = predicted == labels
+        answers = examples.answered(right, labels, classes=3, predicted=predicted.astype(np.int32))
+        examples.keep(tmp_path, f"net {number}", answers, info)
+    page = report(tmp_path).read_text(encoding="utf-8")
+    assert page.count('class="board"') == 1
+    assert not re.search(r"\b(nan|inf)\b", page, flags=re.IGNORECASE)
+
+
+def test_nothing_but_failed_runs_is_a_page_too(tmp_path: Path) -> None:
+    keep(tmp_path, "broken", 0.5, status="failed", outcome=None, error="MemoryError: full\n")
+    page = report(tmp_path).read_text(encoding="utf-8")
+    assert "No run here was scored." in page
+    assert "nothing can be compared" in page
+
+
+@pytest.fixture
+def photos(make_folder: MakeFolder, tmp_path: Path) -> Path:
+    """Results of a run on real files, one of them twice and one unreadable, with its artifacts' place."""
+    root = make_folder({"cat": 20, "dog": 20})
+    shutil.copy(root / "cat" / "000.png", root / "cat" / "again.png")
+    (root / "dog" / "broken.png").write_bytes(b"nothing")
+    audit = audit_dataset(load_dataset(str(root), cache=tmp_path / "cache"), cache=tmp_path / "cache")
+    config = examples.record().config.split
+    splits = make_splits(audit, config)
+    ids = tuple(sorted(audit.images[row].image_id for row in splits.test))
+    labels = np.array([audit.class_names.index(image_id.split("/")[0]) for image_id in ids])
+    info = examples.data_of(labels, audit.class_names, digest=audit.digest, split_digest=splits.digest)
+    answers = examples.answered(np.zeros(len(ids), dtype=bool), labels, classes=2, image_ids=ids)
+    results = tmp_path / "results"
+    kept = examples.keep(results, "net", answers, info)
+    write_json({"data": str(root)}, results / "artifacts" / kept.train_id / PLACE)
+    return results
+
+
+@needs_chromium
+def test_mistakes_and_duplicates_are_shown_as_pictures(photos: Path) -> None:
+    with visiting(report(photos)) as visit:
+        assert visit.page.get_by_text("4 test image(s) that every checkpoint gets wrong").count() == 1
+        visit.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        visit.page.wait_for_function("[...document.images].every(one => one.complete)")
+        widths = visit.page.evaluate("[...document.images].map(one => one.naturalWidth)")
+        assert len(widths) >= 4 + 4 + 2
+        assert min(widths) > 0
+        assert visit.page.get_by_text("dog/broken.png").count() == 1
+        assert visit.page.get_by_text("cat/again.png").count() == 1
+        assert visit.complaints == []
+
+
+def test_no_images_leaves_every_picture_of_the_data_out(photos: Path) -> None:
+    with_pictures = report(photos).read_text(encoding="utf-8")
+    without = report(photos, "--no-images").read_text(encoding="utf-8")
+    assert "data:image/jpeg" in with_pictures
+    assert "data:image/" not in without
+    assert "left out by --no-images" in without
+
+
+def test_changed_images_are_not_shown_for_those_of_the_run(photos: Path, make_folder: MakeFolder) -> None:
+    make_folder({"cat": 1}, start=999)
+    page = report(photos).read_text(encoding="utf-8")
+    assert "data:image/jpeg" not in page
+    assert "are not as they were" in page
+
+
+@needs_chromium
+def test_twenty_models_a_hundred_classes_and_ten_thousand_images_stay_small_and_open_fast(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(100), 100)
+    names = tuple(f"class number {number}" for number in range(100))
+    info = examples.data_of(labels, names)
+    for model in range(20):
+        right = rng.random(10_000) < 0.6 + model / 60
+        predicted = np.where(right, labels, rng.integers(0, 100, 10_000)).astype(np.int32)
+        confidence = rng.uniform(0.2, 1, 10_000).astype(np.float32)
+        answers = examples.answered(right, labels, classes=100, predicted=predicted, p_predicted=confidence)
+        examples.keep(tmp_path, f"model-{model:02d}", answers, info)
+    page = report(tmp_path)
+    assert page.stat().st_size < 15e6
+    started = time.perf_counter()
+    with visiting(page) as visit:
+        seen = visit.page.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart")
+        assert visit.complaints == []
+        assert visit.page.locator(".matrix td").count() == 10_000
+    assert 0 < seen < 3000, f"{seen} ms"
+    assert time.perf_counter() - started < 30
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(tmp_path, "net", 0.9)
+    (tmp_path / "taken").write_text("a file")
+    assert main(["report", "--results", str(tmp_path), "--to", str(tmp_path / "taken")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_page_made_again_is_the_same_to_the_byte(index: Path) -> None:
+    first = index.read_bytes()
+    assert report(index.parent.parent).read_bytes() == first

@@ -1,0 +1,150 @@
+"""A real Ray with two workers: what they trained comes home, and a killed one is not felt in it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+pytest.importorskip("ray")
+
+from rich.console import Console
+
+from bench.cli import planning
+from bench.cli.arguments import RunAllArgs
+from bench.recipes import RECIPES
+from bench.records.schema import RunRecord
+from bench.records.store import read_record
+from bench.runs import local, ray_cluster
+from bench.runs.plan import Task, record_file
+from bench.tuning import ray_trials
+from bench.tuning.records import SweepBudget
+from bench.tuning.search import SweepTask, evaluate_here
+from tests.conftest import MakeFolder
+from tests.helpers.commands import bench
+
+QUIET = Console(quiet=True)
+
+
+def plan(data: Path, results: Path, *, epochs: int) -> Task:
+    recipe = RECIPES["quick"]("test_efficientnet")
+    train = replace(recipe.train, epochs=epochs, train_threads=1)
+    config = replace(recipe, train=train, loader=replace(recipe.loader, image_size=32))
+    args = RunAllArgs(data=str(data), weights="none", results=results)
+    return planning.planner(args, [config], QUIET)(config)
+
+
+def ray_workers(name: str) -> list[psutil.Process]:
+    """Give the processes that carry out a task of this name."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if f"ray::{name}" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@contextmanager
+def one_killed(name: str) -> Iterator[None]:
+    """Kill the first worker that carries out a task of this name, a second after it began."""
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not killed:
+            time.sleep(0.05)
+            for worker in ray_workers(name)[:1]:
+                time.sleep(1)
+                os.kill(worker.pid, signal.SIGKILL)
+                killed.append(worker.pid)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    yield
+    killer.join()
+    assert killed
+
+
+def weights(record: RunRecord, task: Task) -> bytes:
+    return (task.paths.artifacts(record.train_id) / "model.safetensors").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_worker_is_replaced_and_the_result_is_that_of_a_run_here(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    data = make_folder({"cat": 40, "dog": 40})
+    theirs_task, ours_task = (plan(data, tmp_path / name, epochs=25) for name in ("cluster", "here"))
+    sweep = SweepTask(task=theirs_task, name="pets", url="", space={}, budget=SweepBudget(trials=1))
+    with ray_cluster.connected("", jobs=2) as connected:
+        assert (connected.threads, connected.gpus) == (1, 0)
+        with one_killed("try_setting"):
+            trial = ray_trials.evaluate_there(sweep, connected, QUIET)(theirs_task, lambda _at: False)
+        with one_killed("run"):
+            (theirs,) = ray_cluster.train([theirs_task], QUIET, cluster=connected)
+    here = evaluate_here(sweep, QUIET)(ours_task, lambda _at: False)
+    assert (trial.ended, trial.images) == (here.ended, here.images) == ("complete", 25 * 64)
+    assert trial.state is not None
+    assert here.state is not None
+    assert all(torch.equal(tensor, here.state[key]) for key, tensor in trial.state.items())
+    (ours,) = local.train_here([ours_task], QUIET)
+    assert ours.status == theirs.status == "ok", theirs.error
+    assert weights(ours, ours_task) == weights(theirs, theirs_task)
+    assert ours.outcome is not None
+    assert theirs.outcome is not None
+    assert ours.outcome.metrics == theirs.outcome.metrics
+    assert read_record(record_file(theirs_task)) == theirs
+    names = {path.name for path in theirs_task.paths.artifacts(theirs.train_id).iterdir()}
+    assert names == {"model.safetensors", "model.onnx", "test_logits.npz", "val_logits.npz", "outcome.json"}
+    assert record_file(theirs_task).with_suffix(".npz").exists()
+    assert not theirs.measurements
+
+
+@pytest.fixture
+def blind_cluster(tmp_path: Path) -> Iterator[str]:
+    """Start a cluster whose processes see nothing of the caller's folders."""
+    hidden = tmp_path / "callers"
+    hidden.mkdir()
+    ray = Path(sys.executable).parent / "ray"
+    unshared = ["unshare", "--mount", "bash", "-c"]
+    if not shutil.which("unshare") or subprocess.run([*unshared, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this system does not let us hide a folder from a process (unshare --mount)")
+    port = "46379"
+    head = f"'{ray}' start --head --port {port} --num-cpus 2 --include-dashboard=false"
+    command = f"mount -t tmpfs none '{hidden}' && exec {head}"
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+    subprocess.run([*unshared, command], check=True, capture_output=True, env=environment, timeout=120)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        subprocess.run([ray, "stop", "--force"], check=False, capture_output=True, timeout=60)
+
+
+def test_run_all_tunes_and_trains_on_a_cluster_that_shares_no_disk(
+    blind_cluster: str, make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root = make_folder({"cat": 20, "dog": 20}, name="callers/pets")
+    results = tmp_path / "callers" / "results"
+    flags = ("--data", str(root), "--weights", "none", "--image-size", "32", "--results", str(results))
+    launcher = ("--launcher", "ray", "--ray-address", blind_cluster, "--jobs", "2")
+    command = ("run-all", "--models", "test_efficientnet", *flags, *launcher, "--tune-trials", "4")
+    environment = {"IMGCLS_CACHE": str(tmp_path / "callers" / "cache")}
+    status, output = bench(*command, "--runtimes", "onnxruntime-cpu", environment=environment)
+    assert status == 0, output
+    found = [read_record(path) for path in (results / "records").glob("*/*.json")]
+    assert sorted(record.tuning is not None for record in found) == [False, True]
+    assert all(record.measurements for record in found)
+    assert len(list((results / "artifacts" / "test_efficientnet-pets-quick").glob("trial-*.safetensors"))) == 1
+    assert (results / "sweeps" / "test_efficientnet-pets-quick.md").exists()

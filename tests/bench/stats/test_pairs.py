@@ -1,0 +1,182 @@
+"""Who is told apart from whom: published answers, laws, and how often the leaderboard's own functions are wrong."""
+
+import gc
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, permutation_test
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from bench.stats.pairs import ALPHA, Right, compare, compare_all, holm, tie_groups
+from bench.stats.power import power_of
+from tests.helpers.correlated import drawn
+
+
+@pytest.fixture(autouse=True)
+def _no_collecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """statsmodels collects garbage at every correction: 40 ms, thousands of times here."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+
+
+def table(both: int, gained: int, lost: int, neither: int) -> tuple[Right, Right]:
+    counts = [both, gained, lost, neither]
+    return np.repeat([1, 0, 1, 0], counts).astype(bool)[None], np.repeat([1, 1, 0, 0], counts).astype(bool)[None]
+
+
+@pytest.mark.parametrize(
+    ("counts", "p_value", "mid_p"),
+    [((1, 1, 7, 12), 0.070, 0.039), ((59, 6, 16, 80), 0.052, 0.035)],  # Fagerland, Lydersen and Laake 2013, Table 5
+)
+def test_one_checkpoint_each_is_exact_mcnemar(counts: tuple[int, int, int, int], p_value: float, mid_p: float) -> None:
+    paired = compare(*table(*counts))
+    assert (round(paired.p_value, 3), round(paired.mid_p, 3)) == (p_value, mid_p)
+
+
+@given(counts=st.tuples(*[st.integers(0, 60)] * 4).filter(lambda counts: sum(counts) > 0))
+def test_mcnemar_is_statsmodels_and_all_at_once_as_one_by_one(counts: tuple[int, int, int, int]) -> None:
+    first, second = table(*counts)
+    both, gained, lost, neither = counts
+    expected = min(mcnemar([[both, gained], [lost, neither]], exact=True).pvalue, 1.0)
+    assert compare(first, second).p_value == pytest.approx(expected, abs=1e-12)
+    assert compare_all([first, second]).p_values[0, 1] == pytest.approx(expected, abs=1e-12)
+
+
+def test_holm_is_the_published_example() -> None:
+    adjusted = holm(np.array([0.01, 0.04, 0.03, 0.005]))  # worked by hand in many texts: 3, 1, 2, 4 times
+    assert adjusted.tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert len(holm(np.array([]))) == 0
+
+
+def test_several_seeds_are_tested_as_flipping_every_sign_would() -> None:
+    rng = np.random.default_rng(1)
+    first, second = drawn(rng, [0.6, 0.75], seeds=3, images=12)
+    change = second.mean(axis=0) - first.mean(axis=0)
+    exact = permutation_test((change,), lambda x: x.sum(), permutation_type="samples", n_resamples=10**6)
+    assert compare(first, second).p_value == pytest.approx(exact.pvalue, abs=1e-9)
+
+
+def test_unlike_numbers_of_seeds_are_compared_by_their_means() -> None:
+    rng = np.random.default_rng(2)
+    first, second = drawn(rng, [0.6], seeds=2)[0], drawn(rng, [0.8], seeds=3)[0]
+    forward, back = compare(first, second), compare(second, first)
+    assert forward.difference == pytest.approx(second.mean() - first.mean())
+    assert forward.p_value == back.p_value
+    assert forward.interval.low == pytest.approx(-back.interval.high)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), seeds=st.sampled_from([1, 2, 3, 5]), images=st.integers(1, 40))
+def test_p_values_are_shares_and_equal_models_are_never_told_apart(seed: int, seeds: int, images: int) -> None:
+    first, second = drawn(np.random.default_rng(seed), [0.5, 0.9], seeds=seeds, images=images)
+    paired, same = compare(first, second), compare(first, first)
+    assert 0 <= paired.mid_p <= paired.p_value <= 1
+    assert -1 <= paired.interval.low <= paired.difference + 1e-12
+    assert paired.difference - 1e-12 <= paired.interval.high <= 1
+    assert (same.p_value, same.difference) == (1.0, 0.0)
+    assert same.interval.high > 0
+
+
+def test_two_images_tell_nothing_apart() -> None:
+    for seeds in (1, 3, 5):
+        all_wrong, all_right = np.zeros((seeds, 2), dtype=bool), np.ones((seeds, 2), dtype=bool)
+        assert compare(all_wrong, all_right).p_value >= 0.499
+        assert not compare_all([all_wrong, all_right]).apart.any()
+    power = power_of([all_wrong[:1], all_right[:1]])
+    assert power is not None
+    assert power.difference is None
+
+
+def test_groups_hold_what_the_top_score_cannot_be_told_from() -> None:
+    apart = np.zeros((4, 4), dtype=bool)
+    for pair in ((0, 2), (0, 3), (1, 3)):
+        apart[pair] = apart[pair[::-1]] = True
+    assert tie_groups([0.9, 0.85, 0.8, 0.7], apart) == [1, 1, 2, 2]
+    assert tie_groups([0.9], np.zeros((1, 1), dtype=bool)) == [1]
+    assert tie_groups([], np.zeros((0, 0), dtype=bool)) == []
+
+
+@given(accuracies=st.lists(st.floats(0, 1), min_size=1, max_size=8), seed=st.integers(0, 1000))
+def test_every_entry_has_a_group_and_no_group_stands_above_its_betters(accuracies: list[float], seed: int) -> None:
+    apart = np.triu(np.random.default_rng(seed).random((len(accuracies),) * 2) < 0.5, 1)
+    groups = tie_groups(accuracies, apart | apart.T)
+    assert sorted(set(groups)) == list(range(1, max(groups) + 1))
+    tops = [max(a for a, g in zip(accuracies, groups, strict=True) if g == group) for group in sorted(set(groups))]
+    assert all(above >= below for above, below in pairwise(tops))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "tables", "luck"), [(1, 1000, 0.0), (3, 500, 0.0), (5, 500, 0.0), (5, 500, 0.15), (8, 500, 0.4)]
+)
+def test_equal_models_are_told_apart_in_at_most_one_table_of_twenty(seeds: int, tables: int, luck: float) -> None:
+    """Checkpoints are equal where their seeds do not differ in skill; models are equal where they differ by luck."""
+    rng = np.random.default_rng(seeds)
+    wrong = sum(bool(compare_all(drawn(rng, [0.8] * 4, seeds=seeds, luck=luck)).apart.any()) for _ in range(tables))
+    assert binomtest(wrong, tables, ALPHA, alternative="greater").pvalue > 0.01, f"{wrong} of {tables}"
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_paired_interval_of_several_seeds_covers(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    found = [compare(*drawn(rng, [0.75, 0.85], seeds=seeds, images=200)).interval for _ in range(1000)]
+    assert np.mean([interval.low <= 0.1 <= interval.high for interval in found]) >= 0.93
+
+
+def around(difference: float) -> tuple[float, float]:
+    return 0.7 - difference / 2, 0.7 + difference / 2
+
+
+def usually_stated(rng: np.random.Generator, models: int, **knobs: float) -> float:
+    """What is stated of 250 images with the discordance of models that do differ so; one table's own is noisy."""
+    stated = 0.1
+    for _ in range(2):
+        accuracies = [*around(stated), 0.7 - stated / 2][:models]
+        tables = [drawn(rng, accuracies, images=250, **knobs) for _ in range(60)]
+        powers = [power_of(table) for table in tables]
+        stated = float(np.median([power.difference for power in powers if power and power.difference]))
+    return stated
+
+
+def found_share(rng: np.random.Generator, difference: float, *, again: bool = False, **knobs: float) -> float:
+    """How often two models that differ so are told apart the right way; ``again``: the first stands there twice."""
+    found, tries = 0, 1500
+    for _ in range(tries):
+        low, high = drawn(rng, list(around(difference)), images=250, **knobs)
+        told = compare_all([low, high, low] if again else [low, high])
+        found += bool(told.apart[0, 1] and told.differences[0, 1] > 0)
+    return found / tries
+
+
+@pytest.mark.parametrize(("seeds", "luck"), [(1, 0.0), (3, 0.0), (5, 0.0), (8, 0.1)])
+def test_the_stated_power_is_met_within_three_points(seeds: int, luck: float) -> None:
+    rng = np.random.default_rng(10 + seeds)
+    stated = usually_stated(rng, 2, seeds=seeds, luck=luck)
+    assert found_share(rng, stated, seeds=seeds, luck=luck) == pytest.approx(0.8, abs=0.03)
+
+
+def test_power_counts_the_pairs_of_the_table() -> None:
+    """Of three models, two of which answer alike, a pair is told apart only at Holm's first step: alpha over three."""
+    rng = np.random.default_rng(3)
+    assert found_share(rng, usually_stated(rng, 3), again=True) == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("seeds", [[1, 1, 1], [3, 3, 3], [2, 3, 4], [5, 6, 7], [4, 5, 20]])
+def test_all_pairs_at_once_are_tested_as_one_by_one(seeds: list[int]) -> None:
+    rng = np.random.default_rng(sum(seeds))
+    models = [
+        drawn(rng, [accuracy], seeds=count, images=60)[0]
+        for count, accuracy in zip(seeds, (0.6, 0.7, 0.9), strict=True)
+    ]
+    every = compare_all([*models, models[0]])
+    for first, second in combinations(range(3), 2):
+        assert every.p_values[first, second] == pytest.approx(compare(models[first], models[second]).p_value, abs=1e-12)
+    assert every.p_values[0, 3] == 1.0
+
+
+@given(p_values=st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_statsmodels(p_values: list[float]) -> None:
+    expected = multipletests(p_values, method="holm")[1]
+    assert holm(np.array(p_values)).tolist() == expected.tolist()

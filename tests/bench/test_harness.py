@@ -1,0 +1,295 @@
+"""The real command, in processes of its own: many runs, failures, two commands at once, Ctrl-C."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from bench.comparison import analysis
+from bench.records.schema import RunRecord
+from bench.records.store import read_records
+from imgcls.evaluation.predictions import load_predictions
+from imgcls.inference.predict import classify
+from tests.conftest import MakeFolder
+from tests.helpers.commands import bench, kill, start
+
+SMALL = ("--weights", "none", "--image-size", "32")
+FLAGS = (*SMALL, "--epochs", "1")
+ONE_RUNTIME = ("--runtimes", "onnxruntime-cpu")
+
+
+def records(results: Path) -> list[RunRecord]:
+    return read_records(results, warn=pytest.fail)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of one run-all of two models on digits."""
+    home = tmp_path_factory.mktemp("done")
+    environment = {"IMGCLS_CACHE": str(home / "cache")}
+    models = ("--models", "test_efficientnet", "test_resnet")
+    status, output = bench("run-all", *models, *FLAGS, "--results", str(home / "results"), environment=environment)
+    assert status == 0, output
+    return home
+
+
+def test_run_all_leaves_records_leaderboard_and_artifacts(done: Path) -> None:
+    results = done / "results"
+    two = records(results)
+    assert sorted(record.config.model for record in two) == ["test_efficientnet", "test_resnet"]
+    assert (results / "leaderboard.md").read_text().count("| random |") == 2
+    assert (results / "leaderboard.csv").exists()
+    for record in two:
+        assert {(row.runtime, row.batch_size) for row in record.measurements} >= {
+            ("pytorch-cpu", 1),
+            ("pytorch-cpu", 32),
+            ("onnxruntime-cpu", 1),
+            ("onnxruntime-cpu", 32),
+        }
+        assert all(
+            (row.status, row.protocol, row.validity) == ("ok", "quick", None)
+            for row in record.measurements
+            if row.runtime.endswith("cpu")
+        )
+        left = {path.name for path in (results / "artifacts" / record.train_id).iterdir()}
+        kept = {"model.safetensors", "model.onnx", "test_logits.npz", "val_logits.npz", "outcome.json"}
+        assert left == kept | {"place.json"}
+        assert list((results / "records").glob(f"*/{record.run_id}.npz"))
+
+
+def test_a_record_says_what_it_needs_to_and_names_no_folder(done: Path) -> None:
+    (record, _) = records(done / "results")
+    text = next((done / "results" / "records").glob(f"*/{record.run_id}.json")).read_text()
+    assert str(done) not in text
+    assert record.outcome is not None
+    assert record.outcome.training.history
+    assert record.dataset.name == "digits"
+    assert sum(map(sum, record.dataset.counts.values())) == 1797
+    assert record.outcome.artifact.parity.max_rel_logit_error < 1e-4
+    json.loads(text, parse_constant=pytest.fail)
+
+
+def test_what_is_done_is_skipped(done: Path) -> None:
+    before = records(done / "results")
+    models = ("--models", "test_efficientnet", "test_resnet")
+    environment = {"IMGCLS_CACHE": str(done / "cache")}
+    status, output = bench("run-all", *models, *FLAGS, "--results", str(done / "results"), environment=environment)
+    assert status == 0
+    assert output.count("done already") == 2
+    assert "epoch" not in output
+    assert records(done / "results") == before
+
+
+def test_a_record_without_its_artifacts_as_in_a_fresh_clone_is_trained_again(done: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(done / "results" / "records", results / "records")
+    environment = {"IMGCLS_CACHE": str(done / "cache")}
+    status, output = bench("run", "test_efficientnet", *FLAGS, "--results", str(results), environment=environment)
+    assert status == 0, output
+    assert "epoch 1/1" in output
+    assert "done already" not in output
+
+
+def test_other_runtimes_measure_again_without_training_again(done: Path) -> None:
+    flags = (*FLAGS, "--runtimes", "onnxruntime-cpu", "--results", str(done / "results"))
+    environment = {"IMGCLS_CACHE": str(done / "cache")}
+    status, output = bench("run", "test_resnet", *flags, environment=environment)
+    assert status == 0
+    assert "epoch" not in output
+    same = [record for record in records(done / "results") if record.config.model == "test_resnet"]
+    assert len(same) == 2
+    assert len({record.train_id for record in same}) == 1
+    assert same[0].outcome == same[1].outcome
+
+
+def test_the_committed_leaderboard_can_be_made_again_from_the_records(done: Path) -> None:
+    page = done / "results" / "leaderboard.md"
+    before = page.read_text()
+    page.unlink()
+    status, _ = bench("leaderboard", "--results", str(done / "results"))
+    assert status == 0
+    assert page.read_text() == before
+
+
+def test_predict_labels_the_test_files_as_the_run_did(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = records(done / "results")[0]
+    folder = done / "results" / "artifacts" / record.train_id
+    predictions = load_predictions(folder / "test_logits.npz")
+    root = done / "cache" / "datasets" / "digits"
+    answers = classify(folder / "model.onnx", [root / image_id for image_id in predictions.image_ids])
+    assert [answer.class_name for answer in answers] == [str(label) for label in predictions.logits.argmax(axis=1)]
+    status, output = bench("predict", str(folder / "model.onnx"), str(root / predictions.image_ids[0]))
+    assert status == 0
+    assert "Probability" in output
+    assert not capsys.readouterr().err
+
+
+def test_measure_gives_one_model_the_whole_protocol_after_a_kill_and_changes_nothing_else(
+    done: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(done / "results", results)
+    before = records(results)[0]
+    for path in (results / "records").glob("*/*.json"):
+        if path.stem != before.run_id:
+            path.unlink()
+    command = ("measure", "--results", str(results), "--runtimes", "onnxruntime-cpu")
+    environment = {"IMGCLS_CACHE": str(done / "cache")}
+    process = start(*command, environment=environment)
+    deadline = time.monotonic() + 120
+    while not list(results.glob("artifacts/.measure/*/round-0-*.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    kill(process)
+    first = json.loads(next(results.glob("artifacts/.measure/*/round-0-*.json")).read_text())[0]["samples_ms"][0]
+    status, output = bench(*command, environment=environment)
+    assert status == 0, output
+    assert "round 5 of 5" in output
+    (record,) = records(results)
+    assert record.outcome == before.outcome
+    rows = [row for row in record.measurements if row.runtime == "onnxruntime-cpu"]
+    assert [(row.kind, row.batch_size) for row in rows] == [
+        ("host", 1),
+        ("file", 1),
+        ("host", 8),
+        ("host", 32),
+        ("host", 128),
+    ]
+    assert {row.validity for row in rows} <= {"valid", "noisy", "invalid"}
+    assert all(len(row.rounds) == 5 for row in rows)
+    assert rows[0].num_queries >= 64
+    assert rows[0].samples_ms[0] == round(first, 4)  # the round before the kill was kept
+    assert record.checks[0].parity is not None
+    others = [row for row in before.measurements if row.runtime != "onnxruntime-cpu"]
+    assert [row for row in record.measurements if row.runtime != "onnxruntime-cpu"] == others
+    assert not list(results.glob("artifacts/.measure/*"))
+    assert "onnxruntime-cpu" in (results / "leaderboard.md").read_text()
+
+
+def test_what_fails_is_a_row_or_a_cell_and_the_rest_still_runs(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 20, "dog": 20})
+    results = tmp_path / "results"
+    flags = ("--data", str(root), *FLAGS, "--results", str(results), "--runtimes", "onnxruntime-cuda")
+    status, output = bench("run-all", "--models", "inception_v4", "test_resnet", *flags)
+    assert status == 1, output
+    by_model = {record.config.model: record for record in records(results)}
+    assert by_model["inception_v4"].status == "failed"
+    assert "RuntimeError" in str(by_model["inception_v4"].error)
+    assert str(tmp_path) not in str(by_model["inception_v4"].error)
+    assert by_model["test_resnet"].status == "ok"
+    if not torch.cuda.is_available():
+        assert {row.status for row in by_model["test_resnet"].measurements} == {"not measured"}
+    assert (results / "leaderboard.md").read_text().count("| failed |") == 1
+
+
+def test_a_disk_that_takes_no_more_in_mid_run_is_a_failed_row(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 20, "dog": 20})
+    flags = ("--data", str(root), *FLAGS, "--results", str(tmp_path / "results"))
+    limited = ("bash", "-c", 'ulimit -f 1000; exec "$0" "$@"')  # files of a megabyte: the state is larger
+    process = start("run", "test_efficientnet", *flags, before=limited)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    (record,) = records(tmp_path / "results")
+    assert record.status == "failed"
+    assert not list((tmp_path / "results").rglob("*.partial"))
+
+
+def killed_child(results: Path, flags: tuple[str, ...]) -> tuple[int, str]:
+    """Kill the training process, not the command, as a kernel out of memory does."""
+    process = start("run", "test_resnet", *flags, "--epochs", "500", "--results", str(results))
+    deadline = time.monotonic() + 120
+    workers: list[psutil.Process] = []
+    while not workers and time.monotonic() < deadline:
+        time.sleep(0.2)
+        workers = [child for child in psutil.Process(process.pid).children() if "bench.runs.worker" in child.cmdline()]
+    time.sleep(2)
+    workers[0].kill()
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def test_a_process_that_is_killed_is_a_failed_row_with_the_signal(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 20, "dog": 20})
+    flags = ("--data", str(root), *SMALL)
+    status, output = killed_child(tmp_path / "results", flags)
+    assert status == 1, output
+    (record,) = records(tmp_path / "results")
+    assert record.status == "failed"
+    assert "signal 9" in str(record.error)
+
+
+def test_two_commands_on_one_results_folder_train_each_run_once(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 30, "dog": 30})
+    flags = ("--data", str(root), *FLAGS, *ONE_RUNTIME, "--results", str(tmp_path / "results"))
+    both = [start("run-all", "--models", "test_efficientnet", "test_resnet", *flags) for _ in range(2)]
+    outputs = [process.communicate(timeout=500)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sum(output.count("epoch 1/1") for output in outputs) == 2
+    assert len(records(tmp_path / "results")) == 2
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_ctrl_c_ends_the_children_and_the_same_command_goes_on(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 30, "dog": 30})
+    flags = ("--data", str(root), *SMALL, *ONE_RUNTIME, "--results", str(tmp_path / "results"))
+    process = start("run", "test_resnet", *flags, "--epochs", "60")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 3/" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    left = [other for other in psutil.process_iter() if "bench.runs.worker" in _words(other)]
+    assert not [other for other in left if str(tmp_path) in " ".join(_words(other))]
+    status, output = bench("run", "test_resnet", *flags, "--epochs", "60")
+    assert status == 0
+    assert "epoch 1/60" not in output
+    (record,) = records(tmp_path / "results")
+    assert record.outcome is not None
+    assert record.outcome.training.resumed_from[0] >= 3
+
+
+def test_a_forced_run_counts_as_another_look_at_test_and_keeps_figures_of_an_equal_file(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root, results = make_folder({"cat": 20, "dog": 20}), tmp_path / "results"
+    command = ("run", "test_efficientnet", "--data", str(root), *FLAGS, *ONE_RUNTIME, "--results", str(results))
+    assert bench(*command)[0] == 0
+    first = records(results)[0]
+    status, output = bench(*command, "--force")
+    assert status == 0, output
+    second = records(results)[0]
+    assert (first.test_scorings, second.test_scorings) == (1, 2)
+    assert first.outcome is not None
+    assert second.outcome is not None
+    assert first.outcome.artifact.sha256 == second.outcome.artifact.sha256
+    assert second.measurements == first.measurements
+    assert "the same ONNX file as before" in output
+    assert second.outcome.metrics.calibration is not None
+
+
+def test_folds_test_every_image_once_and_are_one_row(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root, results = make_folder({"cat": 12, "dog": 12}), tmp_path / "results"
+    flags = ("--data", str(root), "--folds", "2", *FLAGS, *ONE_RUNTIME, "--results", str(results))
+    status, output = bench("run", "test_efficientnet", *flags)
+    assert status == 0, output
+    (found,) = analysis.read(results, warn=pytest.fail)
+    (entry,) = found.board.entries
+    assert [record.config.split.fold for record in entry.checkpoints[0].records] == [0, 1]
+    assert entry.checkpoints[0].answers is not None
+    tested = entry.checkpoints[0].answers.image_ids
+    assert sorted(tested) == sorted(path.relative_to(root).as_posix() for path in root.glob("*/*.png"))
+    assert "2 folds, every image tested once" in (results / "leaderboard.md").read_text()

@@ -1,0 +1,78 @@
+"""Studies in a real PostgreSQL: Debian's server, started here, skipped where there is none."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from bench.tuning.storage import locked, open_storage, quiet
+from bench.tuning.trials import records
+from tests.conftest import MakeFolder
+from tests.helpers.commands import start
+
+INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="no PostgreSQL server is installed (Debian: postgresql)")
+
+
+def run(*command: str | Path) -> None:
+    """Run one of PostgreSQL's programs, which refuse to work for root."""
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    subprocess.run([*user, *map(str, command)], check=True, capture_output=True, cwd="/")
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    home, programs = Path(tempfile.mkdtemp(prefix="postgresql-")), INSTALLED[-1].parent
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    if os.geteuid() == 0:
+        shutil.chown(home, "postgres")
+    data, options = home / "data", f"-p {port} -k {home} -c listen_addresses=127.0.0.1"
+    run(programs / "initdb", "-D", data, "-A", "trust", "-U", "bench")
+    run(programs / "pg_ctl", "-D", data, "-w", "-l", home / "log", "-o", options, "start")
+    try:
+        run(programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "bench", "studies")
+        yield f"postgresql+psycopg://bench@127.0.0.1:{port}/studies"
+    finally:
+        run(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_two_commands_with_results_of_their_own_join_one_study_through_the_server(
+    url: str, make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root = make_folder({"cat": 20, "dog": 20})
+    flags = ("--data", str(root), "--weights", "none", "--image-size", "32", "--trials", "6", "--storage", url)
+    machines = [
+        start("sweep", "test_efficientnet", *flags, "--results", str(tmp_path / name)) for name in ("here", "there")
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in machines]
+    assert [process.returncode for process in machines] == [0, 0], outputs
+    quiet()
+    store = open_storage(url)
+    (name,) = optuna.get_all_study_names(store)
+    trials = records(optuna.load_study(study_name=name, storage=store))
+    store.engine.dispose()
+    assert sum(trial.state in {"complete", "pruned"} for trial in trials) == 6
+    assert sum(trial.is_default for trial in trials) == 1
+    written = [(tmp_path / machine / "sweeps" / f"{name}.json").read_text() for machine in ("here", "there")]
+    assert all(url not in text for text in written)
+    assert not (tmp_path / "here" / "sweeps" / "studies.db").exists()
+
+
+def test_a_study_is_locked_for_all_who_use_the_server(url: str) -> None:
+    first, second = open_storage(url), open_storage(url)
+    ask = "SELECT pg_try_advisory_lock(hashtext('one study'))"
+    with locked(first, "one study"), second.engine.connect() as other:
+        assert other.exec_driver_sql(ask).scalar() is False
+        assert other.exec_driver_sql(ask.replace("one", "another")).scalar() is True
+    with second.engine.connect() as other:
+        assert other.exec_driver_sql(ask).scalar() is True
+    first.engine.dispose()
+    second.engine.dispose()

@@ -1,0 +1,336 @@
+"""Studies, with trials that cost nothing: how many, in what order, what becomes of the killed, and what is kept."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from bench.cli import planning
+from bench.cli.arguments import SweepArgs
+from bench.recipes import RECIPES
+from bench.runs.plan import Task
+from bench.tuning import search, storage
+from bench.tuning.records import StudyRecord, SweepBudget, TrialRecord, best_trial
+from bench.tuning.search import SweepTask, work
+from bench.tuning.space import DEFAULT_SPACE, Space, parse_space
+from bench.tuning.storage import open_storage
+from bench.tuning.study import finish, plan_study
+from bench.tuning.trial import RUNGS, Fitted, OnProgress, Progress, rungs_for
+from bench.tuning.trials import records
+from imgcls.errors import ConfigError, RunError
+from tests.conftest import MakeFolder
+
+Score = Callable[[Task], float]
+
+
+@pytest.fixture
+def task(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
+    monkeypatch.setattr(search, "macs_per_image", lambda _spec, _classes: 1e9)
+    monkeypatch.setattr(search, "POLL_S", 0.1)
+    storage.quiet()
+    recipe = RECIPES["standard"]("test_efficientnet")
+    config = replace(recipe, loader=replace(recipe.loader, image_size=32))
+    args = SweepArgs(data=str(make_folder({"cat": 20, "dog": 20})), weights="none", results=tmp_path / "results")
+    return planning.planner(args, [config], Console(quiet=True))(config)
+
+
+def study(task: Task, trials: int | None = 8, **changes: object) -> SweepTask:
+    """Join the study of a task."""
+    budget = SweepBudget(trials=trials)
+    url = storage.default_url(task.paths.results)
+    store = open_storage(url)
+    space = parse_space(DEFAULT_SPACE, task.config)
+    joined = plan_study(task, space, budget, url=url, store=store, force_new=False)
+    return replace(joined, **changes)
+
+
+def ends(score: Score) -> search.Evaluate:
+    """Give a trial that tells its score at both rungs and then ends with it."""
+
+    def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
+        value = score(task)
+        for fraction in RUNGS:
+            at = Progress(
+                fraction=fraction,
+                val_top1_accuracy=value,
+                at_rung=True,
+                images=int(80 * fraction),
+                train_time_s=fraction,
+            )
+            if on_progress(at):
+                return fitted("pruned", reason="behind", images=at.images)
+        return fitted("complete", score=value, images=80)
+
+    return evaluate
+
+
+def fitted(ended: str, *, score: float | None = None, reason: str | None = None, images: int = 0) -> Fitted:
+    state = {} if ended == "complete" else None
+    return Fitted(
+        ended=ended,  # type: ignore[arg-type]
+        reason=reason,
+        val_top1_accuracy=score,
+        images=images,
+        train_time_s=1.0,
+        state=state,
+    )
+
+
+def by_lr(task: Task) -> float:
+    return 1 / (1 + abs(task.config.train.lr - 3e-3))
+
+
+def done(whole: SweepTask, evaluate: search.Evaluate) -> list[TrialRecord]:
+    store = open_storage(whole.url)
+    work(whole, store, evaluate)
+    return records(optuna.load_study(study_name=whole.name, storage=store))
+
+
+def test_the_default_setting_is_the_first_trial_as_its_own_row_trains_it_and_is_never_pruned(task: Task) -> None:
+    seen: list[Task] = []
+
+    def worst_first(tried: Task) -> float:
+        seen.append(tried)
+        return 0.0 if len(seen) == 1 else 0.5 + len(seen) / 100
+
+    trials = done(study(task), ends(worst_first))
+    assert seen[0].config == task.config
+    assert trials[0].is_default
+    assert trials[0].state == "complete"
+    assert all(other.config.train.schedule == "cosine" for other in seen[1:])
+    assert not any(trial.is_default for trial in trials[1:])
+
+
+def test_a_trial_that_is_behind_at_the_same_share_of_its_steps_is_pruned(task: Task) -> None:
+    values = iter([0.9, 0.1, 0.95, 0.2])
+    trials = done(study(task, 4), ends(lambda _task: next(values)))
+    assert [trial.state for trial in trials] == ["complete", "pruned", "complete", "pruned"]
+    assert [trial.fraction for trial in trials] == [0.5, 0.25, 0.5, 0.25]
+    assert trials[1].tmacs == pytest.approx(3 * 1e9 * 20 / 1e12)
+    assert trials[1].reason == "behind"
+
+
+def test_several_workers_end_with_exactly_the_trials_that_were_asked_for(task: Task) -> None:
+    whole = study(task, 13)
+    errors: list[BaseException] = []
+
+    def worker() -> None:
+        try:
+            work(whole, open_storage(whole.url), ends(by_lr))
+        except BaseException as error:  # noqa: BLE001 - told in the main thread
+            errors.append(error)
+
+    workers = [threading.Thread(target=worker) for _ in range(4)]
+    for thread in workers:
+        thread.start()
+    for thread in workers:
+        thread.join()
+    assert not errors
+    trials = records(optuna.load_study(study_name=whole.name, storage=open_storage(whole.url)))
+    assert len(trials) == 13
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
+
+
+def test_a_study_taken_up_again_goes_on_as_if_never_stopped(task: Task, tmp_path: Path) -> None:
+    whole = done(study(task, 14), ends(by_lr))
+    other = replace(task, paths=replace(task.paths, results=tmp_path / "other"))
+    done(study(other, 5), ends(by_lr))
+    parts = done(study(other, 14), ends(by_lr))
+    assert [trial.hyperparameters for trial in parts] == [trial.hyperparameters for trial in whole]
+    assert len({tuple(trial.hyperparameters.values()) for trial in parts}) == 14
+
+
+def test_a_trial_that_diverges_or_fills_the_memory_is_pruned_with_its_reason_and_the_study_goes_on(task: Task) -> None:
+    def evaluate(tried: Task, on_progress: OnProgress) -> Fitted:
+        number = int(tried.train_id.split("-")[-1])
+        if number in {1, 2}:
+            ended = ("diverged", "out of memory")[number - 1]
+            return fitted(ended, reason=f"{ended} it was", images=7)
+        return ends(by_lr)(tried, on_progress)
+
+    trials = done(study(task, 5), evaluate)
+    assert [(trial.state, trial.reason) for trial in trials[1:3]] == [
+        ("pruned", "diverged it was"),
+        ("pruned", "out of memory it was"),
+    ]
+    assert len(trials) == 5
+
+
+def test_a_trial_that_fails_is_no_trial_that_was_asked_for_and_the_study_goes_on(task: Task) -> None:
+    def evaluate(tried: Task, on_progress: OnProgress) -> Fitted:
+        if tried.train_id.endswith("00001"):
+            message = "the disk is full"
+            raise OSError(message)
+        return ends(by_lr)(tried, on_progress)
+
+    trials = done(study(task, 4), evaluate)
+    assert [trial.state == "failed" for trial in trials] == [False, True, False, False, False]
+    assert trials[1].reason == "OSError: the disk is full"
+
+
+def test_three_failures_in_a_row_end_the_command_with_the_last_reason(task: Task) -> None:
+    def evaluate(_tried: Task, _on_progress: OnProgress) -> Fitted:
+        message = "nothing works"
+        raise OSError(message)
+
+    with pytest.raises(RunError, match="3 trials failed in a row; the last: OSError: nothing works"):
+        done(study(task), evaluate)
+    mended = done(study(task, 4), ends(by_lr))
+    assert [trial.state == "failed" for trial in mended] == [True] * 3 + [False] * 4
+
+
+@pytest.mark.parametrize(("budget", "count"), [(SweepBudget(tmacs=0.6), 3), (SweepBudget(minutes=1e-9), 1)])
+def test_a_budget_in_compute_or_minutes_ends_the_study(task: Task, budget: SweepBudget, count: int) -> None:
+    values = iter(range(1, 9))  # each better than the last: none is pruned, each costs 0.24 TMACs
+    assert len(done(study(task, None, budget=budget), ends(lambda _task: next(values) / 10))) == count
+
+
+def abandoned(whole: SweepTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a running trial behind, as a killed process does, and wait until it is stale."""
+    monkeypatch.setattr(storage, "GRACE_S", 2)
+    monkeypatch.setattr(storage, "HEARTBEAT_S", 1)
+    store = open_storage(whole.url)
+
+    class _KilledError(BaseException):
+        pass
+
+    def killed(_tried: Task, _on_progress: OnProgress) -> Fitted:
+        raise _KilledError
+
+    with pytest.raises(_KilledError):
+        work(whole, store, killed)
+
+
+def test_a_killed_trial_is_marked_and_tried_once_more_from_where_it_was(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = study(task, 5)
+    abandoned(whole, monkeypatch)
+    places: list[str] = []
+
+    def evaluate(tried: Task, on_progress: OnProgress) -> Fitted:
+        places.append(tried.train_id)
+        return ends(by_lr)(tried, on_progress)
+
+    trials = done(whole, evaluate)
+    assert trials[0].state == "failed"
+    assert trials[0].gone
+    (again,) = [trial for trial in trials if trial.retry_of == 0]
+    assert again.hyperparameters == trials[0].hyperparameters
+    assert again.is_default
+    assert trials[0].reason == f"its process ended without a word; tried again as trial {again.number}"
+    assert sum(trial.state in {"complete", "pruned"} for trial in trials) == 5
+    assert f"{whole.name}.trial-00000" in places
+
+
+def test_a_trial_killed_twice_is_not_tried_a_third_time(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = study(task, 1)
+    abandoned(whole, monkeypatch)
+    second = threading.Event()
+
+    class _KilledError(BaseException):
+        pass
+
+    def killed_again(tried: Task, on_progress: OnProgress) -> Fitted:
+        if not second.is_set():
+            second.set()
+            raise _KilledError
+        return ends(by_lr)(tried, on_progress)
+
+    with pytest.raises(_KilledError):
+        work(whole, open_storage(whole.url), killed_again)
+    trials = done(whole, killed_again)
+    assert [(trial.state, trial.retry_of) for trial in trials] == [("failed", None), ("failed", 0), ("complete", None)]
+
+
+def test_a_trial_given_up_by_others_while_it_ran_on_does_not_stop_the_study(task: Task) -> None:
+    whole = study(task, 3)
+
+    def evaluate(tried: Task, on_progress: OnProgress) -> Fitted:
+        if tried.train_id.endswith("00001"):
+            store = open_storage(whole.url)
+            other = optuna.load_study(study_name=whole.name, storage=store)
+            store.set_trial_state_values(other.trials[1]._trial_id, state=TrialState.FAIL)
+        return ends(by_lr)(tried, on_progress)
+
+    trials = done(whole, evaluate)
+    assert trials[1].state == "failed"
+    assert sum(trial.state in {"complete", "pruned"} for trial in trials) == 3
+
+
+def test_two_commands_that_start_the_same_new_study_at_once_end_with_one(task: Task) -> None:
+    names: list[str] = []
+    together = threading.Barrier(4)
+
+    def start() -> None:
+        together.wait()
+        names.append(study(task).name)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert names == ["test_efficientnet-pets-standard"] * 4
+    store = open_storage(storage.default_url(task.paths.results))
+    (only,) = optuna.get_all_study_summaries(store)
+    assert only.n_trials == 1
+
+
+def test_a_study_of_something_else_keeps_its_name_unless_another_is_asked_for(task: Task) -> None:
+    url, budget = storage.default_url(task.paths.results), SweepBudget(trials=3)
+    first = study(task)
+    wider = parse_space(["lr=1e-6:1e-1", "dropout"], task.config)
+
+    def join(task: Task, space: Space, *, force_new: bool) -> str:
+        return plan_study(task, space, budget, url=url, store=open_storage(url), force_new=force_new).name
+
+    with pytest.raises(ConfigError, match="has another search space; --force-new starts one beside it"):
+        join(task, wider, force_new=False)
+    other_data = replace(task, dataset=replace(task.dataset, digest="0" * 16))
+    with pytest.raises(ConfigError, match="has another data set;"):
+        join(other_data, first.space, force_new=False)
+    assert join(task, wider, force_new=True) == f"{first.name}-2"
+    assert join(task, wider, force_new=False) == f"{first.name}-2"
+    assert join(task, first.space, force_new=False) == first.name
+    assert join(other_data, first.space, force_new=True) == f"{first.name}-3"
+
+
+def test_a_study_keeps_the_weights_of_its_best_trial_only(task: Task) -> None:
+    values = iter([0.5, 0.6, 0.2, 0.9, 0.7])
+    whole = study(task, 5)
+    trials = done(whole, ends(lambda _task: next(values)))
+    best = best_trial(trials)
+    assert best is not None
+    kept = list(search.weights_folder(task.paths.results, whole.name).iterdir())
+    assert [path.name for path in kept] == [f"trial-{best.number:05d}.safetensors"]
+    assert best.number == 3
+
+
+def test_the_default_wins_a_tie(task: Task) -> None:
+    best = best_trial(done(study(task, 4), ends(lambda _task: 0.5)))
+    assert best is not None
+    assert best.number == 0
+
+
+@pytest.mark.parametrize(("epochs", "rungs"), [(1, ()), (3, (0.5,)), (4, (0.25, 0.5)), (12, (0.25, 0.5))])
+def test_no_trial_is_compared_before_the_longest_has_seen_every_image(epochs: int, rungs: tuple[float, ...]) -> None:
+    assert rungs_for(epochs) == rungs
+
+
+def test_a_command_with_nothing_left_to_do_leaves_what_the_last_one_cost(task: Task) -> None:
+    def finished(trials: int, command_s: float) -> StudyRecord:
+        whole = study(task, trials)
+        known = {trial.number for trial in records(optuna.load_study(study_name=whole.name, storage=whole.url))}
+        ended = known if len(known) > 1 else set()
+        return finish(whole, done(whole, ends(by_lr)), jobs=1, before=ended, command_s=command_s)
+
+    first = finished(4, 100.0)
+    assert first.command_train_s > 0
+    assert finished(4, 3.0) == first
+    assert finished(6, 50.0).command_s == 50.0

@@ -1,0 +1,88 @@
+"""What is searched: knobs as data, ranges that are checked, and settings that can be typed again."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.cli.arguments import RunArgs
+from bench.cli.main import _parse_runs
+from bench.recipes import RECIPES
+from bench.tuning.space import DEFAULT_SPACE, KNOBS, apply, defaults, flags, parse_space
+from imgcls.errors import ConfigError
+
+BASE = RECIPES["standard"]("efficientnet_b0")
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("momentum", "--space momentum: unknown knob; known: lr, dropout, epochs"),
+        ("lr=1e-2:1e-4", "--space lr=0.01:0.0001 is upside down"),
+        ("lr=low:high", "not a range; write lr=LOW:HIGH"),
+        ("lr=1e-3", "not a range"),
+        ("lr=0:1e-2", "starts above 0"),
+        ("lr=nan:1", "leaves out the default"),
+        ("lr=1e-2:1e-1", "leaves out the default, 0.001"),
+        ("epochs=1.5:10", "whole numbers"),
+        ("epochs=0:10", "--epochs is 0"),
+        ("dropout=0:2", "--dropout is 2.0; use 0 to 0.99"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused_with_the_reason(word: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        parse_space([word], BASE)
+
+
+def test_no_knob_is_no_space() -> None:
+    with pytest.raises(ConfigError, match="one knob or more"):
+        parse_space([], BASE)
+
+
+def test_the_default_space_is_the_one_that_is_promised() -> None:
+    space = parse_space(DEFAULT_SPACE, BASE)
+    assert {name: (knob.low, knob.high, knob.log) for name, knob in space.items()} == {
+        "lr": (1e-5, 1e-2, True),
+        "dropout": (0.0, 0.7, False),
+        "epochs": (1, BASE.train.epochs, False),
+    }
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_every_knob_can_be_searched_and_its_default_lies_in_its_range(name: str) -> None:
+    space = parse_space([name], BASE)
+    (value,) = defaults(BASE, space).values()
+    assert space[name].low <= value <= (space[name].high or 0)
+    assert apply(BASE, {name: value}) == apply(BASE, {})
+
+
+def test_a_range_narrows_the_choices_of_a_knob_and_keeps_the_default_among_them() -> None:
+    assert parse_space(["image_size=128:256"], BASE)["image_size"].choices == (128, 160, 192, 224, 256)
+    odd = replace(BASE, loader=replace(BASE.loader, image_size=150))
+    assert 150 in parse_space(["image_size"], odd)["image_size"].choices
+
+
+def test_a_trial_has_a_schedule_over_its_own_epochs_and_is_scored_at_its_last() -> None:
+    config = apply(BASE, {"lr": 3e-3, "epochs": 4, "dropout": 0.1, "batch_size": 16})
+    assert (config.train.schedule, config.train.select) == ("cosine", "last")
+    assert (config.train.lr, config.train.epochs, config.architecture.dropout, config.loader.batch_size) == (
+        3e-3,
+        4,
+        0.1,
+        16,
+    )
+
+
+@given(
+    lr=st.floats(1e-5, 1e-2),
+    dropout=st.floats(0, 0.7),
+    epochs=st.integers(1, 10),
+    size=st.sampled_from((64, 96, 224)),
+)
+def test_the_flags_of_a_setting_give_that_setting_again(lr: float, dropout: float, epochs: int, size: int) -> None:
+    config = apply(BASE, {"lr": lr, "dropout": dropout, "epochs": epochs, "image_size": size})
+    words = ["efficientnet_b0", "--recipe", "standard", *flags(config)]
+    _, (again,) = _parse_runs(RunArgs, words, "run")
+    assert replace(again, dataset=config.dataset, budget=config.budget) == config

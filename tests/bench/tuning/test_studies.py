@@ -1,0 +1,233 @@
+"""Finished studies: which one a tuned run may use, what its page says, and how tuned rows stand in the leaderboard."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.comparison import analysis
+from bench.config import RunConfig
+from bench.leaderboard import cells, page, spreadsheet
+from bench.recipes import RECIPES
+from bench.records.schema import DatasetInfo, RunRecord
+from bench.report import study_page
+from bench.tuning.records import Origin, StudyRecord, SweepBudget, TrialRecord, study_file, tuned_by, write_study
+from bench.tuning.space import DEFAULT_SPACE, apply, parse_space
+from bench.tuning.view import left_s, watching
+from imgcls.errors import ConfigError
+from tests.helpers import examples
+
+BASE = replace(RECIPES["standard"]("resnet50"), dataset="pets")
+ORIGIN: Origin = ("resnet50.a1_in1k", "random", None)
+
+
+def trial(number: int, score: float | None, **changes: Any) -> TrialRecord:
+    values: dict[str, Any] = {
+        "number": number,
+        "state": "complete" if score is not None else "pruned",
+        "is_default": number == 0,
+        "hyperparameters": {"lr": 10 ** (-2 - number / 10), "dropout": 0.1 * (number % 5), "epochs": 1 + number % 10},
+        "val_top1_accuracy": score,
+        "fraction": 1.0 if score is not None else 0.25,
+        "reason": None if score is not None else "behind others | at the same share",
+        "gone": False,
+        "retry_of": None,
+        "tmacs": 4.0 if score is not None else 1.0,
+        "planned_tmacs": 4.0,
+        "train_time_s": 30.0,
+        "trial_time_s": 40.0,
+    }
+    return TrialRecord(**(values | changes))
+
+
+def study(**changes: Any) -> StudyRecord:
+    values: dict[str, Any] = {
+        "sweep_version": 2,
+        "name": "resnet50-pets-standard",
+        "base": BASE,
+        "space": parse_space(DEFAULT_SPACE, BASE),
+        "budget": SweepBudget(trials=5),
+        "dataset": examples.dataset(),
+        "environment": examples.ENVIRONMENT,
+        "origin": ORIGIN,
+        "rungs": (0.25, 0.5),
+        "trials": (trial(0, 0.6), trial(1, 0.7), trial(2, None), trial(3, 0.8), trial(4, 0.8)),
+        "jobs": 1,
+        "command_s": 200.0,
+        "command_train_s": 150.0,
+    }
+    return StudyRecord(**(values | changes))
+
+
+def find(
+    results: Path, base: RunConfig = BASE, info: DatasetInfo | None = None, origin: Origin = ORIGIN
+) -> StudyRecord:
+    return tuned_by(results, base, info or examples.dataset(), origin)
+
+
+def test_the_best_is_the_first_of_the_highest_and_its_setting_is_the_trials(tmp_path: Path) -> None:
+    write_study(study(), tmp_path)
+    found = find(tmp_path)
+    assert found == study()
+    assert found.best is not None
+    assert found.best.number == 3
+    assert found.tuned_config == apply(BASE, found.best.hyperparameters)
+
+
+def test_of_several_studies_that_would_do_the_best_on_val_is_used(tmp_path: Path) -> None:
+    narrow = parse_space(["lr"], BASE)
+    for number, score in (("", 0.7), ("-2", 0.9), ("-10", 0.8)):
+        name = f"resnet50-pets-standard{number}"
+        write_study(study(name=name, space=narrow, trials=(trial(0, 0.6), trial(1, score))), tmp_path)
+    assert find(tmp_path).name == "resnet50-pets-standard-2"
+
+
+def test_where_no_trial_is_better_the_tuned_setting_is_the_default_itself() -> None:
+    assert study(trials=(trial(0, 0.9), trial(1, 0.9))).tuned_config == BASE
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        ({"info": replace(examples.dataset(), digest="0" * 16)}, "is of another data set"),
+        ({"info": replace(examples.dataset(), split_digest="0" * 16)}, "is of another split"),
+        ({"origin": ("resnet50.a1_in1k", "pretrained", "ab")}, "is of another weights"),
+        ({"base": replace(BASE, train=replace(BASE.train, epochs=3))}, "is of another settings"),
+        ({"base": replace(BASE, model="efficientnet_b0")}, "no finished study of efficientnet_b0 on pets"),
+    ],
+)
+def test_a_study_of_something_else_is_refused_with_the_reason(
+    wanted: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    write_study(study(), tmp_path)
+    with pytest.raises(ConfigError, match=says):
+        find(tmp_path, **wanted)
+
+
+def test_a_study_of_another_code_schema_or_a_damaged_one_is_refused_with_the_reason(tmp_path: Path) -> None:
+    write_study(study(), tmp_path)
+    path = study_file(tmp_path, "resnet50-pets-standard")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"sweep_version": 99}))
+    with pytest.raises(ConfigError, match="sweep version 99, this code reads 1 to 2"):
+        find(tmp_path)
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(ConfigError, match="not a whole record"):
+        find(tmp_path)
+
+
+def test_a_study_in_which_nothing_ended_gives_no_setting(tmp_path: Path) -> None:
+    write_study(study(trials=(trial(0, None), trial(1, None))), tmp_path)
+    with pytest.raises(ConfigError, match="no trial came to its end"):
+        find(tmp_path)
+
+
+def test_another_machine_seed_or_number_of_threads_does_not_make_another_study(tmp_path: Path) -> None:
+    write_study(study(), tmp_path)
+    train = replace(BASE.train, train_threads=7, device="cuda")
+    assert find(tmp_path, replace(BASE, train=train, seed=5)) == study()
+
+
+def test_the_page_says_what_was_found_what_it_cost_and_how_to_run_it_again(tmp_path: Path) -> None:
+    study_page.write(study(), tmp_path)
+    page = (tmp_path / "sweeps" / "resnet50-pets-standard.md").read_text()
+    assert "**Best: trial 3**" in page
+    assert f"{cells.accuracy_cell(0.8, 21)} % of 21 val images" in page
+    assert f"The default setting, trial 0: {cells.accuracy_cell(0.6, 21)} %" in page
+    assert "flattered by the choice" in page
+    assert "behind others \\| at the same share" in page
+    assert "5 trials (4 finished, 1 pruned, 0 failed)" in page
+    assert "left 3.00 TMACs undone, 15 % of what" in page
+    assert "75 % of that was training steps" in page
+    assert "--schedule cosine --select last --weights none" in page
+    for kind in ("history", "parallel", "slice"):
+        assert f"resnet50-pets-standard-{kind}.png" in page
+        assert (tmp_path / "sweeps" / f"resnet50-pets-standard-{kind}.png").stat().st_size > 5_000
+
+
+def test_importances_of_few_trials_are_called_a_hint_and_of_equal_ones_are_none() -> None:
+    few = study()
+    assert "take it as a hint" in study_page.markdown(few, study_page.as_study(few), [])
+    many = study(trials=tuple(trial(number, 0.5 + number / 100) for number in range(12)))
+    assert "take it as a hint" not in study_page.markdown(many, study_page.as_study(many), [])
+    equal = study(trials=(trial(0, 0.5), trial(1, 0.5)))
+    assert "2 finished trial(s) do not tell" in study_page.markdown(equal, study_page.as_study(equal), [])
+
+
+def test_importance_finds_the_knob_that_matters() -> None:
+    def scored(number: int) -> TrialRecord:
+        lr = 1e-5 * 1.4**number
+        knobs = {"lr": lr, "dropout": (number * 7 % 10) / 15, "epochs": 1 + number * 3 % 10}
+        return trial(number, min(0.9, 100 * lr), hyperparameters=knobs)
+
+    shares = study_page.importances(study_page.as_study(study(trials=tuple(map(scored, range(20))))))
+    assert max(shares, key=lambda name: shares[name]) == "lr"
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_a_study_without_an_end_has_a_page_that_says_so(tmp_path: Path) -> None:
+    nothing = study(trials=(trial(0, None, state="failed", reason="OSError: full"),))
+    study_page.write(nothing, tmp_path)
+    page = (tmp_path / "sweeps" / "resnet50-pets-standard.md").read_text()
+    assert "there is no tuned setting" in page
+    assert "OSError: full" in page
+    assert "python -m bench run" not in page
+
+
+def pair() -> tuple[RunRecord, RunRecord]:
+    default = examples.record(accuracy=0.6, config=BASE, run_id="1" * 16)
+    tuned = examples.record(accuracy=0.5, config=study().tuned_config, run_id="2" * 16, tuning=study().tuning())
+    return default, tuned
+
+
+def test_default_and_tuned_rows_stand_in_one_table_with_both_test_scores_and_the_cost() -> None:
+    (table,) = analysis.findings(pair(), Path("/nowhere"))
+    assert len(table.board.records) == 2
+    text = page.markdown([table])
+    assert "| resnet50 (tuned) |" in text
+    (line,) = [line for line in text.splitlines() if "sweeps/resnet50-pets-standard.md" in line]
+    assert "5 (1, 0)" in line
+    assert "17.00" in line
+    assert line.index(cells.accuracy_cell(0.6, 21)) < line.index(cells.accuracy_cell(0.5, 21))
+    assert "resnet50-pets-standard" in spreadsheet.text([table])
+
+
+def test_a_tuned_row_without_its_default_says_so_instead_of_another_models_score() -> None:
+    _, tuned = pair()
+    other = examples.record(accuracy=0.9, config=replace(BASE, model="vgg16"), run_id="3" * 16)
+    (table,) = analysis.findings([tuned, other], Path("/nowhere"))
+    (line,) = [text for text in page.markdown([table]).splitlines() if "sweeps/resnet50" in text]
+    assert cells.accuracy_cell(0.9, 21) not in line
+    assert "| - |" in line
+
+
+def test_a_terminal_shows_a_table_of_trials_and_a_file_a_line_a_trial() -> None:
+    trials = [trial(0, 0.5), trial(1, None), trial(2, None, state="running", reason=None)]
+    for terminal in (True, False):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=160)
+        with watching(console, "resnet50-pets-standard", SweepBudget(trials=6), 1) as update:
+            update(trials[:1])
+            update(trials)
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "lr 0.01, dropout 0, epochs 1" in text
+        assert "best so far 50.00 % (trial 0)" in text
+        assert "left" in text
+        assert ("running" in text) == terminal
+    assert text.count("trial 0:") == 1
+
+
+def test_the_page_names_every_machine_that_carried_out_trials() -> None:
+    joined = study(trials=(trial(0, 0.5, machine="a-cpu"), trial(1, 0.6, machine="b-gpu")))
+    assert "- Machine: a-cpu, b-gpu;" in study_page.markdown(joined, study_page.as_study(joined), [])
+
+
+def test_the_time_left_comes_from_what_ended_trials_took() -> None:
+    ended = [trial(0, 0.5), trial(1, None)]
+    assert left_s(SweepBudget(trials=6), ended, 1) == pytest.approx(160)
+    assert left_s(SweepBudget(trials=6), ended, 2) == pytest.approx(80)
+    assert left_s(SweepBudget(tmacs=10.0), ended, 1) == pytest.approx(80)
+    assert left_s(SweepBudget(trials=6), [], 1) is None

@@ -1,0 +1,129 @@
+"""The real sweep command, in processes of its own: killed and taken up again, started twice, fed back into run-all."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+
+from bench.cli.main import main
+from bench.records.store import read_records
+from bench.tuning.records import TrialRecord, read_study, study_file
+from bench.tuning.storage import default_url, open_storage, quiet
+from bench.tuning.trials import records
+from tests.conftest import MakeFolder
+from tests.helpers.commands import bench, kill, start
+
+TINY = ("--weights", "none", "--image-size", "32")
+
+
+def trials_of(results: Path, name: str) -> list[TrialRecord]:
+    quiet()
+    return records(optuna.load_study(study_name=name, storage=open_storage(default_url(results))))
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "bench.tuning.worker" in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def wait_for_worker(command: int, *, not_pid: int = 0) -> psutil.Process:
+    """Wait until a trial's process of the command is at work."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        for child in psutil.Process(command).children():
+            if is_worker(child) and child.pid != not_pid:
+                return child
+    pytest.fail("no worker came up")
+
+
+def wait_for_running(results: Path, name: str, *, more_than: int) -> None:
+    """Wait until a trial of a number above ``more_than`` runs."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if study_db(results).exists():
+            running = [trial for trial in trials_of(results, name) if trial.state == "running"]
+            if running and running[-1].number > more_than and running[-1].planned_tmacs:
+                return
+        time.sleep(0.3)
+    pytest.fail("no trial came to run")
+
+
+def study_db(results: Path) -> Path:
+    return results / "sweeps" / "studies.db"
+
+
+def test_a_killed_worker_and_a_killed_command_are_not_felt_in_the_number_of_trials(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root, results = make_folder({"cat": 40, "dog": 40}), tmp_path / "results"
+    flags = ("sweep", "test_efficientnet", "--data", str(root), *TINY, "--epochs", "60", "--results", str(results))
+    command = (*flags, "--space", "lr", "dropout", "--trials", "5")
+    name = "test_efficientnet-pets-quick"
+    process = start(*command)
+    worker = wait_for_worker(process.pid)
+    wait_for_running(results, name, more_than=-1)
+    worker.kill()  # as a kernel out of memory does
+    wait_for_worker(process.pid, not_pid=worker.pid)
+    wait_for_running(results, name, more_than=0)
+    kill(process)
+    status, output = bench(*command)
+    assert status == 0, output
+    trials = trials_of(results, name)
+    assert sum(trial.state in {"complete", "pruned"} for trial in trials) == 5
+    gone = [trial for trial in trials if trial.gone]
+    assert {trial.number for trial in gone} == {trial.retry_of for trial in trials if trial.retry_of is not None}
+    assert len(gone) == 2
+    assert len({tuple(trial.hyperparameters.values()) for trial in trials if trial.state != "failed"}) == 5
+    found = read_study(study_file(results, name))
+    assert found.default is not None
+    assert not list((results / "sweeps" / ".work").rglob("*.pt"))
+    weights = list((results / "artifacts" / name).iterdir())
+    assert [path.name for path in weights] == [f"trial-{found.best.number:05d}.safetensors"]  # type: ignore[union-attr]
+
+
+def test_two_commands_at_once_make_one_study_with_the_trials_that_were_asked_for(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root, results = make_folder({"cat": 20, "dog": 20}), tmp_path / "results"
+    command = ("sweep", "test_efficientnet", "--data", str(root), *TINY, "--trials", "5", "--results", str(results))
+    both = [start(*command) for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    store = open_storage(default_url(results))
+    assert optuna.get_all_study_names(store) == ["test_efficientnet-pets-quick"]
+    trials = trials_of(results, "test_efficientnet-pets-quick")
+    assert [trial.number for trial in trials if trial.state in {"complete", "pruned"}] == list(range(5))
+    assert sum(trial.is_default for trial in trials) == 1
+
+
+def test_run_all_tunes_and_shows_default_and_tuned_rows_and_takes_no_study_of_other_data(
+    make_folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, results = make_folder({"cat": 20, "dog": 20}), tmp_path / "results"
+    flags = ("--models", "test_resnet", *TINY, "--runtimes", "onnxruntime-cpu", "--results", str(results))
+    data = ("--data", str(root))
+    status, output = bench("run-all", *flags, *data, "--tune-trials", "3", "--jobs", "2")
+    assert status == 0, output
+    default, tuned = sorted(read_records(results, warn=pytest.fail), key=lambda record: record.tuning is not None)
+    assert default.tuning is None
+    assert tuned.tuning is not None
+    assert tuned.tuning.trials == 3
+    assert (results / "leaderboard.md").read_text().count("](sweeps/") == 1
+    study = read_study(study_file(results, tuned.tuning.study))
+    assert study.best is not None
+    threads = tuned.config.train.train_threads  # the trials had one of two cores each
+    assert tuned.config == replace(study.tuned_config, train=replace(study.tuned_config.train, train_threads=threads))
+    assert tuned.tuning.val_top1_accuracy == study.best.val_top1_accuracy
+    assert tuned.tuning.val_top1_accuracy >= (tuned.tuning.default_val_top1_accuracy or 0)
+    status, output = bench("run-all", *flags, *data, "--tuned")
+    assert status == 0, output
+    assert output.count("done already") == 2
+    other = make_folder({"cat": 20, "dog": 20, "owl": 20}, start=500)
+    assert main(["run-all", *flags, "--data", str(other), "--tuned"]) == 2
+    assert "is of another data set" in capsys.readouterr().err

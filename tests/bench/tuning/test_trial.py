@@ -1,0 +1,133 @@
+"""A trial as it is really trained: it never reads the test split, and ends as it is told to."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from bench.cli import planning
+from bench.cli.arguments import SweepArgs
+from bench.recipes import RECIPES
+from bench.runs import execution
+from bench.runs.plan import Task
+from bench.runs.preparation import Prepared, prepare
+from bench.tuning.records import SweepBudget
+from bench.tuning.search import SweepTask, evaluate_here
+from bench.tuning.space import apply
+from bench.tuning.trial import RUNGS, Progress, macs_per_image, run_trial
+from imgcls.errors import NonFiniteLossError
+from tests.conftest import MakeFolder
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def task(make_folder: MakeFolder, tmp_path: Path) -> Task:
+    recipe = RECIPES["quick"]("test_efficientnet")
+    config = replace(recipe, loader=replace(recipe.loader, image_size=32, batch_size=8))
+    args = SweepArgs(data=str(make_folder({"cat": 20, "dog": 20})), weights="none", results=tmp_path / "results")
+    return planning.planner(args, [config], QUIET)(config)
+
+
+class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
+    """Pixels that cannot be read where the test split lies."""
+
+    forbidden: frozenset[int] = frozenset()
+
+    def __getitem__(self, rows: Any) -> Any:
+        read = set(np.arange(len(self))[rows].ravel().tolist())
+        assert not read & self.forbidden, "the test split was read"
+        return np.asarray(self)[rows]
+
+
+def watched(task: Task) -> Prepared:
+    """Give the data of a task with every read of the test split an error."""
+    prepared = prepare(task, QUIET)
+    pixels = np.asarray(prepared.pixels).view(Watched)
+    pixels.forbidden = frozenset(prepared.rows["test"])
+    return replace(prepared, pixels=pixels)
+
+
+def test_a_trial_never_reads_the_test_split(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = watched(task)
+    with pytest.raises(AssertionError, match="the test split was read"):
+        prepared.pixels[np.array(prepared.rows["test"][:1])]
+    source = Prepared.source
+
+    def only_train_and_val(self: Prepared, split: str) -> Any:
+        assert split != "test", "the test split was opened"
+        return source(self, split)
+
+    monkeypatch.setattr(Prepared, "source", only_train_and_val)
+    monkeypatch.setattr("bench.tuning.search.prepare", lambda _task, _console: prepared)
+    seen: list[Progress] = []
+    whole = SweepTask(task=task, name="pets", url="", space={}, budget=SweepBudget(trials=2))
+    for config in (task.config, apply(task.config, {"lr": 1e-3, "epochs": 2})):
+        fitted = evaluate_here(whole, QUIET)(replace(task, config=config), lambda at: bool(seen.append(at)))
+        assert fitted.ended == "complete"
+    assert {at.at_rung for at in seen} == {True, False}
+
+
+def test_a_trial_counts_what_it_trained_on_and_leaves_no_files(task: Task) -> None:
+    seen: list[Progress] = []
+    fitted = run_trial(
+        replace(task, config=apply(task.config, {})),
+        prepare(task, QUIET),
+        lambda at: bool(seen.append(at)),
+        rungs=RUNGS,
+    )
+    train = sum(task.dataset.counts["train"])
+    assert fitted.images == 3 * train
+    assert [at.fraction for at in seen if not at.at_rung] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert seen[-1].images == fitted.images
+    assert fitted.train_time_s > 0
+    assert fitted.val_top1_accuracy == seen[-1].val_top1_accuracy
+    assert not list((task.paths.results).rglob("*.pt"))
+
+
+def test_a_trial_that_is_told_to_stop_does_not_train_on(task: Task) -> None:
+    fitted = run_trial(
+        replace(task, config=apply(task.config, {})), prepare(task, QUIET), lambda at: at.at_rung, rungs=RUNGS
+    )
+    assert fitted.ended == "pruned"
+    assert fitted.state is None
+    train = sum(task.dataset.counts["train"])
+    assert 3 * train / 4 <= fitted.images + 8 <= 3 * train / 4 + 16
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [
+        (NonFiniteLossError("the loss is nan at epoch 1"), "diverged"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), "out of memory"),
+    ],
+)
+def test_a_bad_loss_and_a_full_memory_are_ends_of_a_trial(
+    task: Task, monkeypatch: pytest.MonkeyPatch, error: Exception, ended: str
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(execution, "fit", fails)
+    fitted = run_trial(task, prepare(task, QUIET), lambda _at: False, rungs=RUNGS)
+    assert fitted.ended == ended
+    assert fitted.reason
+
+
+def test_other_errors_are_not_taken_for_ends(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        message = "size mismatch"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(execution, "fit", fails)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        run_trial(task, prepare(task, QUIET), lambda _at: False, rungs=RUNGS)
+
+
+def test_the_compute_of_a_trial_is_that_of_the_model_without_weights_or_auxiliary_head(task: Task) -> None:
+    larger = replace(task.spec, resize=replace(task.spec.resize, size=64))
+    assert macs_per_image(larger, 2) == pytest.approx(4 * macs_per_image(task.spec, 2), rel=0.05)

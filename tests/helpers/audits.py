@@ -1,0 +1,36 @@
+"""Made-up audits."""
+
+from imgcls.data.audit import Audit, AuditedImage
+
+
+def audit_of(groups: list[list[int]], *, splits: list[str] | None = None, classes: int | None = None) -> Audit:
+    """An audit whose group g holds one image for each label in ``groups[g]``."""
+    images = []
+    for group, labels in enumerate(groups):
+        for label in labels:
+            number = len(images)
+            images.append(
+                AuditedImage(
+                    image_id=f"{number:05d}",
+                    label=label,
+                    split=splits[group] if splits else None,
+                    pixel_digest=f"{number:x}",
+                    group=group,
+                    notes=(),
+                )
+            )
+    count = classes or 1 + max(image.label for image in images)
+    return Audit(
+        name="made-up",
+        digest="d",
+        class_names=tuple(f"class {label}" for label in range(count)),
+        given_splits=splits is not None,
+        images=tuple(images),
+        removed=(),
+        exact_duplicates=(),
+        near_duplicates=(),
+        near_conflicts=(),
+        across_splits=(),
+        broken_groups=0,
+        too_small_to_search=0,
+    )

@@ -1,0 +1,19 @@
+"""What a reader of Markdown sees."""
+
+from markdown_it import MarkdownIt
+
+
+def rendered_tables(text: str) -> list[list[list[str]]]:
+    """Every table of a markdown page, as GitHub's dialect reads it, as rows of cell texts."""
+    tables: list[list[list[str]]] = []
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
+    for position, token in enumerate(tokens):
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type in {"td_open", "th_open"}:
+            children = tokens[position + 1].children or []
+            assert {child.type for child in children} <= {"text", "text_special"}, "a name became markup"
+            tables[-1][-1].append("".join(child.content for child in children))
+    return tables

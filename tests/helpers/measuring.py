@@ -1,0 +1,33 @@
+"""A trained run of nothing, and how it is measured."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.latency import measure
+from bench.records.paths import Paths
+from bench.records.schema import RunRecord
+from bench.records.store import OUTCOME, record_path, write_json
+from imgcls.config import RuntimeConfig
+from tests.helpers.examples import SHORT, record
+
+RUNTIME = RuntimeConfig(runtimes=("onnxruntime-cpu",), threads=1)
+
+
+PROTOCOL = replace(SHORT, rounds=5, batch_sizes=(), files=False)
+
+
+def trained(results: Path) -> RunRecord:
+    """Write a record with artifacts, as a run leaves them."""
+    made = record(run_id="present", train_id="present", measurements=())
+    write_json(made, record_path(results, made))
+    folder = results / "artifacts" / made.train_id
+    folder.mkdir(parents=True)
+    (folder / OUTCOME).touch()
+    return made
+
+
+def measured(made: RunRecord, home: Path) -> bool:
+    paths = Paths(results=home, cache=home / "cache")
+    return measure.measure_all([made], paths, Console(quiet=True), protocol=PROTOCOL, runtime=RUNTIME).ok

@@ -1,0 +1,89 @@
+"""Folds: every image tested exactly once, duplicates together, stratified; one division for every model and seed."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.cli.arguments import RunAllArgs
+from bench.cli.main import _parse_runs
+from imgcls.config import SplitConfig
+from imgcls.data.splits import Splits, class_counts, make_splits
+from imgcls.errors import ConfigError, DataError
+from tests.helpers.audits import audit_of
+
+
+def folds_of(audit: object, folds: int, **knobs: int) -> list[Splits]:
+    return [make_splits(audit, SplitConfig(folds=folds, fold=fold, **knobs)) for fold in range(folds)]  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.lists(st.integers(1, 4), min_size=5, max_size=30), min_size=2, max_size=4),
+    folds=st.integers(2, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_image_is_tested_exactly_once_and_duplicates_stay_together(
+    sizes: list[list[int]], folds: int, seed: int
+) -> None:
+    audit = audit_of([[label] * size for label, groups in enumerate(sizes) for size in groups])
+    every = folds_of(audit, folds, split_seed=seed)
+    assert sorted(index for splits in every for index in splits.test) == list(range(len(audit.images)))
+    for splits in every:
+        assert sorted(splits.train + splits.val + splits.test) == list(range(len(audit.images)))
+        groups = [{audit.images[index].group for index in part} for part in (splits.train, splits.val, splits.test)]
+        assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+        assert min(class_counts(audit, splits.train)) > 0
+    assert len({splits.folds_digest for splits in every}) == 1
+    assert len({splits.digest for splits in every}) == folds
+
+
+def test_folds_are_stratified_and_val_has_a_tenth_of_all() -> None:
+    audit = audit_of([[0]] * 1000 + [[1]] * 100)
+    for splits in folds_of(audit, 5):
+        assert class_counts(audit, splits.test) == [200, 20]
+        assert class_counts(audit, splits.val) == [100, 10]
+
+
+def test_another_split_seed_is_another_division() -> None:
+    audit = audit_of([[0]] * 30 + [[1]] * 30)
+    first, second = (make_splits(audit, SplitConfig(folds=3, fold=0, split_seed=seed)) for seed in (0, 1))
+    assert first.folds_digest != second.folds_digest
+    assert make_splits(audit, SplitConfig()).folds_digest is None
+
+
+def test_a_class_with_fewer_groups_than_folds_is_refused_by_name() -> None:
+    audit = audit_of([[0]] * 10 + [[1]] * 4)
+    with pytest.raises(DataError, match=r"class 'class 1' .* has 4 .* needs 5 or more"):
+        make_splits(audit, SplitConfig(folds=5, fold=0))
+
+
+def test_given_splits_are_not_torn_up_unless_asked() -> None:
+    audit = audit_of([[0], [1]] * 20, splits=["train", "test"] * 20)
+    with pytest.raises(ConfigError, match="--split ours"):
+        make_splits(audit, SplitConfig(folds=3, fold=0))
+    assert len(make_splits(audit, SplitConfig(folds=4, fold=0, split="ours")).test) == 10
+
+
+@pytest.mark.parametrize("knobs", [{"folds": 1}, {"folds": 51}, {"fold": 0}, {"folds": 3, "fold": 3}])
+def test_impossible_folds_are_refused(knobs: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="--fold"):
+        SplitConfig(**knobs)  # type: ignore[arg-type]
+
+
+def test_run_all_plans_every_fold_of_every_model_and_seed() -> None:
+    flags = ["--folds", "3", "--models", "resnet50", "efficientnet_b0", "--seeds", "0", "1"]
+    _, configs = _parse_runs(RunAllArgs, flags, "run-all")
+    assert len(configs) == 12
+    assert {config.split.fold for config in configs} == {0, 1, 2}
+    _, one = _parse_runs(RunAllArgs, ["--folds", "3", "--fold", "1", "--models", "resnet50"], "run-all")
+    assert [config.split.fold for config in one] == [1]
+
+
+def test_few_groups_give_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        splits = make_splits(audit_of([[0]] * 4 + [[1, 1]] * 4), SplitConfig(folds=2, fold=1))
+    assert np.array(class_counts(audit_of([[0]] * 4 + [[1, 1]] * 4), splits.train)).min() > 0

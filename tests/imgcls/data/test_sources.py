@@ -1,0 +1,166 @@
+"""Where labelled images come from."""
+
+import json
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgcls.data.sources import named, torchvision_sets
+from imgcls.data.sources.named import load_dataset
+from imgcls.errors import DataError
+from tests.conftest import MakeFolder, picture
+
+
+def test_a_folder_of_class_folders_gives_sorted_classes_and_relative_ids(make_folder: MakeFolder, cache: Path) -> None:
+    dataset = load_dataset(str(make_folder({"dog": 2, "cat": 1})), cache=cache)
+    assert dataset.class_names == ("cat", "dog")
+    assert [file.image_id for file in dataset.files] == ["cat/000.png", "dog/000.png", "dog/001.png"]
+    assert [file.label for file in dataset.files] == [0, 1, 1]
+    assert not dataset.given_splits
+
+
+def test_hidden_files_are_passed_over_and_nested_ones_found(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"dog": 1, "cat": 1})
+    (root / "cat" / ".DS_Store").touch()
+    (root / "cat" / "kittens").mkdir()
+    picture(9).save(root / "cat" / "kittens" / "a.png")
+    dataset = load_dataset(str(root), cache=cache)
+    assert [file.image_id for file in dataset.files] == ["cat/000.png", "cat/kittens/a.png", "dog/000.png"]
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+def test_given_splits_are_read_under_each_of_their_names(make_folder: MakeFolder, cache: Path, val: str) -> None:
+    root = make_folder({"train/cat": 2, "train/dog": 2, f"{val}/cat": 1, "test/dog": 1, "test/owl": 1})
+    dataset = load_dataset(str(root), cache=cache)
+    assert dataset.given_splits
+    assert dataset.class_names == ("cat", "dog", "owl")
+    assert {file.split for file in dataset.files} == {"train", "val", "test"}
+
+
+def test_a_class_named_test_is_a_class_where_there_is_no_train(make_folder: MakeFolder, cache: Path) -> None:
+    dataset = load_dataset(str(make_folder({"test": 1, "control": 1})), cache=cache)
+    assert dataset.class_names == ("control", "test")
+
+
+def test_splits_without_train_are_refused_and_not_taken_for_classes(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"val/cat": 1, "val/dog": 1, "test/cat": 1, "test/dog": 1})
+    with pytest.raises(DataError, match="no train"):
+        load_dataset(str(root), cache=cache)
+
+
+def test_a_train_folder_alone_is_a_split_and_not_a_class(make_folder: MakeFolder, cache: Path) -> None:
+    dataset = load_dataset(str(make_folder({"train/cat": 1, "train/dog": 1})), cache=cache)
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.given_splits
+
+
+def test_a_folder_beside_the_splits_is_refused(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"train/cat": 1, "train/dog": 1, "test/cat": 1, "extra": 1})
+    with pytest.raises(DataError, match="extra"):
+        load_dataset(str(root), cache=cache)
+
+
+def test_a_missing_folder_is_refused_with_the_known_names(cache: Path) -> None:
+    with pytest.raises(DataError, match=r"no such folder.*digits, cifar10"):
+        load_dataset("/no/such/folder", cache=cache)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "empty" / "cat").mkdir(parents=True)
+    with pytest.raises(DataError, match="no images"):
+        load_dataset(str(tmp_path / "empty"), cache=cache)
+
+
+def test_one_class_is_refused(make_folder: MakeFolder, cache: Path) -> None:
+    with pytest.raises(DataError, match="one class only"):
+        load_dataset(str(make_folder({"cat": 3})), cache=cache)
+
+
+def test_digits_are_the_1797_real_ones_written_once(cache: Path) -> None:
+    dataset = load_dataset("digits", cache=cache)
+    assert len(dataset.files) == 1797
+    assert dataset.class_names == tuple("0123456789")
+    stamp = (dataset.root / dataset.files[0].image_id).stat().st_mtime_ns
+    again = load_dataset("digits", cache=cache)
+    assert (again.root / again.files[0].image_id).stat().st_mtime_ns == stamp
+
+
+def test_a_named_set_that_was_interrupted_is_written_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(folder: Path) -> None:
+        (folder / "0").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(named.DATASETS, "digits", broken)
+    with pytest.raises(KeyboardInterrupt):
+        load_dataset("digits", cache=cache)
+    monkeypatch.setitem(named.DATASETS, "digits", named.write_digits)
+    assert len(load_dataset("digits", cache=cache).files) == 1797
+
+
+def test_two_commands_that_want_one_named_set_write_it_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Path] = []
+
+    def counted(folder: Path) -> None:
+        calls.append(folder)
+        named.write_digits(folder)
+
+    monkeypatch.setitem(named.DATASETS, "digits", counted)
+    threads = [threading.Thread(target=load_dataset, args=("digits",), kwargs={"cache": cache}) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+
+
+def test_a_download_without_network_is_one_clear_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(DataError, match="cifar10: cannot be downloaded here"):
+        load_dataset("cifar10", cache=cache)
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+    path.write_bytes(header + values.astype(np.uint8).tobytes())
+
+
+def test_a_set_of_arrays_becomes_png_files_in_its_given_splits(cache: Path) -> None:
+    raw = cache / "datasets" / "fashionmnist.raw" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 30), ("t10k", 10)):
+        write_idx(raw / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28)))
+        write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)
+    dataset = load_dataset("FashionMNIST", cache=cache)
+    assert len(dataset.files) == 40
+    assert "T-shirt-top" in dataset.class_names
+    assert {file.split for file in dataset.files} == {"train", "test"}
+    assert not raw.exists()
+
+
+def test_a_set_of_files_keeps_its_original_files(cache: Path) -> None:
+    home = cache / "datasets" / "food101.raw" / "food-101"
+    (home / "meta").mkdir(parents=True)
+    names = {"apple_pie": ["apple_pie/1", "apple_pie/2"], "waffles": ["waffles/3"]}
+    for split in ("train", "test"):
+        (home / "meta" / f"{split}.json").write_text(json.dumps(names))
+    for name in ("apple_pie/1", "apple_pie/2", "waffles/3"):
+        path = home / "images" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(len(name)).save(path)
+    original = (home / "images" / "waffles" / "3.jpg").read_bytes()
+    dataset = load_dataset("food101", cache=cache)
+    assert len(dataset.files) == 6
+    kept = [file for file in dataset.files if "waffles" in file.image_id]
+    assert (dataset.root / kept[0].image_id).read_bytes() == original
+
+
+def test_every_named_set_names_a_class_of_torchvision() -> None:
+    import torchvision.datasets
+
+    for entry in torchvision_sets.TORCHVISION_SETS.values():
+        assert hasattr(torchvision.datasets, entry.class_name)

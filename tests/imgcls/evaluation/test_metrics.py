@@ -1,0 +1,66 @@
+"""Metrics on made-up logits, against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from imgcls.evaluation import metrics
+from imgcls.evaluation.metrics import METRICS, confusion_matrix, per_class, score
+
+
+def logits_for(predicted: list[int], classes: int = 3, confidence: float = 20.0) -> np.ndarray:
+    logits = np.zeros((len(predicted), classes))
+    logits[np.arange(len(predicted)), predicted] = confidence
+    return logits
+
+
+LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+PREDICTED = [0, 0, 0, 1, 1, 0, 2, 2]
+
+
+def test_accuracy_f1_and_balanced_accuracy_by_hand() -> None:
+    values = score(logits_for(PREDICTED), LABELS)
+    assert values["top1_accuracy"] == pytest.approx(6 / 8)
+    assert values["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
+    assert values["macro_f1"] == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
+
+
+def test_log_loss_by_hand() -> None:
+    logits = np.log(np.array([[0.5, 0.5], [0.9, 0.1]]))
+    assert metrics.log_loss(logits, np.array([0, 1])) == pytest.approx(-(math.log(0.5) + math.log(0.1)) / 2)
+
+
+def test_top5_appears_from_six_classes_on() -> None:
+    assert "top5_accuracy" not in score(logits_for([0, 1], classes=5), np.array([0, 1]))
+    six = np.array([[6.0, 5, 4, 3, 2, 1], [6.0, 5, 4, 3, 2, 1]])
+    assert score(six, np.array([4, 5]))["top5_accuracy"] == pytest.approx(0.5)
+
+
+def test_ece_by_hand() -> None:
+    logits = np.log(np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]]))
+    assert metrics.ece(logits, np.array([0, 1, 0, 0])) == pytest.approx((2 * 0.3 + 2 * 0.4) / 4)
+
+
+def test_a_class_without_test_images_has_no_recall_rather_than_zero() -> None:
+    scores = per_class(logits_for([0, 1]), np.array([0, 1]), ("a", "b", "c"))
+    assert scores[2].recall is None
+    assert scores[2].support == 0
+    assert scores[0].recall == 1
+
+
+def test_a_class_without_test_images_does_not_lower_the_macro_means() -> None:
+    values = score(logits_for([0, 1]), np.array([0, 1]))
+    assert values["macro_f1"] == 1
+    assert values["balanced_accuracy"] == 1
+
+
+def test_rows_of_the_confusion_matrix_are_true_classes() -> None:
+    assert confusion_matrix(logits_for(PREDICTED), LABELS) == ((3, 1, 0), (1, 1, 0), (0, 0, 2))
+
+
+def test_every_metric_says_which_way_is_better() -> None:
+    better = score(logits_for(list(LABELS)), LABELS)
+    worse = score(logits_for([(label + 1) % 3 for label in LABELS]), LABELS)
+    for name, value in better.items():
+        assert (value > worse[name]) == METRICS[name].higher_is_better

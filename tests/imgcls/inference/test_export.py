@@ -1,0 +1,189 @@
+"""One ONNX file that needs nothing else, and the proof that it gives the same logits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from imgcls.config import ArchitectureConfig, LoaderConfig
+from imgcls.data.audit import audit_dataset
+from imgcls.data.cache import build_cache
+from imgcls.data.decode import Resize
+from imgcls.data.loaders import Source
+from imgcls.data.sources.named import load_dataset
+from imgcls.errors import ConfigError, DataError, ParityError
+from imgcls.evaluation.forward import logits_of
+from imgcls.evaluation.predictions import Predictions, load_predictions, save_predictions
+from imgcls.inference.card import CARD_KEY, Card, read_card
+from imgcls.inference.export import export_onnx
+from imgcls.inference.onnx_sessions import open_onnxruntime
+from imgcls.inference.parity import Parity, check_parity
+from imgcls.inference.predict import classify, open_classifier
+from imgcls.models.building import build_model, set_aux
+from imgcls.models.registry import ModelSpec, resolve_spec
+from imgcls.models.weights import random_weights
+from tests.conftest import picture
+
+CLASSES = ("a cat", "-dog", "<owl>|")
+
+
+def spec_of(model: str, size: int) -> ModelSpec:
+    return resolve_spec(model, LoaderConfig(image_size=size), random_weights)
+
+
+def noise(count: int, size: int) -> Source:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    return Source(pixels=pixels, indices=np.arange(count), labels=np.arange(count) % 3)
+
+
+def trained(spec: ModelSpec, source: Source, path: Path) -> Predictions:
+    """Export a model and give its own logits."""
+    torch.manual_seed(1)
+    model = build_model(spec, ArchitectureConfig(), num_classes=3).eval()
+    set_aux(model, enabled=False)
+    logits = logits_of(model, source, normalisation=spec.normalisation, device=torch.device("cpu"))
+    export_onnx(model, spec, class_names=CLASSES, path=path)
+    return Predictions(image_ids=tuple(map(str, range(len(source)))), labels=source.labels, logits=logits)
+
+
+def parity_of(path: Path, source: Source, predictions: Predictions) -> Parity:
+    session = open_onnxruntime(path.parent, 1, provider="CPUExecutionProvider", file=path.name)
+    return check_parity(session.run, read_card(path), pixels=source.pixels, rows=source.indices, trained=predictions)
+
+
+def edit_card(path: Path, **changes: object) -> None:
+    model = onnx.load(path)
+    card = msgspec.json.decode(model.metadata_props[0].value)
+    onnx.helper.set_model_props(model, {CARD_KEY: msgspec.json.encode(card | changes).decode()})
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [("test_efficientnet", 32), ("efficientnet_b0", 32), ("resnet50", 32), ("inception_v3", 75)],
+)
+def test_the_exported_model_gives_the_trained_logits_at_every_batch_size(tmp_path: Path, model: str, size: int) -> None:
+    source = noise(5, size)
+    predictions = trained(spec_of(model, size), source, tmp_path / "m.onnx")
+    parity = parity_of(tmp_path / "m.onnx", source, predictions)
+    assert parity.max_rel_logit_error < 1e-4
+    assert parity.top1_agreement == 1
+    classifier = open_classifier(tmp_path / "m.onnx")
+    one = np.concatenate([classifier.logits(source.pixels[i : i + 1]) for i in range(5)])
+    scale = np.abs(predictions.logits).max()
+    assert np.abs(one - classifier.logits(source.pixels)).max() / scale < 1e-5
+
+
+def test_the_file_says_all_that_predicting_needs(tmp_path: Path) -> None:
+    spec = spec_of("test_efficientnet", 32)
+    trained(spec, noise(2, 32), tmp_path / "m.onnx")
+    assert open_classifier(tmp_path / "m.onnx").card == Card(
+        version=1,
+        model="test_efficientnet",
+        weights_tag="random",
+        class_names=CLASSES,
+        resize=Resize(size=32, interpolation="bicubic"),
+        mean=spec.normalisation.mean,
+        std=spec.normalisation.std,
+    )
+
+
+def test_the_file_carries_no_folder_of_the_machine_that_made_it(tmp_path: Path) -> None:
+    trained(spec_of("test_efficientnet", 32), noise(2, 32), tmp_path / "m.onnx")
+    data = (tmp_path / "m.onnx").read_bytes()
+    assert sys.prefix.encode() not in data
+    assert b"site-packages" not in data
+
+
+def test_a_planted_wrong_mean_fails_parity(tmp_path: Path) -> None:
+    source = noise(5, 32)
+    predictions = trained(spec_of("test_efficientnet", 32), source, tmp_path / "m.onnx")
+    edit_card(tmp_path / "m.onnx", mean=[0.5, 0.5, 0.5])
+    with pytest.raises(ParityError, match="off by"):
+        parity_of(tmp_path / "m.onnx", source, predictions)
+
+
+def test_logits_of_nan_fail_parity(tmp_path: Path) -> None:
+    source = noise(5, 32)
+    predictions = trained(spec_of("test_efficientnet", 32), source, tmp_path / "m.onnx")
+    predictions.logits[2, 1] = np.nan
+    with pytest.raises(ParityError):
+        parity_of(tmp_path / "m.onnx", source, predictions)
+
+
+PREDICT = """
+import sys
+from pathlib import Path
+import numpy as np
+from imgcls.evaluation import load_predictions
+from imgcls.predict import classify
+model, root, stored = map(Path, sys.argv[1:])
+predictions = load_predictions(stored)
+logits = np.stack([a.logits for a in classify(model, [root / name for name in predictions.image_ids])])
+error = np.abs(logits - predictions.logits).max() / np.abs(predictions.logits).max()
+assert "torch" not in sys.modules
+print(error)
+"""
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_predicting_the_test_files_without_torch_gives_the_stored_logits(tmp_path: Path, crop: bool) -> None:  # noqa: FBT001
+    root = tmp_path / "photos"
+    for number in range(6):
+        path = root / ["cat", "dog"][number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(number, size=300).resize((400, 300)).save(path)
+    spec = resolve_spec("test_efficientnet", LoaderConfig(image_size=64, crop=crop), random_weights)
+    audit = audit_dataset(load_dataset(str(root), cache=tmp_path / "c"), cache=tmp_path / "c")
+    pixels = build_cache(audit, spec.resize, root=root, cache=tmp_path / "c")
+    source = Source(pixels=pixels, indices=np.arange(6), labels=np.zeros(6, dtype=np.int64))
+    predictions = trained(spec, source, tmp_path / "m.onnx")
+    stored = Predictions(
+        image_ids=tuple(image.image_id for image in audit.images),
+        labels=predictions.labels,
+        logits=predictions.logits,
+    )
+    save_predictions(stored, tmp_path / "logits.npz")
+    command = [sys.executable, "-c", PREDICT, str(tmp_path / "m.onnx"), str(root), str(tmp_path / "logits.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1e-3
+    edit_card(tmp_path / "m.onnx", mean=[0.9, 0.9, 0.9])
+    wrong = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(wrong.stdout) > 1e-2
+
+
+def test_a_file_that_is_no_model_of_ours_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        open_classifier(tmp_path / "none.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"not a model")
+    with pytest.raises(ConfigError, match="not an ONNX model"):
+        open_classifier(tmp_path / "bad.onnx")
+    trained(spec_of("test_efficientnet", 32), noise(2, 32), tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "plain.onnx")
+    with pytest.raises(ConfigError, match="no imgcls metadata"):
+        open_classifier(tmp_path / "plain.onnx")
+
+
+def test_a_photo_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    trained(spec_of("test_efficientnet", 32), noise(2, 32), tmp_path / "m.onnx")
+    (tmp_path / "x.jpg").write_text("no picture")
+    with pytest.raises(DataError, match=r"x\.jpg: not an image"):
+        classify(tmp_path / "m.onnx", [tmp_path / "x.jpg"])
+
+
+def test_damaged_predictions_are_refused(tmp_path: Path) -> None:
+    predictions = Predictions(image_ids=("a",), labels=np.array([0]), logits=np.zeros((1, 2), dtype=np.float32))
+    save_predictions(predictions, tmp_path / "p.npz")
+    assert load_predictions(tmp_path / "p.npz").image_ids == ("a",)
+    data = (tmp_path / "p.npz").read_bytes()
+    (tmp_path / "p.npz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        load_predictions(tmp_path / "p.npz")

@@ -1,0 +1,282 @@
+"""Architectures, weights, heads, and the auxiliary head that is for training only."""
+
+import hashlib
+import http.server
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from imgcls.config import ArchitectureConfig, LoaderConfig
+from imgcls.errors import ConfigError
+from imgcls.models import weights
+from imgcls.models.building import build_model, load_trained, save_trained, set_aux, without_aux
+from imgcls.models.registry import MODELS, ModelSpec, resolve_spec, weights_policy
+from imgcls.models.weights import folder_weights, hub_answers, hub_weights, random_weights
+
+TINY = "test_efficientnet"
+
+
+def spec_of(model: str, size: int = 32) -> ModelSpec:
+    return resolve_spec(model, LoaderConfig(image_size=size), random_weights)
+
+
+def write_weights(folder: Path, *, architecture: str = TINY, state: dict[str, torch.Tensor] | None = None) -> Path:
+    home = folder / TINY
+    home.mkdir(parents=True)
+    config = {
+        "architecture": architecture,
+        "num_classes": 1000,
+        "pretrained_cfg": {
+            "tag": "made_up",
+            "mean": [0.1, 0.2, 0.3],
+            "std": [0.4, 0.5, 0.6],
+            "interpolation": "bilinear",
+            "crop_pct": 0.9,
+            "num_classes": 1000,
+            "first_conv": "conv_stem",
+            "classifier": "classifier",
+        },
+    }
+    (home / "config.json").write_text(json.dumps(config))
+    torch.manual_seed(5)
+    save_file(state or timm.create_model(TINY).state_dict(), home / "model.safetensors")
+    return folder
+
+
+def test_the_models_that_are_known_by_name_carry_an_explicit_weight_tag() -> None:
+    assert list(MODELS) == ["resnet50", "efficientnet_b0", "inception_v3", "efficientnet_b3", "efficientnet_b4"]
+    for entry in MODELS.values():
+        assert timm.get_pretrained_cfg(entry.timm_name, allow_unregistered=False) is not None
+        assert "." in entry.timm_name
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"unknown model 'resnet5000'; known: resnet50, "):
+        spec_of("resnet5000")
+
+
+def test_inception_below_75_px_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--image-size 74 .* inception_v3; it needs 75 px"):
+        spec_of("inception_v3", 74)
+
+
+def test_mean_std_and_interpolation_belong_to_the_weights() -> None:
+    inception, resnet = spec_of("inception_v3", 75), spec_of("resnet50")
+    assert inception.normalisation.mean == (0.5, 0.5, 0.5)
+    assert resnet.normalisation.mean == (0.485, 0.456, 0.406)
+    assert resnet.resize.interpolation == "bicubic"
+    assert resnet.resize.crop_pct is None
+    cropped = resolve_spec("resnet50", LoaderConfig(image_size=64, crop=True), random_weights)
+    assert cropped.resize.crop_pct == pytest.approx(0.95)
+
+
+def test_efficientnet_has_dropout_before_its_classifier() -> None:
+    model = build_model(spec_of("efficientnet_b0"), ArchitectureConfig(dropout=0.5), num_classes=7)
+    assert model.drop_rate == 0.5
+    model.train()
+    features = torch.ones(1, 1280, 1, 1)
+    assert not torch.equal(model.forward_head(features), model.forward_head(features))
+
+
+@pytest.mark.parametrize("size", [75, 128, 299])
+def test_inception_trains_with_its_auxiliary_head_at_any_size(size: int) -> None:
+    model = build_model(spec_of("inception_v3", size), ArchitectureConfig(), num_classes=3, aux_head=True)
+    model.train()
+    set_aux(model, enabled=True)
+    before = model.AuxLogits.fc.weight.detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    logits, aux_logits = model(torch.randn(2, 3, size, size))
+    assert logits.shape == aux_logits.shape == (2, 3)
+    (logits.square().mean() + 0.4 * aux_logits.square().mean()).backward()
+    optimizer.step()
+    assert not torch.equal(before, model.AuxLogits.fc.weight)
+    set_aux(model, enabled=False)
+    assert model.eval()(torch.randn(2, 3, size, size)).shape == (2, 3)
+    assert bool(spec_of("inception_v3", size).notes) == (size < 299)
+
+
+def test_the_adaptive_auxiliary_head_is_the_stock_one_at_299_px() -> None:
+    from imgcls.models.building import AdaptiveAux
+
+    torch.manual_seed(0)
+    model = build_model(spec_of("inception_v3", 299), ArchitectureConfig(), num_classes=3, aux_head=True).eval()
+    assert type(model.AuxLogits).__name__ == "InceptionAux"
+    assert isinstance(
+        build_model(spec_of("inception_v3", 298), ArchitectureConfig(), num_classes=3, aux_head=True).AuxLogits,
+        AdaptiveAux,
+    )
+
+
+def test_trained_weights_come_back_without_the_auxiliary_head(tmp_path: Path) -> None:
+    spec = spec_of("inception_v3", 75)
+    model = build_model(spec, ArchitectureConfig(), num_classes=3, aux_head=True).eval()
+    set_aux(model, enabled=False)
+    state = without_aux(model.state_dict())
+    save_trained(state, spec, num_classes=3, path=tmp_path / "m.safetensors")
+    images = torch.randn(1, 3, 75, 75)
+    assert torch.equal(load_trained(tmp_path / "m.safetensors")(images), model(images))
+
+
+def test_equal_weights_are_written_to_equal_bytes(tmp_path: Path) -> None:
+    spec = resolve_spec("test_vit", LoaderConfig(image_size=32), random_weights)
+    state = build_model(spec, ArchitectureConfig(), num_classes=3).state_dict()
+    files = [tmp_path / f"{number}.safetensors" for number in range(12)]
+    for file in files:
+        save_trained(state, spec, num_classes=3, path=file)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_weights_from_a_folder_are_loaded_with_their_preprocessing(tmp_path: Path) -> None:
+    folder = write_weights(tmp_path / "w")
+    spec = resolve_spec(TINY, LoaderConfig(image_size=32), weights_policy(str(folder), warn=pytest.fail))
+    assert spec.normalisation.std == (0.4, 0.5, 0.6)
+    assert (spec.weights.init, spec.weights.tag) == ("pretrained", "made_up")
+    data = (folder / TINY / "model.safetensors").read_bytes()
+    assert spec.weights.sha256 == hashlib.sha256(data).hexdigest()
+    model = build_model(spec, ArchitectureConfig(), num_classes=4)
+    torch.manual_seed(5)
+    original = timm.create_model(TINY).state_dict()
+    for key, tensor in model.state_dict().items():
+        if not key.startswith("classifier"):
+            assert torch.equal(tensor, original[key]), key
+    assert model.state_dict()["classifier.weight"].shape == (4, 256)
+
+
+def test_weights_without_batch_norms_counters_fit(tmp_path: Path) -> None:
+    state = {key: tensor for key, tensor in timm.create_model(TINY).state_dict().items() if "num_batches" not in key}
+    folder = write_weights(tmp_path / "w", state=state)
+    spec = resolve_spec(TINY, LoaderConfig(image_size=32), partial(folder_weights, folder=folder))
+    model = build_model(spec, ArchitectureConfig(), num_classes=4)
+    assert torch.equal(model.state_dict()["bn1.running_var"], state["bn1.running_var"])
+
+
+def test_a_head_of_as_many_classes_as_the_weights_had_is_new_all_the_same(tmp_path: Path) -> None:
+    spec = resolve_spec(
+        TINY, LoaderConfig(image_size=32), partial(folder_weights, folder=write_weights(tmp_path / "w"))
+    )
+    torch.manual_seed(5)
+    original = timm.create_model(TINY).state_dict()["classifier.weight"]
+    torch.manual_seed(6)
+    model = build_model(spec, ArchitectureConfig(), num_classes=1000)
+    assert not torch.equal(model.state_dict()["classifier.weight"], original)
+
+
+def test_a_weights_folder_without_the_model_is_refused(tmp_path: Path) -> None:
+    folder = write_weights(tmp_path / "w")
+    with pytest.raises(ConfigError, match=f"no resnet50/config.json there; models in that folder: {TINY}"):
+        folder_weights("resnet50.a1_in1k", folder)
+
+
+def test_a_weights_folder_for_another_architecture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is for 'resnet18'"):
+        folder_weights(TINY, write_weights(tmp_path / "w", architecture="resnet18"))
+
+
+def test_a_file_with_another_architectures_tensors_is_refused(tmp_path: Path) -> None:
+    folder = write_weights(tmp_path / "w", state=timm.create_model("test_resnet").state_dict())
+    with pytest.raises(ConfigError, match=r"test_efficientnet needs .* the file has nothing"):
+        resolve_spec(TINY, LoaderConfig(image_size=32), partial(folder_weights, folder=folder))
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("pickle-was-opened",)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pickle_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = write_weights(tmp_path / "w")
+    (folder / TINY / "model.safetensors").unlink()
+    (folder / TINY / name).write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(ConfigError, match="safetensors"):
+        folder_weights(TINY, folder)
+    assert not (tmp_path / "pickle-was-opened").exists()
+
+
+def test_pretrained_without_the_hub_is_refused_with_what_would_do() -> None:
+    with pytest.raises(ConfigError, match=r"cannot be reached .*; use --weights none, or a folder"):
+        hub_weights("resnet50.a1_in1k", reachable=False)
+
+
+def test_auto_without_the_hub_warns_once_for_all_models() -> None:
+    warnings: list[str] = []
+    policy = weights_policy("auto", warn=warnings.append)
+    assert [policy(name).init for name in ("resnet50", TINY)] == ["random", "random"]
+    assert len(warnings) == 1
+    assert "RANDOM" in warnings[0]
+
+
+def test_a_hub_that_does_not_answer_is_given_up_within_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(weights, "_ask_hub", lambda _answers: time.sleep(30))
+    began = time.perf_counter()
+    assert not hub_answers()
+    assert time.perf_counter() - began < 6
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of a model hub as downloads one file."""
+
+    file: Path
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool = False) -> None:
+        data = self.file.read_bytes()
+        found = self.path == "/" or self.path.endswith("/resolve/main/model.safetensors")
+        self.send_response(200 if found else 404)
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("Content-Length", str(len(data) if found else 0))
+        self.end_headers()
+        if body and found:
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[str]:
+    folder = write_weights(tmp_path / "hub")
+    Hub.file = folder / TINY / "model.safetensors"
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_pretrained_weights_come_from_the_hub_with_tag_and_sha256(hub: str, tmp_path: Path) -> None:
+    code = f"""
+from imgcls.models import weights_policy, resolve_spec, build_model
+from imgcls.config import LoaderConfig, ArchitectureConfig
+spec = resolve_spec("{TINY}", LoaderConfig(image_size=32), weights_policy("auto", warn=print))
+build_model(spec, ArchitectureConfig(), num_classes=3)
+print(spec.weights.init, spec.weights.tag, spec.weights.sha256)
+"""
+    environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    sha256 = hashlib.sha256(Hub.file.read_bytes()).hexdigest()
+    assert done.stdout.split() == ["pretrained", "r160_in1k", sha256]

@@ -1,0 +1,288 @@
+"""The loop: equal seeds agree, a bad loss stops before the step, and no kill is felt in the weights."""
+
+import os
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
+from imgcls.data.loaders import Source
+from imgcls.errors import NonFiniteLossError
+from imgcls.evaluation.forward import logits_of
+from imgcls.models.building import build_model
+from imgcls.models.registry import ModelSpec, resolve_spec
+from imgcls.models.weights import random_weights
+from imgcls.training import checkpoints, loop, losses
+from imgcls.training.checkpoints import selected_epoch
+from imgcls.training.events import EpochResult, Rung, Step
+from imgcls.training.loop import train
+from imgcls.training.setup import Training, TrainingSetup
+
+MODEL = ArchitectureConfig(dropout=0.3)
+CPU = torch.device("cpu")
+
+
+def spec() -> ModelSpec:
+    return resolve_spec("test_efficientnet", LoaderConfig(image_size=64), random_weights)
+
+
+def source(count: int, seed: int) -> Source:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    pixels = rng.integers(0, 100, (count, 64, 64, 3)) + 50 * labels[:, None, None, None]
+    return Source(pixels=pixels.astype(np.uint8), indices=np.arange(count), labels=labels)
+
+
+def setting(folder: Path, *, epochs: int = 3, lr: float = 1e-2, seed: int = 0, **changes: Any) -> TrainingSetup:
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "train_source": source(40, 1),
+        "val_source": source(15, 2),
+        "normalisation": spec().normalisation,
+        "loader": LoaderConfig(image_size=64, batch_size=8),
+        "architecture": MODEL,
+        "train": TrainConfig(epochs=epochs, lr=lr, lr_patience=0),
+        "seed": seed,
+        "device": CPU,
+        "folder": folder,
+        "report": lambda _event: None,
+    }
+    return TrainingSetup(**(values | changes))
+
+
+def run(chosen: TrainingSetup) -> Training:
+    torch.manual_seed(chosen.seed)
+    return train(build_model(spec(), MODEL, num_classes=3), chosen)
+
+
+def same(first: Training, second: Training) -> bool:
+    def plain(history: tuple[EpochResult, ...]) -> list[tuple[float, ...]]:
+        return [(e.train_loss, e.val_loss, e.val_top1_accuracy, e.lr) for e in history]
+
+    equal = all(torch.equal(tensor, second.state[key]) for key, tensor in first.state.items())
+    return equal and plain(first.history) == plain(second.history) and first.best_epoch == second.best_epoch
+
+
+def test_training_learns_what_can_be_learnt(tmp_path: Path) -> None:
+    patient = TrainConfig(epochs=8, lr=1e-2, lr_patience=8)
+    history = run(setting(tmp_path / "a", train=patient)).history
+    assert history[-1].train_loss < history[0].train_loss / 2
+    assert max(epoch.val_top1_accuracy for epoch in history) > 0.9
+
+
+def test_two_runs_of_one_seed_agree_to_the_bit_and_another_seed_does_not(tmp_path: Path) -> None:
+    first, second = run(setting(tmp_path / "a")), run(setting(tmp_path / "b"))
+    assert same(first, second)
+    assert not same(first, run(setting(tmp_path / "c", seed=1)))
+
+
+def test_the_learning_rate_drops_on_a_plateau(tmp_path: Path) -> None:
+    history = run(setting(tmp_path / "a", epochs=12)).history
+    drops = [later.lr / earlier.lr for earlier, later in pairwise(history)]
+    assert any(drop == pytest.approx(0.1) for drop in drops)
+
+
+def epoch_result(number: int, accuracy: float = 0.5) -> EpochResult:
+    return EpochResult(
+        epoch=number,
+        train_loss=0,
+        val_loss=0,
+        val_top1_accuracy=accuracy,
+        lr=1,
+        train_time_s=1,
+        eval_time_s=1,
+        images=1,
+    )
+
+
+def test_the_best_epoch_is_the_first_of_the_highest_validation_accuracy() -> None:
+    history = [epoch_result(number, accuracy) for number, accuracy in enumerate((0.5, 0.8, 0.8, 0.6), start=1)]
+    assert selected_epoch(history, "best") == 2
+    assert selected_epoch(history, "last") == 4
+
+
+def test_the_state_that_is_kept_is_the_best_epochs(tmp_path: Path) -> None:
+    chosen = setting(tmp_path / "a", epochs=5, lr=0.03)
+    result = run(chosen)
+    model = build_model(spec(), MODEL, num_classes=3)
+    model.load_state_dict(result.state)
+    logits = logits_of(model, chosen.val, normalisation=chosen.normalisation, device=CPU)
+    accuracy = float((logits.argmax(1) == chosen.val.labels).mean())
+    assert accuracy == max(epoch.val_top1_accuracy for epoch in result.history)
+
+
+def test_two_evaluation_passes_give_equal_logits(tmp_path: Path) -> None:
+    chosen = setting(tmp_path / "a")
+    model = build_model(spec(), MODEL, num_classes=3)
+    first, second = (logits_of(model, chosen.val, normalisation=chosen.normalisation, device=CPU) for _ in range(2))
+    assert (first == second).all()
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    real = losses._loss
+
+    def poisoned(*args: Any) -> torch.Tensor:
+        steps.append(1)
+        return real(*args) * (float("nan") if len(steps) == 7 else 1)
+
+    monkeypatch.setattr(losses, "_loss", poisoned)
+    taken: list[int] = []
+    real_step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda *a, **k: (taken.append(1), real_step(*a, **k)))
+    with pytest.raises(NonFiniteLossError, match="nan at epoch 2, step 2"):
+        run(setting(tmp_path / "a"))
+    assert len(taken) == 6
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+def stop_in_epoch(epoch: int) -> Callable[[Step | EpochResult], None]:
+    def report(event: Step | EpochResult) -> None:
+        if isinstance(event, Step) and event.epoch == epoch and event.images > 8:
+            raise Killed
+
+    return report
+
+
+def test_a_run_stopped_in_any_epoch_ends_as_if_never_stopped(tmp_path: Path) -> None:
+    whole = run(setting(tmp_path / "whole", epochs=4))
+    for epoch in (1, 2, 3, 4):
+        with pytest.raises(Killed):
+            run(setting(tmp_path / "stopped", epochs=4, report=stop_in_epoch(epoch)))
+    resumed = run(setting(tmp_path / "stopped", epochs=4))
+    assert same(whole, resumed)
+    assert resumed.resumed_from == (1, 2, 3)
+
+
+@pytest.mark.parametrize("where", ["before the rename", "half written"])
+def test_a_kill_inside_any_save_is_not_felt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    whole = run(setting(tmp_path / "whole"))
+    real, calls, limit = Path.replace, [0], [0]
+
+    def deadly(self: Path, target: Path) -> Path:
+        calls[0] += 1
+        if calls[0] == limit[0]:
+            if where == "half written":
+                os.truncate(self, self.stat().st_size // 2)
+            raise Killed
+        return real(self, target)
+
+    monkeypatch.setattr(checkpoints.Path, "replace", deadly)
+    for limit[0] in (1, 2, 3):
+        calls[0] = 0
+        with pytest.raises(Killed):
+            run(setting(tmp_path / "stopped"))
+    monkeypatch.undo()
+    assert same(whole, run(setting(tmp_path / "stopped")))
+
+
+def learner() -> checkpoints.Learner:
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=1)
+    return checkpoints.Learner(model=model, optimizer=optimizer, scheduler=scheduler)
+
+
+def test_a_resumed_run_remembers_the_plateau(tmp_path: Path) -> None:
+    before, after = learner(), learner()
+    before.scheduler.step(1.0)
+    before.scheduler.step(2.0)
+    checkpoints.save(before, tmp_path, [epoch_result(1)], resumed=[], select="best")
+    checkpoints.restore(after, tmp_path, CPU)
+    after.scheduler.step(2.0)
+    assert after.optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+
+
+def test_every_epoch_draws_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    real = torch.manual_seed
+    monkeypatch.setattr(loop.torch, "manual_seed", lambda seed: (seeds.append(seed), real(seed))[1])
+    orders: list[int] = []
+    batches = loop.train_batches
+    monkeypatch.setattr(
+        loop,
+        "train_batches",
+        lambda source, **options: (orders.append(options["generator"].initial_seed()), batches(source, **options))[1],
+    )
+    run(setting(tmp_path / "a", epochs=3))
+    assert len(set(seeds)) == 4  # the model's, and one an epoch
+    assert len(set(orders)) == 3
+
+
+def test_a_run_that_ended_is_read_back_and_not_trained_again(tmp_path: Path) -> None:
+    first = run(setting(tmp_path / "a"))
+    again = run(setting(tmp_path / "a", report=lambda event: pytest.fail(f"trained: {event}")))
+    assert same(first, again)
+
+
+COSINE = TrainConfig(epochs=4, lr=1e-2, schedule="cosine", select="last", label_smoothing=0.1, weight_decay=1e-4)
+
+
+def test_a_cosine_falls_to_nothing_over_the_runs_own_epochs(tmp_path: Path) -> None:
+    for epochs in (1, 3):
+        config = TrainConfig(epochs=epochs, lr=1e-2, schedule="cosine")
+        seen: list[float] = []
+
+        def note(learner: Any, *_: Any, seen: list[float] = seen, step: Any = loop._train_step, **named: Any) -> float:
+            value: float = step(learner, *_, **named)
+            seen.append(learner.optimizer.param_groups[0]["lr"])
+            return value
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "_train_step", note)
+            run(setting(tmp_path / str(epochs), train=config))
+        done = np.arange(1, 5 * epochs + 1) / (5 * epochs)
+        assert seen == pytest.approx(5e-3 * (1 + np.cos(np.pi * done)), abs=1e-9)
+
+
+def test_a_cosine_run_that_is_resumed_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = run(setting(tmp_path / "whole", train=COSINE))
+
+    def stop_in_epoch_3(event: object) -> None:
+        if isinstance(event, Step) and event.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(setting(tmp_path / "parts", train=COSINE, report=stop_in_epoch_3))
+    resumed = run(setting(tmp_path / "parts", train=COSINE))
+    assert resumed.resumed_from == (2,)
+    assert same(whole, resumed)
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    result = run(setting(tmp_path, train=COSINE))
+    assert result.best_epoch == 4
+    assert len(list(tmp_path.glob("best-*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_rungs_come_at_equal_fractions_of_a_runs_own_steps_and_change_nothing(tmp_path: Path, epochs: int) -> None:
+    config = TrainConfig(epochs=epochs, lr=1e-2, schedule="cosine", select="last")
+    events: list[object] = []
+    plain = run(setting(tmp_path / "plain", train=config))
+    scored = run(setting(tmp_path / "scored", train=config, rungs=(0.2, 0.6), report=events.append))
+    assert same(plain, scored)
+    steps, at = 0, []
+    for event in events:
+        steps += isinstance(event, Step)
+        if isinstance(event, Rung):
+            at.append((event.fraction, steps))
+    assert at == [(0.2, epochs), (0.6, 3 * epochs)]  # 5 steps an epoch
+
+
+def test_label_smoothing_and_weight_decay_reach_the_training(tmp_path: Path) -> None:
+    plain = run(setting(tmp_path / "plain", train=TrainConfig(epochs=1, lr=1e-2)))
+    smooth = run(setting(tmp_path / "smooth", train=TrainConfig(epochs=1, lr=1e-2, label_smoothing=0.2)))
+    decayed = run(setting(tmp_path / "decayed", train=TrainConfig(epochs=1, lr=1e-2, weight_decay=0.1)))
+    assert plain.history[0].train_loss != smooth.history[0].train_loss
+    assert not all(torch.equal(tensor, decayed.state[key]) for key, tensor in plain.state.items())
