@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from bench.comparison.analysis import Findings
+from bench.comparison.analysis import Comparison
 from bench.latency.measure import measure_all
 from bench.latency.protocol import QUICK
 from bench.leaderboard import page
@@ -22,7 +22,7 @@ class Finished:
     """What came of a plan: whether all went well, and what the leaderboard that was written shows."""
 
     ok: bool
-    found: list[Findings]
+    found: list[Comparison]
 
 
 def run_all(tasks: Sequence[Task], console: Console, train: Train = train_here) -> Finished:

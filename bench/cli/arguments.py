@@ -1,18 +1,20 @@
-"""The flags of every command, generated from dataclasses by tyro, and parsed with one-line errors."""
+"""The flags of every command, generated from dataclasses by tyro, and the configs that they ask for."""
 
 import contextlib
 import io
-import re
+import shlex
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
 import tyro
 
-from bench.config import DEFAULT_MODELS, PARTS, RunConfig
+from bench.config import DEFAULT_MODELS, PARTS, RunConfig, value_of, with_overrides
+from bench.recipes import RECIPES
 from bench.tuning.space import DEFAULT_SPACE
-from imgcls.config import RuntimeConfig
+from imgcls.config import RuntimeConfig, SplitConfig
 from imgcls.errors import ConfigError
 
 Parsed = TypeVar("Parsed")
@@ -34,6 +36,11 @@ class PlanArgs:
     """Where records, artifacts and the leaderboard go."""
     run: RunConfig = field(default_factory=RunConfig)
 
+    @property
+    def planned_models(self) -> tuple[str, ...]:
+        """The models that runs are planned for."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunArgs(PlanArgs):
@@ -44,13 +51,18 @@ class RunArgs(PlanArgs):
     force: bool = False
     """Repeat runs that are done."""
 
+    @property
+    def planned_models(self) -> tuple[str, ...]:
+        """The one model."""
+        return (self.name,)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchArgs(PlanArgs):
     """What a study searches, and what carries it out."""
 
     space: tuple[str, ...] = DEFAULT_SPACE
-    """Knobs to search, as NAME or NAME=LOW:HIGH: lr, dropout, epochs, weight_decay, label_smoothing, batch_size,
+    """Hyperparameters to search, as NAME or NAME=LOW:HIGH: lr, dropout, epochs, weight_decay, label_smoothing, batch_size,
     image_size."""
     storage: str = ""
     """An RDB URL of Optuna's for the studies; none means an SQLite file in the results folder."""
@@ -77,6 +89,11 @@ class SweepArgs(SearchArgs):
     tmacs: float | None = None
     """Budget in 1e12 multiply-adds of training (3 x forward x images)."""
 
+    @property
+    def planned_models(self) -> tuple[str, ...]:
+        """The one model."""
+        return (self.name,)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunAllArgs(SearchArgs):
@@ -95,6 +112,11 @@ class RunAllArgs(SearchArgs):
     tune_tmacs: float | None = None
     """The same with a budget in 1e12 multiply-adds of training a model."""
 
+    @property
+    def planned_models(self) -> tuple[str, ...]:
+        """All models."""
+        return self.models
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResultsArgs:
@@ -105,11 +127,19 @@ class ResultsArgs:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReportArgs(ResultsArgs):
-    """Write one page with tables, plots and galleries that needs no network."""
+class TablesArgs(ResultsArgs):
+    """Which tables of a results folder."""
 
     data: str | None = None
-    """Only the runs on this data set, by its name."""
+    """Only the tables on this data set, by its name."""
+    table: str | None = None
+    """Only this table, by the id in its heading."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportArgs(TablesArgs):
+    """Write one page with tables, plots and galleries that needs no network."""
+
     no_images: bool = False
     """Leave all pictures of the data out."""
     to: Path | None = None
@@ -117,20 +147,18 @@ class ReportArgs(ResultsArgs):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CompareArgs(ResultsArgs):
+class CompareArgs(TablesArgs):
     """Compare two rows of the leaderboard, or two runs, on the same test images."""
 
     first: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
     """A row's name, such as resnet50, or the first characters of a run's id."""
     second: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]
     """The same of what is compared with it."""
-    data: str | None = None
-    """Only the runs on this data set, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RecommendArgs(ResultsArgs):
-    """Name the model to ship: the fastest of those that cannot be told from the best that keeps to all limits."""
+class RecommendArgs(TablesArgs):
+    """Name the model to ship: the fastest without a significant difference to the best that keeps to all limits."""
 
     max_latency_ms: float | None = None
     """Most ms of p90, one picture at a time."""
@@ -140,8 +168,6 @@ class RecommendArgs(ResultsArgs):
     """Least recall of classes, as CLASS=SHARE, such as glass=0.8."""
     max_size_mb: float | None = None
     """Most megabytes of the exported file."""
-    data: str | None = None
-    """Only the runs on this data set, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +212,9 @@ class DataArgs:
     """Sets to download now."""
 
 
+AnyPlan = TypeVar("AnyPlan", bound=PlanArgs)
+
+
 def named_fields(arguments: Sequence[str]) -> list[str]:
     """Return the fields of ``RunConfig`` that stand on a command line as flags, whatever their value is."""
     flags = [word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")]
@@ -193,8 +222,11 @@ def named_fields(arguments: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(flags) if name in known]
 
 
-def parse(kind: type[Parsed], arguments: Sequence[str], *, command: str, default: Parsed | None = None) -> Parsed:
-    """Parse one command's flags; raises ConfigError with tyro's complaint as one line."""
+def parse(kind: type[Parsed], arguments: Sequence[str], command: str, *, default: Parsed | None = None) -> Parsed:
+    """Parse one command's flags; exits with status 2 and tyro's own message if they cannot be read.
+
+    What was given stands first: tyro's message may name the flag without its value.
+    """
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -207,15 +239,34 @@ def parse(kind: type[Parsed], arguments: Sequence[str], *, command: str, default
             )
             return cast("Parsed", parsed)
     except SystemExit as ended:
-        if ended.code in {0, None}:
-            raise
-        raise ConfigError(_one_line(complaint.getvalue())) from None
+        if ended.code not in {0, None}:
+            print(f"error: {command} {shlex.join(arguments)}", file=sys.stderr)  # noqa: T201
+            sys.stderr.write(complaint.getvalue())
+        raise
 
 
-def _one_line(boxed: str) -> str:
-    """Take tyro's message out of its frame."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
-    words = [line.strip(" │╭╮╰╯─") for line in plain.splitlines()]
-    text = " ".join(word for word in words if word and "Parsing error" not in word)
-    text = re.split(r"\s*(?:Argument helptext|Perhaps|For full helptext|Similar|─{3,})", text)[0].strip()
-    return re.sub(r"^(?:Value error|Unrecognized options|Required options|Missing argument)\s+(?=\S)", "", text)
+def parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> tuple[AnyPlan, list[RunConfig]]:
+    """Parse the flags once, into overrides, and apply them to the recipe's config of every model."""
+    args = parse(kind, arguments, command, default=kind(run=RECIPES["quick"](DEFAULT_MODELS[0])))
+    if args.recipe not in RECIPES:
+        message = f"--recipe {args.recipe}: unknown; known: {', '.join(RECIPES)}"
+        raise ConfigError(message)
+    if not args.planned_models or not args.seeds:
+        message = "--models and --seeds need one value or more"
+        raise ConfigError(message)
+    overrides = {name: value_of(args.run, name) for name in named_fields(arguments)}
+    recipe = RECIPES[args.recipe]
+    configs = [
+        replace(config, seed=seed, split=split)
+        for config in (with_overrides(recipe(model), overrides) for model in args.planned_models)
+        for seed in args.seeds
+        for split in _folds(config.split)
+    ]
+    return args, configs
+
+
+def _folds(split: SplitConfig) -> list[SplitConfig]:
+    """Return a split for each fold that is asked for; one if there are none."""
+    if split.folds is None or split.fold is not None:
+        return [split]
+    return [replace(split, fold=fold) for fold in range(split.folds)]

@@ -1,7 +1,6 @@
 """What the commands that only read do: audit, predict, data; no torch."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -9,7 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import progress
-from bench.records.paths import Paths
+from bench.cli.arguments import AuditArgs, DataArgs, PredictArgs
+from bench.records.paths import Paths, default_cache
 from bench.records.store import write_json
 from imgcls.data.audit import Audit, audit_dataset
 from imgcls.data.sources.named import DATASETS, load_dataset
@@ -34,16 +34,17 @@ def audit_line(audit: Audit) -> str:
     )
 
 
-def show_audit(data: str, paths: Paths, console: Console) -> int:
+def show_audit(args: AuditArgs, console: Console) -> int:
     """Print an audit as tables and write it as JSON."""
-    audit = audited(data, paths.cache, console)
+    paths = Paths(results=args.results)
+    audit = audited(args.folder, paths.cache, console)
     console.print(audit_line(audit), markup=False)
     console.print(_class_table(audit))
     for table in _finding_tables(audit):
         console.print(table)
     for line in remarks(audit):
         console.print(line, markup=False)
-    path = paths.results / "audits" / f"{audit.name}-{audit.digest}.json"
+    path = paths.audit(audit.name, audit.digest)
     try:
         write_json(audit, path)
     except OSError as error:
@@ -95,27 +96,27 @@ def remarks(audit: Audit) -> list[str]:
     return lines
 
 
-def show_predictions(model: Path, images: Sequence[Path], console: Console) -> int:
+def show_predictions(args: PredictArgs, console: Console) -> int:
     """Print the class of each photo."""
-    if not images:
+    if not args.images:
         message = "predict needs a model and one photo or more: python -m bench predict MODEL.onnx IMAGE..."
         raise ConfigError(message)
     table = Table("Photo", "Class", "Probability")
-    for answer in classify(model, images):
+    for answer in classify(args.model, args.images):
         table.add_row(escape(answer.photo), escape(answer.class_name), f"{answer.probability:.3f}")
     console.print(table)
     return 0
 
 
-def show_datasets(names: Sequence[str], cache: Path, console: Console) -> int:
+def show_datasets(args: DataArgs, console: Console) -> int:
     """List the named data sets, or write those that were named."""
-    if unknown := [name for name in names if name.lower() not in DATASETS]:
+    if unknown := [name for name in args.names if name.lower() not in DATASETS]:
         message = f"unknown data set {unknown[0]!r}; known: {', '.join(DATASETS)}"
         raise ConfigError(message)
-    for name in names:
-        dataset = load_dataset(name, cache=cache)
+    for name in args.names:
+        dataset = load_dataset(name, cache=default_cache())
         console.print(f"{dataset.name}: {len(dataset.files):,} files in {dataset.root}", markup=False)
-    if not names:
+    if not args.names:
         console.print("Embedded: digits (1,797 handwritten digits). Downloaded when asked for:")
         console.print(", ".join(name for name in DATASETS if name != "digits"))
         console.print("A folder of class folders, or of train/, val/ and test/, is a data set too.")

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from bench import harness
 from bench.cli import planning, tuning
-from bench.cli.arguments import MeasureArgs, RunAllArgs, RunArgs
+from bench.cli.arguments import MeasureArgs, ModelsArgs, RunAllArgs, RunArgs
 from bench.cli.launchers import launcher_of
 from bench.config import RunConfig
 from bench.latency import measure
@@ -17,7 +17,7 @@ from bench.latency.protocol import FULL
 from bench.leaderboard import page, terminal
 from bench.records.environment import read_environment
 from bench.records.paths import Paths, check_writable, default_cache
-from bench.records.store import OUTCOME, read_records
+from bench.records.store import read_records
 from bench.runs import local
 from bench.runs.plan import Task, unique
 from bench.runs.processes import terminate_as_interrupt
@@ -54,11 +54,10 @@ def _carry_out(tasks: list[Task], console: Console, train: local.Train = local.t
     except OSError as error:
         console.print(f"stopped: the results cannot be written ({error.strerror})", style="bold red", markup=False)
         return 1
-    results = tasks[0].paths.results
     wanted = {task.run_id for task in tasks}
-    ours = [one for one in finished.found if any(record.run_id in wanted for record in one.board.records)]
+    ours = [one for one in finished.found if any(record.run_id in wanted for record in one.table.records)]
     terminal.print_tables(ours, console)
-    console.print(f"written: {results / 'leaderboard.md'}", markup=False)
+    console.print(f"written: {tasks[0].paths.leaderboard}", markup=False)
     return 0 if finished.ok else 1
 
 
@@ -78,8 +77,7 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
     records = [
         record
         for record in read_records(paths.results, warn=console.print)
-        if record.status == "ok"
-        and (record.environment.machine == machine or (paths.artifacts(record.train_id) / OUTCOME).exists())
+        if record.status == "ok" and (record.environment.machine == machine or paths.outcome(record.train_id).exists())
     ]
     if not records:
         message = (
@@ -95,11 +93,11 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
     return 0 if measured.ok else 1
 
 
-def show_models(console: Console) -> int:
+def show_models(_args: ModelsArgs, console: Console) -> int:
     """List the known models with their weights and sizes."""
     table = Table("Model", "Weights (timm)", "Native px", "Least px")
-    for name, entry in MODELS.items():
-        table.add_row(name, entry.timm_name, str(entry.native_size), str(entry.min_size))
+    for name, row in MODELS.items():
+        table.add_row(name, row.timm_name, str(row.native_size), str(row.min_size))
     console.print(table)
     console.print("Any other name that timm lists works too.")
     return 0

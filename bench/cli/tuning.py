@@ -13,7 +13,7 @@ from bench.cli.arguments import RunAllArgs, SearchArgs, SweepArgs
 from bench.cli.launchers import Launcher, launcher_of
 from bench.cli.planning import Planner
 from bench.config import RunConfig
-from bench.leaderboard.cells import knobs_text
+from bench.leaderboard.cells import hyperparameters_text
 from bench.records.paths import check_writable
 from bench.report import study_page
 from bench.runs.plan import Task
@@ -154,7 +154,8 @@ def _say(record: StudyRecord, args: SearchArgs, console: Console) -> None:
     else:
         beside = f"; the default: {score_text(default)}" if default else ""
         console.print(
-            f"best on val: {knobs_text(best.hyperparameters)}: {score_text(best)}{beside} ({counts})", markup=False
+            f"best on val: {hyperparameters_text(best.hyperparameters)}: {score_text(best)}{beside} ({counts})",
+            markup=False,
         )
         console.print(f"again: {study_page.rerun_command(record)}", markup=False)
     console.print(f"written: {study_file(args.results, record.name).with_suffix('.md')}", markup=False)

@@ -58,5 +58,7 @@ def reasons(record: RunRecord) -> Sequence[str]:
         found = acceptance(check)
         if found.word == "refused" and found.interval is not None and found.difference is not None:
             low, high = 100 * found.interval.low, 100 * found.interval.high
-            lines.append(f"{check.runtime}: accuracy {100 * found.difference:+.1f} points ({low:+.1f} to {high:+.1f})")
+            lines.append(
+                f"{check.runtime}: accuracy {100 * found.difference:+.1f} pp (95 % CI {low:+.1f} to {high:+.1f})"
+            )
     return lines

@@ -1,4 +1,4 @@
-"""What a board's test images can show, worked out once for the leaderboard, the report and comparisons."""
+"""What a table's test images can show, worked out once for the leaderboard, the report and comparisons."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.comparison.pareto import Front, fronts
-from bench.comparison.speeds import reference_runtime, shown
-from bench.comparison.tables import Board, Checkpoint, Entry, group
+from bench.comparison.tables import Checkpoint, Row, Table, group
 from bench.records.predictions import Answers
 from bench.records.schema import RunRecord
 from bench.records.store import read_records
-from bench.stats.intervals import Interval, Score, mean_interval, percentile, wilson_interval
+from bench.stats.intervals import Interval, Score, mean_interval, wilson_interval
 from bench.stats.macro import Draws, MacroIntervals, macro_intervals
-from bench.stats.pairs import SEEDS_FOR_MODELS, Comparison, Paired, Right, compare, compare_all, tie_groups
+from bench.stats.pairs import SEEDS_FOR_MODELS, Paired, PairwiseTests, Right, compare, compare_all
 from bench.stats.power import Power, power_of
+from bench.stats.ranks import RankInterval, rank_intervals
 from bench.stats.resampling import calibrated_ece, uniforms_for
 from imgcls.data.parallel import usable_cores
 
@@ -32,43 +32,35 @@ SMALL_CLASS: Final = 30
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Findings:
-    """A board, who can be told apart from whom on it, and how small a difference it could have shown.
+class Comparison:
+    """A table, who can be told apart from whom on it, and how small a difference it could have shown.
 
     What a table shows is worked out when the first asks for it, and kept here: nowhere twice, nothing for nobody.
-    ``compared`` are the entries whose answers are at hand, best first, in the order of ``comparison``; ``groups`` are
-    their tie groups.
+    ``compared`` are the rows whose answers are at hand, the most accurate first, in the order of ``pairwise`` and of
+    ``ranks``.
     """
 
-    board: Board
-    compared: tuple[Entry, ...]
-    comparison: Comparison
-    groups: tuple[int, ...]
+    table: Table
+    compared: tuple[Row, ...]
+    pairwise: PairwiseTests
+    ranks: tuple[RankInterval, ...]
     power: Power | None
     _pairs: dict[tuple[int, int], Paired] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def ordered(self) -> tuple[Entry, ...]:
-        """Entries by tie group, then by the latency of one picture at a time; failed ones last."""
-        runtime = reference_runtime(self.board)
-
-        def order(entry: Entry) -> tuple[bool, float, float, float]:
-            row = shown(entry, runtime) if runtime else None
-            score = accuracy(entry).value if entry.checkpoints else -1.0
-            time = percentile(row[1].samples_ms, 50) if row else float("inf")
-            return not entry.checkpoints, self.group_of(entry) or float("inf"), time, -score
-
-        return tuple(sorted(self.board.entries, key=order))
+    def ordered(self) -> tuple[Row, ...]:
+        """Rows by accuracy, the highest first; those without a score last."""
+        return tuple(sorted(self.table.rows, key=lambda row: -accuracy(row).value if row.checkpoints else 1.0))
 
     @cached_property
     def fronts(self) -> list[Front]:
-        """What the compared entries cost, and who is on each front."""
-        return fronts(self.compared, self.board)
+        """What the compared rows cost, and who is on each front."""
+        return fronts(self.compared, self.table)
 
     @cached_property
-    def minority(self) -> tuple[Comparison, int] | None:
+    def minority(self) -> tuple[PairwiseTests, int] | None:
         """The same entries compared on the images of minority classes alone, and their number; None without any."""
-        minority = minority_classes(self.board)
+        minority = minority_classes(self.table)
         if len(self.compared) < 2 or not minority:  # noqa: PLR2004 - a pair
             return None
         answers = self.compared[0].checkpoints[0].answers
@@ -76,21 +68,21 @@ class Findings:
         rows = np.flatnonzero(np.isin(answers.labels, minority))
         if len(rows) == 0:
             return None
-        right: list[Right] = [entry.right[:, rows] for entry in self.compared if entry.right is not None]
+        right: list[Right] = [row.right[:, rows] for row in self.compared if row.right is not None]
         return compare_all(right), len(rows)
 
     def macro(self, checkpoint: Checkpoint) -> MacroIntervals:
-        """Return the intervals of macro-F1 and balanced accuracy of one of the board's checkpoints."""
+        """Return the intervals of macro-F1 and balanced accuracy of one of the table's checkpoints."""
         return self._macros[id(checkpoint)]
 
     @cached_property
     def _macros(self) -> dict[int, MacroIntervals]:
-        every = _checkpoints(self.board)
+        every = _checkpoints(self.table)
         return dict(zip(map(id, every), bootstrapped(every), strict=True))
 
-    def macro_f1(self, entry: Entry) -> Score:
+    def macro_f1(self, row: Row) -> Score:
         """Return macro-F1: a bootstrap over images of one checkpoint, or a t interval over seeds."""
-        return macro_f1(entry, self.macro)
+        return macro_f1(row, self.macro)
 
     def expected_ece(self, checkpoint: Checkpoint) -> tuple[float, float] | None:
         """Return mean and 95th percentile of the ECE that a perfectly calibrated model as sure as this would show."""
@@ -98,16 +90,16 @@ class Findings:
 
     @cached_property
     def _expected_eces(self) -> dict[int, tuple[float, float]]:
-        known = [(id(one), one.answers) for one in _checkpoints(self.board) if one.answers is not None]
+        known = [(id(one), one.answers) for one in _checkpoints(self.table) if one.answers is not None]
         found = expected_eces([answers for _, answers in known])
         return {place: expected for (place, _), expected in zip(known, found, strict=True)}
 
-    def group_of(self, entry: Entry) -> int | None:
-        """Give an entry's tie group; None where it was not compared."""
-        return next((found for other, found in zip(self.compared, self.groups, strict=True) if other is entry), None)
+    def rank_of(self, row: Row) -> RankInterval | None:
+        """Return a row's 95 % rank interval; None if it was not compared."""
+        return next((rank for other, rank in zip(self.compared, self.ranks, strict=True) if other is row), None)
 
-    def pair(self, first: Entry, second: Entry) -> Paired:
-        """Compare two entries, second against first."""
+    def pair(self, first: Row, second: Row) -> Paired:
+        """Compare two rows, second against first."""
         assert first.right is not None
         assert second.right is not None
         key = id(first), id(second)
@@ -115,65 +107,65 @@ class Findings:
             self._pairs[key] = compare(first.right, second.right)
         return self._pairs[key]
 
-    def adjusted(self, first: Entry, second: Entry) -> float:
+    def adjusted(self, first: Row, second: Row) -> float:
         """Give Holm's p value of a pair."""
-        places = [next(i for i, other in enumerate(self.compared) if other is entry) for entry in (first, second)]
-        return float(self.comparison.holm[places[0], places[1]])
+        places = [next(i for i, other in enumerate(self.compared) if other is row) for row in (first, second)]
+        return float(self.pairwise.holm[places[0], places[1]])
 
     @property
-    def not_compared(self) -> list[Entry]:
+    def not_compared(self) -> list[Row]:
         """Entries that were scored, but whose answers are not at hand."""
-        return [entry for entry in self.board.entries if entry.checkpoints and self.group_of(entry) is None]
+        return [row for row in self.table.rows if row.checkpoints and self.rank_of(row) is None]
 
     @property
     def about_models(self) -> bool:
         """Say whether there are seeds enough to speak of models instead of these checkpoints."""
-        return bool(self.compared) and all(len(entry.checkpoints) >= SEEDS_FOR_MODELS for entry in self.compared)
+        return bool(self.compared) and all(len(row.checkpoints) >= SEEDS_FOR_MODELS for row in self.compared)
 
     @property
     def number(self) -> int:
         """Test images."""
-        return sum(self.board.test_counts)
+        return sum(self.table.test_counts)
 
 
-def find(board: Board) -> Findings:
-    """Compare all entries of a board whose answers are at hand."""
-    images = next((one.answers.image_ids for one in _checkpoints(board) if one.answers), ())
-    known = [entry for entry in board.entries if entry.right is not None and _same_images(entry, images)]
-    compared = sorted(known, key=lambda entry: -accuracy(entry).value)
-    right = [entry.right for entry in compared if entry.right is not None]
-    comparison = compare_all(right)
-    return Findings(
-        board=board,
+def find(table: Table) -> Comparison:
+    """Compare all rows of a table whose answers are at hand."""
+    images = next((one.answers.image_ids for one in _checkpoints(table) if one.answers), ())
+    known = [row for row in table.rows if row.right is not None and _same_images(row, images)]
+    compared = sorted(known, key=lambda row: -accuracy(row).value)
+    right = [row.right for row in compared if row.right is not None]
+    pairwise = compare_all(right)
+    return Comparison(
+        table=table,
         compared=tuple(compared),
-        comparison=comparison,
-        groups=tuple(tie_groups([accuracy(entry).value for entry in compared], comparison.apart)),
+        pairwise=pairwise,
+        ranks=tuple(rank_intervals(pairwise)),
         power=power_of(right),
     )
 
 
-def _same_images(entry: Entry, image_ids: Sequence[str]) -> bool:
-    """Say whether all answers of an entry are about the given images."""
-    ours = [checkpoint.answers.image_ids for checkpoint in entry.checkpoints if checkpoint.answers]
+def _same_images(row: Row, image_ids: Sequence[str]) -> bool:
+    """Say whether all answers of an row are about the given images."""
+    ours = [checkpoint.answers.image_ids for checkpoint in row.checkpoints if checkpoint.answers]
     return all(ids == image_ids for ids in ours)
 
 
-def _checkpoints(board: Board) -> list[Checkpoint]:
-    return [checkpoint for entry in board.entries for checkpoint in entry.checkpoints]
+def _checkpoints(table: Table) -> list[Checkpoint]:
+    return [checkpoint for row in table.rows for checkpoint in row.checkpoints]
 
 
-def accuracy(entry: Entry) -> Score:
+def accuracy(row: Row) -> Score:
     """Give top-1 accuracy: Wilson's interval of one checkpoint, or a t interval over seeds."""
-    first = entry.checkpoints[0]
+    first = row.checkpoints[0]
     total = int(first.confusion.sum())
-    values = [one.accuracy for one in entry.checkpoints]
+    values = [one.accuracy for one in row.checkpoints]
     return _score(values, lambda: wilson_interval(round(first.accuracy * total), total))
 
 
-def macro_f1(entry: Entry, intervals: Callable[[Checkpoint], MacroIntervals]) -> Score:
+def macro_f1(row: Row, intervals: Callable[[Checkpoint], MacroIntervals]) -> Score:
     """Return macro-F1: an interval over images of one checkpoint, or a t interval over seeds."""
-    values = [checkpoint.macro_scores[0] for checkpoint in entry.checkpoints]
-    return _score(values, lambda: intervals(entry.checkpoints[0]).macro_f1)
+    values = [checkpoint.macro_scores[0] for checkpoint in row.checkpoints]
+    return _score(values, lambda: intervals(row.checkpoints[0]).macro_f1)
 
 
 def _score(values: Sequence[float], of_one: Callable[[], Interval]) -> Score:
@@ -211,14 +203,14 @@ def _on_all_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list
     return [parts[place % cores][place // cores] for place in range(len(items))]
 
 
-def recalls(entry: Entry, *, confidence: float = 0.95) -> list[Score | None]:
+def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:
     """Give each class's recall, the mean over seeds; Wilson's interval over its test images (None without any).
 
     The interval of a mean of several checkpoints is that of one with this recall: too long rather than too short, and
     it leaves out what another seed would give.
     """
-    each = np.stack([np.diag(checkpoint.confusion) for checkpoint in entry.checkpoints])
-    totals = entry.checkpoints[0].confusion.sum(axis=1)
+    each = np.stack([np.diag(checkpoint.confusion) for checkpoint in row.checkpoints])
+    totals = row.checkpoints[0].confusion.sum(axis=1)
     return [_recall(right, int(total), confidence) for right, total in zip(each.T, totals, strict=True)]
 
 
@@ -231,46 +223,46 @@ def _recall(right: NDArray[np.int64], total: int, confidence: float) -> Score | 
     return Score(value=mean, interval=interval, over_seeds=False, least=right.min() / total, most=right.max() / total)
 
 
-def worst_class(entry: Entry) -> tuple[str, Score] | None:
+def worst_class(row: Row) -> tuple[str, Score] | None:
     """Give the class with the least recall; as it was chosen for that, its interval is one for all classes at once.
 
     (Bonferroni: 1 - 0.05 over the number of classes.)
     """
-    classes = np.count_nonzero(entry.checkpoints[0].confusion.sum(axis=1))
-    scores = recalls(entry, confidence=1 - 0.05 / max(int(classes), 1))
-    found = zip(entry.first.dataset.class_names, scores, strict=True)
+    classes = np.count_nonzero(row.checkpoints[0].confusion.sum(axis=1))
+    scores = recalls(row, confidence=1 - 0.05 / max(int(classes), 1))
+    found = zip(row.first.dataset.class_names, scores, strict=True)
     known = [(name, score) for name, score in found if score is not None]
     return min(known, key=lambda pair: pair[1].value, default=None)
 
 
-def small_classes(board: Board) -> list[tuple[str, int]]:
+def small_classes(table: Table) -> list[tuple[str, int]]:
     """Name the classes with 1 to 29 test images."""
-    counts = zip(board.first.dataset.class_names, board.test_counts, strict=True)
+    counts = zip(table.first.dataset.class_names, table.test_counts, strict=True)
     return [(name, count) for name, count in counts if 0 < count < SMALL_CLASS]
 
 
-def minority_classes(board: Board) -> list[int]:
+def minority_classes(table: Table) -> list[int]:
     """Give the classes with under half of the median class's images, before undersampling."""
-    counts = board.first.dataset.counts
-    natural = ("val", "test") if board.first.dataset.undersampled else ("train", "val", "test")
+    counts = table.first.dataset.counts
+    natural = ("val", "test") if table.first.dataset.undersampled else ("train", "val", "test")
     sizes = np.sum([counts[split] for split in natural], axis=0)
     return [int(label) for label in np.flatnonzero(sizes < np.median(sizes) / 2)]
 
 
-def count_scorings(board: Board) -> tuple[int, int]:
+def count_scorings(table: Table) -> tuple[int, int]:
     """Count the trainings scored on this test split, and how often they were in all, repetitions included."""
     times: dict[str, int] = {}
-    for record in board.records:
+    for record in table.records:
         if record.outcome is not None:
             times[record.train_id] = max(times.get(record.train_id, 0), record.test_scorings)
     return len(times), sum(times.values())
 
 
-def read(results: Path, *, warn: Callable[[str], None]) -> list[Findings]:
-    """Read all records of a results folder and work out what each board of them shows."""
-    return findings(read_records(results, warn=warn), results)
+def read(results: Path, *, warn: Callable[[str], None]) -> list[Comparison]:
+    """Read all records of a results folder and work out what each table of them shows."""
+    return compare_records(read_records(results, warn=warn), results)
 
 
-def findings(records: Sequence[RunRecord], results: Path) -> list[Findings]:
-    """Work out what each board of some records shows."""
-    return [find(board) for board in group(records, results)]
+def compare_records(records: Sequence[RunRecord], results: Path) -> list[Comparison]:
+    """Work out what each table of some records shows."""
+    return [find(table) for table in group(records, results)]

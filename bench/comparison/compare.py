@@ -1,11 +1,11 @@
-"""Two entries or runs side by side, on the same test images."""
+"""Two rows or runs that are compared: what their names on a command line stand for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bench.comparison.analysis import Findings
-from bench.comparison.tables import Board, Checkpoint, Entry
+from bench.comparison.analysis import Comparison
+from bench.comparison.tables import Checkpoint, Row, Table
 from bench.records.predictions import Answers
 from bench.stats.pairs import Right
 from imgcls.errors import ConfigError
@@ -16,35 +16,35 @@ LEAST_OF_ID: Final = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Side:
-    """What a name on the command line stands for: an entry of a board, or one run of it."""
+    """What a name on the command line stands for: a row of a table, or one run of it."""
 
     name: str
-    board: Board
-    entry: Entry
+    table: Table
+    row: Row
 
     @property
     def answers(self) -> Answers | None:
         """The answers of its first checkpoint."""
-        return self.entry.checkpoints[0].answers if self.entry.checkpoints else None
+        return self.row.checkpoints[0].answers if self.row.checkpoints else None
 
     @property
     def right(self) -> Right:
         """Whether each checkpoint is right on each image ``[S, N]``; raises ConfigError where that is not at hand."""
-        right = self.entry.right
+        right = self.row.right
         if right is None:
             message = f"{self.name}: no predictions at hand; --force runs it again"
             raise ConfigError(message)
         return right
 
 
-def choose(names: tuple[str, str], found: Sequence[Findings]) -> tuple[Side, Side]:
+def choose(names: tuple[str, str], comparisons: Sequence[Comparison]) -> tuple[Side, Side]:
     """Find what two names stand for on the same test images."""
-    sides = [_sides(name, found) for name in names]
+    sides = [_sides(name, comparisons) for name in names]
     pairs = [(one, other) for one in sides[0] for other in sides[1] if _same_images(one, other)]
-    same_table = [pair for pair in pairs if pair[0].board is pair[1].board]
+    same_table = [pair for pair in pairs if pair[0].table is pair[1].table]
     if not pairs:
         places = [
-            sorted({f"{side.board.key.dataset}, split {side.board.key.split_digest}" for side in each})
+            sorted({f"{side.table.key.dataset}, split {side.table.key.split_digest}" for side in each})
             for each in sides
         ]
         message = (
@@ -53,31 +53,32 @@ def choose(names: tuple[str, str], found: Sequence[Findings]) -> tuple[Side, Sid
         )
         raise ConfigError(message)
     if len(chosen := same_table or pairs) > 1:
-        tables = sorted({f"{pair[0].board.key.dataset} (table {pair[0].board.key.id})" for pair in chosen})
-        message = f"{names[0]} and {names[1]} stand together in {', '.join(tables)}; say --data NAME or give runs' ids"
+        tables = sorted({f"{pair[0].table.key.dataset} (table {pair[0].table.key.id})" for pair in chosen})
+        message = f"{names[0]} and {names[1]} stand together in {', '.join(tables)}; say --table ID or give runs' ids"
         raise ConfigError(message)
     return chosen[0]
 
 
-def _sides(name: str, found: Sequence[Findings]) -> list[Side]:
-    entries = [(one.board, entry) for one in found for entry in one.board.entries]
-    sides = [Side(name=name, board=board, entry=entry) for board, entry in entries if entry.name == name]
+def _sides(name: str, comparisons: Sequence[Comparison]) -> list[Side]:
+    rows = [(one.table, row) for one in comparisons for row in one.table.rows]
+    sides = [Side(name=name, table=table, row=row) for table, row in rows if row.name == name]
     if not sides and len(name) >= LEAST_OF_ID:
-        sides = [
-            Side(name=f"{entry.name}, seed {one.seed}", board=board, entry=_alone(entry, one))
-            for board, entry in entries
-            for one in entry.checkpoints
+        sides = [Side(name=row.name, table=table, row=row) for table, row in rows if row.row_id.startswith(name)]
+        sides += [
+            Side(name=f"{row.name}, seed {one.seed}", table=table, row=_alone(row, one))
+            for table, row in rows
+            for one in row.checkpoints
             if len(one.records) == 1 and one.records[0].run_id.startswith(name)
         ]
     if not sides:
-        known = sorted({entry.name for _, entry in entries})
-        message = f"{name!r} is neither a row nor a run's id; rows: {', '.join(known) or 'none'}"
+        known = sorted({row.name for _, row in rows})
+        message = f"{name!r} is neither a row nor the id of a row or run; rows: {', '.join(known) or 'none'}"
         raise ConfigError(message)
     return sides
 
 
-def _alone(entry: Entry, checkpoint: Checkpoint) -> Entry:
-    return replace(entry, records=checkpoint.records, checkpoints=(checkpoint,))
+def _alone(row: Row, checkpoint: Checkpoint) -> Row:
+    return replace(row, records=checkpoint.records, checkpoints=(checkpoint,))
 
 
 def _same_images(one: Side, other: Side) -> bool:
@@ -88,4 +89,4 @@ def _same_images(one: Side, other: Side) -> bool:
 
 
 def _data_of(side: Side) -> tuple[str, str, str]:
-    return side.board.key.dataset, side.board.key.data_digest, side.board.key.split_digest
+    return side.table.key.dataset, side.table.key.data_digest, side.table.key.split_digest

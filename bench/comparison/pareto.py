@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.comparison.sessions import interval_over_rounds, over_rounds
 from bench.comparison.speeds import reference_runtime, shown
-from bench.comparison.tables import Board, Entry
+from bench.comparison.tables import Row, Table
 from bench.stats.intervals import Interval, mean_interval, percentile
 from bench.stats.resampling import front_probability, resampled_accuracies
 
@@ -29,7 +29,7 @@ def _exact(value: float) -> Cost:
     return Cost(value=value, interval=None, drawn=np.array([value]))
 
 
-def _latency(entry: Entry, runtime: str | None) -> Cost | None:
+def _latency(entry: Row, runtime: str | None) -> Cost | None:
     row = shown(entry, runtime) if runtime else None
     if row is None:
         return None
@@ -37,13 +37,13 @@ def _latency(entry: Entry, runtime: str | None) -> Cost | None:
     return Cost(value=value, interval=interval_over_rounds(row[1], P90), drawn=drawn)
 
 
-def _training(entry: Entry) -> Cost:
-    times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in entry.checkpoints]
+def _training(row: Row) -> Cost:
+    times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in row.checkpoints]
     interval = mean_interval(times) if len(times) > 1 else None
     return Cost(value=float(np.mean(times)), interval=interval, drawn=np.array(times))
 
 
-COSTS: Final[dict[str, Callable[[Entry, str | None], Cost | None]]] = {
+COSTS: Final[dict[str, Callable[[Row, str | None], Cost | None]]] = {
     "p90 latency, ms": _latency,
     "GMACs": lambda entry, _: _exact(entry.outcome.model.gmacs),
     "Params, M": lambda entry, _: _exact(entry.outcome.model.num_params / 1e6),
@@ -58,21 +58,21 @@ class Front:
     """One cost of the compared entries that have it, and the bootstrap probability of each to be on the front."""
 
     title: str
-    entries: tuple[Entry, ...]
+    rows: tuple[Row, ...]
     costs: tuple[Cost, ...]
     probabilities: tuple[float, ...]
 
 
-def fronts(compared: Sequence[Entry], board: Board) -> list[Front]:
+def fronts(compared: Sequence[Row], table: Table) -> list[Front]:
     """Work out a front for every cost that any of the compared entries has."""
     if not compared:
         return []
-    runtime = reference_runtime(board)
-    right = np.stack([entry.right.mean(axis=0) for entry in compared if entry.right is not None])
+    runtime = reference_runtime(table)
+    right = np.stack([row.right.mean(axis=0) for row in compared if row.right is not None])
     accuracies = resampled_accuracies(right)
     every = []
     for name, cost_of in COSTS.items():
-        costs = [cost_of(entry, runtime) for entry in compared]
+        costs = [cost_of(row, runtime) for row in compared]
         known = [place for place, cost in enumerate(costs) if cost is not None]
         if not known:
             continue
@@ -80,7 +80,7 @@ def fronts(compared: Sequence[Entry], board: Board) -> list[Front]:
         every.append(
             Front(
                 title=f"{name} ({runtime})" if cost_of is _latency else name,
-                entries=tuple(compared[place] for place in known),
+                rows=tuple(compared[place] for place in known),
                 costs=tuple(cost for cost in costs if cost is not None),
                 probabilities=tuple(chances.tolist()),
             )

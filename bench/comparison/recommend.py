@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from bench.comparison.analysis import Findings
+from bench.comparison.acceptance import acceptance, check_of, refused
+from bench.comparison.analysis import Comparison
+from bench.comparison.sessions import interval_over_rounds
 from bench.comparison.speeds import shown
-from bench.comparison.tables import Checkpoint, Entry
-from bench.stats.intervals import percentile
+from bench.comparison.tables import Checkpoint, Row
+from bench.latency.protocol import enough_queries
+from bench.stats.intervals import percentile, wilson_interval
 from bench.stats.pairs import ALPHA
 from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
@@ -30,15 +34,15 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """Whether an entry keeps to a limit, what it has, and whether its whole interval keeps to it too."""
+class LimitResult:
+    """Whether a row keeps to a limit, whether its whole interval does too, and what it has, in words."""
 
     fits: bool
     sure: bool
     words: str
 
 
-Rule = Callable[[Entry], Verdict]
+LimitCheck = Callable[[Row], LimitResult]
 
 
 def limits_of(
@@ -68,29 +72,106 @@ def _class_and_share(text: str) -> tuple[str, float]:
     return class_name, least
 
 
-def recommended(found: Findings, limits: Limits, rules: Mapping[str, Rule]) -> Entry | None:
-    """Give the fastest of those that cannot be told from the most accurate one that keeps to all limits."""
-    fitting = fitting_entries(found, rules)
+def checks_of(limits: Limits) -> dict[str, LimitCheck]:
+    """Return a check for each limit, by the flag that asked for it."""
+    return {flag: check for checks in LIMITS for flag, check in checks(limits).items()}
+
+
+def _runtime(limits: Limits) -> dict[str, LimitCheck]:
+    """Return the check that the runtime has figures, and did not lose accuracy."""
+
+    def check(row: Row) -> LimitResult:
+        if refused(row.first, limits.runtime):
+            return LimitResult(fits=False, sure=True, words="refused for its accuracy there")
+        if shown(row, limits.runtime) is None:
+            return LimitResult(fits=False, sure=True, words="no figures there")
+        accepted = acceptance(check_of(row.first, limits.runtime)).word
+        reduced = RUNTIMES[limits.runtime].precision != "fp32"
+        return LimitResult(fits=True, sure=not reduced or accepted == "accepted", words=f"accuracy there: {accepted}")
+
+    return {f"--runtime {limits.runtime}": check}
+
+
+def _latency(limits: Limits) -> dict[str, LimitCheck]:
+    most = limits.max_latency_ms
+    if most is None:
+        return {}
+
+    def check(row: Row) -> LimitResult:
+        found = shown(row, limits.runtime)
+        if found is None or not enough_queries(PERCENT, found[1].num_queries):
+            return LimitResult(fits=False, sure=True, words="no p90 there")
+        p90, interval = percentile(found[1].samples_ms, PERCENT), interval_over_rounds(found[1], PERCENT)
+        spread = f"95 % CI {interval.low:.3g} to {interval.high:.3g} ms" if interval else "quick run, not validated"
+        sure = interval is not None and interval.high <= most
+        return LimitResult(fits=p90 <= most, sure=sure, words=f"p90 {p90:.3g} ms ({spread})")
+
+    return {f"--max-latency-ms {most:g}": check}
+
+
+def _recall(limits: Limits) -> dict[str, LimitCheck]:
+    return {
+        f"--min-recall {name}={least:g}": partial(_recall_of, class_name=name, least=least)
+        for name, least in limits.min_recall.items()
+    }
+
+
+def _recall_of(row: Row, *, class_name: str, least: float) -> LimitResult:
+    """Judge the checkpoint that would be shipped, not the mean over seeds."""
+    label, confusion = row.first.dataset.class_names.index(class_name), chosen(row).confusion
+    right, total = int(confusion[label, label]), int(confusion[label].sum())
+    if total == 0:
+        return LimitResult(fits=False, sure=True, words=f"no test image of {class_name}")
+    interval = wilson_interval(right, total)
+    found = f"{100 * right / total:.1f} % (95 % CI {100 * interval.low:.1f} to {100 * interval.high:.1f})"
+    return LimitResult(fits=right / total >= least, sure=interval.low >= least, words=f"recall of {class_name} {found}")
+
+
+def _size(limits: Limits) -> dict[str, LimitCheck]:
+    most = limits.max_size_mb
+    if most is None:
+        return {}
+
+    def check(row: Row) -> LimitResult:
+        found = check_of(row.first, limits.runtime)
+        size = found.size_bytes if found and found.size_bytes else None
+        if size is None and RUNTIMES[limits.runtime].precision == "fp32":
+            size = row.outcome.artifact.size_bytes
+        if size is None:
+            return LimitResult(fits=False, sure=True, words="size there not known")
+        return LimitResult(fits=size <= most * 1e6, sure=True, words=f"{size / 1e6:.1f} MB")
+
+    return {f"--max-size-mb {most:g}": check}
+
+
+LIMITS: Final[tuple[Callable[[Limits], dict[str, LimitCheck]], ...]] = (_runtime, _latency, _recall, _size)
+"""Each gives its checks by flag, or nothing where its limit was not asked for."""
+
+
+def recommended(comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck]) -> Row | None:
+    """Return the fastest row without a significant difference to the most accurate one that keeps to all limits."""
+    fitting = fitting_rows(comparison, checks)
     if not fitting:
         return None
-    return min([fitting[0], *tied_with(fitting[0], fitting, found)], key=lambda entry: _time(entry, limits.runtime))
+    candidates = [fitting[0], *not_different(fitting[0], fitting, comparison)]
+    return min(candidates, key=lambda row: _time(row, limits.runtime))
 
 
-def fitting_entries(found: Findings, rules: Mapping[str, Rule]) -> list[Entry]:
-    """Give the compared entries that keep to all limits, most accurate first."""
-    return [entry for entry in found.compared if all(rule(entry).fits for rule in rules.values())]
+def fitting_rows(comparison: Comparison, checks: Mapping[str, LimitCheck]) -> list[Row]:
+    """Return the compared rows that keep to all limits, the most accurate first."""
+    return [row for row in comparison.compared if all(check(row).fits for check in checks.values())]
 
 
-def tied_with(entry: Entry, others: Iterable[Entry], found: Findings) -> list[Entry]:
-    """Give those of some entries that the whole table's test cannot tell from one."""
-    return [other for other in others if other is not entry and found.adjusted(entry, other) > ALPHA]
+def not_different(row: Row, others: Iterable[Row], comparison: Comparison) -> list[Row]:
+    """Return those of some rows that the table's tests find no significant difference to."""
+    return [other for other in others if other is not row and comparison.adjusted(row, other) > ALPHA]
 
 
-def _time(entry: Entry, runtime: str) -> float:
-    row = shown(entry, runtime)
-    return percentile(row[1].samples_ms, 50) if row else float("inf")
+def _time(row: Row, runtime: str) -> float:
+    found = shown(row, runtime)
+    return percentile(found[1].samples_ms, 50) if found else float("inf")
 
 
-def chosen(entry: Entry) -> Checkpoint:
-    """Give the checkpoint that val prefers: test reports, it does not choose."""
-    return max(entry.checkpoints, key=lambda one: one.mean("val", "top1_accuracy"))
+def chosen(row: Row) -> Checkpoint:
+    """Return the checkpoint with the best validation accuracy: test reports, it does not choose."""
+    return max(row.checkpoints, key=lambda one: one.mean("val", "top1_accuracy"))

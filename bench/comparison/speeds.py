@@ -6,7 +6,7 @@ from typing import Final
 
 from bench.comparison.acceptance import refused
 from bench.comparison.sessions import LEAST_ROUNDS, round_samples
-from bench.comparison.tables import Board, Entry
+from bench.comparison.tables import Row, Table
 from bench.records.measurements import Measurement
 from bench.records.schema import RunRecord
 from bench.stats.intervals import Interval, ratio_interval
@@ -27,7 +27,7 @@ class Ratio:
     interval: Interval
 
 
-def shown(entry: Entry, runtime: str) -> tuple[RunRecord, Measurement] | None:
+def shown(entry: Row, runtime: str) -> tuple[RunRecord, Measurement] | None:
     """Return an entry's row of one picture at a time: the best validity, the fewest threads, the first seed."""
     rows = [
         (ORDER.index(row.validity), row.num_threads or 0, number)
@@ -37,15 +37,12 @@ def shown(entry: Entry, runtime: str) -> tuple[RunRecord, Measurement] | None:
     return _rows(entry, runtime)[min(rows)[2]] if rows else None
 
 
-def why_not(entry: Entry, runtime: str) -> Measurement | str:
-    """Give what stands in the place of a figure that is not shown: the row that failed, or a word."""
-    asked = [(record, row) for record in entry.records for row in record.measurements if row.runtime == runtime]
-    if any(refused(record, runtime) for record, _ in asked):
-        return "refused"
-    return asked[0][1] if asked else "not measured"
+def asked(row: Row, runtime: str) -> list[tuple[RunRecord, Measurement]]:
+    """Return all measurements of a row on a runtime, those without figures too."""
+    return [(record, found) for record in row.records for found in record.measurements if found.runtime == runtime]
 
 
-def _rows(entry: Entry, runtime: str) -> list[tuple[RunRecord, Measurement]]:
+def _rows(entry: Row, runtime: str) -> list[tuple[RunRecord, Measurement]]:
     return [
         (record, row)
         for record in entry.records
@@ -54,15 +51,15 @@ def _rows(entry: Entry, runtime: str) -> list[tuple[RunRecord, Measurement]]:
     ]
 
 
-def runtimes_of(board: Board) -> list[str]:
+def runtimes_of(table: Table) -> list[str]:
     """List the runtimes that something was asked of, in their usual order."""
-    asked = {row.runtime for record in board.records for row in record.measurements}
+    asked = {row.runtime for record in table.records for row in record.measurements}
     return [name for name in RUNTIMES if name in asked]
 
 
-def reference_runtime(board: Board) -> str | None:
+def reference_runtime(table: Table) -> str | None:
     """Give the runtime that rows are sorted by; None where nothing has figures."""
-    counts = {name: sum(shown(entry, name) is not None for entry in board.entries) for name in runtimes_of(board)}
+    counts = {name: sum(shown(row, name) is not None for row in table.rows) for name in runtimes_of(table)}
     ranked = sorted(counts, key=lambda name: (-counts[name], PREFERRED.index(name) if name in PREFERRED else 99))
     return ranked[0] if ranked and counts[ranked[0]] else None
 

@@ -77,7 +77,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Row:
     """A row of a table: one setting of one model, with every seed that is whole, and the runs that are not.
 
     ``row_id`` identifies it; ``name`` is for display: the model, and what sets it apart from its other rows.
@@ -93,7 +93,7 @@ class Entry:
 
     @property
     def first(self) -> RunRecord:
-        """A record of this entry, for what all of them share; a good one where there is one."""
+        """A record of this row, for what all of them share; a good one where there is one."""
         return self.checkpoints[0].records[0] if self.checkpoints else self.records[0]
 
     @property
@@ -112,22 +112,22 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Board:
+class Table:
     """One table: runs on the same images, split, budget, size rule and machine."""
 
     key: TableKey
-    entries: tuple[Entry, ...]
+    rows: tuple[Row, ...]
     sessions: Sessions
 
     @property
     def records(self) -> list[RunRecord]:
         """All runs."""
-        return [record for entry in self.entries for record in entry.records]
+        return [record for row in self.rows for record in row.records]
 
     @property
     def first(self) -> RunRecord:
         """Any run, for what all of them share."""
-        return self.entries[0].records[0]
+        return self.rows[0].records[0]
 
     @property
     def test_counts(self) -> list[int]:
@@ -136,7 +136,7 @@ class Board:
 
     def counts(self, split: str) -> list[int]:
         """Images of each class in a split; with folds their sum over folds."""
-        whole = next((one for entry in self.entries for one in entry.checkpoints), None)
+        whole = next((one for row in self.rows for one in row.checkpoints), None)
         records = whole.records if whole else (self.first,)
         return [int(total) for total in np.sum([record.dataset.counts[split] for record in records], axis=0)]
 
@@ -158,16 +158,18 @@ def table_key(record: RunRecord) -> TableKey:
     )
 
 
-def group(records: Sequence[RunRecord], results: Path) -> list[Board]:
-    """Sort records into boards, and each board's records into entries."""
+def group(records: Sequence[RunRecord], results: Path) -> list[Table]:
+    """Sort records into boards, and each table's records into entries."""
     tables: defaultdict[TableKey, list[RunRecord]] = defaultdict(list)
     for record in records:
         tables[table_key(record)].append(record)
     return [
-        Board(
+        Table(
             key=key,
-            entries=_entries(tables[key], results),
-            sessions=sessions_of(row for record in tables[key] for row in record.measurements),
+            rows=_entries(tables[key], results),
+            sessions=sessions_of(
+                row for record in tables[key] for latency in record.latency.values() for row in latency.measurements
+            ),
         )
         for key in sorted(tables, key=_order)
     ]
@@ -177,7 +179,7 @@ def _order(key: TableKey) -> tuple[str, ...]:
     return key.dataset, key.data_digest, key.split_digest, str(key.budget), key.machine
 
 
-def _entries(table: Sequence[RunRecord], results: Path) -> tuple[Entry, ...]:
+def _entries(table: Sequence[RunRecord], results: Path) -> tuple[Row, ...]:
     rows: defaultdict[tuple[str, str | None], list[RunRecord]] = defaultdict(list)
     for record in sorted(table, key=lambda record: record.outcome is None):
         rows[_place(record, rows)].append(record)
@@ -189,7 +191,7 @@ def _entries(table: Sequence[RunRecord], results: Path) -> tuple[Entry, ...]:
         _entry(records, results, row_id=row_id, name=names[row_id], setting=settings[row_id])
         for row_id, records in ids.items()
     ]
-    return tuple(sorted(made, key=lambda entry: (entry.name, entry.records[0].run_id)))
+    return tuple(sorted(made, key=lambda row: (row.name, row.records[0].run_id)))
 
 
 def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
@@ -247,7 +249,7 @@ def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> 
     return setting, record.outcome.model.weights_sha256
 
 
-def _entry(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, setting: tuple[str, ...]) -> Entry:
+def _entry(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, setting: tuple[str, ...]) -> Row:
     seeds: defaultdict[int, list[RunRecord]] = defaultdict(list)
     for record in sorted(runs, key=lambda record: (record.config.seed, record.config.split.fold or 0, record.run_id)):
         seeds[record.config.seed].append(record)
@@ -259,7 +261,7 @@ def _entry(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, 
             checkpoints.append(Checkpoint(seed=seed, records=tuple(done), answers=_pooled(done, results)))
         elif done:
             incomplete.append(f"seed {seed}: {len(done)} of {wanted} folds")
-    return Entry(
+    return Row(
         row_id=row_id,
         name=name,
         setting=setting,

@@ -14,7 +14,7 @@ from bench.latency.measuring import describe
 from bench.latency.protocol import PROTOCOL_VERSION
 from bench.records.measurements import Check
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
-from imgcls.evaluation.predictions import load_predictions
+from imgcls.evaluation.predictions import load_predictions, predictions_file
 from imgcls.inference.card import MADE_FROM, OPSET, metadata_of, read_card
 from imgcls.inference.parity import check_parity
 from imgcls.inference.runtimes import ONNX, ONNX_FP16, ONNX_INT8, RUNTIMES, placement
@@ -57,7 +57,7 @@ def _check(task: CheckTask, cold: ColdStart, check: Check) -> Check:
     )
     if task.pictures is None:
         return check
-    trained = load_predictions(folder / "test_logits.npz")
+    trained = load_predictions(predictions_file(folder, "test"))
     parity = check_parity(
         cold.session.run,
         read_card(folder / ONNX),

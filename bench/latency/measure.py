@@ -18,10 +18,10 @@ from bench.records.environment import Environment, read_environment
 from bench.records.measurements import Check, Measurement
 from bench.records.paths import Paths
 from bench.records.schema import SCHEMA_VERSION, Latency, RunRecord
-from bench.records.store import OUTCOME, read_if_whole, read_records, record_path, write_json
-from bench.runs.images import find_pictures
+from bench.records.store import read_if_whole, read_records, record_path, write_json
+from bench.runs.images import MissingImagesError, RunImages, find_images
 from imgcls.config import RuntimeConfig
-from imgcls.errors import ConfigError
+from imgcls.errors import ConfigError, UserError
 from imgcls.inference.card import Card, read_card
 from imgcls.inference.runtimes import ONNX
 
@@ -73,7 +73,7 @@ def _prepare(  # noqa: PLR0913 - what a job is made of
         _models(records, paths, console, look=look),
         runtime,
         protocol,
-        artifacts=paths.results / "artifacts",
+        folder=paths.measuring,
         commit=environment.git_commit,
         earlier_anchors_ms=_earlier_anchors(paths.results, environment.machine),
     )
@@ -90,35 +90,42 @@ def _title_until_held(lock: Callable[..., contextlib.AbstractContextManager[None
 
 
 def _has_artifacts(record: RunRecord, paths: Paths, console: Console) -> bool:
-    if (paths.artifacts(record.train_id) / OUTCOME).exists():
+    if paths.outcome(record.train_id).exists():
         return True
     console.print(f"  {record.config.model}: no artifacts here to measure; --force trains again", markup=False)
     return False
 
 
 def _models(records: Sequence[RunRecord], paths: Paths, console: Console, *, look: bool) -> list[rounds.Model]:
-    """Give each training once, however many records share it; ``look`` for its images where a check wants them."""
+    """Return each training once, however many records share it; ``look`` for its images if a check wants them."""
     models = {}
     for record in records:
         if record.train_id in models:
             continue
         assert record.outcome is not None
-        found = find_pictures(record, paths, console) if look else ""
-        if isinstance(found, str) and look:
-            console.print(f"  {record.config.model}: no parity, int8 or file times: {found}", markup=False)
+        images = _images(record, paths, console) if look else None
+        folder = paths.artifacts(record.train_id)
         models[record.train_id] = rounds.Model(
             subject=Subject(
                 train_id=record.train_id,
-                folder=str(paths.artifacts(record.train_id)),
+                folder=str(folder),
                 image_size=record.outcome.model.image_size,
-                files=() if isinstance(found, str) else found.test_files,
-                card=None if isinstance(found, str) else _card(paths.artifacts(record.train_id) / ONNX),
+                files=images.test_files if images else (),
+                card=_card(folder / ONNX) if images else None,
             ),
             name=f"{record.config.model} ({record.dataset.name})",
             onnx_sha256=record.outcome.artifact.sha256,
-            pictures=None if isinstance(found, str) else found.pictures,
+            pictures=images.pictures if images else None,
         )
     return list(models.values())
+
+
+def _images(record: RunRecord, paths: Paths, console: Console) -> RunImages | None:
+    try:
+        return find_images(record, paths, console)
+    except (MissingImagesError, UserError) as error:
+        console.print(f"  {record.config.model}: no parity, int8 or file times: {error}", markup=False)
+        return None
 
 
 def _card(path: Path) -> Card | None:

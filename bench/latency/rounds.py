@@ -72,17 +72,17 @@ def make_job(  # noqa: PLR0913 - what a job is made of
     config: RuntimeConfig,
     protocol: Protocol,
     *,
-    artifacts: Path,
+    folder: Path,
     commit: str | None,
     earlier_anchors_ms: tuple[float, ...],
 ) -> Job:
-    """Name the folder of finished parts after everything that they depend on."""
+    """Return a job whose finished parts lie in ``folder``, in one named after everything that they depend on."""
     identity = [PROTOCOL_VERSION, protocol, config, [model.subject.train_id for model in models], commit]
     return Job(
         models=tuple(models),
         config=config,
         protocol=protocol,
-        folder=artifacts / ".measure" / hash_of(identity),
+        folder=folder / hash_of(identity),
         commit=commit,
         earlier_anchors_ms=earlier_anchors_ms,
     )

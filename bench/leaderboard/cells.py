@@ -1,17 +1,22 @@
 """Figures and names as cells of a table: an accuracy never without its interval, a percentile never without n."""
 
-import html
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from bench.comparison.acceptance import refused
 from bench.comparison.sessions import Sessions, is_outlier, relative_half_width
+from bench.comparison.speeds import asked, shown
+from bench.comparison.tables import Row
 from bench.latency.protocol import enough_queries
 from bench.records.measurements import Measurement
 from bench.stats.intervals import Interval, Score, percentile, wilson_interval
 
 NO_VALUE: Final = "-"
+
+LATENCY_COLUMNS: Final = {"CUDA ms": "pytorch-cuda", "ONNX ms": "onnxruntime-cpu"}
+"""The runtimes of the main table, by column; all others stand in the tables below it."""
 
 OUTLIER_MARK: Final = " ~"
 """Follows a figure of a row that is worse than its session."""
@@ -20,11 +25,42 @@ OUTLIER_MARK: Final = " ~"
 def latency_cell(row: Measurement, sessions: Sessions) -> str:
     """Return p50 and p90 with their half-width and number of queries, or the reason why there is no figure."""
     if not row.has_figures:
-        return f"{validity_word(row)}: {row.reason}"
+        return f"{validity_word(row)}: {code(row.reason)}"
     median = percentile(row.samples_ms, 50)
     if row.batch_size > 1:
         return f"{1e3 * row.batch_size / median:.0f} images/s at {row.batch_size} {precision_text(row, sessions)}"
     return f"{figure(median)} / {percentile_cell(row, 90)} ms {precision_text(row, sessions)}"
+
+
+def latency_text(row: Row, runtime: str, sessions: Sessions) -> str:
+    """Return p50 and p90 of the measurement that is shown of a runtime, or why none is."""
+    found = shown(row, runtime)
+    if found is None:
+        return _no_figure(row, runtime, reason=True)
+    threads = found[1].num_threads
+    return ("" if threads in {None, 1} else f"{threads} threads: ") + latency_cell(found[1], sessions)
+
+
+def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
+    """Return the p50 of one image at a time with its relative half-width, or the word for why there is none."""
+    found = shown(row, runtime)
+    if found is None:
+        return _no_figure(row, runtime, reason=False)
+    width = relative_half_width(found[1])
+    precision = " (quick)" if width is None else f" ±{100 * width:.0f} %"
+    mark = OUTLIER_MARK if is_outlier(found[1], sessions) else ""
+    return figure(percentile(found[1].samples_ms, 50)) + precision + mark
+
+
+def _no_figure(row: Row, runtime: str, *, reason: bool) -> str:
+    """Return the word for a runtime without a figure; not measured, unless something was tried or refused."""
+    tried = asked(row, runtime)
+    if any(refused(record, runtime) for record, _ in tried):
+        return "refused"
+    if not tried:
+        return "not measured"
+    found = tried[0][1]
+    return f"{validity_word(found)}: {code(found.reason)}" if reason else validity_word(found)
 
 
 def precision_text(row: Measurement, sessions: Sessions) -> str:
@@ -54,10 +90,29 @@ def figure(milliseconds: float) -> str:
     return f"{milliseconds:.{max(0, 2 - int(math.log10(max(milliseconds, 0.01)) + 1e-9))}f}"
 
 
-def text_cell(value: object) -> str:
-    """Make any text safe as a cell of a markdown table: class names may hold anything."""
-    escaped = html.escape(re.sub(r"\s", " ", str(value)), quote=False)
-    return re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", escaped)
+def code(text: object) -> str:
+    """Return a name as a Markdown code span, which may hold anything: classes, files and errors are named by others.
+
+    Only a pipe needs a backslash: in a table it ends a cell even within a code span (GitHub's Markdown, section 4.10).
+    """
+    plain = re.sub(r"\s", " ", str(text)) or " "
+    fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
+    space = " " if plain[0] in "` " or plain[-1] in "` " else ""
+    return f"{fence}{space}{plain.replace('|', chr(92) + '|')}{space}{fence}"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, keep: int = 1) -> list[str]:
+    """Return a Markdown table as lines; cells with foreign text go through ``code`` first.
+
+    The first ``left`` columns are set to the left, figures to the right. A column that has no value in any row is left
+    out, but for the first ``keep``. Without rows there is no table.
+    """
+    if not rows:
+        return []
+    shown = [place for place in range(len(columns)) if place < keep or any(row[place] != NO_VALUE for row in rows)]
+    marks = ["---" if place < left else "--:" for place in shown]
+    lines = [[columns[place] for place in shown], marks, *([row[place] for place in shown] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def accuracy_cell(accuracy: float, number: int) -> str:
@@ -72,15 +127,11 @@ def interval_cell(interval: Interval) -> str:
 
 
 def score_cell(score: Score) -> str:
-    """Give a score in per cent with its interval, and where it is a mean over seeds, their spread."""
-    if not score.over_seeds:
-        return f"{100 * score.value:.1f} ({interval_cell(score.interval)})"
-    if score.least == score.most:
-        return f"{100 * score.value:.1f} (each seed; {interval_cell(score.interval)})"
-    spread = f"seeds {100 * score.least:.1f} to {100 * score.most:.1f}"
-    return f"{100 * score.value:.1f} (t {interval_cell(score.interval)}; {spread})"
+    """Return a score in per cent with its interval; of several seeds the mean, whose interval is over seeds."""
+    seeds = "t, " if score.over_seeds and score.least < score.most else ""
+    return f"{100 * score.value:.1f} ({seeds}{interval_cell(score.interval)})"
 
 
-def knobs_text(knobs: Mapping[str, float]) -> str:
-    """Give knobs in words, to four digits."""
-    return ", ".join(f"{name} {value:.4g}" for name, value in knobs.items())
+def hyperparameters_text(values: Mapping[str, float]) -> str:
+    """Return hyperparameters in words, to four digits."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
-from bench.comparison.analysis import Findings, count_scorings, recalls
+from bench.comparison.analysis import Comparison, count_scorings, recalls
 from bench.comparison.pareto import Front
-from bench.comparison.tables import Board, Checkpoint, Entry
-from bench.leaderboard.cells import NO_VALUE, figure, interval_cell, score_cell, text_cell
-from bench.leaderboard.summary import points
+from bench.comparison.tables import Checkpoint, Row, Table
+from bench.leaderboard.cells import LATENCY_COLUMNS, NO_VALUE, code, figure, interval_cell, score_cell, table
 from bench.recipes import epochs_text, sizes_text
 from bench.records.schema import RunRecord
 from bench.stats.intervals import independent_difference, wilson_interval
@@ -20,34 +19,37 @@ PAIRS_SHOWN: Final = 45
 LEAST_P: Final = 0.0001
 
 
-def pair_table(found: Findings) -> list[str]:
-    """Give every pair: difference, p, and what decides."""
-    entries = found.compared
-    pairs = [(i, j) for i in range(len(entries)) for j in range(i + 1, len(entries))]
-    minority = found.minority
-    header = ["Pair", "Difference (95 %, unadjusted)", "p", "p (Holm)", "Told apart"]
+def pair_table(comparison: Comparison) -> list[str]:
+    """Return a line for every pair: difference, p values, and the decision."""
+    rows = comparison.compared
+    pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))]
+    minority = comparison.minority
+    columns = ["First", "Second", "First - second, pp (95 % CI, unadjusted)", "p", "p (Holm)", "Significant"]
     if minority:
-        header += [f"On {minority[1]} images of minority classes", "p (Holm)"]
-    lines = [f"| {' | '.join(header)} |", "|---|" + "--:|" * (len(header) - 1)]
+        columns += [f"On {minority[1]} images of minority classes, pp", "p there (Holm)"]
+    lines = []
     for i, j in pairs[:PAIRS_SHOWN]:
-        paired, adjusted = found.pair(entries[j], entries[i]), float(found.comparison.holm[i, j])
+        paired, adjusted = comparison.pair(rows[j], rows[i]), float(comparison.pairwise.holm[i, j])
+        low, high = 100 * paired.interval.low, 100 * paired.interval.high
         cells = [
-            f"{text_cell(entries[i].name)} over {text_cell(entries[j].name)}",
-            points(paired.difference, paired.interval.low, paired.interval.high),
+            code(rows[i].name),
+            code(rows[j].name),
+            f"{100 * paired.difference:+.1f} ({low:+.1f} to {high:+.1f})",
             p_cell(paired.p_value),
             p_cell(adjusted),
             "yes" if adjusted <= ALPHA else "no",
         ]
         if minority:
-            cells += [f"{-100 * minority[0].differences[i, j]:+.1f} points", p_cell(float(minority[0].holm[i, j]))]
-        lines.append(f"| {' | '.join(cells)} |")
+            cells += [f"{-100 * minority[0].differences[i, j]:+.1f}", p_cell(float(minority[0].holm[i, j]))]
+        lines.append(cells)
+    found = table(columns, lines, left=2)
     if len(pairs) > PAIRS_SHOWN:
-        lines += ["", f"The first {PAIRS_SHOWN} of {len(pairs)} pairs; `python -m bench compare A B` shows any other."]
-    return lines if pairs else []
+        found += ["", f"The first {PAIRS_SHOWN} of {len(pairs)} pairs; `python -m bench compare A B` shows any other."]
+    return found
 
 
 def p_cell(p_value: float) -> str:
-    """Write a p value; none under 0.0001 is told from 0."""
+    """Return a p value to four digits."""
     return f"{p_value:.4f}" if p_value >= LEAST_P else f"< {LEAST_P}"
 
 
@@ -72,26 +74,22 @@ CHECKPOINT_COLUMNS: Final = (
 )
 
 
-def checkpoint_table(found: Findings) -> list[str]:
-    """Give a line a checkpoint: what a single training scored."""
-    rows = [_checkpoint(entry, checkpoint, found) for entry in found.ordered for checkpoint in entry.checkpoints]
-    if not rows:
-        return []
-    shown = [place for place in range(len(CHECKPOINT_COLUMNS)) if {row[place] for row in rows} != {NO_VALUE}]
-    lines = [f"| {' | '.join(CHECKPOINT_COLUMNS[place] for place in shown)} |", "|---|" + "--:|" * (len(shown) - 1)]
-    return lines + [f"| {' | '.join(row[place] for place in shown)} |" for row in rows]
+def checkpoint_table(comparison: Comparison) -> list[str]:
+    """Return a line for every checkpoint: what a single training scored."""
+    rows = [_checkpoint(row, checkpoint, comparison) for row in comparison.ordered for checkpoint in row.checkpoints]
+    return table(CHECKPOINT_COLUMNS, rows)
 
 
-def _checkpoint(entry: Entry, checkpoint: Checkpoint, found: Findings) -> list[str]:
+def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> list[str]:
     outcomes, total = checkpoint.outcomes, int(checkpoint.confusion.sum())
     f1, balanced = checkpoint.macro_scores
-    intervals, expected = found.macro(checkpoint), found.expected_ece(checkpoint)
+    intervals, expected = comparison.macro(checkpoint), comparison.expected_ece(checkpoint)
     calibrations = [outcome.metrics.calibration for outcome in outcomes]
     known = [calibration for calibration in calibrations if calibration is not None]
     wilson = wilson_interval(round(checkpoint.accuracy * total), total)
     at_t = f"{fmean(one.test_log_loss for one in known):.3f}" if len(known) == len(calibrations) else NO_VALUE
     return [
-        text_cell(entry.name),
+        code(row.name),
         str(checkpoint.seed),
         f"{100 * checkpoint.accuracy:.1f} ({interval_cell(wilson)})",
         f"{100 * checkpoint.mean('val', 'top1_accuracy'):.1f}",
@@ -129,98 +127,96 @@ def _gap(checkpoint: Checkpoint) -> str:
     return f"{100 * (found['val'] - found['test']):+.1f} ({100 * sure.low:+.1f} to {100 * sure.high:+.1f})"
 
 
-def class_table(entries: Sequence[Entry]) -> list[str]:
-    """Give every class's recall with its interval, a column an entry."""
-    done = [entry for entry in entries if entry.checkpoints]
+def class_table(rows: Sequence[Row]) -> list[str]:
+    """Return every class's recall with its interval, a column for each row of the leaderboard."""
+    done = [row for row in rows if row.checkpoints]
     if not done:
         return []
-    columns = [recalls(entry) for entry in done]
+    columns = [recalls(row) for row in done]
     support = done[0].checkpoints[0].confusion.sum(axis=1).tolist()
-    names = " | ".join(text_cell(entry.name) for entry in done)
-    lines = [f"| Recall, % (95 %) | Test images | {names} |", "|---|--:|" + "--:|" * len(done)]
+    lines = []
     for label, class_name in enumerate(done[0].first.dataset.class_names):
         cells = [score_cell(score) if (score := column[label]) else NO_VALUE for column in columns]
-        lines.append(f"| {text_cell(class_name)} | {support[label]} | {' | '.join(cells)} |")
-    return lines
+        lines.append([code(class_name), str(support[label]), *cells])
+    return table(["Recall, % (95 % CI)", "Test images", *(code(row.name) for row in done)], lines, keep=2 + len(done))
 
 
-def pareto_table(found: Findings) -> list[str]:
-    """Give each entry's cost and its probability of being on the front, as markdown."""
-    every = found.fronts
-    if not every:
+def pareto_table(comparison: Comparison) -> list[str]:
+    """Return each row's costs and its probability of being on the Pareto front of accuracy and that cost."""
+    fronts = comparison.fronts
+    if not fronts:
         return []
-    lines = [f"| Probability of being on the front | {' | '.join(front.title for front in every)} |"]
-    lines.append("|---|" + "--:|" * len(every))
-    lines += [
-        f"| {text_cell(entry.name)} | {' | '.join(_cell(entry, front) for front in every)} |"
-        for entry in found.compared
-    ]
+    lines = [[code(row.name), *(_on_front(row, front) for front in fronts)] for row in comparison.compared]
     words = (
         "In 2,000 bootstraps: accuracy of these checkpoints by test images, latency by rounds, training time by seeds; "
         "a cost of one round or one seed counts as exact."
     )
-    return [*lines, "", words]
+    return [*table(["Probability of being on the front", *(front.title for front in fronts)], lines), "", words]
 
 
-def _cell(entry: Entry, front: Front) -> str:
-    for other, cost, chance in zip(front.entries, front.costs, front.probabilities, strict=True):
-        if other is entry:
+def _on_front(row: Row, front: Front) -> str:
+    for other, cost, chance in zip(front.rows, front.costs, front.probabilities, strict=True):
+        if other is row:
             return f"{100 * chance:.0f} % at {figure(cost.value)}"
     return NO_VALUE
 
 
-def facts(board: Board) -> list[str]:
-    """Give a markdown list."""
-    table = board.records
-    first, data = table[0], table[0].dataset
+def facts(compared: Table) -> list[str]:
+    """Return under which conditions the runs of a table were made, as a Markdown list."""
+    records = compared.records
+    first, data = records[0], records[0].dataset
     sizes = ", ".join(f"{name} {sum(counts):,}" for name, counts in data.counts.items())
     folds = first.config.split.folds
-    split = f"{folds} folds, every image tested once; sizes of the first" if folds else text_cell(data.split_source)
-    removed = ", ".join(f"{number} {text_cell(reason)}" for reason, number in data.removed.items()) or "none"
+    split = f"{folds} folds, every image tested once; sizes of the first" if folds else data.split_source
+    removed = ", ".join(f"{number} {reason}" for reason, number in data.removed.items()) or "none"
     environment = first.environment
     gpu = environment.gpu_name or "none, so CUDA is not measured"
     memory = f"{environment.ram_bytes / 2**30:.0f} GiB"
     digests = f"data digest {data.digest}, split digest {data.folds_digest or data.split_digest}"
-    left_out = f"files left out: {removed}; {data.undersampled} undersampled"
+    skipped = f"files skipped: {code(removed)}; {data.undersampled} undersampled"
+    seconds = ", ".join(code(name) for name in LATENCY_COLUMNS.values())
     lines = [
         f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {split}; {digests})",
-        f"- Cleaning: {left_out}; {data.duplicate_groups} group(s) of duplicates, each kept in one split",
-        f"- Budget: {epochs_text(board.key.budget)}",
-        f"- Image size: {sizes_text(board.key.budget)}",
+        f"- Cleaning: {skipped}; {data.duplicate_groups} group(s) of duplicates, each kept in one split",
+        f"- Budget: {epochs_text(compared.key.budget)}",
+        f"- Image size: {sizes_text(compared.key.budget)}",
+        f"- Latency columns: p50 of one image at a time on {seconds}",
         f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, {memory}; GPU: {gpu}",
-        f"- Software: {_software(table)}",
+        f"- Software: {_software(records)}",
+        f"- Test: {scorings(compared)}",
     ]
-    return lines + [f"- Note: {text_cell(note)}" for note in _notes(table)]
+    return lines + [f"- Note: {note}" for note in _notes(records)]
 
 
-def _notes(table: list[RunRecord]) -> list[str]:
-    """Say what a reader must know before comparing rows."""
-    data = table[0].dataset
-    notes = list(dict.fromkeys(note for record in table for note in record.dataset.missing))
+def _notes(records: list[RunRecord]) -> list[str]:
+    """Return what a reader must know before comparing rows."""
+    data = records[0].dataset
+    notes = [code(note) for note in dict.fromkeys(note for record in records for note in record.dataset.missing)]
     if data.duplicates_across_splits:
         notes.append(f"{data.duplicates_across_splits} group(s) of duplicates lie across the given splits")
-    inits = sorted({record.init for record in table})
+    inits = sorted({record.init for record in records})
     if len(inits) > 1:
-        notes.append(f"rows start from unlike weights ({', '.join(inits)}): they compare more than architectures")
+        notes.append(f"initialisation differs ({', '.join(inits)}): rows differ in more than architecture")
     notes += [
-        f"{record.config.model}, seed {record.config.seed}, was trained on {record.outcome.environment.machine}"
-        for record in table
+        f"{code(record.config.model)}, seed {record.config.seed}, was trained on {record.outcome.environment.machine}"
+        for record in records
         if record.outcome is not None and record.outcome.environment.machine != record.environment.machine
     ]
-    models = {record.outcome.model.name: record.outcome.model for record in table if record.outcome is not None}
+    models = {record.outcome.model.name: record.outcome.model for record in records if record.outcome is not None}
     for model in models.values():
-        notes += [f"{model.name}: {note}" for note in model.notes]
+        notes += [f"{code(model.name)}: {note}" for note in model.notes]
         if model.weights_sha256:
-            notes.append(f"{model.name} starts from weights {model.weights_tag}, sha256 {model.weights_sha256[:16]}")
+            weights = f"{code(model.weights_tag)}, sha256 {model.weights_sha256[:16]}"
+            notes.append(f"{code(model.name)} starts from weights {weights}")
     return notes
 
 
-def _software(table: list[RunRecord]) -> str:
+def _software(records: list[RunRecord]) -> str:
     seen = {
         f"Python {record.environment.python_version}, torch {record.environment.packages.get('torch')}, "
         f"timm {record.environment.packages.get('timm')}, onnxruntime {_onnxruntime(record)}, "
         f"code {(record.environment.git_commit or 'unknown')[:8]}{'+' if record.environment.git_dirty else ''}"
-        for record in table
+        for record in records
     }
     return "; ".join(sorted(seen))
 
@@ -230,8 +226,8 @@ def _onnxruntime(record: RunRecord) -> str | None:
     return packages.get("onnxruntime-gpu") or packages.get("onnxruntime")
 
 
-def scorings(board: Board) -> str:
-    """Say how often test was looked at: the more often, the more the best row is flattered."""
-    trainings, times = count_scorings(board)
+def scorings(compared: Table) -> str:
+    """Return how often test was scored: the more often, the more the best row is flattered."""
+    trainings, times = count_scorings(compared)
     again = f", {times - trainings} of them again by --force" if times > trainings else ""
     return f"scored {times} time(s), {trainings} training(s){again}; sweeps never open it"

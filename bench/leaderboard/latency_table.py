@@ -2,13 +2,14 @@
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from bench.comparison.acceptance import acceptance, check_of, reasons, refused
 from bench.comparison.sessions import Session, Sessions, is_outlier, relative_half_width
 from bench.comparison.speeds import ratio
-from bench.comparison.tables import Board, Entry
-from bench.leaderboard.cells import NO_VALUE, OUTLIER_MARK, figure, percentile_cell, text_cell, validity_word
+from bench.comparison.tables import Row, Table
+from bench.leaderboard.cells import NO_VALUE, OUTLIER_MARK, code, figure, percentile_cell, table, validity_word
 from bench.records.measurements import Check, Measurement
 from bench.records.schema import RunRecord
 from bench.stats.intervals import percentile
@@ -24,7 +25,7 @@ BEST: Final = "Best images/s (batch)"
 
 WHOLE: Final = "File to label p50, ms (decode, resize, normalise, infer)"
 
-AGAINST: Final = "Accuracy against trained, points (95 %)"
+AGAINST: Final = "Accuracy against trained, pp (95 % CI)"
 
 ERRORS: Final = "Largest logit error (batch 1 against 32)"
 
@@ -52,21 +53,25 @@ COLUMNS: Final = (
 )
 
 
-def latency_table(board: Board) -> list[str]:
-    """Return the table as markdown lines; empty if nothing was measured."""
-    runs = [(_title(entry, record), record) for entry in board.entries for record in entry.records]
-    rows = [row for title, record in runs for row in _rows(title, record, board.sessions)]
-    if not rows:
+def latency_table(compared: Table) -> list[str]:
+    """Return a line for every runtime of every run, and remarks below them; empty if nothing was measured."""
+    views = [view for row in compared.rows for record in row.records for view in _by_machine(row, record)]
+    lines = [line for title, record in views for line in _rows(title, record, compared.sessions)]
+    if not lines:
         return []
-    shown = [name for name in COLUMNS if {row[name] for row in rows} - {NO_VALUE}]
-    lines = [f"| {' | '.join(shown)} |", "|" + "---|" * 3 + "--:|" * (len(shown) - 3)]
-    lines += [f"| {' | '.join(row[name] for name in shown)} |" for row in rows]
-    remarks = [remark for title, record in runs for remark in _remarks(title, record, board.sessions)]
-    return [*lines, "", *machine_noise(board.sessions), *dict.fromkeys(remarks)]
+    rows = [[line[name] for name in COLUMNS] for line in lines]
+    remarks = [remark for title, record in views for remark in _remarks(title, record, compared.sessions)]
+    return [*table(COLUMNS, rows, left=3, keep=3), "", *machine_noise(compared.sessions), *dict.fromkeys(remarks)]
 
 
-def _title(entry: Entry, record: RunRecord) -> str:
-    return text_cell(f"{entry.name}, seed {record.config.seed}")
+def _by_machine(row: Row, record: RunRecord) -> list[tuple[str, RunRecord]]:
+    """Return a run as each machine has measured it, with a title that names the machine if it is another."""
+    views = []
+    for machine, latency in record.latency.items():
+        elsewhere = "" if machine == record.environment.machine else f", on {machine}"
+        view = replace(record, environment=latency.environment, latency={machine: latency})
+        views.append((code(f"{row.name}, seed {record.config.seed}{elsewhere}"), view))
+    return views
 
 
 def machine_noise(sessions: Sessions) -> list[str]:
@@ -104,7 +109,7 @@ def _row(title: str, record: RunRecord, rows: list[Measurement], sessions: Sessi
         "Runtime": first.runtime,
         "Precision": first.precision or (check.precision if check else NO_VALUE),
         "Threads": str(first.num_threads or NO_VALUE),
-        "Validity": text_cell(_validity(record, first)),
+        "Validity": _validity(record, first),
     }
     line |= _checked(check)
     if refused(record, first.runtime):
@@ -122,7 +127,7 @@ def _row(title: str, record: RunRecord, rows: list[Measurement], sessions: Sessi
 def _validity(record: RunRecord, row: Measurement) -> str:
     if refused(record, row.runtime):
         return "refused"
-    return validity_word(row) if row.status == "ok" else f"{row.status}: {row.reason}"
+    return validity_word(row) if row.status == "ok" else f"{row.status}: {code(row.reason)}"
 
 
 def _mark(row: Measurement, sessions: Sessions) -> str:
@@ -199,13 +204,13 @@ def _errors(parity: Parity) -> str:
 
 def _remarks(name: str, record: RunRecord, sessions: Sessions) -> list[str]:
     """Say why figures are marked, left out or refused, a line a runtime."""
-    lines = [f"- Refused: {name} on {text_cell(line)}" for line in reasons(record)]
+    lines = [f"- Refused: {name} on {line}" for line in reasons(record)]
     spoken: dict[tuple[str, int | None], list[str]] = {}
     for row in record.measurements:
         batch_failed = row.status == "failed" and (row.kind, row.batch_size) != ("host", 1)
         if is_outlier(row, sessions) or row.validity == "invalid" or batch_failed:
             what = f"batch {row.batch_size}" if row.kind == "host" else f"{row.kind} alone"
             what = "from a file" if row.kind == "file" else what
-            spoken.setdefault(_key(row), []).append(f"{what} {validity_word(row)} ({row.reason})")
-    lines += [f"- {name} on {runtime}: {text_cell('; '.join(said))}" for (runtime, _), said in spoken.items()]
+            spoken.setdefault(_key(row), []).append(f"{what} {validity_word(row)} ({code(row.reason)})")
+    lines += [f"- {name} on {runtime}: {'; '.join(said)}" for (runtime, _), said in spoken.items()]
     return lines

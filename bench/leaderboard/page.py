@@ -4,28 +4,46 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.comparison.analysis import Findings, accuracy, read, small_classes, worst_class
-from bench.comparison.sessions import Sessions
-from bench.comparison.speeds import runtimes_of, shown, why_not
-from bench.comparison.tables import Entry
+from bench.comparison.analysis import Comparison, accuracy, read, worst_class
+from bench.comparison.speeds import runtimes_of
+from bench.comparison.tables import Row
 from bench.leaderboard import spreadsheet
-from bench.leaderboard.cells import NO_VALUE, accuracy_cell, latency_cell, score_cell, text_cell
-from bench.leaderboard.details import checkpoint_table, class_table, facts, pair_table, pareto_table, scorings
+from bench.leaderboard.cells import (
+    LATENCY_COLUMNS,
+    NO_VALUE,
+    accuracy_cell,
+    code,
+    latency_text,
+    median_cell,
+    score_cell,
+    table,
+)
+from bench.leaderboard.details import checkpoint_table, class_table, facts, pair_table, pareto_table
 from bench.leaderboard.latency_table import latency_table
-from bench.leaderboard.summary import paragraph, power_line
+from bench.leaderboard.summary import summary
 from bench.leaderboard.tuning_table import tuning_table
-from bench.records.store import write_text
+from bench.recipes import budget_text
+from bench.records.paths import Paths
 from bench.runs import failures
+from imgcls.files import write_text
 
 FAILED: Final = "failed"
 
-ALWAYS_SHOWN: Final = 4
-"""Columns that stay although nothing may be in them: group, model, init, seeds."""
+COLUMNS: Final = (
+    "Rank",
+    "Model",
+    "Setting",
+    "Top-1 % (95 % CI)",
+    "Macro-F1 %",
+    "Params (M)",
+    "GMACs",
+    *LATENCY_COLUMNS,
+)
 
 _INTRODUCTION: Final = """Made by `python -m bench leaderboard` from {count} record(s); nothing here is typed by hand.
-A row is a setting of one model; several seeds are one row, their mean. Groups: 1 is all that the top score cannot be
-told apart from (exact McNemar on the same test images, Holm over all pairs of the table), 2 the same among the
-rest. Within a group rows are sorted by latency, not by accuracy.
+A row is one setting of one model; several seeds are one row, their mean. Rank is a 95 % rank interval: 1 plus the rows
+significantly better, to the number of rows less those significantly worse (exact McNemar on the same test images for
+single seeds, Holm over all pairs of the table). Rows are sorted by accuracy.
 """
 
 _LEGEND: Final = """## How to read it
@@ -56,119 +74,133 @@ A reduced precision is refused where the upper bound of its paired difference of
 """
 
 
-def write(results: Path, *, warn: Callable[[str], None]) -> list[Findings]:
-    """Write ``leaderboard.md`` and ``leaderboard.csv`` from all records of a results folder; give what they show."""
-    found = read(results, warn=warn)
-    for name, text in (("leaderboard.md", markdown(found)), ("leaderboard.csv", spreadsheet.text(found))):
-        write_text(text, results / name)
-    return found
+def write(results: Path, *, warn: Callable[[str], None]) -> list[Comparison]:
+    """Write ``leaderboard.md`` and ``leaderboard.csv`` from all records of a results folder; return what they show."""
+    comparisons = read(results, warn=warn)
+    paths = Paths(results=results)
+    write_text(markdown(comparisons), paths.leaderboard)
+    write_text(spreadsheet.text(comparisons), paths.spreadsheet)
+    return comparisons
 
 
-def markdown(found: Sequence[Findings]) -> str:
-    """Give the whole page."""
-    count = sum(len(one.board.records) for one in found)
-    return "\n".join(["# Leaderboard\n", _INTRODUCTION.format(count=count), *map(_section, found), _LEGEND])
+def markdown(comparisons: Sequence[Comparison]) -> str:
+    """Return the whole page."""
+    count = sum(len(comparison.table.records) for comparison in comparisons)
+    return "\n".join(["# Leaderboard\n", _INTRODUCTION.format(count=count), *map(_section, comparisons), _LEGEND])
 
 
-def _section(found: Findings) -> str:
-    first = found.board.first
-    heading = f"## {text_cell(first.dataset.name)}, recipe {first.config.recipe}, {first.environment.machine}\n"
-    lines = [heading, text_cell(paragraph(found)), "", text_cell(power_line(found)), "", *main_table(found), ""]
-    for title, part in detail_tables(found).items():
-        lines += [f"### {title}\n", *part, ""] if part else []
+def heading(comparison: Comparison) -> str:
+    """Return what a table compares, in plain text: data, budget, machine, and the id that commands take."""
+    key = comparison.table.key
+    return f"{key.dataset}: {budget_text(key.budget)}; {key.machine}; table {key.id}"
+
+
+def _section(comparison: Comparison) -> str:
+    key = comparison.table.key
+    title = f"## {code(key.dataset)}: {budget_text(key.budget)}; {key.machine}; table {code(key.id)}\n"
+    lines = [title, *(f"{sentence}  " for sentence in summary(comparison, code)), "", *main_table(comparison), ""]
+    for name, part in detail_tables(comparison).items():
+        lines += [f"### {name}\n", *part, ""] if part else []
     return "\n".join(lines)
 
 
-def main_table(found: Findings) -> list[str]:
-    """Give the main table, and below it why runs failed, as markdown lines."""
-    rows = [_row(entry, found) for entry in found.ordered]
-    return [*_table([*rows, _majority_row(found)]), "", *_failures(found)]
+def main_table(comparison: Comparison) -> list[str]:
+    """Return the main table of nine columns as Markdown; a failed run is a row with its reason."""
+    rows = [_row(row, comparison) for row in comparison.ordered]
+    return table(COLUMNS, [*rows, _majority_row(comparison)], left=3, keep=len(COLUMNS))
 
 
-def detail_tables(found: Findings) -> dict[str, list[str]]:
-    """Give the parts below the main table by title, as markdown lines; some may be empty."""
-    board = found.board
+def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str, list[str]]:
+    """Return the parts below the main table by title, as Markdown lines; some may be empty.
+
+    ``sweeps`` is the folder of studies as seen from the page that shows them.
+    """
+    compared = comparison.table
     return {
-        "How it was measured": [*facts(board), f"- Test: {scorings(board)}"],
-        "Pairs": pair_table(found),
-        "Checkpoints": checkpoint_table(found),
-        "Classes": class_table(found.ordered),
-        "Pareto fronts": pareto_table(found),
-        "Latency": latency_table(board),
-        "Tuning": tuning_table(board.records),
+        "How it was measured": facts(compared),
+        "Rows": row_table(comparison),
+        "Pairs": pair_table(comparison),
+        "Checkpoints": checkpoint_table(comparison),
+        "Classes": class_table(comparison.ordered),
+        "Pareto fronts": pareto_table(comparison),
+        "Latency": latency_table(compared),
+        "Tuning": tuning_table(compared.records, sweeps=sweeps),
+        "Failed": _failures(comparison),
     }
 
 
-def _row(entry: Entry, found: Findings) -> dict[str, str]:
-    group_number = found.group_of(entry)
-    row = {
-        "Group": str(group_number or NO_VALUE),
-        "Model": entry.name,
-        "Init": entry.init,
-        "Seeds": ", ".join(str(checkpoint.seed) for checkpoint in entry.checkpoints) or NO_VALUE,
-    }
-    if not entry.checkpoints:
-        return row | {"Test top-1 (95 %)": FAILED if not entry.incomplete else "; ".join(entry.incomplete)}
-    outcome, worst = entry.outcome, worst_class(entry)
-    times = [sum(o.training.train_time_s for o in one.outcomes) for one in entry.checkpoints]
-    note = "" if group_number else ", no predictions at hand"
-    return row | {
-        "Test top-1 (95 %)": score_cell(accuracy(entry)) + note,
-        _f1_title(found): score_cell(found.macro_f1(entry)),
-        "Worst class (95 % for all)": f"{worst[0]}: {score_cell(worst[1])}" if worst else NO_VALUE,
-        "Params, M": f"{outcome.model.num_params / 1e6:.2f}",
-        "GMACs": f"{outcome.model.gmacs:.3f}",
-        **{
-            f"{runtime} p50 / p90": _latency(entry, runtime, found.board.sessions)
-            for runtime in runtimes_of(found.board)
-        },
-        "Training, s": f"{sum(times) / len(times):.0f}",
-    }
+def _row(row: Row, comparison: Comparison) -> list[str]:
+    rank = comparison.rank_of(row)
+    start = [str(rank or NO_VALUE), code(row.first.config.model), ", ".join(map(code, row.setting)) or NO_VALUE]
+    if not row.checkpoints:
+        return [*start, why_failed(row), *[NO_VALUE] * (len(COLUMNS) - 4)]
+    model = row.outcome.model
+    note = "" if rank else ", no predictions at hand"
+    return [
+        *start,
+        score_cell(accuracy(row)) + note,
+        score_cell(comparison.macro_f1(row)),
+        f"{model.num_params / 1e6:.2f}",
+        f"{model.gmacs:.3f}",
+        *(median_cell(row, runtime, comparison.table.sessions) for runtime in LATENCY_COLUMNS.values()),
+    ]
 
 
-def _f1_title(found: Findings) -> str:
-    return "Macro-F1 (95 %; small class)" if small_classes(found.board) else "Macro-F1 (95 %)"
+def why_failed(row: Row) -> str:
+    """Return why a row has no score: what is missing of its folds, or the last line of its error."""
+    if row.incomplete:
+        return f"incomplete: {'; '.join(row.incomplete)}"
+    errors = [failures.last_line(record.error) for record in row.records if record.error]
+    return f"{FAILED}: {code(errors[0])}" if errors else FAILED
 
 
-def _latency(entry: Entry, runtime: str, sessions: Sessions) -> str:
-    """Give the figure that is shown of a runtime, or why there is none: failed, refused and unmeasured ones say so."""
-    row = shown(entry, runtime)
-    if row is not None:
-        threads = row[1].num_threads
-        return ("" if threads in {None, 1} else f"{threads} threads: ") + latency_cell(row[1], sessions)
-    instead = why_not(entry, runtime)
-    return instead if isinstance(instead, str) else latency_cell(instead, sessions)
+def _majority_row(comparison: Comparison) -> list[str]:
+    majority = comparison.table.majority
+    return [
+        NO_VALUE,
+        "majority-class baseline",
+        code(majority.class_name),
+        accuracy_cell(majority.top1_accuracy, comparison.number),
+        f"{100 * majority.macro_f1:.1f}",
+        *[NO_VALUE] * (len(COLUMNS) - 5),
+    ]
 
 
-def _majority_row(found: Findings) -> dict[str, str]:
-    always = found.board.majority
-    return {
-        "Model": f"always {always.class_name}",
-        "Test top-1 (95 %)": accuracy_cell(always.top1_accuracy, found.number),
-        _f1_title(found): f"{100 * always.macro_f1:.1f}",
-    }
-
-
-def _table(rows: list[dict[str, str]]) -> list[str]:
-    """Lay out a markdown table; a column that no row has anything in is left out."""
-    named = dict.fromkeys(name for row in rows for name in row)
-    filled = {name for row in rows for name, cell in row.items() if cell not in {"not measured", NO_VALUE}}
-    shown_columns = [name for place, name in enumerate(named) if place < ALWAYS_SHOWN or name in filled]
-    lines = [f"| {' | '.join(shown_columns)} |", "|--:|---|---|---|" + "--:|" * (len(shown_columns) - ALWAYS_SHOWN)]
-    return lines + [f"| {' | '.join(text_cell(row.get(name, NO_VALUE)) for name in shown_columns)} |" for row in rows]
-
-
-def _failures(found: Findings) -> list[str]:
+def row_table(comparison: Comparison) -> list[str]:
+    """Return what else the rows have in common over their seeds: initialisation, worst class, cost, all runtimes."""
+    runtimes = runtimes_of(comparison.table)
+    columns = ["Model", "Init", "Seeds", "Seeds' top-1 %", "Worst class % (simultaneous 95 % CI)", "Training, s"]
     lines = [
-        f"- Failed: {text_cell(entry.name)} (seed {record.config.seed}): "
-        + text_cell(failures.last_line(record.error or ""))
-        for entry in found.board.entries
-        for record in entry.records
+        [*_over_seeds(row), *(latency_text(row, runtime, comparison.table.sessions) for runtime in runtimes)]
+        for row in comparison.ordered
+        if row.checkpoints
+    ]
+    return table([*columns, *(f"{name} p50 / p90" for name in runtimes)], lines)
+
+
+def _over_seeds(row: Row) -> list[str]:
+    worst, score = worst_class(row), accuracy(row)
+    times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in row.checkpoints]
+    return [
+        code(row.name),
+        row.init,
+        ", ".join(str(checkpoint.seed) for checkpoint in row.checkpoints),
+        f"{100 * score.least:.1f} to {100 * score.most:.1f}" if score.over_seeds else NO_VALUE,
+        f"{code(worst[0])}: {score_cell(worst[1])}" if worst else NO_VALUE,
+        f"{sum(times) / len(times):.0f}",
+    ]
+
+
+def _failures(comparison: Comparison) -> list[str]:
+    lines = [
+        f"- {code(row.name)} (seed {record.config.seed}): {code(failures.last_line(record.error or ''))}"
+        for row in comparison.table.rows
+        for record in row.records
         if record.outcome is None
     ]
     lines += [
-        f"- Incomplete, and so left out: {text_cell(entry.name)}, {text_cell('; '.join(entry.incomplete))}"
-        for entry in found.board.entries
-        if entry.incomplete
+        f"- Incomplete, and so left out: {code(row.name)}, {'; '.join(row.incomplete)}"
+        for row in comparison.table.rows
+        if row.incomplete
     ]
-    return [*lines, ""] if lines else []
+    return lines

@@ -1,30 +1,30 @@
-"""Two entries or runs side by side, on the same test images."""
+"""Two rows or runs side by side on the same test images, in words."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
 
-from bench.comparison.analysis import Findings, accuracy, macro_f1, minority_classes, recalls
+from bench.comparison.analysis import Comparison, accuracy, macro_f1, minority_classes, recalls
 from bench.comparison.compare import Side, choose
 from bench.comparison.speeds import ratio, runtimes_of, shown
 from bench.comparison.tables import Checkpoint
 from bench.leaderboard.cells import NO_VALUE, score_cell
 from bench.leaderboard.details import p_cell
-from bench.leaderboard.summary import points, power_text
+from bench.leaderboard.summary import difference_text, power_text
 from bench.recipes import budget_text
 from bench.stats.macro import MacroIntervals, macro_intervals
 from bench.stats.pairs import ALPHA, Paired, compare, speaks_of_models
 from bench.stats.power import power_of
 
 
-def show(names: tuple[str, str], found: Sequence[Findings], console: Console) -> int:
-    """Print the paired comparison of two entries or runs; raises ConfigError where they cannot be compared."""
-    first, second = choose(names, found)
+def show(names: tuple[str, str], comparisons: Sequence[Comparison], console: Console) -> int:
+    """Print the paired comparison of two rows or runs; raises ConfigError where they cannot be compared."""
+    first, second = choose(names, comparisons)
     paired = compare(first.right, second.right)
-    title = f"{second.name} against {first.name}: {first.board.key.dataset}, {first.right.shape[1]:,} test images"
+    title = f"{second.name} against {first.name}: {first.table.key.dataset}, {first.right.shape[1]:,} test images"
     console.print(title, markup=False)
     console.print(_scores(first, second))
     if len(first.right) == len(second.right) == 1:
@@ -35,13 +35,13 @@ def show(names: tuple[str, str], found: Sequence[Findings], console: Console) ->
     return 0
 
 
-def _scores(first: Side, second: Side) -> Table:
-    table = Table("", escape(first.name), escape(second.name))
-    table.add_row("Test top-1 % (95 %)", *(score_cell(accuracy(side.entry)) for side in (first, second)))
-    table.add_row("Macro-F1 % (95 %)", *(score_cell(macro_f1(side.entry, _intervals)) for side in (first, second)))
-    table.add_row("Init", first.entry.init, second.entry.init)
-    table.add_row("Recipe", *(side.entry.first.base.recipe for side in (first, second)))
-    table.add_row("Budget", *(budget_text(side.board.key.budget) for side in (first, second)))
+def _scores(first: Side, second: Side) -> Grid:
+    table = Grid("", escape(first.name), escape(second.name))
+    table.add_row("Top-1 % (95 % CI)", *(score_cell(accuracy(side.row)) for side in (first, second)))
+    table.add_row("Macro-F1 % (95 % CI)", *(score_cell(macro_f1(side.row, _intervals)) for side in (first, second)))
+    table.add_row("Init", first.row.init, second.row.init)
+    table.add_row("Recipe", *(side.row.first.base.recipe for side in (first, second)))
+    table.add_row("Budget", *(budget_text(side.table.key.budget) for side in (first, second)))
     return table
 
 
@@ -49,72 +49,71 @@ def _intervals(checkpoint: Checkpoint) -> MacroIntervals:
     return macro_intervals(checkpoint.confusion)
 
 
-def _both(first: np.ndarray, second: np.ndarray) -> Table:
-    table = Table("Images", "second right", "second wrong")
+def _both(first: np.ndarray, second: np.ndarray) -> Grid:
+    table = Grid("Images", "second right", "second wrong")
     for title, rows in (("first right", first), ("first wrong", ~first)):
         table.add_row(title, str(int((rows & second).sum())), str(int((rows & ~second).sum())))
     return table
 
 
-def _classes(first: Side, second: Side) -> Table:
-    table = Table("Recall % (95 %)", "Images", escape(first.name), escape(second.name))
-    columns = [recalls(side.entry) for side in (first, second)]
-    for label, class_name in enumerate(first.entry.first.dataset.class_names):
+def _classes(first: Side, second: Side) -> Grid:
+    table = Grid("Recall % (95 % CI)", "Images", escape(first.name), escape(second.name))
+    columns = [recalls(side.row) for side in (first, second)]
+    for label, class_name in enumerate(first.row.first.dataset.class_names):
         cells = [score_cell(score) if (score := column[label]) else NO_VALUE for column in columns]
-        table.add_row(escape(class_name), str(first.board.test_counts[label]), *cells)
+        table.add_row(escape(class_name), str(first.table.test_counts[label]), *cells)
     return table
 
 
 def _tests(first: Side, second: Side, paired: Paired) -> list[str]:
-    told = "told apart" if paired.p_value <= ALPHA else "not told apart"
-    what = "these models" if speaks_of_models(first.right, second.right) else "these checkpoints"
-    difference = points(paired.difference, paired.interval.low, paired.interval.high)
-    power = power_of([first.right, second.right])
+    kind = "a significant difference" if paired.p_value <= ALPHA else "no significant difference"
+    what = "models" if speaks_of_models(first.right, second.right) else "checkpoints"
+    gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
     lines = [
-        f"Accuracy: {difference}; {_p_words(first, second, paired)}: {what} are {told}.",
-        "One pair, no correction: who looks at several pairs goes by the leaderboard, which corrects for all (Holm).",
-        power_text(power),
+        f"Accuracy: {gap}; {_p_words(first, second, paired)}: {kind} between these {what}.",
+        "This is one pair, not adjusted; for several pairs read the leaderboard, which adjusts for all (Holm).",
     ]
-    if first.entry.init != second.entry.init:
-        lines.append("They start from unlike weights: this compares starts as much as architectures.")
-    if first.board.key != second.board.key:
-        lines.append("They come from unlike tables (budget, image size or machine): this compares those too.")
+    if power := power_of([first.right, second.right]):
+        lines.append(power_text(power))
+    if first.row.init != second.row.init:
+        lines.append("Initialisation differs, so the comparison confounds pre-training with architecture.")
+    if first.table.key != second.table.key:
+        lines.append("The tables differ (budget, image size or machine), so the comparison confounds those too.")
     return lines
 
 
 def _p_words(first: Side, second: Side, paired: Paired) -> str:
-    """Name the test behind a p value."""
+    """Return the p value with the name of its test."""
     if speaks_of_models(first.right, second.right):
         return f"p {p_cell(paired.p_value)} (Welch's t over seeds and images)"
-    kind = "exact p" if len(first.right) == len(second.right) else "p (unlike numbers of seeds)"
+    kind = "exact p" if len(first.right) == len(second.right) else "p (numbers of seeds differ)"
     return f"{kind} {p_cell(paired.p_value)}, mid-p {p_cell(paired.mid_p)}"
 
 
 def _times(first: Side, second: Side) -> list[str]:
     lines = []
-    for runtime in runtimes_of(first.board):
-        rows = [shown(side.entry, runtime) for side in (first, second)]
+    for runtime in runtimes_of(first.table):
+        rows = [shown(side.row, runtime) for side in (first, second)]
         if rows[0] is None or rows[1] is None:
             continue
         within = ratio(rows[1][1], rows[0][1])
         if within is not None:
             low, high = within.interval.low, within.interval.high
-            lines.append(
-                f"{runtime}: {within.value:.3f} x the time of {first.name} ({low:.3f} to {high:.3f}, in rounds)"
-            )
+            interval = f"95 % CI {low:.3f} to {high:.3f}, within rounds"
+            lines.append(f"{runtime}: {within.value:.3f} x the time of {first.name} ({interval})")
         else:
-            lines.append(f"{runtime}: not timed in the same rounds; python -m bench measure times them together")
+            lines.append(f"{runtime}: not timed in one session; python -m bench measure times them together")
     return lines
 
 
 def _minority(first: Side, second: Side) -> list[str]:
-    classes = minority_classes(first.board)
+    classes = minority_classes(first.table)
     rows = np.isin(first.answers.labels, classes) if first.answers is not None else np.zeros(0, dtype=bool)
-    names = ", ".join(first.entry.first.dataset.class_names[label] for label in classes)
+    names = ", ".join(first.row.first.dataset.class_names[label] for label in classes)
     if not classes:
-        return ["No class has under half of the median class's images: there is no minority to look at."]
+        return ["No class has fewer than half of the median class's images, so there is no minority class."]
     if not rows.any():
         return [f"Minority ({names}): no test image, so nothing is shown."]
     paired = compare(first.right[:, rows], second.right[:, rows])
-    difference = points(paired.difference, paired.interval.low, paired.interval.high)
-    return [f"Minority ({names}; {rows.sum()} images): {difference}; {_p_words(first, second, paired)}"]
+    gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
+    return [f"Minority ({names}; {rows.sum()} images): {gap}; {_p_words(first, second, paired)}"]

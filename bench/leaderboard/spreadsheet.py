@@ -5,24 +5,33 @@ import io
 from collections.abc import Mapping, Sequence
 
 from bench.comparison.acceptance import refused
-from bench.comparison.analysis import Findings
+from bench.comparison.analysis import Comparison
 from bench.comparison.majority import majority
 from bench.comparison.sessions import relative_half_width
+from bench.comparison.tables import Row
 from bench.recipes import epochs_text, sizes_text
 from bench.records.schema import RunRecord
 from bench.runs import failures
 from bench.stats.intervals import percentile
 
 
-def text(found: Sequence[Findings]) -> str:
+def text(comparisons: Sequence[Comparison]) -> str:
     """Return one line a run, unrounded, for spreadsheets and scripts."""
     rows = [
-        _flat(record) | {"tie_group": group}
-        for one in found
-        for entry, group in ((entry, one.group_of(entry)) for entry in one.board.entries)
-        for record in entry.records
+        _flat(record) | _of_row(row, one) for one in comparisons for row in one.table.rows for record in row.records
     ]
     return table(rows)
+
+
+def _of_row(row: Row, comparison: Comparison) -> dict[str, object]:
+    rank = comparison.rank_of(row)
+    return {
+        "table": comparison.table.key.id,
+        "row": row.row_id,
+        "setting": "; ".join(row.setting),
+        "rank_best": rank.best if rank else None,
+        "rank_worst": rank.worst if rank else None,
+    }
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:

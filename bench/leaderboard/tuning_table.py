@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from bench.config import RunConfig
-from bench.leaderboard.cells import NO_VALUE, accuracy_cell, knobs_text, text_cell
+from bench.leaderboard.cells import NO_VALUE, accuracy_cell, code, hyperparameters_text, table
 from bench.records.schema import RunRecord
 
 _COLUMNS: Final = (
@@ -27,20 +27,19 @@ test intervals overlap, this test split may not tell the tuned setting from the 
 training, a tuned one a training and the study: TMACs are 1e12 multiply-adds of training, 3 x forward x images."""
 
 
-def tuning_table(table: Sequence[RunRecord]) -> list[str]:
+def tuning_table(records: Sequence[RunRecord], *, sweeps: str) -> list[str]:
     """Give a markdown table with a line a tuned run; nothing where there is none."""
-    tuned = [record for record in table if record.tuning is not None]
+    tuned = [record for record in records if record.tuning is not None]
     if not tuned:
         return []
-    rows = [_row(record, _default_of(record, table)) for record in tuned]
-    lines = [f"| {' | '.join(_COLUMNS)} |", "|---|--:|---|" + "--:|" * (len(_COLUMNS) - 3)]
-    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), "", _WORDS]
+    rows = [_row(record, _default_of(record, records), sweeps) for record in tuned]
+    return [*table(_COLUMNS, rows), "", _WORDS]
 
 
-def _default_of(record: RunRecord, table: Sequence[RunRecord]) -> RunRecord | None:
+def _default_of(record: RunRecord, records: Sequence[RunRecord]) -> RunRecord | None:
     """Find the run of the default setting with the same start and seed."""
     same = (_default_setting(record), record.init)
-    return next((other for other in table if other.tuning is None and (other.config, other.init) == same), None)
+    return next((other for other in records if other.tuning is None and (other.config, other.init) == same), None)
 
 
 def _default_setting(record: RunRecord) -> RunConfig:
@@ -50,14 +49,18 @@ def _default_setting(record: RunRecord) -> RunConfig:
     return replace(base, seed=own.seed, train=train, runtime=own.runtime)
 
 
-def _row(record: RunRecord, default: RunRecord | None) -> list[str]:
+def _row(record: RunRecord, default: RunRecord | None, sweeps: str) -> list[str]:
     tuning = record.tuning
     assert tuning is not None
-    chosen = "the default itself" if record.config == _default_setting(record) else knobs_text(tuning.hyperparameters)
+    chosen = (
+        "the default itself"
+        if record.config == _default_setting(record)
+        else hyperparameters_text(tuning.hyperparameters)
+    )
     val = tuning.default_val_top1_accuracy
     images = sum(record.dataset.counts["val"])
     return [
-        text_cell(record.config.model),
+        code(record.config.model),
         str(record.config.seed),
         chosen,
         _test(default),
@@ -67,7 +70,7 @@ def _row(record: RunRecord, default: RunRecord | None) -> list[str]:
         f"{tuning.trials} ({tuning.pruned}, {tuning.failed})",
         f"{tuning.tmacs:.2f}",
         f"{tuning.trial_time_s / 60:.1f}",
-        f"[{text_cell(tuning.study)}](sweeps/{tuning.study}.md)",
+        f"[{code(tuning.study)}]({sweeps}/{tuning.study}.md)",
     ]
 
 

@@ -11,6 +11,8 @@ from typing import Final
 
 from filelock import FileLock, ReadWriteLock, Timeout
 
+from bench.records.paths import Paths
+
 Say = Callable[[str], None]
 
 PASSING_S: Final = 0.5
@@ -23,7 +25,7 @@ SLICE_S: Final = 1.0
 @contextlib.contextmanager
 def training_lock(results: Path, train_id: str, *, say: Say) -> Iterator[None]:
     """Hold a training of this results folder; wait, and say so, while another command holds it."""
-    folder = results / ".locks"
+    folder = Paths(results=results).locks
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{train_id}.lock")
     busy = "another command trains this run; waiting for its end"
@@ -33,7 +35,7 @@ def training_lock(results: Path, train_id: str, *, say: Say) -> Iterator[None]:
 
 def record_lock(results: Path, run_id: str) -> FileLock:
     """Give the lock that is held while a record is replaced; whoever holds it waits for nothing else."""
-    return FileLock(results / ".locks" / f"{run_id}.record.lock")
+    return FileLock(Paths(results=results).locks / f"{run_id}.record.lock")
 
 
 @contextlib.contextmanager

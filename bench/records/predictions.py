@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.records.paths import Paths
 from bench.records.schema import RunRecord
 from bench.records.store import record_path
 
@@ -51,7 +52,7 @@ class Answers:
 def read_answers(record: RunRecord, results: Path) -> Answers | None:
     """Read a run's answers; None where they are not at hand or damaged."""
     beside = record_path(results, record).with_suffix(".npz")
-    stored_with_artifacts = results / "artifacts" / record.train_id / f"{record.run_id}.npz"
+    stored_with_artifacts = Paths(results=results).artifacts(record.train_id) / f"{record.run_id}.npz"
     for path in (beside, stored_with_artifacts):
         try:
             with zipfile.ZipFile(path) as stored:

@@ -11,6 +11,16 @@ from imgcls.inference.parity import Parity
 from imgcls.training.events import EpochResult
 
 SCHEMA_VERSION: Final = 5
+# 1: first.
+# 2: config.train has schedule, select, weight_decay and label_smoothing (before: plateau, best, 0, 0, which are their
+#    defaults); tuning. Records of version 1 are read as such.
+# 3: measurements have a kind, settings, rounds and disturbance; checks; parity has mean error, cosine and paired
+#    counts. Older ones are read with these left empty.
+# 4: folds in config.split and a digest of them; calibration; how often test was scored.
+# 5: identity leaves out what stands at a frozen default (``bench.records.ids``); config.budget and config.overrides;
+#    status, validity and protocol of a measurement apart, and its session; latency by the machine that measured;
+#    derived_from; the npz has log-probabilities, raw and calibrated, and groups.
+# ``bench.records.history`` reads older versions as this one.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,31 +1,16 @@
-"""The record of a run: its schema, its ids, writing whole or not at all, reading back."""
+"""Records on disk: written whole or not at all, and read back, older versions too."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from bench.records.history import upgrade_record
-from bench.records.schema import (
-    SCHEMA_VERSION,
-    RunRecord,
-)
-
-# 1: first.
-# 2: config.train has schedule, select, weight_decay and label_smoothing (before: plateau, best, 0, 0, which are their
-#    defaults); tuning. Records of version 1 are read as such.
-# 3: measurements have a kind, settings, rounds and disturbance; checks; parity has mean error, cosine and paired
-#    counts. Older ones are read with these left empty.
-# 4: folds in config.split and a digest of them; calibration; how often test was scored.
-# 5: identity leaves out what stands at a frozen default (``bench.ids``); config.budget and config.overrides; status,
-#    validity and protocol of a measurement apart, and its session; latency by the machine that measured; derived_from;
-#    the npz has log-probabilities, raw and calibrated, and groups. ``bench.history`` reads older versions as this one.
-
-OUTCOME: Final = "outcome.json"
-"""Written last: its existence means that training, evaluation and export are done."""
+from bench.records.paths import Paths
+from bench.records.schema import SCHEMA_VERSION, RunRecord
+from imgcls.files import write_text
 
 
 def to_json(content: object) -> str:
@@ -38,24 +23,9 @@ def write_json(content: object, path: Path) -> None:
     write_text(to_json(content), path)
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write a text file whole or not at all; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-
-
 def record_path(results: Path, record: RunRecord) -> Path:
-    """Give the place of a record: ``records/<machine>/<run_id>.json``."""
-    return results / "records" / record.environment.machine / f"{record.run_id}.json"
+    """Return the place of a record: ``records/<machine>/<run_id>.json``."""
+    return Paths(results=results).record(record.environment.machine, record.run_id)
 
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -98,7 +68,7 @@ def read_if_whole(path: Path) -> RunRecord | None:
 def read_records(results: Path, *, warn: Callable[[str], None]) -> list[RunRecord]:
     """Read all records of a results folder, in order of path; an unreadable one is named and skipped."""
     records = []
-    for path in sorted((results / "records").glob("*/*.json")):
+    for path in Paths(results=results).all_records():
         try:
             records.append(read_record(path))
         except (ValueError, OSError) as error:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,8 +10,9 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from bench.comparison.analysis import Findings
-from bench.runs.images import Images
+from bench.comparison.analysis import Comparison
+from bench.comparison.tables import Row
+from bench.runs.images import ImageSource
 from imgcls.data.decode import UndecodableError, decode
 
 WRONG_SHOWN: Final = 24
@@ -38,32 +39,33 @@ class Mistake:
     answers: str
 
 
-def mistakes(found: Findings) -> dict[str, list[Mistake]]:
-    """List each entry's wrong answers by its first seed, the most confident first."""
-    names = found.board.first.dataset.class_names
-    listed = {}
-    for entry in found.compared:
-        answers = entry.checkpoints[0].answers
-        assert answers is not None
-        wrong = np.flatnonzero(~answers.right)
-        worst = wrong[np.argsort(-answers.p_predicted[wrong], kind="stable")][:WRONG_SHOWN]
-        listed[f"{entry.name}, seed {entry.checkpoints[0].seed}: {len(wrong)} wrong"] = [
-            Mistake(
-                image_id=answers.image_ids[row],
-                true=names[answers.labels[row]],
-                answers=f"{names[answers.predicted[row]]} ({100 * answers.p_predicted[row]:.0f} %)",
-            )
-            for row in worst.tolist()
-        ]
-    return listed
+def mistakes(comparison: Comparison) -> list[tuple[str, list[Mistake]]]:
+    """Return each row's wrong answers by its first seed, with a title, the most confident first."""
+    return [_mistakes_of(row, comparison.table.first.dataset.class_names) for row in comparison.compared]
 
 
-def wrong_by_all(found: Findings) -> tuple[list[Mistake], int]:
+def _mistakes_of(row: Row, names: Sequence[str]) -> tuple[str, list[Mistake]]:
+    answers = row.checkpoints[0].answers
+    assert answers is not None
+    wrong = np.flatnonzero(~answers.right)
+    worst = wrong[np.argsort(-answers.p_predicted[wrong], kind="stable")][:WRONG_SHOWN]
+    shown = [
+        Mistake(
+            image_id=answers.image_ids[image],
+            true=names[answers.labels[image]],
+            answers=f"{names[answers.predicted[image]]} ({100 * answers.p_predicted[image]:.0f} %)",
+        )
+        for image in worst.tolist()
+    ]
+    return f"{row.name}, seed {row.checkpoints[0].seed}: {len(wrong)} wrong", shown
+
+
+def wrong_by_all(comparison: Comparison) -> tuple[list[Mistake], int]:
     """List images that every checkpoint gets wrong, and count them: their labels may be what is wrong."""
-    every = [one.answers for entry in found.compared for one in entry.checkpoints if one.answers is not None]
+    every = [one.answers for entry in comparison.compared for one in entry.checkpoints if one.answers is not None]
     if not every:
         return [], 0
-    names = found.board.first.dataset.class_names
+    names = comparison.table.first.dataset.class_names
     rows = np.flatnonzero(~np.any([answers.right for answers in every], axis=0))
     shown = [
         Mistake(
@@ -76,7 +78,7 @@ def wrong_by_all(found: Findings) -> tuple[list[Mistake], int]:
     return shown, len(rows)
 
 
-def audit_view(images: Images) -> dict[str, Any]:
+def audit_view(images: ImageSource) -> dict[str, Any]:
     """Sum up an audit: what was left out and why, and groups of images that show one picture."""
     audit = images.audit
     groups = [("exact", ids) for ids in audit.exact_duplicates] + [("near", ids) for ids in audit.near_duplicates]

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.comparison.analysis import Findings, accuracy, recalls
+from bench.comparison.analysis import Comparison, accuracy, recalls
 from bench.comparison.pareto import Cost
 from bench.comparison.speeds import runtimes_of, shown
-from bench.comparison.tables import Checkpoint, Entry
+from bench.comparison.tables import Checkpoint, Row
 from bench.leaderboard.cells import validity_word
 from bench.report.drawing import INK, PANEL, colour, logarithmic, name_inches, panels
 from bench.stats.intervals import wilson_interval
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def _entries(found: Findings) -> list[tuple[int, Entry]]:
-    """Give each entry that has a checkpoint its number, which is its colour in every plot."""
-    return list(enumerate(entry for entry in found.board.entries if entry.checkpoints))
+def _entries(comparison: Comparison) -> list[tuple[int, Row]]:
+    """Give each row that has a checkpoint its number, which is its colour in every plot."""
+    return list(enumerate(row for row in comparison.table.rows if row.checkpoints))
 
 
-def _compared(found: Findings) -> list[tuple[int, Entry]]:
-    return [(place, entry) for place, entry in _entries(found) if found.group_of(entry)]
+def _compared(comparison: Comparison) -> list[tuple[int, Row]]:
+    return [(place, row) for place, row in _entries(comparison) if comparison.rank_of(row)]
 
 
-def learning_curves(found: Findings) -> Figure:
+def learning_curves(comparison: Comparison) -> Figure:
     """Draw losses, val accuracy and learning rate over epochs, a line a run."""
     figure, axes = panels(4, columns=4)
     wanted = (("train loss", "train_loss"), ("val loss", "val_loss"), ("val top-1", "val_top1_accuracy"), ("lr", "lr"))
-    for place, entry in _entries(found):
-        histories = [outcome.training.history for one in entry.checkpoints for outcome in one.outcomes]
+    for place, row in _entries(comparison):
+        histories = [outcome.training.history for one in row.checkpoints for outcome in one.outcomes]
         for number, history in enumerate(histories):
             for axis, (_, field) in zip(axes, wanted, strict=True):
-                label = entry.name if number == 0 and axis is axes[0] else None
+                label = row.name if number == 0 and axis is axes[0] else None
                 values = [getattr(epoch, field) for epoch in history]
                 axis.plot([e.epoch for e in history], values, ".-", color=colour(place), alpha=0.8, label=label)
     for axis, (title, _) in zip(axes, wanted, strict=True):
@@ -49,16 +49,16 @@ def learning_curves(found: Findings) -> Figure:
     return figure
 
 
-def pareto(found: Findings) -> Figure | None:
+def pareto(comparison: Comparison) -> Figure | None:
     """Draw accuracy against every cost, with the intervals of both."""
-    every = found.fronts
+    every = comparison.fronts
     if not every:
         return None
-    places = {entry.name: place for place, entry in _entries(found)}
+    places = {row.row_id: place for place, row in _entries(comparison)}
     figure, axes = panels(len(every))
     for axis, front in zip(axes, every, strict=True):
-        for entry, cost, chance in zip(front.entries, front.costs, front.probabilities, strict=True):
-            _point(axis, entry, cost, chance, shade=colour(places[entry.name]))
+        for row, cost, chance in zip(front.rows, front.costs, front.probabilities, strict=True):
+            _point(axis, row, cost, chance, shade=colour(places[row.row_id]))
         logarithmic(axis)
         axis.set_xlabel(front.title)
         axis.set_ylabel("test top-1, %")
@@ -67,8 +67,8 @@ def pareto(found: Findings) -> Figure | None:
     return figure
 
 
-def _point(axis: "Axes", entry: Entry, cost: Cost, chance: float, *, shade: object) -> None:
-    score = accuracy(entry)
+def _point(axis: "Axes", row: Row, cost: Cost, chance: float, *, shade: object) -> None:
+    score = accuracy(row)
     low, high = max(score.interval.low, 0.0), min(score.interval.high, 1.0)
     sideways = (
         None
@@ -84,25 +84,25 @@ def _point(axis: "Axes", entry: Entry, cost: Cost, chance: float, *, shade: obje
         color=shade,
         alpha=0.35 + 0.65 * chance,
         capsize=2,
-        label=entry.name,
+        label=row.name,
     )
     axis.annotate(
         f"{100 * chance:.0f} %", (cost.value, 100 * score.value), (4, 4), textcoords="offset points", fontsize=7
     )
 
 
-def recall_bars(found: Findings) -> Figure:
-    """Draw each class's recall with its interval, a panel an entry."""
-    done = _entries(found)
-    names = found.board.first.dataset.class_names
+def recall_bars(comparison: Comparison) -> Figure:
+    """Draw each class's recall with its interval, a panel an row."""
+    done = _entries(comparison)
+    names = comparison.table.first.dataset.class_names
     height = max(1.2, 0.17 * len(names))
     figure, axes = panels(len(done), height=height + 0.9, layout=None)
     room, (across, down) = name_inches(names), figure.get_size_inches()
     spaces = {"wspace": room / (PANEL * 1.2 - room), "hspace": 0.9 / height}
     figure.subplots_adjust(left=room / across, right=1 - 0.2 / across, bottom=0.5 / down, top=1 - 0.4 / down, **spaces)
     places = np.arange(len(names))
-    for axis, (number, entry) in zip(axes, done, strict=True):
-        known = [(place, score) for place, score in zip(places, recalls(entry), strict=True) if score is not None]
+    for axis, (number, row) in zip(axes, done, strict=True):
+        known = [(place, score) for place, score in zip(places, recalls(row), strict=True) if score is not None]
         values = np.array([100 * score.value for _, score in known])
         ends = 100 * np.array([(score.interval.low, score.interval.high) for _, score in known]).reshape(-1, 2)
         axis.barh([place for place, _ in known], values, color=colour(number), alpha=0.6)
@@ -111,15 +111,15 @@ def recall_bars(found: Findings) -> Figure:
         axis.set_yticks(places, names)
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.set_xlim(0, 100)
-        axis.set_title(entry.name)
+        axis.set_title(row.name)
         axis.set_xlabel("recall, %")
     return figure
 
 
-def latencies(found: Findings) -> Figure | None:
+def latencies(comparison: Comparison) -> Figure | None:
     """Draw the share of queries answered within a time, a panel a runtime."""
-    done = _entries(found)
-    runtimes = [name for name in runtimes_of(found.board) if any(shown(entry, name) for _, entry in done)]
+    done = _entries(comparison)
+    runtimes = [name for name in runtimes_of(comparison.table) if any(shown(entry, name) for _, entry in done)]
     if not runtimes:
         return None
     figure, axes = panels(len(runtimes), height=PANEL + 0.16 * len(done))
@@ -138,14 +138,14 @@ def latencies(found: Findings) -> Figure | None:
     return figure
 
 
-def reliability(found: Findings) -> Figure | None:
+def reliability(comparison: Comparison) -> Figure | None:
     """Draw how often answers of a confidence are right, in 15 bins with Wilson's intervals; the first seed of each."""
-    known = _compared(found)
+    known = _compared(comparison)
     if not known:
         return None
     figure, axes = panels(len(known), columns=4, height=PANEL * 0.9)
-    for axis, (place, entry) in zip(axes, known, strict=True):
-        answers = entry.checkpoints[0].answers
+    for axis, (place, row) in zip(axes, known, strict=True):
+        answers = row.checkpoints[0].answers
         assert answers is not None
         bins = ece_bins(answers.p_predicted)
         for one in np.unique(bins):
@@ -156,26 +156,26 @@ def reliability(found: Findings) -> Figure | None:
             confidence = float(answers.p_predicted[inside].mean())
             axis.errorbar([confidence], [right / total], yerr=np.maximum(spread, 0), fmt="o", color=colour(place), ms=4)
         axis.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
-        axis.set_title(f"{entry.name}, seed {entry.checkpoints[0].seed}")
+        axis.set_title(f"{row.name}, seed {row.checkpoints[0].seed}")
         axis.set_xlabel("confidence")
         axis.set_ylabel("share right")
     return figure
 
 
-def risk_coverage(found: Findings) -> Figure | None:
+def risk_coverage(comparison: Comparison) -> Figure | None:
     """Draw the error among the answers that a model is most sure of, over the share that it answers."""
-    if not found.compared:
+    if not comparison.compared:
         return None
     figure, (axis,) = panels(1)
-    for place, entry in _compared(found):
-        for checkpoint in entry.checkpoints:
+    for place, row in _compared(comparison):
+        for checkpoint in row.checkpoints:
             answers = checkpoint.answers
             assert answers is not None
             order = np.argsort(-answers.p_predicted, kind="stable")
             answered = np.arange(1, len(order) + 1)
             risk = 100 * np.cumsum(~answers.right[order]) / answered
             kept = np.unique(np.linspace(0, len(order) - 1, 400).astype(int))
-            label = entry.name if checkpoint is entry.checkpoints[0] else None
+            label = row.name if checkpoint is row.checkpoints[0] else None
             axis.plot(100 * answered[kept] / len(order), risk[kept], color=colour(place), alpha=0.8, label=label)
     axis.set_xlabel("answered, % of test images, most confident first")
     axis.set_ylabel("wrong among them, %")

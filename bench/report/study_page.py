@@ -5,11 +5,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.leaderboard.cells import NO_VALUE, accuracy_cell, knobs_text, text_cell
+from bench.leaderboard.cells import NO_VALUE, accuracy_cell, code, hyperparameters_text, table
 from bench.recipes import budget_text
-from bench.records.store import write_text
+from bench.records.paths import Paths
 from bench.tuning.records import StudyRecord, TrialRecord
 from bench.tuning.space import flags
+from imgcls.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ UNIT: Final = "(1e12 multiply-adds, 3 x forward x images)"
 
 def write(record: StudyRecord, results: Path) -> None:
     """Write ``sweeps/<study>.md`` and its plots, from the record alone."""
-    folder = results / "sweeps"
+    folder = Paths(results=results).sweeps
     study = as_study(record)
     drawn = _plots(study, folder, record.name)
     write_text(markdown(record, study, drawn), folder / f"{record.name}.md")
@@ -76,7 +77,7 @@ def _distributions(record: StudyRecord) -> "dict[str, optuna.distributions.BaseD
 
 def markdown(record: StudyRecord, study: "optuna.Study", drawn: list[str]) -> str:
     """Give the page."""
-    title = f"# Study {text_cell(record.name)}\n"
+    title = f"# Study {code(record.name)}\n"
     parts = [title, *_facts(record), "", *_verdict(record), "", *_trials(record), "", *_importance(record, study), ""]
     parts += [*_cost(record), "", *_rerun(record)]
     if drawn:
@@ -91,8 +92,8 @@ def _facts(record: StudyRecord) -> list[str]:
     images = f"{sum(data.counts['train']):,} train and {sum(data.counts['val'])} val images"
     digests = f"data digest {data.digest}, split digest {data.split_digest}"
     return [
-        f"- Model: {text_cell(record.base.model)}, init: {record.origin[1]}, seed {record.base.seed}",
-        f"- Data: {text_cell(data.name)}, {images} ({digests}); the test split was not opened",
+        f"- Model: {code(record.base.model)}, init: {record.origin[1]}, seed {record.base.seed}",
+        f"- Data: {code(data.name)}, {images} ({digests}); the test split was not opened",
         f"- Default setting: recipe {record.base.recipe}, {budget_text(record.base.budget)}",
         f"- Searched: {ranges}; TPE, {_pruning(record)}",
         f"- {REGIME}",
@@ -118,7 +119,7 @@ def _verdict(record: StudyRecord) -> list[str]:
     if best is None:
         return ["No trial came to its end: there is no tuned setting."]
     number = sum(record.dataset.counts["val"])
-    chosen = knobs_text(best.hyperparameters)
+    chosen = hyperparameters_text(best.hyperparameters)
     lines = [f"**Best: trial {best.number}**, {chosen}: {_score(best, number)} % of {number} val images."]
     if default is None:
         lines.append("The default setting did not come to its end, so nothing is said of a gain.")
@@ -143,14 +144,20 @@ def _trials(record: StudyRecord) -> list[str]:
     done.sort(key=lambda trial: (-(trial.val_top1_accuracy or 0.0), trial.number))
     lines = [f"## The best {min(BEST_SHOWN, len(done))} of {len(done)} finished trials", ""]
     columns = ["Trial", "Val top-1, % (95 % interval)", *names, "TMACs", "Training, s"]
-    lines += _table(columns, [_finished(trial, names, number) for trial in done[:BEST_SHOWN]])
+    lines += table(columns, [_finished(trial, names, number) for trial in done[:BEST_SHOWN]])
     early = [trial for trial in record.trials if trial.state != "complete"]
     if early:
         lines += ["", f"## The {len(early)} that did not finish", ""]
-        lines += _table(
+        lines += table(
             ["Trial", "State", *names, "Done of its steps", "Why"],
             [
-                [str(t.number), t.state, *_knobs(t, names), f"{100 * t.fraction:.0f} %", text_cell(t.reason or "")]
+                [
+                    str(t.number),
+                    t.state,
+                    *_knobs(t, names),
+                    f"{100 * t.fraction:.0f} %",
+                    code(t.reason) if t.reason else NO_VALUE,
+                ]
                 for t in early
             ],
         )
@@ -166,18 +173,13 @@ def _knobs(trial: TrialRecord, names: list[str]) -> list[str]:
     return [f"{trial.hyperparameters[name]:.4g}" if name in trial.hyperparameters else NO_VALUE for name in names]
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [f"| {' | '.join(columns)} |", "|" + "--:|" * len(columns)]
-    return lines + [f"| {' | '.join(row)} |" for row in rows]
-
-
 def _importance(record: StudyRecord, study: "optuna.Study") -> list[str]:
     done = record.count("complete")
     lines = ["## Importance of each knob (fANOVA)", ""]
     shares = importances(study)
     if not shares:
         return [*lines, f"Not computed: {done} finished trial(s) do not tell."]
-    lines += _table(
+    lines += table(
         ["Knob", "Share of the variance of val top-1"], [[name, f"{part:.2f}"] for name, part in shares.items()]
     )
     few = f" These are fewer than {LEAST_FOR_IMPORTANCE}: take it as a hint." if done < LEAST_FOR_IMPORTANCE else ""

@@ -15,7 +15,7 @@ from bench import progress
 from bench.records import locks
 from bench.records.environment import Environment, peak_memory_bytes, read_environment
 from bench.records.schema import ArtifactInfo, ModelInfo, Outcome, RunRecord, Scores, TrainingInfo
-from bench.records.store import OUTCOME, read_if_whole, write_json
+from bench.records.store import read_if_whole, write_json
 from bench.runs import failures
 from bench.runs.plan import Task, finished_record, make_record, record_file
 from bench.runs.preparation import Prepared, prepare
@@ -23,7 +23,13 @@ from imgcls.data.loaders import Source
 from imgcls.evaluation.calibration import calibrate
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import confusion_matrix, per_class, score
-from imgcls.evaluation.predictions import Predictions, load_predictions, save_predictions, save_summary
+from imgcls.evaluation.predictions import (
+    Predictions,
+    load_predictions,
+    predictions_file,
+    save_predictions,
+    save_summary,
+)
 from imgcls.files import write_aside
 from imgcls.inference.card import OPSET, read_card
 from imgcls.inference.export import export_onnx
@@ -84,7 +90,7 @@ def _fit_in_sight(task: Task, prepared: Prepared, console: Console) -> Training:
 def run_one(task: Task, console: Console, prepared: Prepared | None = None) -> Outcome:
     """Train, score on test once, export, check parity; what is done already is read back."""
     folder = task.paths.artifacts(task.train_id)
-    done = folder / OUTCOME
+    done = task.paths.outcome(task.train_id)
     if done.exists():
         return msgspec.json.decode(done.read_bytes(), type=Outcome)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +123,7 @@ def _environment(task: Task) -> Environment:
 def _predict(task: Task, prepared: Prepared, split: str) -> Predictions:
     """Predict a split with the best weights, once: a resumed run reads its logits back."""
     folder = task.paths.artifacts(task.train_id)
-    path = folder / f"{split}_logits.npz"
+    path = predictions_file(folder, split)
     if not path.exists():
         device = torch.device(task.config.train.device)
         torch.backends.cudnn.allow_tf32 = False
@@ -263,7 +269,7 @@ def _keep_summary(task: Task, outcome: Outcome) -> None:
     summary = folder / f"{task.run_id}.npz"
     calibration = outcome.metrics.calibration
     temperature = calibration.temperature if calibration else 1.0  # an outcome that was made before version 4
-    save_summary(load_predictions(folder / "test_logits.npz"), summary, temperature=temperature)
+    save_summary(load_predictions(predictions_file(folder, "test")), summary, temperature=temperature)
     if summary.stat().st_size <= SUMMARY_LIMIT_BYTES:
         target = record_file(task).with_suffix(".npz")
         write_aside(target, lambda aside: shutil.copyfile(summary, aside))

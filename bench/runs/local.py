@@ -1,7 +1,6 @@
 """Carry out a plan: one process a run, then latency alone on the machine, then the leaderboard."""
 
 import datetime as dt
-import os
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -28,7 +27,7 @@ def _run(task: Task, place: str, console: Console) -> RunRecord:
         return done
     console.print(title, markup=False)
     before, started = read_if_whole(record_file(task)), dt.datetime.now(dt.UTC)
-    task_file = task.paths.results / ".locks" / f"{task.run_id}.{os.getpid()}.task.json"
+    task_file = task.paths.task(task.run_id)
     write_task(task, task_file)
     status = launch([WORKER, "run", str(task_file)])
     task_file.unlink(missing_ok=True)

@@ -16,11 +16,12 @@ from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
 from bench.records.schema import SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, Tuning
-from bench.records.store import OUTCOME, read_if_whole
+from bench.records.store import read_if_whole
 from imgcls.data.audit import Audit
 from imgcls.data.parallel import usable_cores
 from imgcls.data.splits import SPLITS, Splits, class_counts, make_splits, missing_classes
 from imgcls.errors import ConfigError
+from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
 from imgcls.models.registry import ModelSpec, WeightsFor, resolve_spec
 
@@ -172,9 +173,7 @@ def make_record(
 
 def write_task(task: object, path: Path) -> None:
     """Write a task for its process; for this user's eyes only, as a storage's URL may hold a password."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(msgspec.to_builtins(task, enc_hook=str)), encoding="utf-8")
+    write_text(json.dumps(msgspec.to_builtins(task, enc_hook=str)), path, mode=0o600)
 
 
 def read_task(path: Path, kind: type[AnyTask]) -> AnyTask:
@@ -189,7 +188,7 @@ def _path(kind: type, value: object) -> object:
 
 def record_file(task: Task) -> Path:
     """Give the place of a task's record."""
-    return task.paths.records(task.environment.machine) / f"{task.run_id}.json"
+    return task.paths.record(task.environment.machine, task.run_id)
 
 
 def finished_record(task: Task) -> RunRecord | None:
@@ -200,7 +199,7 @@ def finished_record(task: Task) -> RunRecord | None:
     record = read_if_whole(record_file(task))
     if record is None or record.status != "ok":
         return None
-    return record if (task.paths.artifacts(task.train_id) / OUTCOME).exists() else None
+    return record if task.paths.outcome(task.train_id).exists() else None
 
 
 def unique(tasks: Sequence[Task]) -> list[Task]:

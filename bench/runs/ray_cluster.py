@@ -6,21 +6,21 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
 from bench.records.environment import REPOSITORY
+from bench.records.paths import OUTCOME
 from bench.records.schema import RunRecord
-from bench.records.store import OUTCOME, read_record
+from bench.records.store import read_record
 from bench.runs import failures, local, ray_tasks
 from bench.runs.plan import Task, record_file
 from bench.runs.preparation import prepare
 from imgcls.data.parallel import usable_cores
 from imgcls.errors import ConfigError
-from imgcls.files import write_aside
+from imgcls.files import write_bytes
 
 RETRIES: Final = 2
 """So often a task whose worker was killed is carried out again."""
@@ -147,8 +147,4 @@ def _collected(task: Task, ref: Any, started: dt.datetime, console: Console) -> 
 def bring_home(files: ray_tasks.Files, results: Path) -> None:
     """Write files into the results folder, those that say that others are there last."""
     for name in sorted(files, key=lambda name: (name.startswith("records/"), name.endswith((OUTCOME, ".json")))):
-        write_aside(results / name, partial(_write, files[name]))
-
-
-def _write(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
+        write_bytes(files[name], results / name)

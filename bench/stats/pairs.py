@@ -51,7 +51,7 @@ class Paired:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
+class PairwiseTests:
     """All pairs of some models: matrices ``[M, M]``, second index minus first, p values by Holm over all pairs."""
 
     differences: Floats
@@ -84,7 +84,7 @@ def compare(first: Right, second: Right) -> Paired:
     )
 
 
-def compare_all(models: Sequence[Right]) -> Comparison:
+def compare_all(models: Sequence[Right]) -> PairwiseTests:
     """Compare every pair of models on the same images, with Holm's correction over all pairs."""
     number = len(models)
     means = np.stack([_mean(model) for model in models]) if models else np.zeros((0, 1))
@@ -97,7 +97,7 @@ def compare_all(models: Sequence[Right]) -> Comparison:
     adjusted = np.ones((number, number))
     adjusted[rows, columns] = holm(p_values[rows, columns])
     accuracies = means.mean(axis=1)
-    return Comparison(
+    return PairwiseTests(
         differences=accuracies[None, :] - accuracies[:, None],
         p_values=np.minimum(p_values, p_values.T),
         holm=np.minimum(adjusted, adjusted.T),
@@ -110,20 +110,6 @@ def holm(p_values: Floats) -> Floats:
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
     return np.minimum(adjusted, 1.0)
-
-
-def tie_groups(accuracies: Sequence[float], apart: NDArray[np.bool_]) -> list[int]:
-    """Give each model its group: 1 is all that cannot be told from the top score, 2 the same among the rest, ..."""
-    waiting = sorted(range(len(accuracies)), key=lambda model: -accuracies[model])
-    groups = [0] * len(waiting)
-    number = 0
-    while waiting:
-        number += 1
-        top = waiting[0]
-        for model in [other for other in waiting if not apart[top, other]]:
-            groups[model] = number
-        waiting = [other for other in waiting if not groups[other]]
-    return groups
 
 
 def _mean(model: Right) -> Floats:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.stats.pairs import Comparison
+from bench.stats.pairs import PairwiseTests
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class RankInterval:
         return str(self.best) if self.best == self.worst else f"{self.best}-{self.worst}"
 
 
-def rank_intervals(comparison: Comparison) -> list[RankInterval]:
+def rank_intervals(comparison: PairwiseTests) -> list[RankInterval]:
     """Return the rank interval of each row, in the order of the comparison.
 
     Each row significantly better than this one moves its best rank down by one, each row significantly worse moves its

@@ -10,6 +10,7 @@ import msgspec
 from bench.config import RunConfig
 from bench.records.environment import Environment
 from bench.records.history import upgrade_study
+from bench.records.paths import Paths
 from bench.records.schema import DatasetInfo, Tuning
 from bench.records.store import read_versioned, write_json
 from bench.tuning import space
@@ -163,7 +164,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 def study_file(results: Path, name: str) -> Path:
     """Give the place of a study's record."""
-    return results / "sweeps" / f"{name}.json"
+    return Paths(results=results).study(name)
 
 
 def write_study(study: StudyRecord, results: Path) -> None:
@@ -187,7 +188,7 @@ def tuned_by(results: Path, base: RunConfig, dataset: DatasetInfo, origin: Origi
     Raises ConfigError where there is none, with the reason why another one does not do.
     """
     found, reasons = [], []
-    for path in sorted((results / "sweeps").glob(f"{base_name(base)}*.json")):
+    for path in sorted(Paths(results=results).sweeps.glob(f"{base_name(base)}*.json")):
         try:
             study = read_study(path)
         except (OSError, ValueError) as error:

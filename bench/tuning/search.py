@@ -18,6 +18,7 @@ from rich.console import Console
 
 from bench.config import RunConfig
 from bench.records import locks
+from bench.records.paths import Paths
 from bench.runs.plan import Task
 from bench.runs.preparation import Prepared, prepare
 from bench.tuning import space, storage
@@ -36,7 +37,6 @@ FAILURES_IN_A_ROW: Final = 3
 
 POLL_S: Final = 1.0
 
-WORK: Final = ".work"
 
 Evaluate = Callable[[Task, OnProgress], Fitted]
 """Carries out one trial, here or elsewhere."""
@@ -204,13 +204,12 @@ def trial_task(sweep: SweepTask, number: int, config: RunConfig) -> Task:
     """Give the task of a trial; its files lie apart from those of runs."""
     base = sweep.task
     spec = replace(base.spec, resize=replace(base.spec.resize, size=config.loader.image_size))
-    work_place = replace(base.paths, results=base.paths.results / "sweeps" / WORK)
-    return replace(base, config=config, spec=spec, paths=work_place, train_id=f"{sweep.name}.trial-{number:05d}")
+    return replace(base, config=config, spec=spec, paths=base.paths.trials, train_id=f"{sweep.name}.trial-{number:05d}")
 
 
 def weights_folder(results: Path, name: str) -> Path:
     """Give the place of the weights of a study's best trial."""
-    return results / "artifacts" / name
+    return Paths(results=results).artifacts(name)
 
 
 def _keep_if_best(sweep: SweepTask, trials: Sequence[TrialRecord], number: int, fitted: Fitted) -> None:

@@ -14,6 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.engine import make_url
 
+from bench.records.paths import Paths
 from imgcls.errors import ConfigError
 
 HEARTBEAT_S: Final = 5
@@ -25,19 +26,15 @@ CONNECT_LIMIT_S: Final = 10.0
 
 SQLITE_WAIT_S: Final = 60
 
-_MYSQL: Final = ("SELECT GET_LOCK(:name, -1)", "SELECT RELEASE_LOCK(:name)")
-
 LOCKS: Final = {
     "postgresql": ("SELECT pg_advisory_lock(hashtext(:name))", "SELECT pg_advisory_unlock(hashtext(:name))"),
-    "mysql": _MYSQL,
-    "mariadb": _MYSQL,
 }
 """How a server's database locks a name for one connection, and frees it when the connection ends."""
 
 
 def default_url(results: Path) -> str:
     """Give the SQLite database of a results folder, and make its folder."""
-    database = results.absolute() / "sweeps" / "studies.db"
+    database = Paths(results=results.absolute()).sweeps / "studies.db"
     database.parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{database}"
 

@@ -1,7 +1,6 @@
 """Carry out a study: its processes, what is shown while they work, and the record at the end."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -86,7 +85,7 @@ def carry_out(  # noqa: PLR0913 - a study is made of these
 
 def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
     """Carry out trials in ``jobs`` processes here; one that is killed is started again."""
-    file = sweep.task.paths.results / ".locks" / f"{sweep.name}.{os.getpid()}.sweep.json"
+    file = sweep.task.paths.task(sweep.name)
     write_task(sweep, file)
     command = [WORKER, "sweep", str(file)]
     children = [start(command) for _ in range(jobs)]

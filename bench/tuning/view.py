@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bench.leaderboard.cells import knobs_text
+from bench.leaderboard.cells import hyperparameters_text
 from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial
 
 ROWS_SHOWN: Final = 20
@@ -64,7 +64,8 @@ def watching(console: Console, name: str, budget: SweepBudget, jobs: int) -> Ite
 def _line(trial: TrialRecord, trials: Sequence[TrialRecord], left: str) -> str:
     what = f"{trial.state} {score_text(trial)}".strip()
     why = f" ({trial.reason})" if trial.reason else ""
-    return f"  trial {trial.number}: {knobs_text(trial.hyperparameters)}: {what}{why}; {_best_text(trials)}; {left}"
+    tried = hyperparameters_text(trial.hyperparameters)
+    return f"  trial {trial.number}: {tried}: {what}{why}; {_best_text(trials)}; {left}"
 
 
 def _best_text(trials: Sequence[TrialRecord]) -> str:
@@ -80,7 +81,7 @@ def _table(name: str, budget: SweepBudget, trials: Sequence[TrialRecord], jobs: 
         table.add_row(
             str(trial.number),
             trial.state,
-            knobs_text(trial.hyperparameters),
+            hyperparameters_text(trial.hyperparameters),
             score_text(trial),
             seconds,
             trial.reason or "",

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from imgcls.data.duplicates import MAX_GROUP_SHARE, group_pairs, near_pairs
 from imgcls.data.parallel import Progress, map_chunks, silent
 from imgcls.data.sources.folder import Dataset
 from imgcls.errors import DataError
+from imgcls.files import write_text
 
 AUDIT_VERSION: Final = 1
 """Goes up when an audit of the same files would read otherwise."""
@@ -97,10 +97,7 @@ def audit_dataset(dataset: Dataset, *, cache: Path, progress: Progress = silent)
     size = sum(path.stat().st_size for path in paths if path.exists())
     chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress)
     audit = _summarise(dataset, [seen for chunk in chunks for seen in chunk])
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    aside = stored.with_suffix(f".{uuid.uuid4().hex}.partial")
-    aside.write_text(to_json(audit), encoding="utf-8")
-    aside.replace(stored)
+    write_text(to_json(audit), stored)
     return audit
 
 

@@ -18,6 +18,7 @@ from imgcls.data.audit import Audit
 from imgcls.data.decode import DECODE_VERSION, Resize, UndecodableError, load_square
 from imgcls.data.parallel import Progress, map_chunks, silent
 from imgcls.errors import DataError
+from imgcls.files import write_aside
 
 CACHE_VERSION: Final = 1
 BYTES_PER_FILE: Final = 30_000
@@ -53,15 +54,13 @@ def build_cache(
 
 
 def _build(path: Path, audit: Audit, resize: Resize, *, root: Path, progress: Progress) -> None:
-    aside = path.with_suffix(".partial")
     jobs = [(index, root / image.image_id) for index, image in enumerate(audit.images)]
-    try:
+
+    def fill(aside: Path) -> None:
         _reserve(aside, shape=(len(jobs), resize.size, resize.size, 3))
         map_chunks(partial(_fill, aside, resize), jobs, cost_bytes=len(jobs) * BYTES_PER_FILE, progress=progress)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    aside.replace(path)
+
+    write_aside(path, fill)
 
 
 def _reserve(path: Path, *, shape: tuple[int, ...]) -> None:

@@ -24,7 +24,6 @@ class Metric:
     """A number computed from logits ``[N, C]`` and labels ``[N]``; shown from ``min_classes`` classes on."""
 
     compute: Callable[[Floats, Labels], float]
-    higher_is_better: bool
     min_classes: int = 2
 
 
@@ -71,12 +70,12 @@ def ece(logits: Floats, labels: Labels) -> float:
 
 
 METRICS: Final[dict[str, Metric]] = {
-    "top1_accuracy": Metric(compute=top1_accuracy, higher_is_better=True),
-    "top5_accuracy": Metric(compute=top5_accuracy, higher_is_better=True, min_classes=TOP_K + 1),
-    "macro_f1": Metric(compute=macro_f1, higher_is_better=True),
-    "balanced_accuracy": Metric(compute=balanced_accuracy, higher_is_better=True),
-    "log_loss": Metric(compute=log_loss, higher_is_better=False),
-    "ece": Metric(compute=ece, higher_is_better=False),
+    "top1_accuracy": Metric(compute=top1_accuracy),
+    "top5_accuracy": Metric(compute=top5_accuracy, min_classes=TOP_K + 1),
+    "macro_f1": Metric(compute=macro_f1),
+    "balanced_accuracy": Metric(compute=balanced_accuracy),
+    "log_loss": Metric(compute=log_loss),
+    "ece": Metric(compute=ece),
 }
 """Metrics by name; each is a fraction but for log_loss (nats)."""
 

@@ -4,10 +4,13 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
+
+from imgcls.files import write_aside
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Pictures uint8 ``[B, S, S, 3]`` to logits ``[B, C]``."""
@@ -31,18 +34,20 @@ def predict_all(predict: Predict, batches: Iterable[NDArray[np.uint8]]) -> NDArr
     return np.concatenate([predict(batch) for batch in batches])
 
 
+def predictions_file(folder: Path, split: str) -> Path:
+    """Return the file of a split's predictions among a training's artifacts."""
+    return folder / f"{split}_logits.npz"
+
+
 def save_predictions(predictions: Predictions, path: Path) -> None:
-    """Write all logits, aside and then renamed."""
-    aside = path.with_suffix(".partial")
-    with aside.open("wb") as file:
-        np.savez_compressed(
-            file,
-            image_ids=np.array(predictions.image_ids),
-            labels=predictions.labels,
-            logits=predictions.logits,
-            groups=_groups(predictions),
-        )
-    aside.replace(path)
+    """Write all logits."""
+    _save(
+        path,
+        image_ids=np.array(predictions.image_ids),
+        labels=predictions.labels,
+        logits=predictions.logits,
+        groups=_groups(predictions),
+    )
 
 
 def load_predictions(path: Path) -> Predictions:
@@ -69,20 +74,25 @@ def save_summary(predictions: Predictions, path: Path, *, temperature: float) ->
     predicted = predictions.logits.argmax(axis=1)
     rows = np.arange(len(predicted))
     raw, calibrated = (log_softmax(predictions.logits.astype(np.float64) / t, axis=1) for t in (1.0, temperature))
-    aside = path.with_suffix(".partial")
-    with aside.open("wb") as file:
-        np.savez_compressed(
-            file,
-            image_ids=np.array(predictions.image_ids),
-            labels=predictions.labels.astype(np.int32),
-            predicted=predicted.astype(np.int32),
-            group=_groups(predictions).astype(np.int32),
-            log_p_true=raw[rows, predictions.labels].astype(np.float32),
-            log_p_predicted=raw[rows, predicted].astype(np.float32),
-            log_p_true_calibrated=calibrated[rows, predictions.labels].astype(np.float32),
-            log_p_predicted_calibrated=calibrated[rows, predicted].astype(np.float32),
-        )
-    aside.replace(path)
+    _save(
+        path,
+        image_ids=np.array(predictions.image_ids),
+        labels=predictions.labels.astype(np.int32),
+        predicted=predicted.astype(np.int32),
+        group=_groups(predictions).astype(np.int32),
+        log_p_true=raw[rows, predictions.labels].astype(np.float32),
+        log_p_predicted=raw[rows, predicted].astype(np.float32),
+        log_p_true_calibrated=calibrated[rows, predictions.labels].astype(np.float32),
+        log_p_predicted_calibrated=calibrated[rows, predicted].astype(np.float32),
+    )
+
+
+def _save(path: Path, **arrays: NDArray[Any]) -> None:
+    def save(aside: Path) -> None:
+        with aside.open("wb") as file:  # numpy adds an ending to the name of a file that it opens itself
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type] # its stub takes the names for its own options
+
+    write_aside(path, save)
 
 
 def _groups(predictions: Predictions) -> NDArray[np.int64]:

@@ -287,9 +287,9 @@ def test_folds_test_every_image_once_and_are_one_row(make_folder: MakeFolder, tm
     status, output = bench("run", "test_efficientnet", *flags)
     assert status == 0, output
     (found,) = analysis.read(results, warn=pytest.fail)
-    (entry,) = found.board.entries
-    assert [record.config.split.fold for record in entry.checkpoints[0].records] == [0, 1]
-    assert entry.checkpoints[0].answers is not None
-    tested = entry.checkpoints[0].answers.image_ids
+    (row,) = found.table.rows
+    assert [record.config.split.fold for record in row.checkpoints[0].records] == [0, 1]
+    assert row.checkpoints[0].answers is not None
+    tested = row.checkpoints[0].answers.image_ids
     assert sorted(tested) == sorted(path.relative_to(root).as_posix() for path in root.glob("*/*.png"))
     assert "2 folds, every image tested once" in (results / "leaderboard.md").read_text()

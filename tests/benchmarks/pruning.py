@@ -11,9 +11,8 @@ from rich.console import Console
 
 from bench.cli import planning
 from bench.cli.arguments import SweepArgs
-from bench.leaderboard.cells import accuracy_cell, knobs_text
+from bench.leaderboard.cells import accuracy_cell, hyperparameters_text
 from bench.recipes import RECIPES
-from bench.records.store import write_text
 from bench.runs.plan import Task
 from bench.runs.preparation import Prepared, prepare
 from bench.tuning import search, trials
@@ -24,6 +23,7 @@ from bench.tuning.storage import open_storage, quiet
 from bench.tuning.trial import run_trial, rungs_for
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
+from imgcls.files import write_text
 from imgcls.models.building import build_model
 
 MODEL = "test_efficientnet"
@@ -90,7 +90,7 @@ def row(name: str, trials: list[TrialRecord], task: Task, prepared: Prepared) ->
     tests = ", ".join(f"{100 * score:.1f}" for score in scores)
     tmacs = sum(trial.tmacs for trial in trials)
     cells = [name, f"{tmacs:.3f}", str(sum(t.state == "pruned" for t in trials)), str(best.number)]
-    cells += [knobs_text(best.hyperparameters), val, tests, f"{100 * sum(scores) / len(scores):.1f}"]
+    cells += [hyperparameters_text(best.hyperparameters), val, tests, f"{100 * sum(scores) / len(scores):.1f}"]
     return f"| {' | '.join(cells)} |"
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.latency import measure
-from bench.records.paths import Paths
+from bench.records.paths import OUTCOME, Paths
 from bench.records.schema import RunRecord
-from bench.records.store import OUTCOME, record_path, write_json
+from bench.records.store import record_path, write_json
 from imgcls.config import RuntimeConfig
 from tests.helpers.examples import SHORT, record
 

@@ -19,7 +19,7 @@ from xml.etree import ElementTree as ET
 from rich.console import Console
 
 from bench.records.environment import read_environment
-from bench.records.store import write_text
+from imgcls.files import write_text
 from tests.regression.judge import LIMIT
 from tests.regression.planted import PLANTED, plant
 from tests.regression.versions import ROOT

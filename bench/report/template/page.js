@@ -67,16 +67,16 @@ function drawMatrix(place, names, one, other) {
 function confusions(script) {
   const section = document.querySelector(`.board[data-board="${script.dataset.board}"] .confusion`);
   const data = JSON.parse(script.textContent);
-  const labels = Object.keys(data.matrices);
-  if (!labels.length) return;
+  const matrices = data.matrices;
+  if (!matrices.length) return;
   const [one, other] = [section.querySelector(".one"), section.querySelector(".other")];
-  for (const label of labels) {
-    one.append(new Option(label, label));
-    other.append(new Option(label, label));
-  }
+  matrices.forEach((matrix, number) => {
+    one.append(new Option(matrix.title, number));
+    other.append(new Option(matrix.title, number));
+  });
   other.prepend(new Option("nothing", "", true, true));
-  const draw = () =>
-    drawMatrix(section.querySelector(".matrix"), data.names, data.matrices[one.value], data.matrices[other.value]);
+  const counts = (value) => (value === "" ? null : matrices[value].counts);
+  const draw = () => drawMatrix(section.querySelector(".matrix"), data.names, counts(one.value), counts(other.value));
   one.addEventListener("change", draw);
   other.addEventListener("change", draw);
   draw();

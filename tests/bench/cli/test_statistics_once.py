@@ -21,12 +21,12 @@ def test_run_all_works_out_the_leaderboard_once_and_prints_the_tables_of_its_own
 ) -> None:
     ours, _ = (keep(tmp_path, model, some_right(share)) for model, share in (("a", 0.9), ("b", 0.5)))
     keep(tmp_path, "elsewhere", some_right(0.7), init="pretrained")
-    found: list[object] = []
+    comparison: list[object] = []
     find = analysis.find
 
-    def counted(board: analysis.Board) -> analysis.Findings:
-        found.append(board.key)
-        return find(board)
+    def counted(table: analysis.Table) -> analysis.Comparison:
+        comparison.append(table.key)
+        return find(table)
 
     monkeypatch.setattr("bench.comparison.analysis.find", counted)
     monkeypatch.setattr(harness, "remember_place", lambda _task: None)
@@ -39,7 +39,7 @@ def test_run_all_works_out_the_leaderboard_once_and_prints_the_tables_of_its_own
     )
     console = Console(file=io.StringIO(), width=200)
     assert training._carry_out([task], console, lambda _tasks, _console: [ours]) == 0
-    assert len(found) == len(set(found)) == 1
+    assert len(comparison) == len(set(comparison)) == 1
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "written: " in printed
     assert "a has the top score" in printed

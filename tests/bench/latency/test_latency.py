@@ -152,7 +152,7 @@ FAT = """
 import subprocess, sys
 block = bytearray(600 * 2**20)
 block[::4096] = b"x" * len(block[::4096])
-code = "from bench.environment import peak_memory_bytes; print(peak_memory_bytes())"
+code = "from bench.records.environment import peak_memory_bytes; print(peak_memory_bytes())"
 print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 """
 

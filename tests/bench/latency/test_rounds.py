@@ -44,7 +44,7 @@ def job(tmp_path: Path, artifacts: Path, protocol: Protocol, names: tuple[str, .
         for name in names
     ]
     config = RuntimeConfig(runtimes=(RUNTIME,), threads=1)
-    return make_job(models, config, protocol, artifacts=tmp_path, commit=None, earlier_anchors_ms=())
+    return make_job(models, config, protocol, folder=tmp_path, commit=None, earlier_anchors_ms=())
 
 
 def answers(task: RoundTask, tell: Callable[[bytes], None], *, until: str | None = None) -> int:
@@ -199,7 +199,7 @@ LOADED = """
 import json, sys
 from pathlib import Path
 import msgspec
-from bench.measuring import RoundTask, run_round
+from bench.latency.measuring import RoundTask, run_round
 run_round(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=RoundTask))
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=sys.stderr)
 """

@@ -40,12 +40,12 @@ def int8(lost: int, images: int = 1000) -> Check:
 
 
 def lines_of(record: RunRecord) -> list[str]:
-    (board,) = group([record], Path("/nowhere"))
-    return latency_table(board)
+    (table,) = group([record], Path("/nowhere"))
+    return latency_table(table)
 
 
-def board(record: RunRecord) -> str:
-    return page.markdown(analysis.findings([record], Path("/nowhere")))
+def page_of(record: RunRecord) -> str:
+    return page.markdown(analysis.compare_records([record], Path("/nowhere")))
 
 
 def table(record: RunRecord) -> dict[str, dict[str, str]]:
@@ -112,8 +112,8 @@ def test_an_invalid_figure_is_no_figure_anywhere() -> None:
     record = examples.record(
         measurements=(row("pytorch-cpu", validity="invalid", reason="other processes: up to 50 %"),)
     )
-    page = board(record)
-    assert "12.0" in board(examples.record(measurements=(row("pytorch-cpu"),)))
+    page = page_of(record)
+    assert "12.0" in page_of(examples.record(measurements=(row("pytorch-cpu"),)))
     assert "12.0" not in page
     assert "invalid: other processes: up to 50 %" in page
     assert table(record)["pytorch-cpu"]["Validity"] == "invalid"
@@ -123,7 +123,7 @@ def test_an_invalid_figure_is_no_figure_anywhere() -> None:
 def test_a_refused_precision_has_no_place_and_the_reason_is_told() -> None:
     fast = row("onnxruntime-cpu-int8", speed=1.0)
     refused = examples.record(measurements=(row("pytorch-cpu"), fast), checks=(int8(lost=60),))
-    page = board(refused)
+    page = page_of(refused)
     assert "- Refused: resnet50, seed 0 on onnxruntime-cpu-int8: accuracy -6.0 points (-7.6 to -4.7)" in page
     assert "| refused |" in page
     assert table(refused)["onnxruntime-cpu-int8"]["p50, ms"] == "-"

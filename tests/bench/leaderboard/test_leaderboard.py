@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from bench.comparison import analysis
-from bench.comparison.analysis import Findings, accuracy, count_scorings, minority_classes, recalls
+from bench.comparison.analysis import Comparison, accuracy, count_scorings, minority_classes, recalls
 from bench.leaderboard import page, spreadsheet, terminal
 from bench.leaderboard.summary import paragraph, power_line
 from bench.records.measurements import Measurement
@@ -27,13 +27,13 @@ from tests.helpers.markdown import rendered_tables
 ROOT = Path(__file__).parent.parent.parent.parent
 
 
-def board(results: Path) -> Findings:
-    (found,) = analysis.read(results, warn=pytest.fail)
-    return found
+def table(results: Path) -> Comparison:
+    (comparison,) = analysis.read(results, warn=pytest.fail)
+    return comparison
 
 
 def rows(results: Path) -> dict[str, dict[str, str]]:
-    header, *lines = rendered_tables(page.markdown([board(results)]))[0]
+    header, *lines = rendered_tables(page.markdown([table(results)]))[0]
     return {line[1]: dict(zip(header, line, strict=True)) for line in lines}
 
 
@@ -52,7 +52,7 @@ def test_what_cannot_be_told_apart_shares_a_group_and_the_faster_stands_first(tm
         "poor": "2",
         "always cat": "-",
     }
-    words = paragraph(board(tmp_path))
+    words = paragraph(table(tmp_path))
     assert "best and next cannot be told apart by 240 test images." in words
     assert "Told apart from best and lower: poor; by " in words
     assert "One picture took next 5.00 ms and best 20.0 ms" in words
@@ -62,7 +62,7 @@ def test_what_cannot_be_told_apart_shares_a_group_and_the_faster_stands_first(tm
 def test_a_lead_is_claimed_only_where_the_test_finds_it(tmp_path: Path) -> None:
     keep(tmp_path, "best", some_right(0.95))
     keep(tmp_path, "poor", some_right(0.6, seed=1))
-    words = paragraph(board(tmp_path))
+    words = paragraph(table(tmp_path))
     assert "best has the top score, and 240 test images tell it apart from every other" in words
     assert "cannot be told apart" not in words
 
@@ -72,8 +72,8 @@ def test_seeds_are_one_row_with_their_mean_and_spread_and_never_the_best(tmp_pat
     for seed, right in enumerate(shares):
         keep(tmp_path, "net", right, seed=seed)
     keep(tmp_path, "other", some_right(0.4, seed=9))
-    entry = next(entry for entry in board(tmp_path).board.entries if entry.name == "net")
-    score = accuracy(entry)
+    row = next(row for row in table(tmp_path).table.rows if row.name == "net")
+    score = accuracy(row)
     assert score.value == pytest.approx(np.mean([right.mean() for right in shares]))
     assert (score.least, score.most) == (min(r.mean() for r in shares), max(r.mean() for r in shares))
     cell = rows(tmp_path)["net"]["Test top-1 (95 %)"]
@@ -86,10 +86,10 @@ def test_fewer_than_five_seeds_speak_of_checkpoints_and_five_of_models(tmp_path:
     for seed in range(4):
         keep(tmp_path, "good", some_right(0.95, seed=seed), seed=seed)
         keep(tmp_path, "poor", some_right(0.5, seed=seed + 50), seed=seed)
-    assert "Of these checkpoints" in paragraph(board(tmp_path))
+    assert "Of these checkpoints" in paragraph(table(tmp_path))
     for model, share in (("good", 0.95), ("poor", 0.5)):
         keep(tmp_path, model, some_right(share, seed=99), seed=4)
-    words = paragraph(board(tmp_path))
+    words = paragraph(table(tmp_path))
     assert "Of these models" in words
     assert "checkpoints" not in words
 
@@ -102,8 +102,8 @@ def test_folds_are_pooled_so_that_every_image_counts_once(tmp_path: Path) -> Non
         answers = examples.answered(right[part], LABELS[part], classes=3, image_ids=ids)
         info = examples.data_of(LABELS[part], NAMES, split_digest=f"{fold}" * 16, folds_digest="f" * 16)
         examples.keep(tmp_path, "net", answers, info, split=SplitConfig(folds=3, fold=fold))
-    found = board(tmp_path)
-    (entry,) = found.board.entries
+    found = table(tmp_path)
+    (entry,) = found.table.rows
     assert entry.checkpoints[0].answers is not None
     assert entry.checkpoints[0].answers.image_ids == whole.image_ids
     assert accuracy(entry).value == pytest.approx(right.mean())
@@ -115,7 +115,7 @@ def test_a_seed_that_lacks_a_fold_is_left_out_and_said(tmp_path: Path) -> None:
     info = examples.data_of(LABELS, NAMES, folds_digest="f" * 16)
     answers = examples.answered(some_right(0.8), LABELS, classes=3)
     examples.keep(tmp_path, "net", answers, info, split=SplitConfig(folds=3, fold=0))
-    text = page.markdown([board(tmp_path)])
+    text = page.markdown([table(tmp_path)])
     assert "Incomplete, and so left out: net, seed 0: 1 of 3 folds" in text
     assert "nothing can be compared" in text
 
@@ -125,8 +125,8 @@ def test_a_failed_seed_does_not_hide_the_others(tmp_path: Path) -> None:
     keep(
         tmp_path, "net", some_right(0.8), seed=1, status="failed", outcome=None, error="Traceback\nMemoryError: full\n"
     )
-    found = board(tmp_path)
-    assert [checkpoint.seed for checkpoint in found.board.entries[0].checkpoints] == [0]
+    found = table(tmp_path)
+    assert [checkpoint.seed for checkpoint in found.table.rows[0].checkpoints] == [0]
     assert "Failed: net (seed 1): MemoryError: full" in page.markdown([found])
 
 
@@ -138,7 +138,7 @@ def test_a_record_without_predictions_is_a_row_that_is_not_compared(tmp_path: Pa
     assert found["lost"]["Group"] == "-"
     assert "no predictions at hand" in found["lost"]["Test top-1 (95 %)"]
     assert found["net"]["Group"] == "1"
-    assert "net alone can be judged" in paragraph(board(tmp_path))
+    assert "net alone can be judged" in paragraph(table(tmp_path))
 
 
 def test_damaged_predictions_are_no_predictions(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_damaged_predictions_are_no_predictions(tmp_path: Path) -> None:
 
 def test_one_model_is_not_ranked(tmp_path: Path) -> None:
     keep(tmp_path, "net", some_right(0.8))
-    found = board(tmp_path)
+    found = table(tmp_path)
     assert "there is nothing to compare it with" in paragraph(found)
     assert power_line(found) == "One model alone: there is no pair to test."
 
@@ -172,14 +172,14 @@ def test_a_class_absent_from_test_has_no_recall(tmp_path: Path) -> None:
     info = examples.data_of(labels, NAMES)
     examples.keep(tmp_path, "net", examples.answered(some_right(0.8, labels=labels), labels, classes=2), info)
     (found,) = analysis.read(tmp_path, warn=pytest.fail)
-    assert recalls(found.board.entries[0])[2] is None
+    assert recalls(found.table.rows[0])[2] is None
     assert "| eel | 0 | - |" in page.markdown([found])
 
 
 def test_one_class_predicted_always_is_no_better_than_the_majority(tmp_path: Path) -> None:
     answers = examples.answered(LABELS == 0, LABELS, classes=3, predicted=np.zeros(240, dtype=np.int32))
     examples.keep(tmp_path, "stuck", answers, examples.data_of(LABELS, NAMES))
-    assert "stuck may be no better than always answering cat" in paragraph(board(tmp_path))
+    assert "stuck may be no better than always answering cat" in paragraph(table(tmp_path))
     assert rows(tmp_path)["stuck"]["Worst class (95 % for all)"].startswith("dog: 0.0")
 
 
@@ -203,7 +203,7 @@ def test_minority_classes_are_under_half_of_the_median_and_tested_alone(tmp_path
     examples.keep(tmp_path, "a", examples.answered(good | (labels == 2), labels, classes=3), info)
     examples.keep(tmp_path, "b", examples.answered(good & (labels != 2), labels, classes=3), info)
     (found,) = analysis.read(tmp_path, warn=pytest.fail)
-    assert minority_classes(found.board) == [2]
+    assert minority_classes(found.table) == [2]
     compared = found.minority
     assert compared is not None
     assert compared[1] == 40
@@ -215,8 +215,8 @@ def test_minority_classes_are_under_half_of_the_median_and_tested_alone(tmp_path
 def test_how_often_test_was_scored_is_counted_over_trainings_and_repetitions(tmp_path: Path) -> None:
     keep(tmp_path, "a", some_right(0.8), test_scorings=3)
     keep(tmp_path, "b", some_right(0.8))
-    assert count_scorings(board(tmp_path).board) == (2, 4)
-    assert "scored 4 time(s), 2 training(s), 2 of them again by --force" in page.markdown([board(tmp_path)])
+    assert count_scorings(table(tmp_path).table) == (2, 4)
+    assert "scored 4 time(s), 2 training(s), 2 of them again by --force" in page.markdown([table(tmp_path)])
 
 
 def test_the_terminal_shows_groups_seeds_and_the_words(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_the_terminal_shows_groups_seeds_and_the_words(tmp_path: Path) -> None:
         keep(tmp_path, "net", some_right(0.8, seed=seed), seed=seed)
     keep(tmp_path, "bad [b]", some_right(0.4))
     console = Console(file=io.StringIO(), width=160)
-    terminal.print_tables([board(tmp_path)], console)
+    terminal.print_tables([table(tmp_path)], console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "seed 0, 1" in text
     assert "bad [b]" in text
@@ -235,7 +235,7 @@ def said_of_speed(results: Path, slow: Measurement, fast: Measurement) -> str:
     right = some_right(0.9)
     keep(results, "best", right, measurements=(slow,))
     keep(results, "next", right, measurements=(fast,))
-    return paragraph(board(results))
+    return paragraph(table(results))
 
 
 def test_a_ratio_of_speeds_is_said_only_within_rounds_and_where_it_is_shown(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_a_page_and_the_terminal_work_out_every_figure_once(tmp_path: Path, monk
 def test_what_no_table_shows_is_not_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tmp_path, "a", some_right(0.9))
     calls = count_calls(monkeypatch, "fronts", "macro_intervals", "calibrated_ece")
-    paragraph(board(tmp_path))
+    paragraph(table(tmp_path))
     assert not calls
 
 

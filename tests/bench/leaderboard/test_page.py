@@ -27,7 +27,7 @@ def silent(_line: str) -> None:
 
 def page_of(*records: RunRecord) -> str:
     """The leaderboard of some records whose answers are not at hand."""
-    return page.markdown(analysis.findings(records, Path("/nowhere")))
+    return page.markdown(analysis.compare_records(records, Path("/nowhere")))
 
 
 def write(results: Path, *records: object) -> list[Path]:
@@ -161,9 +161,9 @@ def test_unlike_inits_in_one_table_are_said() -> None:
 def test_odd_class_names_come_out_right_in_markdown_and_csv(tmp_path: Path) -> None:
     record = examples.record(info=examples.dataset(ODD_NAMES))
     text = page_of(record)
-    board, _checkpoints, classes, *_ = rendered_tables(text)
+    table, _checkpoints, classes, *_ = rendered_tables(text)
     assert [row[0] for row in classes[1:]] == list(ODD_NAMES)
-    assert board[-1][1] == f"always {ODD_NAMES[-1]}"
+    assert table[-1][1] == f"always {ODD_NAMES[-1]}"
     assert "<script>" not in text
     write(tmp_path, record)
     page.write(tmp_path, warn=silent)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.stats.intervals import wilson_interval
-from bench.stats.pairs import ALPHA, Comparison, Right, compare_all
+from bench.stats.pairs import ALPHA, PairwiseTests, Right, compare_all
 from bench.stats.ranks import RankInterval, rank_intervals
 from tests.helpers.correlated import drawn
 
@@ -24,16 +24,16 @@ def _no_collecting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
-def made_up(accuracies: list[float], apart: np.ndarray) -> Comparison:
+def made_up(accuracies: list[float], apart: np.ndarray) -> PairwiseTests:
     """A comparison that tells apart the pairs marked above the diagonal, as far as their accuracies differ."""
     values = np.array(accuracies, dtype=float)
     differences = values[None, :] - values[:, None]
     p_values = np.where((apart | apart.T) & (differences != 0), ALPHA / 2, 1.0)
-    return Comparison(differences=differences, p_values=p_values, holm=p_values)
+    return PairwiseTests(differences=differences, p_values=p_values, holm=p_values)
 
 
 @st.composite
-def comparisons(draw: st.DrawFn) -> Comparison:
+def comparisons(draw: st.DrawFn) -> PairwiseTests:
     """Any accuracies, ties included, with any pairs told apart, transitive or not."""
     accuracies = draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0]), max_size=8))
     size = len(accuracies)
@@ -41,7 +41,7 @@ def comparisons(draw: st.DrawFn) -> Comparison:
     return made_up(accuracies, np.triu(np.array(marks, dtype=bool).reshape(size, size), 1))
 
 
-def observed(comparison: Comparison) -> list[RankInterval]:
+def observed(comparison: PairwiseTests) -> list[RankInterval]:
     """The ranks by the scores alone; equal scores share theirs."""
     higher = comparison.differences > 0
     size = len(higher)
@@ -73,20 +73,20 @@ def test_one_row_is_first() -> None:
 
 
 @given(comparison=comparisons())
-def test_ranks_lie_between_one_and_the_number_of_rows(comparison: Comparison) -> None:
+def test_ranks_lie_between_one_and_the_number_of_rows(comparison: PairwiseTests) -> None:
     found = rank_intervals(comparison)
     assert len(found) == len(comparison.differences)
     assert all(1 <= interval.best <= interval.worst <= len(found) for interval in found)
 
 
 @given(comparison=comparisons())
-def test_an_interval_holds_the_rank_by_score(comparison: Comparison) -> None:
+def test_an_interval_holds_the_rank_by_score(comparison: PairwiseTests) -> None:
     """No more rows are significantly better than score higher, whatever is told apart."""
     assert all(map(holds, rank_intervals(comparison), observed(comparison)))
 
 
 @given(comparison=comparisons())
-def test_each_pair_told_apart_takes_one_rank_from_each_of_its_two_rows(comparison: Comparison) -> None:
+def test_each_pair_told_apart_takes_one_rank_from_each_of_its_two_rows(comparison: PairwiseTests) -> None:
     found = rank_intervals(comparison)
     pairs = int(comparison.apart.sum()) // 2
     assert sum(interval.best - 1 for interval in found) == pairs
@@ -94,7 +94,7 @@ def test_each_pair_told_apart_takes_one_rank_from_each_of_its_two_rows(compariso
 
 
 @given(comparison=comparisons())
-def test_a_row_told_to_be_worse_cannot_be_first_nor_one_told_to_be_better_last(comparison: Comparison) -> None:
+def test_a_row_told_to_be_worse_cannot_be_first_nor_one_told_to_be_better_last(comparison: PairwiseTests) -> None:
     found = rank_intervals(comparison)
     for low, high in np.argwhere(comparison.apart & (comparison.differences > 0)).tolist():
         assert found[low].best > 1
@@ -102,10 +102,10 @@ def test_a_row_told_to_be_worse_cannot_be_first_nor_one_told_to_be_better_last(c
 
 
 @given(comparison=comparisons(), data=st.data())
-def test_the_order_of_the_rows_does_not_matter(comparison: Comparison, data: st.DataObject) -> None:
+def test_the_order_of_the_rows_does_not_matter(comparison: PairwiseTests, data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(comparison.holm))))
     places = np.ix_(order, order)
-    moved = Comparison(
+    moved = PairwiseTests(
         differences=comparison.differences[places], p_values=comparison.p_values[places], holm=comparison.holm[places]
     )
     found = rank_intervals(comparison)
@@ -113,12 +113,12 @@ def test_the_order_of_the_rows_does_not_matter(comparison: Comparison, data: st.
 
 
 @given(comparison=comparisons(), data=st.data())
-def test_fewer_pairs_told_apart_never_shorten_an_interval(comparison: Comparison, data: st.DataObject) -> None:
+def test_fewer_pairs_told_apart_never_shorten_an_interval(comparison: PairwiseTests, data: st.DataObject) -> None:
     pairs = list(zip(*np.triu_indices(len(comparison.holm), 1), strict=True))
     holm = comparison.holm.copy()
     for i, j in data.draw(st.lists(st.sampled_from(pairs))) if pairs else []:
         holm[i, j] = holm[j, i] = 1.0
-    fewer = Comparison(differences=comparison.differences, p_values=comparison.p_values, holm=holm)
+    fewer = PairwiseTests(differences=comparison.differences, p_values=comparison.p_values, holm=holm)
     assert all(map(holds, rank_intervals(fewer), rank_intervals(comparison)))
 
 

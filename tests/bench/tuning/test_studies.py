@@ -185,8 +185,8 @@ def pair() -> tuple[RunRecord, RunRecord]:
 
 
 def test_default_and_tuned_rows_stand_in_one_table_with_both_test_scores_and_the_cost() -> None:
-    (table,) = analysis.findings(pair(), Path("/nowhere"))
-    assert len(table.board.records) == 2
+    (table,) = analysis.compare_records(pair(), Path("/nowhere"))
+    assert len(table.table.records) == 2
     text = page.markdown([table])
     assert "| resnet50 (tuned) |" in text
     (line,) = [line for line in text.splitlines() if "sweeps/resnet50-pets-standard.md" in line]
@@ -199,7 +199,7 @@ def test_default_and_tuned_rows_stand_in_one_table_with_both_test_scores_and_the
 def test_a_tuned_row_without_its_default_says_so_instead_of_another_models_score() -> None:
     _, tuned = pair()
     other = examples.record(accuracy=0.9, config=replace(BASE, model="vgg16"), run_id="3" * 16)
-    (table,) = analysis.findings([tuned, other], Path("/nowhere"))
+    (table,) = analysis.compare_records([tuned, other], Path("/nowhere"))
     (line,) = [text for text in page.markdown([table]).splitlines() if "sweeps/resnet50" in text]
     assert cells.accuracy_cell(0.9, 21) not in line
     assert "| - |" in line

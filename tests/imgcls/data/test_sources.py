@@ -162,5 +162,5 @@ def test_a_set_of_files_keeps_its_original_files(cache: Path) -> None:
 def test_every_named_set_names_a_class_of_torchvision() -> None:
     import torchvision.datasets
 
-    for entry in torchvision_sets.TORCHVISION_SETS.values():
-        assert hasattr(torchvision.datasets, entry.class_name)
+    for row in torchvision_sets.TORCHVISION_SETS.values():
+        assert hasattr(torchvision.datasets, row.class_name)

@@ -121,8 +121,8 @@ PREDICT = """
 import sys
 from pathlib import Path
 import numpy as np
-from imgcls.evaluation import load_predictions
-from imgcls.predict import classify
+from imgcls.evaluation.predictions import load_predictions
+from imgcls.inference.predict import classify
 model, root, stored = map(Path, sys.argv[1:])
 predictions = load_predictions(stored)
 logits = np.stack([a.logits for a in classify(model, [root / name for name in predictions.image_ids])])

@@ -59,7 +59,7 @@ def test_what_decides_the_speed_is_in_the_settings(artifacts: Path) -> None:
 THREADS = """
 import sys
 from pathlib import Path
-from imgcls.runtimes import open_session
+from imgcls.inference.runtimes import open_session
 import psutil
 session = open_session(sys.argv[1], Path(sys.argv[2]), threads=2)
 print(session.num_threads, session.settings["inter-op threads"])
@@ -83,7 +83,7 @@ def test_zero_threads_are_this_processs_own_cores_and_more_are_refused() -> None
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_affinity_bounds_the_threads() -> None:
-    code = "import os; os.sched_setaffinity(0, {0}); from imgcls.runtimes import threads_allowed as t; print(t(0))"
+    code = "import os; os.sched_setaffinity(0, {0}); from imgcls.inference.runtimes import threads_allowed as t; print(t(0))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
 

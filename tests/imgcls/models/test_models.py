@@ -58,9 +58,9 @@ def write_weights(folder: Path, *, architecture: str = TINY, state: dict[str, to
 
 def test_the_models_that_are_known_by_name_carry_an_explicit_weight_tag() -> None:
     assert list(MODELS) == ["resnet50", "efficientnet_b0", "inception_v3", "efficientnet_b3", "efficientnet_b4"]
-    for entry in MODELS.values():
-        assert timm.get_pretrained_cfg(entry.timm_name, allow_unregistered=False) is not None
-        assert "." in entry.timm_name
+    for row in MODELS.values():
+        assert timm.get_pretrained_cfg(row.timm_name, allow_unregistered=False) is not None
+        assert "." in row.timm_name
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
@@ -267,7 +267,8 @@ def hub(tmp_path: Path) -> Iterator[str]:
 
 def test_pretrained_weights_come_from_the_hub_with_tag_and_sha256(hub: str, tmp_path: Path) -> None:
     code = f"""
-from imgcls.models import weights_policy, resolve_spec, build_model
+from imgcls.models.building import build_model
+from imgcls.models.registry import resolve_spec, weights_policy
 from imgcls.config import LoaderConfig, ArchitectureConfig
 spec = resolve_spec("{TINY}", LoaderConfig(image_size=32), weights_policy("auto", warn=print))
 build_model(spec, ArchitectureConfig(), num_classes=3)
