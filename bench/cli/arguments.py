@@ -62,8 +62,8 @@ class SearchArgs(PlanArgs):
     """What a study searches, and what carries it out."""
 
     space: tuple[str, ...] = DEFAULT_SPACE
-    """Hyperparameters to search, as NAME or NAME=LOW:HIGH: lr, dropout, epochs, weight_decay, label_smoothing, batch_size,
-    image_size."""
+    """Hyperparameters to search, as NAME or NAME=LOW:HIGH: lr, dropout, epochs, weight_decay, label_smoothing,
+    batch_size, image_size."""
     storage: str = ""
     """An RDB URL of Optuna's for the studies; none means an SQLite file in the results folder."""
     launcher: str = "local"
@@ -158,7 +158,7 @@ class CompareArgs(TablesArgs):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecommendArgs(TablesArgs):
-    """Name the model to ship: the fastest without a significant difference to the best that keeps to all limits."""
+    """Name the model to ship: of those not significantly worse than the best within all limits, the fastest."""
 
     max_latency_ms: float | None = None
     """Most ms of p90, one picture at a time."""

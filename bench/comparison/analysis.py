@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,14 @@ from bench.stats.ranks import RankInterval, rank_intervals
 from bench.stats.resampling import calibrated_ece, uniforms_for
 from imgcls.data.parallel import usable_cores
 
-Item = TypeVar("Item")
-
-Result = TypeVar("Result")
-
 SMALL_CLASS: Final = 30
 """With fewer test images of a class, the bootstrap's intervals are too short."""
+
+IMAGES_FOR_THREADS: Final = 2_000
+"""Of fewer test images, threads wait for each other as long as a second core saves."""
+
+CHECKPOINTS_SHOWN: Final = 100
+"""Of more, tables show those of the first rows: bootstraps of what nobody reads would take most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,26 +73,37 @@ class Comparison:
         right: list[Right] = [row.right[:, rows] for row in self.compared if row.right is not None]
         return compare_all(right), len(rows)
 
+    @cached_property
+    def shown_checkpoints(self) -> tuple[tuple[Row, Checkpoint], ...]:
+        """The checkpoints that tables show one by one, with their rows."""
+        every = [(row, checkpoint) for row in self.ordered for checkpoint in row.checkpoints]
+        return tuple(every[:CHECKPOINTS_SHOWN])
+
     def macro(self, checkpoint: Checkpoint) -> MacroIntervals:
         """Return the intervals of macro-F1 and balanced accuracy of one of the table's checkpoints."""
+        if id(checkpoint) not in self._macros:
+            self._macros[id(checkpoint)] = bootstrapped([checkpoint])[0]
         return self._macros[id(checkpoint)]
 
     @cached_property
     def _macros(self) -> dict[int, MacroIntervals]:
-        every = _checkpoints(self.table)
-        return dict(zip(map(id, every), bootstrapped(every), strict=True))
+        shown = [checkpoint for _, checkpoint in self.shown_checkpoints]
+        return dict(zip(map(id, shown), bootstrapped(shown), strict=True))
 
     def macro_f1(self, row: Row) -> Score:
         """Return macro-F1: a bootstrap over images of one checkpoint, or a t interval over seeds."""
         return macro_f1(row, self.macro)
 
     def expected_ece(self, checkpoint: Checkpoint) -> tuple[float, float] | None:
-        """Return mean and 95th percentile of the ECE that a perfectly calibrated model as sure as this would show."""
+        """Return mean and 95th percentile of the ECE that a perfectly calibrated model as sure as this would show.
+
+        None if its answers are not at hand, or if no table shows it.
+        """
         return self._expected_eces.get(id(checkpoint))
 
     @cached_property
     def _expected_eces(self) -> dict[int, tuple[float, float]]:
-        known = [(id(one), one.answers) for one in _checkpoints(self.table) if one.answers is not None]
+        known = [(id(one), one.answers) for _, one in self.shown_checkpoints if one.answers is not None]
         found = expected_eces([answers for _, answers in known])
         return {place: expected for (place, _), expected in zip(known, found, strict=True)}
 
@@ -180,27 +193,22 @@ def _score(values: Sequence[float], of_one: Callable[[], Interval]) -> Score:
 
 
 def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
-    """Work out the intervals of macro-F1 and balanced accuracy of checkpoints, on all cores."""
+    """Return the intervals of macro-F1 and balanced accuracy of checkpoints: of many images on all cores."""
     draws = Draws()
-    return _on_all_cores(lambda checkpoint: macro_intervals(checkpoint.confusion, draws=draws), checkpoints)
+
+    def interval(checkpoint: Checkpoint) -> MacroIntervals:
+        return macro_intervals(checkpoint.confusion, draws=draws)
+
+    if sum(int(checkpoint.confusion.sum()) for checkpoint in checkpoints[:1]) < IMAGES_FOR_THREADS:
+        return list(map(interval, checkpoints))
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(interval, checkpoints))
 
 
 def expected_eces(answers: Sequence[Answers]) -> list[tuple[float, float]]:
-    """Work out the ECE that perfectly calibrated models as sure as these would show, on all cores."""
+    """Return the ECE that perfectly calibrated models as sure as these would show: mean and 95th percentile."""
     uniforms = uniforms_for([len(one.labels) for one in answers])
-
-    def simulated(one: Answers) -> tuple[float, float]:
-        return calibrated_ece(one.p_predicted.astype(np.float64), uniforms=uniforms(len(one.labels)))
-
-    return _on_all_cores(simulated, answers)
-
-
-def _on_all_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Do short pieces of work in a thread a core, each a run of them: handing over takes as long as a piece."""
-    cores = usable_cores()
-    with ThreadPoolExecutor(cores) as pool:
-        parts = list(pool.map(lambda core: [work(item) for item in items[core::cores]], range(cores)))
-    return [parts[place % cores][place // cores] for place in range(len(items))]
+    return [calibrated_ece(one.p_predicted, uniforms=uniforms(len(one.labels))) for one in answers]
 
 
 def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:

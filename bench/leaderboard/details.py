@@ -76,8 +76,12 @@ CHECKPOINT_COLUMNS: Final = (
 
 def checkpoint_table(comparison: Comparison) -> list[str]:
     """Return a line for every checkpoint: what a single training scored."""
-    rows = [_checkpoint(row, checkpoint, comparison) for row in comparison.ordered for checkpoint in row.checkpoints]
-    return table(CHECKPOINT_COLUMNS, rows)
+    lines = [_checkpoint(row, checkpoint, comparison) for row, checkpoint in comparison.shown_checkpoints]
+    found = table(CHECKPOINT_COLUMNS, lines)
+    total = sum(len(row.checkpoints) for row in comparison.table.rows)
+    if total > len(lines):
+        found += ["", f"The first {len(lines)} of {total:,} checkpoints; `leaderboard.csv` has all."]
+    return found
 
 
 def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> list[str]:

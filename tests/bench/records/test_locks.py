@@ -15,7 +15,7 @@ from tests.helpers.commands import ROOT
 
 HOLDER = """
 import sys, time
-from bench import locks
+from bench.records import locks
 
 lock, name = getattr(locks, sys.argv[1]), sys.argv[2]
 hold_s, times = float(sys.argv[3]), int(sys.argv[4])

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.cli.arguments import RunArgs
-from bench.cli.main import _parse_runs
+from bench.cli.arguments import RunArgs, parse_runs
 from bench.recipes import RECIPES
 from bench.tuning.space import DEFAULT_SPACE, KNOBS, apply, defaults, flags, parse_space
 from imgcls.errors import ConfigError
@@ -84,5 +83,5 @@ def test_a_trial_has_a_schedule_over_its_own_epochs_and_is_scored_at_its_last() 
 def test_the_flags_of_a_setting_give_that_setting_again(lr: float, dropout: float, epochs: int, size: int) -> None:
     config = apply(BASE, {"lr": lr, "dropout": dropout, "epochs": epochs, "image_size": size})
     words = ["efficientnet_b0", "--recipe", "standard", *flags(config)]
-    _, (again,) = _parse_runs(RunArgs, words, "run")
+    _, (again,) = parse_runs(RunArgs, words, "run")
     assert replace(again, dataset=config.dataset, budget=config.budget) == config

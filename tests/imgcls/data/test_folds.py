@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.cli.arguments import RunAllArgs
-from bench.cli.main import _parse_runs
+from bench.cli.arguments import RunAllArgs, parse_runs
 from imgcls.config import SplitConfig
 from imgcls.data.splits import Splits, class_counts, make_splits
 from imgcls.errors import ConfigError, DataError
@@ -75,10 +74,10 @@ def test_impossible_folds_are_refused(knobs: dict[str, int]) -> None:
 
 def test_run_all_plans_every_fold_of_every_model_and_seed() -> None:
     flags = ["--folds", "3", "--models", "resnet50", "efficientnet_b0", "--seeds", "0", "1"]
-    _, configs = _parse_runs(RunAllArgs, flags, "run-all")
+    _, configs = parse_runs(RunAllArgs, flags, "run-all")
     assert len(configs) == 12
     assert {config.split.fold for config in configs} == {0, 1, 2}
-    _, one = _parse_runs(RunAllArgs, ["--folds", "3", "--fold", "1", "--models", "resnet50"], "run-all")
+    _, one = parse_runs(RunAllArgs, ["--folds", "3", "--fold", "1", "--models", "resnet50"], "run-all")
     assert [config.split.fold for config in one] == [1]
 
 

@@ -83,7 +83,8 @@ def test_zero_threads_are_this_processs_own_cores_and_more_are_refused() -> None
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_affinity_bounds_the_threads() -> None:
-    code = "import os; os.sched_setaffinity(0, {0}); from imgcls.inference.runtimes import threads_allowed as t; print(t(0))"
+    code = "import os; os.sched_setaffinity(0, {0})\n"
+    code += "from imgcls.inference.runtimes import threads_allowed\nprint(threads_allowed(0))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
 
