@@ -94,6 +94,8 @@ def main(arguments: Sequence[str]) -> int:
     name, *rest = arguments
     try:
         return _carry_out(name, rest)
+    except SystemExit as ended:  # tyro has printed its help, or what is wrong
+        return int(ended.code or 0)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         return USER_ERROR_STATUS

@@ -90,8 +90,8 @@ class _Summary:
     def _below(self, top: Row, below: Sequence[Row]) -> str:
         if not below:
             return ""
-        paired = self.comparison.pair(top, below[0])
-        gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
+        paired = self.comparison.pair(below[0], top)  # as the table of pairs has it, so that it is worked out once
+        gap = difference_text(-paired.difference, -paired.interval.high, -paired.interval.low)
         nearest = f" (the first: {gap}, unadjusted)" if len(below) > 1 else f" ({gap}, unadjusted)"
         return f"Significantly less accurate: {self._names(below)}{nearest}."
 

@@ -25,8 +25,8 @@ from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.models.building import set_aux
 from imgcls.training.checkpoints import Learner, best_file, restore, save, selected_epoch
 from imgcls.training.events import EpochResult, Rung, Step
-from imgcls.training.losses import _loss
-from imgcls.training.schedules import _scheduler
+from imgcls.training.losses import training_loss
+from imgcls.training.schedules import SCHEDULES
 from imgcls.training.setup import Training, TrainingSetup
 
 CHANNELS_LAST_FROM_PX: Final = 64
@@ -58,7 +58,7 @@ def _learner(model: nn.Module, setup: TrainingSetup) -> Learner:
     optimizer = torch.optim.Adam(
         model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
     )
-    return Learner(model=model, optimizer=optimizer, scheduler=_scheduler(optimizer, setup))
+    return Learner(model=model, optimizer=optimizer, scheduler=SCHEDULES[setup.train.schedule](optimizer, setup))
 
 
 def memory_format(image_size: int) -> torch.memory_format:
@@ -125,7 +125,8 @@ def _train_step(
     learner: Learner, images: Tensor, labels: Tensor, *, setup: TrainingSetup, place: tuple[int, int]
 ) -> float:
     """Make one step; the loss must be finite before the optimizer may use it."""
-    loss = _loss(learner.model, images, labels, setup)
+    with _autocast(setup.device):
+        loss = training_loss(learner.model(images), labels, setup)
     value = loss.item()
     if not np.isfinite(value):
         message = f"the loss is {value} at epoch {place[0]}, step {place[1]}; a lower --lr may help"

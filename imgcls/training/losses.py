@@ -1,23 +1,27 @@
-"""The training loop: one budget, the best or the last epoch, and a state that survives any kill.
+"""What a training step minimises: cross-entropy, and the auxiliary head's share of it."""
 
-Everything random is drawn from (seed, epoch), so that a run resumed after epoch k needs no generator's state
-and ends with the weights of a run never stopped.
-"""
-
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from imgcls.training.loop import _autocast
 from imgcls.training.setup import TrainingSetup
 
+Outputs = Tensor | tuple[Tensor, Tensor]
+"""Logits ``[B, C]``, or (logits, auxiliary logits) of a network whose auxiliary head is on."""
 
-def _loss(model: nn.Module, images: Tensor, labels: Tensor, setup: TrainingSetup) -> Tensor:
+
+def training_loss(outputs: Outputs, labels: Tensor, setup: TrainingSetup) -> Tensor:
+    """Return the scalar loss of a batch; ``labels`` are int64 ``[B]``.
+
+    The auxiliary head counts with ``architecture.aux_weight`` (Szegedy et al. 2015), and targets are smoothed by
+    ``train.label_smoothing`` (Szegedy et al. 2016). Another loss is a function beside ``_cross_entropy``, chosen here.
+    """
     smoothing = setup.train.label_smoothing
-    with _autocast(setup.device):
-        outputs = model(images)
-        if isinstance(outputs, tuple):
-            logits, aux_logits = outputs
-            aux_loss = functional.cross_entropy(aux_logits, labels, label_smoothing=smoothing)
-            loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-            return loss + setup.architecture.aux_weight * aux_loss
-        return functional.cross_entropy(outputs, labels, label_smoothing=smoothing)
+    if isinstance(outputs, Tensor):
+        return _cross_entropy(outputs, labels, smoothing)
+    logits, aux_logits = outputs
+    main, auxiliary = (_cross_entropy(each, labels, smoothing) for each in (logits, aux_logits))
+    return main + setup.architecture.aux_weight * auxiliary
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    return functional.cross_entropy(logits, labels, label_smoothing=smoothing)

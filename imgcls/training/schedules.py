@@ -1,18 +1,26 @@
-"""The training loop: one budget, the best or the last epoch, and a state that survives any kill.
+"""How the learning rate goes on from its start."""
 
-Everything random is drawn from (seed, epoch), so that a run resumed after epoch k needs no generator's state
-and ends with the weights of a run never stopped.
-"""
+from collections.abc import Callable
+from typing import Final
 
-import torch
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
 from imgcls.training.setup import TrainingSetup
 
 
-def _scheduler(optimizer: torch.optim.Optimizer, setup: TrainingSetup) -> LRScheduler:
-    """Give a plateau, which steps once an epoch, or a cosine to 0, which steps once a batch (SGDR, 2017)."""
-    config = setup.train
-    if config.schedule == "cosine":
-        return CosineAnnealingLR(optimizer, T_max=config.epochs * setup.steps_per_epoch)
-    return ReduceLROnPlateau(optimizer, factor=config.lr_factor, patience=config.lr_patience)
+def plateau(optimizer: Optimizer, setup: TrainingSetup) -> LRScheduler:
+    """Return a schedule that steps once an epoch: the rate drops when the validation loss stalls."""
+    return ReduceLROnPlateau(optimizer, factor=setup.train.lr_factor, patience=setup.train.lr_patience)
+
+
+def cosine(optimizer: Optimizer, setup: TrainingSetup) -> LRScheduler:
+    """Return a schedule that steps once a batch: the rate falls to 0 over the run (Loshchilov and Hutter 2017)."""
+    return CosineAnnealingLR(optimizer, T_max=setup.train.epochs * setup.steps_per_epoch)
+
+
+SCHEDULES: Final[dict[str, Callable[[Optimizer, TrainingSetup], LRScheduler]]] = {
+    "plateau": plateau,
+    "cosine": cosine,
+}
+"""Schedules by the name that ``--schedule`` takes."""

@@ -28,7 +28,7 @@ from imgcls.models.building import build_model, set_aux
 from imgcls.models.registry import ModelSpec, resolve_spec
 from imgcls.models.weights import random_weights
 from imgcls.training.loop import BETAS, memory_format, train, use_threads
-from imgcls.training.losses import _loss
+from imgcls.training.losses import training_loss
 from imgcls.training.setup import TrainingSetup
 from tests.conftest import picture
 from tests.helpers import examples
@@ -114,7 +114,7 @@ def bare_step(spec: ModelSpec, setting: TrainingSetup) -> Callable[[], None]:
     labels = torch.arange(32) % 6
 
     def step() -> None:
-        loss = _loss(model, images, labels, setting)
+        loss = training_loss(model(images), labels, setting)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -178,7 +178,8 @@ def keep(results: Path, model: str, answers: Answers, info: DatasetInfo, **chang
     np.add.at(matrix, (answers.labels, answers.predicted), 1)
     scores = replace(made.metrics, test_confusion_matrix=tuple(map(tuple, matrix.tolist())))
     seed, split = changes.pop("seed", 0), changes.pop("split", SplitConfig())
-    config = replace(RECIPES["quick"]("resnet50"), dataset=info.name, model=model, seed=seed, split=split)
+    config = replace(changes.pop("config", RECIPES["quick"]("resnet50")), dataset=info.name, model=model)
+    config = replace(config, seed=seed, split=split)
     run_id = hash_of([config, changes.get("init")])
     whole = {"config": config, "outcome": replace(made, metrics=scores), "train_id": run_id, "run_id": run_id}
     kept = record(info=info, **(whole | changes))

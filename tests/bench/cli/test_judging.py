@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bench.cli.main import main
+from bench.comparison.analysis import read
 from bench.records.measurements import Measurement
 from bench.records.schema import RunRecord
 from bench.records.store import record_path, write_json
@@ -49,9 +50,9 @@ def test_compare_prints_the_paired_table_and_both_p_values(three: Path, capsys: 
     assert main(["compare", "poor", "best", "--results", str(three)]) == 0
     text = said(capsys)
     assert "best, seed" not in text
-    assert "exact p < 0.0001, mid-p < 0.0001: these checkpoints are told apart" in text
+    assert "exact p < 0.0001, mid-p < 0.0001: a significant difference between these checkpoints." in text
     assert "first wrong" in text
-    assert "No class has under half of the median" in text
+    assert "No class has fewer than half of the median" in text
 
 
 def test_compare_takes_ids_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,8 +80,7 @@ def test_runs_on_other_test_images_are_not_compared(tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["compare", "best", "nobody"], "'nobody' is neither a row nor a run's id; rows: best, fast, poor"),
-        (["compare", "best"], "B"),
+        (["compare", "best", "nobody"], "'nobody' is neither a row nor the id of a row or run; rows: best, fast, poor"),
         (["compare", "best", "fast", "--data", "birds"], "--data birds: no run on it"),
         (["recommend", "--runtime", "tpu"], "--runtime tpu: unknown; known: pytorch-cpu"),
         (["recommend", "--min-recall", "glass"], "--min-recall glass: use CLASS=SHARE"),
@@ -89,6 +89,7 @@ def test_runs_on_other_test_images_are_not_compared(tmp_path: Path, capsys: pyte
         (["recommend", "--max-latency-ms", "-1"], "--max-latency-ms -1: use a number above 0"),
         (["recommend", "--max-size-mb", "nan"], "--max-size-mb nan: use a number above 0"),
         (["report", "--data", "birds"], "--data birds: no run on it"),
+        (["report", "--table", "abc"], "--table abc: no such table"),
     ],
 )
 def test_a_wrong_word_is_one_line_with_what_would_do(
@@ -117,8 +118,8 @@ def test_the_fastest_of_the_tied_is_shipped_and_the_cost_of_a_limit_is_said(
     text = said(capsys)
     assert "Ship poor:" in text
     assert "--max-latency-ms 2 costs: fast without it" in text
-    assert "told apart" in text
-    assert "--max-latency-ms 2 is met, but that is not sure: p90 1.00 ms (quick run, not validated)" in text
+    assert "significant (p < 0.0001, Holm)" in text
+    assert "--max-latency-ms 2 holds for the estimate, not for the whole interval: p90 1 ms (quick run, not" in text
     assert "artifacts/" in text
 
 
@@ -128,8 +129,8 @@ def test_nothing_fits_is_status_3_and_says_which_limit_excluded_what(
     limits = ("--max-latency-ms", "10", "--min-recall", "glass=0.99", "--max-size-mb", "50")
     assert recommend(three, *limits) == 3
     text = said(capsys)
-    assert "Nothing fits." in text
-    assert "--max-latency-ms 10 excludes best (p90 30.0 ms" in text
+    assert "No row keeps to all limits." in text
+    assert "--max-latency-ms 10 excludes best (p90 30 ms" in text
     assert "--min-recall glass=0.99 excludes best (" in text
     assert "--max-size-mb 50 excludes best (100.0 MB)" in text
 
@@ -156,3 +157,14 @@ def test_two_tables_need_a_name(three: Path, capsys: pytest.CaptureFixture[str])
     assert recommend(three) == 2
     assert "holds 2 tables" in said(capsys)
     assert recommend(three, "--data", "pets") == 0
+    (pets,) = (one for one in read(three, warn=pytest.fail) if one.table.key.dataset == "pets")
+    assert recommend(three, "--table", pets.table.key.id) == 0
+
+
+def test_flags_that_cannot_be_read_are_shown_first_with_the_parsers_own_message(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "best", "--results", str(three)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: compare best --results {three}\n")
+    assert "required" in error

@@ -42,4 +42,4 @@ def test_run_all_works_out_the_leaderboard_once_and_prints_the_tables_of_its_own
     assert len(comparison) == len(set(comparison)) == 1
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "written: " in printed
-    assert "a has the top score" in printed
+    assert "a has the highest accuracy" in printed

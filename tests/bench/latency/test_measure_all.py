@@ -39,7 +39,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(progress, "waiting", around("title"))
     monkeypatch.setattr(locks, "machine_shared", around("shared"))
     monkeypatch.setattr(locks, "machine_alone", around("alone"))
-    monkeypatch.setattr(measure, "find_pictures", tell("find pictures", "none here"))
+    monkeypatch.setattr(measure, "find_images", tell("find pictures"))
     monkeypatch.setattr(measure, "read_environment", tell("read environment", ENVIRONMENT))
     monkeypatch.setattr(rounds, "make_job", tell("make job"))
     monkeypatch.setattr(rounds, "carry_out", tell("carry out", rounds.Found()))

@@ -115,7 +115,7 @@ def test_an_invalid_figure_is_no_figure_anywhere() -> None:
     page = page_of(record)
     assert "12.0" in page_of(examples.record(measurements=(row("pytorch-cpu"),)))
     assert "12.0" not in page
-    assert "invalid: other processes: up to 50 %" in page
+    assert "invalid: `other processes: up to 50 %`" in page
     assert table(record)["pytorch-cpu"]["Validity"] == "invalid"
     assert "p50, ms" not in table(record)["pytorch-cpu"]
 
@@ -124,13 +124,13 @@ def test_a_refused_precision_has_no_place_and_the_reason_is_told() -> None:
     fast = row("onnxruntime-cpu-int8", speed=1.0)
     refused = examples.record(measurements=(row("pytorch-cpu"), fast), checks=(int8(lost=60),))
     page = page_of(refused)
-    assert "- Refused: resnet50, seed 0 on onnxruntime-cpu-int8: accuracy -6.0 points (-7.6 to -4.7)" in page
+    assert "- Refused: `resnet50, seed 0` on onnxruntime-cpu-int8: accuracy -6.0 pp (95 % CI -7.6 to -4.7)" in page
     assert "| refused |" in page
     assert table(refused)["onnxruntime-cpu-int8"]["p50, ms"] == "-"
     kept = examples.record(measurements=(row("pytorch-cpu"), fast), checks=(int8(lost=0),))
     assert table(kept)["onnxruntime-cpu-int8"]["p50, ms"].startswith("1.20")
     unsure = examples.record(measurements=(row("pytorch-cpu"), fast), checks=(int8(lost=1, images=100),))
-    assert "too few images to tell" in table(unsure)["onnxruntime-cpu-int8"]["Accuracy against trained, points (95 %)"]
+    assert "too few images to tell" in table(unsure)["onnxruntime-cpu-int8"]["Accuracy against trained, pp (95 % CI)"]
 
 
 def test_a_percentile_of_too_few_queries_is_not_shown() -> None:
@@ -150,4 +150,4 @@ def test_a_batch_that_did_not_fit_is_told_under_the_table() -> None:
         examples.measurement(batch_size=128), status="failed", reason="batch 128 does not fit in memory", samples_ms=()
     )
     lines = lines_of(examples.record(measurements=(row("pytorch-cpu"), large)))
-    assert "- resnet50, seed 0 on pytorch-cpu: batch 128 failed (batch 128 does not fit in memory)" in lines
+    assert "- `resnet50, seed 0` on pytorch-cpu: batch 128 failed (`batch 128 does not fit in memory`)" in lines

@@ -14,10 +14,13 @@ from rich.console import Console
 
 from bench.comparison import analysis
 from bench.comparison.analysis import Comparison, accuracy, count_scorings, minority_classes, recalls
+from bench.config import with_overrides
 from bench.leaderboard import page, spreadsheet, terminal
-from bench.leaderboard.summary import paragraph, power_line
+from bench.leaderboard.summary import summary
+from bench.recipes import RECIPES
 from bench.records.measurements import Measurement
 from bench.records.store import record_path
+from bench.report import plots
 from imgcls.config import SplitConfig
 from tests.helpers import examples
 from tests.helpers.boards import LABELS, NAMES, keep, some_right
@@ -32,12 +35,17 @@ def table(results: Path) -> Comparison:
     return comparison
 
 
-def rows(results: Path) -> dict[str, dict[str, str]]:
-    header, *lines = rendered_tables(page.markdown([table(results)]))[0]
-    return {line[1]: dict(zip(header, line, strict=True)) for line in lines}
+def words_of(results: Path) -> str:
+    return " ".join(summary(table(results), str))
 
 
-def test_what_cannot_be_told_apart_shares_a_group_and_the_faster_stands_first(tmp_path: Path) -> None:
+def rows(results: Path, number: int = 0) -> dict[str, dict[str, str]]:
+    """A table of the page by the model's name: the main one, or the one of what seeds have in common."""
+    header, *lines = rendered_tables(page.markdown([table(results)]))[number]
+    return {line[header.index("Model")]: dict(zip(header, line, strict=True)) for line in lines}
+
+
+def test_rows_are_sorted_by_accuracy_and_ranked_by_what_the_tests_find(tmp_path: Path) -> None:
     right = some_right(0.9)
     nearly = right.copy()
     nearly[:3] = ~nearly[:3]
@@ -45,26 +53,48 @@ def test_what_cannot_be_told_apart_shares_a_group_and_the_faster_stands_first(tm
     keep(tmp_path, "best", right | nearly, measurements=(slow,))
     keep(tmp_path, "next", nearly, measurements=(fast,))
     keep(tmp_path, "poor", some_right(0.5), measurements=(fast,))
-    found = rows(tmp_path)
-    assert {name: row["Group"] for name, row in found.items()} == {
-        "next": "1",
-        "best": "1",
-        "poor": "2",
-        "always cat": "-",
-    }
-    words = paragraph(table(tmp_path))
-    assert "best and next cannot be told apart by 240 test images." in words
-    assert "Told apart from best and lower: poor; by " in words
-    assert "One picture took next 5.00 ms and best 20.0 ms" in words
-    assert "quick run, not validated" in words
+    assert [(name, row["Rank"]) for name, row in rows(tmp_path).items()] == [
+        ("best", "1-2"),
+        ("next", "1-2"),
+        ("poor", "3"),
+        ("majority-class baseline", "-"),
+    ]
+    words = words_of(tmp_path)
+    assert "best has the highest accuracy" in words
+    assert "No significant difference to it: next (p = " in words
+    assert "Significantly less accurate: poor (" in words
+    assert "Batch-1 p50 latency on pytorch-cpu: next 5.00 ms, best 20.0 ms (quick run, not validated)." in words
+
+
+def test_a_row_between_two_others_has_a_rank_that_no_group_could_give(tmp_path: Path) -> None:
+    """As on TrashNet: the second is level with the first and with the third, which are not level with each other."""
+    first = some_right(0.85)
+    for name, lost in (("first", 0), ("second", 14), ("third", 28)):
+        right = first.copy()
+        right[np.flatnonzero(first)[:lost]] = False
+        right[np.flatnonzero(~first)[: lost // 3]] = True
+        keep(tmp_path, name, right)
+    found = table(tmp_path)
+    apart = found.pairwise.apart
+    assert [bool(apart[i, j]) for i, j in ((0, 1), (1, 2), (0, 2))] == [False, False, True]
+    assert [str(rank) for rank in found.ranks] == ["1-2", "1-3", "2-3"]
 
 
 def test_a_lead_is_claimed_only_where_the_test_finds_it(tmp_path: Path) -> None:
     keep(tmp_path, "best", some_right(0.95))
     keep(tmp_path, "poor", some_right(0.6, seed=1))
-    words = paragraph(table(tmp_path))
-    assert "best has the top score, and 240 test images tell it apart from every other" in words
-    assert "cannot be told apart" not in words
+    assert "No significant difference" not in words_of(tmp_path)
+    keep(tmp_path, "twin", some_right(0.95, seed=2))
+    assert "No significant difference to it: " in words_of(tmp_path)
+
+
+def test_a_sentence_lists_five_names_at_most(tmp_path: Path) -> None:
+    keep(tmp_path, "best", np.ones(240, dtype=bool))
+    for number in range(8):
+        keep(tmp_path, f"poor {number}", some_right(0.4, seed=number))
+    (sentence,) = [one for one in summary(table(tmp_path), str) if one.startswith("Significantly less")]
+    assert sentence.count("poor") == 5
+    assert "and 3 more" in sentence
 
 
 def test_seeds_are_one_row_with_their_mean_and_spread_and_never_the_best(tmp_path: Path) -> None:
@@ -76,21 +106,21 @@ def test_seeds_are_one_row_with_their_mean_and_spread_and_never_the_best(tmp_pat
     score = accuracy(row)
     assert score.value == pytest.approx(np.mean([right.mean() for right in shares]))
     assert (score.least, score.most) == (min(r.mean() for r in shares), max(r.mean() for r in shares))
-    cell = rows(tmp_path)["net"]["Test top-1 (95 %)"]
-    assert cell.startswith(f"{100 * score.value:.1f} (t ")
-    assert "seeds " in cell
-    assert rows(tmp_path)["net"]["Seeds"] == "0, 1, 2"
+    assert rows(tmp_path)["net"]["Top-1 % (95 % CI)"].startswith(f"{100 * score.value:.1f} (t, ")
+    over_seeds = rows(tmp_path, 1)["net"]
+    assert over_seeds["Seeds"] == "0, 1, 2"
+    assert over_seeds["Seeds' top-1 %"] == f"{100 * score.least:.1f} to {100 * score.most:.1f}"
 
 
 def test_fewer_than_five_seeds_speak_of_checkpoints_and_five_of_models(tmp_path: Path) -> None:
     for seed in range(4):
         keep(tmp_path, "good", some_right(0.95, seed=seed), seed=seed)
         keep(tmp_path, "poor", some_right(0.5, seed=seed + 50), seed=seed)
-    assert "Of these checkpoints" in paragraph(table(tmp_path))
+    assert "Conclusions hold for these checkpoints" in words_of(tmp_path)
     for model, share in (("good", 0.95), ("poor", 0.5)):
         keep(tmp_path, model, some_right(share, seed=99), seed=4)
-    words = paragraph(table(tmp_path))
-    assert "Of these models" in words
+    words = words_of(tmp_path)
+    assert "Conclusions hold for the models, over 5 seeds or more." in words
     assert "checkpoints" not in words
 
 
@@ -116,7 +146,8 @@ def test_a_seed_that_lacks_a_fold_is_left_out_and_said(tmp_path: Path) -> None:
     answers = examples.answered(some_right(0.8), LABELS, classes=3)
     examples.keep(tmp_path, "net", answers, info, split=SplitConfig(folds=3, fold=0))
     text = page.markdown([table(tmp_path)])
-    assert "Incomplete, and so left out: net, seed 0: 1 of 3 folds" in text
+    assert "Incomplete, and so left out: `net`, seed 0: 1 of 3 folds" in text
+    assert "incomplete: seed 0: 1 of 3 folds" in text
     assert "nothing can be compared" in text
 
 
@@ -127,7 +158,7 @@ def test_a_failed_seed_does_not_hide_the_others(tmp_path: Path) -> None:
     )
     found = table(tmp_path)
     assert [checkpoint.seed for checkpoint in found.table.rows[0].checkpoints] == [0]
-    assert "Failed: net (seed 1): MemoryError: full" in page.markdown([found])
+    assert "- `net` (seed 1): `MemoryError: full`" in page.markdown([found])
 
 
 def test_a_record_without_predictions_is_a_row_that_is_not_compared(tmp_path: Path) -> None:
@@ -135,24 +166,23 @@ def test_a_record_without_predictions_is_a_row_that_is_not_compared(tmp_path: Pa
     lost = keep(tmp_path, "lost", some_right(0.4))
     record_path(tmp_path, lost).with_suffix(".npz").unlink()
     found = rows(tmp_path)
-    assert found["lost"]["Group"] == "-"
-    assert "no predictions at hand" in found["lost"]["Test top-1 (95 %)"]
-    assert found["net"]["Group"] == "1"
-    assert "net alone can be judged" in paragraph(table(tmp_path))
+    assert found["lost"]["Rank"] == "-"
+    assert "no predictions at hand" in found["lost"]["Top-1 % (95 % CI)"]
+    assert found["net"]["Rank"] == "1"
+    assert "net alone was scored" in words_of(tmp_path)
 
 
 def test_damaged_predictions_are_no_predictions(tmp_path: Path) -> None:
     lost = keep(tmp_path, "lost", some_right(0.4))
     path = record_path(tmp_path, lost).with_suffix(".npz")
     path.write_bytes(path.read_bytes()[:100])
-    assert rows(tmp_path)["lost"]["Group"] == "-"
+    assert rows(tmp_path)["lost"]["Rank"] == "-"
 
 
 def test_one_model_is_not_ranked(tmp_path: Path) -> None:
     keep(tmp_path, "net", some_right(0.8))
-    found = table(tmp_path)
-    assert "there is nothing to compare it with" in paragraph(found)
-    assert power_line(found) == "One model alone: there is no pair to test."
+    assert "there is nothing to compare it with" in words_of(tmp_path)
+    assert "power" not in words_of(tmp_path)
 
 
 def test_two_test_images_show_nothing_and_say_so(tmp_path: Path) -> None:
@@ -161,9 +191,9 @@ def test_two_test_images_show_nothing_and_say_so(tmp_path: Path) -> None:
     for model, right in (("good", [True, True]), ("poor", [False, False])):
         examples.keep(tmp_path, model, examples.answered(np.array(right), labels, classes=2), info)
     (found,) = analysis.read(tmp_path, warn=pytest.fail)
-    words = f"{paragraph(found)} {power_line(found)}"
-    assert "good and poor cannot be told apart by 2 test images" in words
-    assert "no difference between two checkpoints, however large, would be found" in words
+    words = words_of(tmp_path)
+    assert "No significant difference to it: poor" in words
+    assert "No difference, however large, is detected at 80 % power (one pair, 2 test images)." in words
     page.markdown([found])
 
 
@@ -173,14 +203,14 @@ def test_a_class_absent_from_test_has_no_recall(tmp_path: Path) -> None:
     examples.keep(tmp_path, "net", examples.answered(some_right(0.8, labels=labels), labels, classes=2), info)
     (found,) = analysis.read(tmp_path, warn=pytest.fail)
     assert recalls(found.table.rows[0])[2] is None
-    assert "| eel | 0 | - |" in page.markdown([found])
+    assert "| `eel` | 0 | - |" in page.markdown([found])
 
 
 def test_one_class_predicted_always_is_no_better_than_the_majority(tmp_path: Path) -> None:
     answers = examples.answered(LABELS == 0, LABELS, classes=3, predicted=np.zeros(240, dtype=np.int32))
     examples.keep(tmp_path, "stuck", answers, examples.data_of(LABELS, NAMES))
-    assert "stuck may be no better than always answering cat" in paragraph(table(tmp_path))
-    assert rows(tmp_path)["stuck"]["Worst class (95 % for all)"].startswith("dog: 0.0")
+    assert "Not shown to beat the majority-class baseline (cat): stuck." in words_of(tmp_path)
+    assert rows(tmp_path, 1)["stuck"]["Worst class % (simultaneous 95 % CI)"].startswith("dog: 0.0")
 
 
 def test_small_classes_and_unlike_starts_are_named(tmp_path: Path) -> None:
@@ -189,11 +219,9 @@ def test_small_classes_and_unlike_starts_are_named(tmp_path: Path) -> None:
     for model, init in (("a", "random"), ("b", "pretrained")):
         right = some_right(0.7, labels=labels, seed=ord(model))
         examples.keep(tmp_path, model, examples.answered(right, labels, classes=3), info, init=init)
-    (found,) = analysis.read(tmp_path, warn=pytest.fail)
-    words = paragraph(found)
-    assert "have: eel (14)" in words
-    assert "pretrained: b; random: a" in words
-    assert "small class" in page.markdown([found])
+    words = words_of(tmp_path)
+    assert "Fewer than 30 test images, so wide intervals: eel (14)." in words
+    assert "Initialisation differs (pretrained, random)" in words
 
 
 def test_minority_classes_are_under_half_of_the_median_and_tested_alone(tmp_path: Path) -> None:
@@ -207,9 +235,7 @@ def test_minority_classes_are_under_half_of_the_median_and_tested_alone(tmp_path
     compared = found.minority
     assert compared is not None
     assert compared[1] == 40
-    assert "On the 40 test images of eel, under half of the median class, the test finds a ahead of b" in paragraph(
-        found
-    )
+    assert "On the 40 test images of minority classes (eel) a is significantly better than b." in words_of(tmp_path)
 
 
 def test_how_often_test_was_scored_is_counted_over_trainings_and_repetitions(tmp_path: Path) -> None:
@@ -219,42 +245,62 @@ def test_how_often_test_was_scored_is_counted_over_trainings_and_repetitions(tmp
     assert "scored 4 time(s), 2 training(s), 2 of them again by --force" in page.markdown([table(tmp_path)])
 
 
-def test_the_terminal_shows_groups_seeds_and_the_words(tmp_path: Path) -> None:
+def test_the_terminal_fits_into_80_columns_and_names_stay_text(tmp_path: Path) -> None:
     for seed in range(2):
         keep(tmp_path, "net", some_right(0.8, seed=seed), seed=seed)
     keep(tmp_path, "bad [b]", some_right(0.4))
-    console = Console(file=io.StringIO(), width=160)
+    console = Console(file=io.StringIO(), width=80)
     terminal.print_tables([table(tmp_path)], console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "seed 0, 1" in text
+    grid = [line for line in text.splitlines() if "│" in line or "┃" in line]
+    assert max(map(len, grid)) <= 80
+    assert [name for name in ("Rank", "Model", "Setting", "Top-1", "ONNX ms") if name in " ".join(grid)] == [
+        "Rank",
+        "Model",
+        "Setting",
+        "Top-1",
+        "ONNX ms",
+    ]
     assert "bad [b]" in text
-    assert "would be found four times in five" in " ".join(text.split())
+    assert table(tmp_path).table.key.id in text
+    assert "Minimum detectable difference at 80 % power" in " ".join(text.split())
+
+
+def test_two_settings_of_one_pretrained_model_are_two_rows_with_ids_names_and_settings(tmp_path: Path) -> None:
+    config = with_overrides(RECIPES["quick"]("resnet50"), {"schedule": "cosine"})
+    keep(tmp_path, "resnet50", some_right(0.8), init="pretrained")
+    keep(tmp_path, "resnet50", some_right(0.6), init="pretrained", config=replace(config, dataset="pets"))
+    first, second = table(tmp_path).ordered
+    assert first.row_id != second.row_id
+    assert (first.name, second.name) == ("resnet50", "resnet50 (schedule=cosine)")
+    assert (first.setting, second.setting) == (("weights=random",), ("schedule=cosine", "weights=random"))
+    plotted = plots.pareto(table(tmp_path))
+    assert plotted is not None
+    assert len(plotted.axes[0].containers) == 2
 
 
 def said_of_speed(results: Path, slow: Measurement, fast: Measurement) -> str:
     right = some_right(0.9)
     keep(results, "best", right, measurements=(slow,))
     keep(results, "next", right, measurements=(fast,))
-    return paragraph(table(results))
+    return words_of(results)
 
 
 def test_a_ratio_of_speeds_is_said_only_within_rounds_and_where_it_is_shown(tmp_path: Path) -> None:
     slow = row("pytorch-cpu", speed=20.0)
     said = said_of_speed(tmp_path / "a", slow, row("pytorch-cpu", speed=10.0))
-    assert "next is 2.0 x (2.0 to 2.0) faster than best in pytorch-cpu on one thread" in said
-    noisy = said_of_speed(tmp_path / "b", slow, row("pytorch-cpu", speed=10.0, validity="noisy"))
-    assert "a noisy measurement" in noisy
+    assert "On pytorch-cpu, next is 2.0 x as fast as best (95 % CI 2.0 to 2.0)." in said
     elsewhen = row("pytorch-cpu", speed=10.0, session_id="another")
-    assert "measured at different times" in said_of_speed(tmp_path / "c", slow, elsewhen)
+    assert "measured in different sessions" in said_of_speed(tmp_path / "c", slow, elsewhen)
     alike = row("pytorch-cpu", speed=20.0)
     swapped = replace(alike, samples_ms=alike.samples_ms[80:] + alike.samples_ms[:80])
-    assert "was not shown" in said_of_speed(tmp_path / "d", slow, swapped)
+    assert "no significant difference in latency" in said_of_speed(tmp_path / "d", slow, swapped)
 
 
 def test_speeds_on_unlike_threads_are_not_compared(tmp_path: Path) -> None:
     said = said_of_speed(tmp_path, row("pytorch-cpu", speed=20.0), row("pytorch-cpu", speed=10.0, num_threads=2))
-    assert "faster" not in said
-    assert "One picture took" not in said
+    assert "as fast" not in said
+    assert "p50 latency" not in said
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, *names: str) -> Counter[str]:
@@ -290,14 +336,14 @@ def test_a_page_and_the_terminal_work_out_every_figure_once(tmp_path: Path, monk
 def test_what_no_table_shows_is_not_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tmp_path, "a", some_right(0.9))
     calls = count_calls(monkeypatch, "fronts", "macro_intervals", "calibrated_ece")
-    paragraph(table(tmp_path))
+    words_of(tmp_path)
     assert not calls
 
 
 def test_no_module_of_the_harness_keeps_results_in_a_cache_of_its_own() -> None:
     """What is worked out lives in a value; a cache of a function of numbers holds no results."""
     hidden = []
-    for path in sorted((ROOT / "bench").glob("*.py")):
+    for path in sorted((ROOT / "bench").rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
                 cached = any("cache" in ast.unparse(one) for one in node.decorator_list)

@@ -1,7 +1,7 @@
 """Who is told apart from whom: published answers, laws, and how often the leaderboard's own functions are wrong."""
 
 import gc
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from scipy.stats import binomtest, permutation_test
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from bench.stats.pairs import ALPHA, Right, compare, compare_all, holm, tie_groups
+from bench.stats.pairs import ALPHA, Right, compare, compare_all, holm
 from bench.stats.power import power_of
 from tests.helpers.correlated import drawn
 
@@ -88,24 +88,6 @@ def test_two_images_tell_nothing_apart() -> None:
     power = power_of([all_wrong[:1], all_right[:1]])
     assert power is not None
     assert power.difference is None
-
-
-def test_groups_hold_what_the_top_score_cannot_be_told_from() -> None:
-    apart = np.zeros((4, 4), dtype=bool)
-    for pair in ((0, 2), (0, 3), (1, 3)):
-        apart[pair] = apart[pair[::-1]] = True
-    assert tie_groups([0.9, 0.85, 0.8, 0.7], apart) == [1, 1, 2, 2]
-    assert tie_groups([0.9], np.zeros((1, 1), dtype=bool)) == [1]
-    assert tie_groups([], np.zeros((0, 0), dtype=bool)) == []
-
-
-@given(accuracies=st.lists(st.floats(0, 1), min_size=1, max_size=8), seed=st.integers(0, 1000))
-def test_every_entry_has_a_group_and_no_group_stands_above_its_betters(accuracies: list[float], seed: int) -> None:
-    apart = np.triu(np.random.default_rng(seed).random((len(accuracies),) * 2) < 0.5, 1)
-    groups = tie_groups(accuracies, apart | apart.T)
-    assert sorted(set(groups)) == list(range(1, max(groups) + 1))
-    tops = [max(a for a, g in zip(accuracies, groups, strict=True) if g == group) for group in sorted(set(groups))]
-    assert all(above >= below for above, below in pairwise(tops))
 
 
 @pytest.mark.parametrize(

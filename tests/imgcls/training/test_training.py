@@ -17,7 +17,7 @@ from imgcls.evaluation.forward import logits_of
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec, resolve_spec
 from imgcls.models.weights import random_weights
-from imgcls.training import checkpoints, loop, losses
+from imgcls.training import checkpoints, loop
 from imgcls.training.checkpoints import selected_epoch
 from imgcls.training.events import EpochResult, Rung, Step
 from imgcls.training.loop import train
@@ -111,15 +111,15 @@ def test_the_state_that_is_kept_is_the_best_epochs(tmp_path: Path) -> None:
     result = run(chosen)
     model = build_model(spec(), MODEL, num_classes=3)
     model.load_state_dict(result.state)
-    logits = logits_of(model, chosen.val, normalisation=chosen.normalisation, device=CPU)
-    accuracy = float((logits.argmax(1) == chosen.val.labels).mean())
+    logits = logits_of(model, chosen.val_source, normalisation=chosen.normalisation, device=CPU)
+    accuracy = float((logits.argmax(1) == chosen.val_source.labels).mean())
     assert accuracy == max(epoch.val_top1_accuracy for epoch in result.history)
 
 
 def test_two_evaluation_passes_give_equal_logits(tmp_path: Path) -> None:
     chosen = setting(tmp_path / "a")
     model = build_model(spec(), MODEL, num_classes=3)
-    first, second = (logits_of(model, chosen.val, normalisation=chosen.normalisation, device=CPU) for _ in range(2))
+    first, second = (logits_of(model, chosen.val_source, normalisation=chosen.normalisation, device=CPU) for _ in range(2))
     assert (first == second).all()
 
 
@@ -127,13 +127,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_says_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
-    real = losses._loss
+    real = loop.training_loss
 
     def poisoned(*args: Any) -> torch.Tensor:
         steps.append(1)
         return real(*args) * (float("nan") if len(steps) == 7 else 1)
 
-    monkeypatch.setattr(losses, "_loss", poisoned)
+    monkeypatch.setattr(loop, "training_loss", poisoned)
     taken: list[int] = []
     real_step = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", lambda *a, **k: (taken.append(1), real_step(*a, **k)))
