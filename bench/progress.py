@@ -31,14 +31,14 @@ def waiting(console: Console, title: str) -> Iterator[None]:
         yield
 
 
-Step = Callable[[str, float], None]
+StepDone = Callable[[str, float], None]
 """Called when a step is done, with its name and the seconds that it was expected to take."""
 READ_BACK_S: Final = 0.2
 """A step that took less was not carried out but read back, and tells nothing of the time left."""
 
 
 @contextlib.contextmanager
-def steps(console: Console, title: str, expected_s: float) -> Iterator[Step]:
+def steps(console: Console, title: str, expected_s: float) -> Iterator[StepDone]:
     """Show a bar over expected seconds, with the time left; redrawn once a second, beside what is timed.
 
     Elsewhere than on a terminal each step is a line.
@@ -73,7 +73,7 @@ def _bar(console: Console, *, per_second: int = 10) -> Progress:
 
 
 def epoch_line(result: EpochResult, *, epochs: int, left_s: float) -> str:
-    """Say what an epoch gave, its speed, and the time left."""
+    """Return what an epoch gave, its speed, and the time left."""
     speed = result.images / result.train_time_s if result.train_time_s else 0.0
     minutes, seconds = divmod(round(left_s), 60)
     return (

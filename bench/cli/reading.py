@@ -85,7 +85,7 @@ def _finding_tables(audit: Audit) -> list[Table]:
 
 
 def remarks(audit: Audit) -> list[str]:
-    """Say what the search for duplicates did not do."""
+    """Return what the search for duplicates did not do."""
     lines = []
     if audit.broken_groups:
         lines.append(

@@ -19,7 +19,7 @@ from bench.report import study_page
 from bench.runs.plan import Task
 from bench.runs.processes import terminate_as_interrupt
 from bench.tuning import study
-from bench.tuning.records import StudyRecord, SweepBudget, setting, study_file, tuned_by
+from bench.tuning.records import StudyRecord, SweepBudget, config_of, study_file, tuned_by
 from bench.tuning.space import Space, parse_space
 from bench.tuning.storage import default_url, open_storage, quiet
 from bench.tuning.view import score_text
@@ -68,7 +68,7 @@ class Tuned:
 def tuned_tasks(
     args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, launcher: Launcher, console: Console
 ) -> Tuned:
-    """Give the runs of tuned settings: of finished studies, or of studies carried out now under one budget."""
+    """Return the runs of tuned settings: of finished studies, or of studies carried out now under one budget."""
     budget = _budget(
         {"trials": args.tune_trials, "minutes": args.tune_minutes, "tmacs": args.tune_tmacs}, prefix="tune_"
     )
@@ -111,7 +111,7 @@ def _with_threads(task: Task, threads: int) -> Task:
 
 def _tuned(task: Task, record: StudyRecord, planner: Planner, args: RunAllArgs) -> Task:
     assert record.best is not None
-    tuned = planner(setting(task.config, record.best), force=args.force, tuning=record.tuning())
+    tuned = planner(config_of(task.config, record.best), force=args.force, tuning=record.tuning())
     return replace(tuned, derived_from=(task.run_id,))
 
 

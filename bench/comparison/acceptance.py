@@ -47,12 +47,12 @@ def check_of(record: RunRecord, runtime: str) -> Check | None:
 
 
 def refused(record: RunRecord, runtime: str) -> bool:
-    """Say whether a runtime's figures are kept out of the leaderboard."""
+    """Return whether a runtime's figures are kept out of the leaderboard."""
     return acceptance(check_of(record, runtime)).word == "refused"
 
 
 def reasons(record: RunRecord) -> Sequence[str]:
-    """Say of each refused runtime why."""
+    """Return in words of each refused runtime why."""
     lines = []
     for check in record.checks:
         found = acceptance(check)

@@ -17,7 +17,7 @@ from bench.records.schema import RunRecord
 from bench.records.store import read_records
 from bench.stats.intervals import Interval, Score, mean_interval, wilson_interval
 from bench.stats.macro import Draws, MacroIntervals, macro_intervals
-from bench.stats.pairs import SEEDS_FOR_MODELS, Paired, PairwiseTests, Right, compare, compare_all
+from bench.stats.pairs import SEEDS_FOR_MODELS, Paired, PairwiseTests, Right, compare_all, compare_pair
 from bench.stats.power import Power, power_of
 from bench.stats.ranks import RankInterval, rank_intervals
 from bench.stats.resampling import calibrated_ece, uniforms_for
@@ -117,11 +117,11 @@ class Comparison:
         assert second.right is not None
         key = id(first), id(second)
         if key not in self._pairs:
-            self._pairs[key] = compare(first.right, second.right)
+            self._pairs[key] = compare_pair(first.right, second.right)
         return self._pairs[key]
 
     def adjusted(self, first: Row, second: Row) -> float:
-        """Give Holm's p value of a pair."""
+        """Return Holm's p value of a pair."""
         places = [next(i for i, other in enumerate(self.compared) if other is row) for row in (first, second)]
         return float(self.pairwise.holm[places[0], places[1]])
 
@@ -132,7 +132,7 @@ class Comparison:
 
     @property
     def about_models(self) -> bool:
-        """Say whether there are seeds enough to speak of models instead of these checkpoints."""
+        """Return whether there are seeds enough to speak of models instead of these checkpoints."""
         return bool(self.compared) and all(len(row.checkpoints) >= SEEDS_FOR_MODELS for row in self.compared)
 
     @property
@@ -158,7 +158,7 @@ def find(table: Table) -> Comparison:
 
 
 def _same_images(row: Row, image_ids: Sequence[str]) -> bool:
-    """Say whether all answers of an row are about the given images."""
+    """Return whether all answers of a row are about the given images."""
     ours = [checkpoint.answers.image_ids for checkpoint in row.checkpoints if checkpoint.answers]
     return all(ids == image_ids for ids in ours)
 
@@ -168,7 +168,7 @@ def _checkpoints(table: Table) -> list[Checkpoint]:
 
 
 def accuracy(row: Row) -> Score:
-    """Give top-1 accuracy: Wilson's interval of one checkpoint, or a t interval over seeds."""
+    """Return top-1 accuracy: Wilson's interval of one checkpoint, or a t interval over seeds."""
     first = row.checkpoints[0]
     total = int(first.confusion.sum())
     values = [one.accuracy for one in row.checkpoints]
@@ -212,7 +212,7 @@ def expected_eces(answers: Sequence[Answers]) -> list[tuple[float, float]]:
 
 
 def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:
-    """Give each class's recall, the mean over seeds; Wilson's interval over its test images (None without any).
+    """Return each class's recall, the mean over seeds; Wilson's interval over its test images (None without any).
 
     The interval of a mean of several checkpoints is that of one with this recall: too long rather than too short, and
     it leaves out what another seed would give.
@@ -232,7 +232,7 @@ def _recall(right: NDArray[np.int64], total: int, confidence: float) -> Score | 
 
 
 def worst_class(row: Row) -> tuple[str, Score] | None:
-    """Give the class with the least recall; as it was chosen for that, its interval is one for all classes at once.
+    """Return the class with the least recall; as it was chosen for that, its interval is one for all classes at once.
 
     (Bonferroni: 1 - 0.05 over the number of classes.)
     """
@@ -250,7 +250,7 @@ def small_classes(table: Table) -> list[tuple[str, int]]:
 
 
 def minority_classes(table: Table) -> list[int]:
-    """Give the classes with under half of the median class's images, before undersampling."""
+    """Return the classes with under half of the median class's images, before undersampling."""
     counts = table.first.dataset.counts
     natural = ("val", "test") if table.first.dataset.undersampled else ("train", "val", "test")
     sizes = np.sum([counts[split] for split in natural], axis=0)

@@ -58,14 +58,14 @@ def runtimes_of(table: Table) -> list[str]:
 
 
 def reference_runtime(table: Table) -> str | None:
-    """Give the runtime that rows are sorted by; None where nothing has figures."""
+    """Return the runtime that rows are sorted by; None where nothing has figures."""
     counts = {name: sum(shown(row, name) is not None for row in table.rows) for name in runtimes_of(table)}
     ranked = sorted(counts, key=lambda name: (-counts[name], PREFERRED.index(name) if name in PREFERRED else 99))
     return ranked[0] if ranked and counts[ranked[0]] else None
 
 
 def ratio(row: Measurement, base: Measurement) -> Ratio | None:
-    """Give a row's time over another's; None where they did not share two rounds of one session."""
+    """Return a row's time over another's; None where they did not share two rounds of one session."""
     if row.session_id is None or base.session_id != row.session_id:
         return None
     numbered = [

@@ -1,6 +1,6 @@
 """Records to boards: the runs that may stand in one table, and its entries, each a setting with its seeds and folds."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bench.comparison.majority import Majority, always
 from bench.comparison.sessions import Sessions, sessions_of
-from bench.config import OF_THE_TABLE, Budget
+from bench.comparison.settings import names_of, settings_of
+from bench.config import Budget
 from bench.records.ids import hash_of, identity
 from bench.records.predictions import Answers, pool, read_answers
 from bench.records.schema import Outcome, RunRecord
@@ -192,51 +193,6 @@ def _entries(table: Sequence[RunRecord], results: Path) -> tuple[Row, ...]:
         for row_id, records in ids.items()
     ]
     return tuple(sorted(made, key=lambda row: (row.name, row.records[0].run_id)))
-
-
-def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
-    """Return what differs from the recipe in each row of a table, so that no two rows of a model look alike.
-
-    What the rows have in common in spite of differing, such as another number of threads, is told by the row's id.
-    """
-    recipes = {record.base.recipe for record in rows.values()}
-    parts = {row_id: _setting(record, name_recipe=len(recipes) > 1) for row_id, record in rows.items()}
-    counts = Counter((rows[row_id].config.model, setting) for row_id, setting in parts.items())
-    return {
-        row_id: setting
-        if counts[rows[row_id].config.model, setting] == 1
-        else (*setting, _difference(rows[row_id], row_id))
-        for row_id, setting in parts.items()
-    }
-
-
-def names_of(models: Mapping[str, str], settings: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """Return a name for each row: its model, with those parts of its setting that not all rows of the model share."""
-    names = {}
-    for row_id, model in models.items():
-        others = [set(settings[other]) for other, name in models.items() if name == model]
-        parts = [part for part in settings[row_id] if part not in set.intersection(*others)]
-        names[row_id] = f"{model} ({', '.join(parts)})" if parts else model
-    return names
-
-
-def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
-    parts = [f"recipe={record.base.recipe}"] if name_recipe else []
-    parts += ["tuned"] if record.tuning else []
-    parts += [f"{name}={value}" for name, value in record.base.overrides.items() if name not in OF_THE_TABLE]
-    if record.init == "random":
-        parts.append("weights=random")
-    elif record.outcome and record.outcome.model.weights_tag not in record.outcome.model.timm_name:
-        parts.append(f"weights={record.outcome.model.weights_tag}")
-    return tuple(parts)
-
-
-def _difference(record: RunRecord, row_id: str) -> str:
-    """Return what identifies a row beside another of the same setting: its study, its weights, or its own id."""
-    if record.tuning is not None:
-        return f"study={record.tuning.study}"
-    sha256 = record.outcome.model.weights_sha256 if record.outcome else None
-    return f"weights={sha256[:8]}" if sha256 else f"row={row_id[:8]}"
 
 
 def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> tuple[str, str | None]:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from bench.latency.cold_start import CheckTask, ColdStart, noise
-from bench.latency.measuring import describe
+from bench.latency.measuring import reason_of
 from bench.latency.protocol import PROTOCOL_VERSION
 from bench.records.measurements import Check
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
@@ -39,7 +39,7 @@ def check_runtime(task: CheckTask, cold: ColdStart | Exception) -> Check:
     except NoDeviceError as error:
         return replace(failed, status="not measured", reason=str(error))
     except Exception as error:  # noqa: BLE001 - a runtime's failure is a row that says so, and the others still run
-        return replace(failed, reason=describe(error))
+        return replace(failed, reason=reason_of(error))
 
 
 def _check(task: CheckTask, cold: ColdStart, check: Check) -> Check:

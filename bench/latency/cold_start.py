@@ -59,6 +59,6 @@ def cold_start(task: CheckTask) -> ColdStart:
 
 
 def noise(batch_size: int, image_size: int) -> Images:
-    """Give normal noise float32 ``[B, 3, S, S]``: what a normalised picture is like, and never all zeros."""
+    """Return normal noise float32 ``[B, 3, S, S]``: what a normalised picture is like, and never all zeros."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((batch_size, 3, image_size, image_size), dtype=np.float32)

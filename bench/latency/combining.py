@@ -32,12 +32,12 @@ move it; and until most of the ten are slow, a slower machine does not pass for 
 
 
 def anchors(rounds: Iterable[Sequence[Timed]]) -> list[float]:
-    """Give the anchors of all rows of all rounds."""
+    """Return the anchors of all rows of all rounds."""
     return [row.disturbance.anchor_ms for rows in rounds for row in rows if row.disturbance is not None]
 
 
 def usual_best(anchors_ms: Sequence[float]) -> float:
-    """Give what the machine reaches in a tenth of all rows, in ms: the very least of hundreds is a lucky moment."""
+    """Return what the machine reaches in a tenth of all rows, in ms: the very least of hundreds is a lucky moment."""
     return percentile(anchors_ms, 10) if anchors_ms else 0.0
 
 
@@ -77,7 +77,7 @@ def combine(  # noqa: PLR0913 - what each row holds
     anchor_ms: float,
     stamp: Stamp,
 ) -> dict[str, tuple[Measurement, ...]]:
-    """Give each model's rows by train_id, from what each round (by its number) gave."""
+    """Return each model's rows by train_id, from what each round (by its number) gave."""
     together: dict[tuple[str, str, int], dict[int, Timed]] = {}
     for number, rows in sorted(rounds.items()):
         for row in rows:

@@ -104,7 +104,7 @@ def _rows(task: RoundTask, subject: Subject, tell: Callable[[Begun | Timed], Non
     try:
         session = open_session(task.runtime, Path(subject.folder), threads=task.threads)
     except Exception as error:  # noqa: BLE001 - a runtime's failure is a row that says so, and the others still run
-        yield replace(first, reason=describe(error), no_device=isinstance(error, NoDeviceError))
+        yield replace(first, reason=reason_of(error), no_device=isinstance(error, NoDeviceError))
         return
     yield _tried(first, lambda: _timed(first, task, session, _tensor_queries(session, subject, 1)))
     if task.protocol.files and subject.files and subject.card is not None:
@@ -135,8 +135,8 @@ def _tried(row: Timed, time_it: Callable[[], Timed]) -> Timed:
         return replace(row, reason=_too_large(error, row.batch_size))
 
 
-def describe(error: Exception) -> str:
-    """Say in a line why there is no figure."""
+def reason_of(error: Exception) -> str:
+    """Return in a line why there is no figure."""
     if isinstance(error, RuntimeUnavailableError):
         return str(error)
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
@@ -146,7 +146,7 @@ def _too_large(error: Exception, batch_size: int) -> str:
     text = f"{type(error).__name__}: {error}".lower()
     if any(word in text for word in MEMORY_WORDS):
         return f"batch {batch_size} does not fit in memory"
-    return describe(error)
+    return reason_of(error)
 
 
 def _tensor_queries(session: Session, subject: Subject, batch_size: int) -> Callable[[], object]:

@@ -55,7 +55,7 @@ def anchor_ms() -> float:
 
 
 def _system_s() -> tuple[float, float | None]:
-    """Give the seconds that all cores were busy, and those stolen by the host where it tells."""
+    """Return the seconds that all cores were busy, and those stolen by the host where it tells."""
     times = psutil.cpu_times()
     busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
     return busy, getattr(times, "steal", None)

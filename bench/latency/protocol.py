@@ -134,7 +134,7 @@ def allowed_over(percent: int, queries: int) -> int:
 
 
 def enough_queries(percent: int, queries: int) -> bool:
-    """Say whether LoadGen would state this percentile of so many queries: 64 for p90, 130 for p95, 662 for p99."""
+    """Return whether LoadGen would state this percentile of so many queries: 64 for p90, 130 for p95, 662 for p99."""
     return allowed_over(percent, queries) >= 1
 
 

@@ -45,7 +45,7 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class SessionResult:
     """What a measurement gave, by train_id."""
 
     checks: dict[str, list[Check]] = field(default_factory=dict)
@@ -88,7 +88,7 @@ def make_job(  # noqa: PLR0913 - what a job is made of
     )
 
 
-def carry_out(job: Job, console: Console) -> Found:
+def carry_out(job: Job, console: Console) -> SessionResult:
     """Check and time; what an interrupted call has done is read back. The caller holds the machine alone."""
     job.folder.mkdir(parents=True, exist_ok=True)
     _stamp(job)
@@ -97,7 +97,7 @@ def carry_out(job: Job, console: Console) -> Found:
     ]
     round_s = len(job.models) * job.protocol.model_s
     expected_s = CHECK_S * len(wanted) + round_s * job.protocol.rounds * len(job.config.runtimes)
-    found = Found()
+    found = SessionResult()
     with progress.steps(console, "measuring", expected_s) as step:
         for runtime, model in wanted:
             found.checks.setdefault(model.subject.train_id, []).append(_checked(job, runtime, model))
@@ -122,7 +122,7 @@ def _stamp(job: Job) -> Stamp:
 
 
 def to_check(protocol: Protocol, runtime: str) -> bool:
-    """Say whether models are checked in a runtime before they are timed."""
+    """Return whether models are checked in a runtime before they are timed."""
     return protocol.rounds > 1 or runtime not in CHECKED_BY_THE_RUN
 
 
@@ -162,7 +162,7 @@ def _checked(job: Job, runtime: str, model: Model) -> Check:
     return msgspec.json.decode(answer.read_bytes(), type=Check)
 
 
-def _round(job: Job, runtime: str, number: int, found: Found) -> list[Timed]:
+def _round(job: Job, runtime: str, number: int, found: SessionResult) -> list[Timed]:
     """Time all models that passed their check, in an order that turns with the round."""
     answer = job.folder / f"round-{number}-{runtime}.json"
     if answer.exists():
@@ -211,7 +211,7 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
     return rows
 
 
-def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: Found) -> None:
+def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: SessionResult) -> None:
     seen = [value for rounds in timed.values() for value in anchors(rounds.values())]
     reference_ms = reference_anchor(job.earlier_anchors_ms, usual_best(seen))
     for runtime, rounds in timed.items():

@@ -48,7 +48,7 @@ class Case:
     rounds: int
 
 
-Rule = Callable[[Case], str | None]
+ValidityRule = Callable[[Case], str | None]
 
 
 def judge(case: Case) -> tuple[Validity, str | None]:
@@ -61,12 +61,12 @@ def judge(case: Case) -> tuple[Validity, str | None]:
 
 
 def medians(case: Case) -> list[float]:
-    """Give each round's median in ms."""
+    """Return each round's median in ms."""
     return [statistics.median(samples) for samples in case.samples_ms]
 
 
 def half_width(case: Case) -> float:
-    """Give the half-width of the 95 % interval of the rounds' medians, over their mean."""
+    """Return the half-width of the 95 % interval of the rounds' medians, over their mean."""
     values = medians(case)
     interval = mean_interval(values)
     return (interval.high - interval.low) / 2 / statistics.fmean(values)
@@ -79,7 +79,7 @@ def _too_few(case: Case) -> str | None:
     return f"{queries} of {case.min_queries} queries" if queries < case.min_queries else None
 
 
-def _wide(limit: float) -> Rule:
+def _wide(limit: float) -> ValidityRule:
     def rule(case: Case) -> str | None:
         width = half_width(case)
         return f"rounds differ: p50 +- {100 * width:.1f} %" if width > limit else None
@@ -122,7 +122,7 @@ def _share(values: Sequence[float | None], limit: float, what: str, *, most: boo
     return f"{what} {100 * max(known):.0f} %" if known and over and enough else None
 
 
-def _disturbed(what: str, *, most: bool) -> Rule:
+def _disturbed(what: str, *, most: bool) -> ValidityRule:
     """Make the rule for one kind of share, by its limit for "noisy", or (``most``) for "invalid"."""
     limit = LIMITS[what][most]
 
@@ -163,14 +163,14 @@ def _gpu_shared(case: Case) -> str | None:
     return "other processes compute on the GPU" if shared else None
 
 
-INVALID_RULES: Final[tuple[Rule, ...]] = (
+INVALID_RULES: Final[tuple[ValidityRule, ...]] = (
     _too_few,
     _wide(INVALID_HALF_WIDTH),
     *(_disturbed(what, most=True) for what in LIMITS),
     _gpu_shared,
 )
 
-NOISY_RULES: Final[tuple[Rule, ...]] = (
+NOISY_RULES: Final[tuple[ValidityRule, ...]] = (
     _wide(NOISY_HALF_WIDTH),
     _drifting,
     _two_modes,

@@ -79,7 +79,7 @@ def validity_word(row: Measurement) -> str:
 
 
 def percentile_cell(row: Measurement, percent: int) -> str:
-    """Give a percentile in ms, where there are queries enough to state it."""
+    """Return a percentile in ms, where there are queries enough to state it."""
     if not enough_queries(percent, row.num_queries):
         return NO_VALUE
     return figure(percentile(row.samples_ms, percent))
@@ -116,13 +116,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
 
 
 def accuracy_cell(accuracy: float, number: int) -> str:
-    """Give an accuracy in percent with its 95 % Wilson interval."""
+    """Return an accuracy in percent with its 95 % Wilson interval."""
     interval = wilson_interval(round(accuracy * number), number)
     return f"{100 * accuracy:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 
 def interval_cell(interval: Interval) -> str:
-    """Give an interval of shares in per cent, within 0 and 100."""
+    """Return an interval of shares in per cent, within 0 and 100."""
     return f"{100 * max(interval.low, 0.0):.1f} to {100 * min(interval.high, 1.0):.1f}"
 
 

@@ -114,7 +114,7 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
 
 
 def _metric(checkpoint: Checkpoint, name: str, *, percent: bool = False) -> str:
-    """Give a stored metric; of folds none but means of images are given, and ECE is none."""
+    """Return a stored metric; of folds none but means of images are given, and ECE is none."""
     if name not in checkpoint.outcomes[0].metrics.test_metrics or (name == "ece" and len(checkpoint.outcomes) > 1):
         return NO_VALUE
     value = checkpoint.mean("test", name)
@@ -122,7 +122,7 @@ def _metric(checkpoint: Checkpoint, name: str, *, percent: bool = False) -> str:
 
 
 def _gap(checkpoint: Checkpoint) -> str:
-    """Give val minus test with Newcombe's interval: a gap beyond chance is what selecting by val costs."""
+    """Return val minus test with Newcombe's interval: a gap beyond chance is what selecting by val costs."""
     if len(checkpoint.outcomes) > 1:
         return NO_VALUE
     counts = {split: sum(checkpoint.records[0].dataset.counts[split]) for split in ("val", "test")}

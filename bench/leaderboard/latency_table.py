@@ -151,14 +151,14 @@ def _with_half_width(row: Measurement, percent: int) -> str:
 
 
 def _over_baseline(record: RunRecord, row: Measurement) -> str:
-    """Give the row's time over the baseline's, each ratio taken within a round of one and the same measurement."""
+    """Return the row's time over the baseline's, each ratio taken within a round of one and the same measurement."""
     base = _find([other for other in record.measurements if _key(other) == (BASELINE, row.num_threads)], "host")
     found = None if base is None or base is row else ratio(row, base)
     return NO_VALUE if found is None else f"{found.value:.3f} ({found.interval.low:.3f} to {found.interval.high:.3f})"
 
 
 def _throughput(rows: Sequence[Measurement], sessions: Sessions) -> str:
-    """Give the most images a second of any batch size, and that size."""
+    """Return the most images a second of any batch size, and that size."""
     speeds = [
         (1e3 * row.batch_size / percentile(row.samples_ms, 50), row)
         for row in rows
@@ -203,7 +203,7 @@ def _errors(parity: Parity) -> str:
 
 
 def _remarks(name: str, record: RunRecord, sessions: Sessions) -> list[str]:
-    """Say why figures are marked, left out or refused, a line a runtime."""
+    """Return why figures are marked, left out or refused, a line a runtime."""
     lines = [f"- Refused: {name} on {line}" for line in reasons(record)]
     spoken: dict[tuple[str, int | None], list[str]] = {}
     for row in record.measurements:

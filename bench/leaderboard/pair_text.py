@@ -16,14 +16,14 @@ from bench.leaderboard.details import p_cell
 from bench.leaderboard.summary import difference_text, power_text
 from bench.recipes import budget_text
 from bench.stats.macro import MacroIntervals, macro_intervals
-from bench.stats.pairs import ALPHA, Paired, compare, speaks_of_models
+from bench.stats.pairs import ALPHA, Paired, compare_pair, speaks_of_models
 from bench.stats.power import power_of
 
 
 def show(names: tuple[str, str], comparisons: Sequence[Comparison], console: Console) -> int:
     """Print the paired comparison of two rows or runs; raises ConfigError where they cannot be compared."""
     first, second = choose(names, comparisons)
-    paired = compare(first.right, second.right)
+    paired = compare_pair(first.right, second.right)
     title = f"{second.name} against {first.name}: {first.table.key.dataset}, {first.right.shape[1]:,} test images"
     console.print(title, markup=False)
     console.print(_scores(first, second))
@@ -114,6 +114,6 @@ def _minority(first: Side, second: Side) -> list[str]:
         return ["No class has fewer than half of the median class's images, so there is no minority class."]
     if not rows.any():
         return [f"Minority ({names}): no test image, so nothing is shown."]
-    paired = compare(first.right[:, rows], second.right[:, rows])
+    paired = compare_pair(first.right[:, rows], second.right[:, rows])
     gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
     return [f"Minority ({names}; {rows.sum()} images): {gap}; {_p_words(first, second, paired)}"]

@@ -130,7 +130,7 @@ class _Summary:
         return f"Batch-1 p50 latency on {runtime}: {names[0]} {times[0]} ms, {names[1]} {times[1]} ms ({how})."
 
     def _minority(self) -> list[str]:
-        """Say which rows differ on the classes that are under half of the median class."""
+        """Return which rows differ on the classes that are under half of the median class."""
         if self.comparison.minority is None:
             return []
         tests, number = self.comparison.minority

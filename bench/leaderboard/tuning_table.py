@@ -28,7 +28,7 @@ training, a tuned one a training and the study: TMACs are 1e12 multiply-adds of 
 
 
 def tuning_table(records: Sequence[RunRecord], *, sweeps: str) -> list[str]:
-    """Give a markdown table with a line a tuned run; nothing where there is none."""
+    """Return a markdown table with a line a tuned run; nothing where there is none."""
     tuned = [record for record in records if record.tuning is not None]
     if not tuned:
         return []
@@ -43,7 +43,7 @@ def _default_of(record: RunRecord, records: Sequence[RunRecord]) -> RunRecord | 
 
 
 def _default_setting(record: RunRecord) -> RunConfig:
-    """Give the default setting as this run's own seed, threads and runtimes would have trained and timed it."""
+    """Return the default setting as this run's own seed, threads and runtimes would have trained and timed it."""
     base, own = record.base, record.config
     train = replace(base.train, device=own.train.device, train_threads=own.train.train_threads)
     return replace(base, seed=own.seed, train=train, runtime=own.runtime)

@@ -133,7 +133,7 @@ def _proc_status() -> str:
 
 
 def peak_memory_bytes() -> int:
-    """Give the largest resident size that this process has had.
+    """Return the largest resident size that this process has had.
 
     Linux's ``ru_maxrss`` starts at the size of the process that started this one; ``VmHWM`` does not.
     """

@@ -34,7 +34,7 @@ def training_lock(results: Path, train_id: str, *, say: Say) -> Iterator[None]:
 
 
 def record_lock(results: Path, run_id: str) -> FileLock:
-    """Give the lock that is held while a record is replaced; whoever holds it waits for nothing else."""
+    """Return the lock that is held while a record is replaced; whoever holds it waits for nothing else."""
     return FileLock(Paths(results=results).locks / f"{run_id}.record.lock")
 
 

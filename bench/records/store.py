@@ -14,7 +14,7 @@ from imgcls.files import write_text
 
 
 def to_json(content: object) -> str:
-    """Give JSON text; a NaN or an infinity is a bug and raises ValueError."""
+    """Return JSON text; a NaN or an infinity is a bug and raises ValueError."""
     return json.dumps(msgspec.to_builtins(content), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 

@@ -71,7 +71,7 @@ def logarithmic(axes: "Axes", *, along: Literal["x", "y"] = "x") -> None:
 
 
 def colour(place: int) -> Any:  # noqa: ANN401 - a matplotlib colour
-    """Give strong colours first, then the pale ones."""
+    """Return strong colours first, then the pale ones."""
     place %= COLOURS
     return mpl.colormaps["tab20"](2 * place if place < COLOURS // 2 else 2 * place - COLOURS + 1)
 

@@ -92,7 +92,7 @@ def audit_view(images: ImageSource) -> dict[str, Any]:
 
 
 def thumbnails(root: Path, image_ids: Iterable[str]) -> dict[str, str]:
-    """Give each picture as a data URI; one that cannot be decoded is left out, as it was by the audit."""
+    """Return each picture as a data URI; one that cannot be decoded is left out, as it was by the audit."""
     found = {}
     for image_id in dict.fromkeys(image_ids):
         try:

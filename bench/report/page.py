@@ -171,7 +171,7 @@ def _thumbnails(tables: Sequence[Mapping[str, Any]], sources: Sequence[Source]) 
 
 
 def _provenance(record: RunRecord, row: Row) -> dict[str, str]:
-    """Give what a run was: everything but its history, figures and images."""
+    """Return what a run was: everything but its history, figures and images."""
     model = record.outcome.model if record.outcome else None
     content = {
         "run_id": record.run_id,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _entries(comparison: Comparison) -> list[tuple[int, Row]]:
-    """Give each row that has a checkpoint its number, which is its colour in every plot."""
+    """Return each row that has a checkpoint its number, which is its colour in every plot."""
     return list(enumerate(row for row in comparison.table.rows if row.checkpoints))
 
 
@@ -92,7 +92,7 @@ def _point(axis: "Axes", row: Row, cost: Cost, chance: float, *, shade: object) 
 
 
 def recall_bars(comparison: Comparison) -> Figure:
-    """Draw each class's recall with its interval, a panel an row."""
+    """Draw each class's recall with its interval, a panel a row."""
     done = _entries(comparison)
     names = comparison.table.first.dataset.class_names
     height = max(1.2, 0.17 * len(names))

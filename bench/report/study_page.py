@@ -64,19 +64,21 @@ def _distributions(record: StudyRecord) -> "dict[str, optuna.distributions.BaseD
     from optuna import distributions as kinds  # noqa: PLC0415
 
     found: dict[str, kinds.BaseDistribution] = {}
-    for name, knob in record.space.items():
-        assert knob.high is not None
-        if knob.choices:
-            found[name] = kinds.CategoricalDistribution(knob.choices)
-        elif knob.integer:
-            found[name] = kinds.IntDistribution(int(knob.low), int(knob.high), log=knob.log)
+    for name, hyperparameter in record.space.items():
+        assert hyperparameter.high is not None
+        if hyperparameter.choices:
+            found[name] = kinds.CategoricalDistribution(hyperparameter.choices)
+        elif hyperparameter.integer:
+            found[name] = kinds.IntDistribution(
+                int(hyperparameter.low), int(hyperparameter.high), log=hyperparameter.log
+            )
         else:
-            found[name] = kinds.FloatDistribution(knob.low, knob.high, log=knob.log)
+            found[name] = kinds.FloatDistribution(hyperparameter.low, hyperparameter.high, log=hyperparameter.log)
     return found
 
 
 def markdown(record: StudyRecord, study: "optuna.Study", drawn: list[str]) -> str:
-    """Give the page."""
+    """Return the page."""
     title = f"# Study {code(record.name)}\n"
     parts = [title, *_facts(record), "", *_verdict(record), "", *_trials(record), "", *_importance(record, study), ""]
     parts += [*_cost(record), "", *_rerun(record)]
@@ -108,10 +110,10 @@ def _pruning(record: StudyRecord) -> str:
 
 
 def _range(record: StudyRecord, name: str) -> str:
-    knob = record.space[name]
-    if knob.choices:
-        return f"one of {', '.join(map(str, knob.choices))}"
-    return f"{knob.low:g} to {knob.high:g}{' (logarithmic)' if knob.log else ''}"
+    hyperparameter = record.space[name]
+    if hyperparameter.choices:
+        return f"one of {', '.join(map(str, hyperparameter.choices))}"
+    return f"{hyperparameter.low:g} to {hyperparameter.high:g}{' (logarithmic)' if hyperparameter.log else ''}"
 
 
 def _verdict(record: StudyRecord) -> list[str]:
@@ -175,19 +177,20 @@ def _knobs(trial: TrialRecord, names: list[str]) -> list[str]:
 
 def _importance(record: StudyRecord, study: "optuna.Study") -> list[str]:
     done = record.count("complete")
-    lines = ["## Importance of each knob (fANOVA)", ""]
+    lines = ["## Importance of each hyperparameter (fANOVA)", ""]
     shares = importances(study)
     if not shares:
         return [*lines, f"Not computed: {done} finished trial(s) do not tell."]
     lines += table(
-        ["Knob", "Share of the variance of val top-1"], [[name, f"{part:.2f}"] for name, part in shares.items()]
+        ["Hyperparameter", "Share of the variance of val top-1"],
+        [[name, f"{part:.2f}"] for name, part in shares.items()],
     )
     few = f" These are fewer than {LEAST_FOR_IMPORTANCE}: take it as a hint." if done < LEAST_FOR_IMPORTANCE else ""
     return [*lines, "", f"From the {done} finished trials alone; pruned ones, mostly bad settings, are not in it.{few}"]
 
 
 def importances(study: "optuna.Study") -> dict[str, float]:
-    """Give each knob's share of the variance (Hutter et al. 2014); nothing where the trials cannot tell."""
+    """Return each hyperparameter's share of the variance (Hutter et al. 2014); nothing where the trials cannot tell."""
     import optuna  # noqa: PLC0415
 
     done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
@@ -228,7 +231,7 @@ def _rerun(record: StudyRecord) -> list[str]:
 
 
 def rerun_command(record: StudyRecord) -> str:
-    """Give the command that trains the best setting again; the data set and weights by name, not by place."""
+    """Return the command that trains the best setting again; the data set and weights by name, not by place."""
     assert record.best is not None
     words = ["python -m bench run", record.base.model, "--data", record.dataset.name, "--recipe", record.base.recipe]
     words += ["--seeds", str(record.base.seed), *flags(record.tuned_config)]

@@ -115,7 +115,7 @@ def run_one(task: Task, console: Console, prepared: Prepared | None = None) -> O
 
 
 def _environment(task: Task) -> Environment:
-    """Say where this trained, which may be another machine than the caller's; the code is the caller's."""
+    """Return where this trained, which may be another machine than the caller's; the code is the caller's."""
     code = task.environment
     return replace(read_environment(), git_commit=code.git_commit, git_dirty=code.git_dirty)
 
@@ -258,7 +258,7 @@ def _attempt(task: Task, console: Console, prepared: Prepared | None) -> RunReco
             outcome = run_one(task, console, prepared)
     except Exception as failure:  # noqa: BLE001 - whatever went wrong becomes a failed row, with its traceback
         places = {Path(task.data): "DATA", task.paths.results: "RESULTS", task.paths.cache: "CACHE"}
-        error = failures.describe(failure, places)
+        error = failures.traceback_text(failure, places)
         console.print(f"  failed: {failures.last_line(error)}", markup=False)
     return make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=outcome, error=error)
 

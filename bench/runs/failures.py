@@ -9,20 +9,20 @@ from pathlib import Path
 from bench.records.environment import REPOSITORY
 
 
-def describe(error: BaseException, places: dict[Path, str]) -> str:
+def traceback_text(error: BaseException, places: dict[Path, str]) -> str:
     """Format a traceback in which ``places`` and every other folder of this machine have neutral names."""
     return _neutral("".join(traceback.format_exception(error)), places)
 
 
 def last_line(error: str) -> str:
-    """Give the line that names the error."""
+    """Return the line that names the error."""
     lines = [line for line in error.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
     return (named or lines or ["unknown"])[-1]
 
 
 def killed(status: int) -> str:
-    """Say how a process ended that left no record."""
+    """Return how a process ended that left no record."""
     if status < 0:
         return f"RunError: the process was killed by signal {-status} (out of memory, or by somebody)"
     return f"RunError: the process ended with status {status} and left no record"

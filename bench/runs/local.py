@@ -44,7 +44,7 @@ def title_of(task: Task) -> str:
 
 
 def done_already(task: Task, title: str, console: Console) -> RunRecord | None:
-    """Give the good record of a task, and say so; None where it must be carried out."""
+    """Return the good record of a task, and say so; None where it must be carried out."""
     before = finished_record(task)
     if before is None or task.force:
         return None

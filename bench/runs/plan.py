@@ -79,7 +79,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda
     )
     spec = resolve_spec(config.model, config.loader, weights_for)
-    dataset = describe(plan.audit, plan.splits)
+    dataset = dataset_info(plan.audit, plan.splits)
     origin = [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256]
     data_identity = [dataset.digest, dataset.split_digest]
     trained_by = [
@@ -128,7 +128,7 @@ def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
     )
 
 
-def describe(audit: Audit, splits: Splits) -> DatasetInfo:
+def dataset_info(audit: Audit, splits: Splits) -> DatasetInfo:
     """Sum up the data of a run for its record."""
     counts = {name: tuple(class_counts(audit, getattr(splits, name))) for name in SPLITS}
     groups = Counter(image.group for image in audit.images)
@@ -187,7 +187,7 @@ def _path(kind: type, value: object) -> object:
 
 
 def record_file(task: Task) -> Path:
-    """Give the place of a task's record."""
+    """Return the place of a task's record."""
     return task.paths.record(task.environment.machine, task.run_id)
 
 

@@ -24,7 +24,7 @@ class Prepared:
     rows: dict[str, tuple[int, ...]]
 
     def source(self, split: str) -> Source:
-        """Give one split."""
+        """Return one split."""
         rows = np.array(self.rows[split], dtype=np.int64)
         labels = np.array([self.audit.images[row].label for row in rows], dtype=np.int64)
         return Source(pixels=self.pixels, indices=rows, labels=labels)
@@ -34,7 +34,7 @@ class Prepared:
         return np.array([self.audit.images[row].group for row in self.rows[split]], dtype=np.int64)
 
     def image_ids(self, split: str) -> tuple[str, ...]:
-        """Give the ids of a split's images, in order."""
+        """Return the ids of a split's images, in order."""
         return tuple(self.audit.images[row].image_id for row in self.rows[split])
 
 

@@ -32,7 +32,7 @@ class Parcel:
 
 @contextlib.contextmanager
 def unpacked(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Iterator[tuple[Task, Prepared]]:
-    """Give the task a folder of its own on this machine, and its data."""
+    """Return the task a folder of its own on this machine, and its data."""
     home = Path(tempfile.mkdtemp(prefix="imgcls-"))
     try:
         spec = parcel.task.spec

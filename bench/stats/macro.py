@@ -87,7 +87,7 @@ def macro_intervals(
 
 
 def macro_scores(confusion: Counts) -> tuple[float, float]:
-    """Give macro-F1 and balanced accuracy of a confusion matrix ``[C, C]``, over classes that have images."""
+    """Return macro-F1 and balanced accuracy of a confusion matrix ``[C, C]``, over classes that have images."""
     labels = np.flatnonzero(confusion.sum(axis=1))
     table = _Table(counts=confusion[labels], labels=labels)
     f1, balanced = _macro(table.right, table.predicted, table.support)
@@ -95,7 +95,7 @@ def macro_scores(confusion: Counts) -> tuple[float, float]:
 
 
 def _macro(right: NDArray[Any], predicted: NDArray[Any], support: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Give macro-F1 and balanced accuracy, over the last axis."""
+    """Return macro-F1 and balanced accuracy, over the last axis."""
     return (2 * right / (predicted + support)).mean(axis=-1), (right / support).mean(axis=-1)
 
 
@@ -209,7 +209,7 @@ class _Tally:
 
 
 def _skewness(table: _Table) -> tuple[float, float]:
-    """Give BCa's acceleration of both scores: the skewness of what leaving out one image changes, within classes."""
+    """Return BCa's acceleration of both scores: the skewness of what leaving out one image changes, within classes."""
     rows, answers = np.nonzero(table.counts)
     cells, classes = np.arange(len(rows)), len(table.labels)
     right, predicted, support = (
@@ -229,7 +229,7 @@ def _skewness(table: _Table) -> tuple[float, float]:
 
 
 def _acceleration(without: Floats, rows: Counts, weights: Floats, classes: int) -> float:
-    """Give sum(u^3) / (6 sum(u^2)^1.5) of the influences u of single images, centred in each class."""
+    """Return sum(u^3) / (6 sum(u^2)^1.5) of the influences u of single images, centred in each class."""
     totals = np.bincount(rows, weights, minlength=classes)
     means = np.bincount(rows, weights * without, minlength=classes) / np.maximum(totals, 1)
     influence = means[rows] - without

@@ -60,16 +60,16 @@ class PairwiseTests:
 
     @property
     def apart(self) -> NDArray[np.bool_]:
-        """Say of each pair whether it is told apart."""
+        """Return in words of each pair whether it is told apart."""
         return self.holm <= ALPHA
 
 
 def speaks_of_models(*models: Right) -> bool:
-    """Say whether there are seeds enough to speak of models instead of these checkpoints."""
+    """Return whether there are seeds enough to speak of models instead of these checkpoints."""
     return min(len(model) for model in models) >= SEEDS_FOR_MODELS
 
 
-def compare(first: Right, second: Right) -> Paired:
+def compare_pair(first: Right, second: Right) -> Paired:
     """Compare two models on the same images."""
     change = _mean(second) - _mean(first)
     steps = math.lcm(len(first), len(second))
@@ -236,7 +236,7 @@ def _interval(change: Floats, steps: int) -> Interval:
 
 
 def seed_variance(model: Right) -> float:
-    """Give the variance that seeds add to a model's mean accuracy; what images and seeds make together is not theirs.
+    """Return the variance that seeds add to a model's mean accuracy; what images and seeds make together is not theirs.
 
     The variance component of a two-way layout (Searle, Casella and McCulloch 1992), not below 0.
     """
@@ -245,12 +245,12 @@ def seed_variance(model: Right) -> float:
 
 
 def between_seeds(model: Right) -> float:
-    """Give the variance of a model's mean accuracy as its seeds differ, images and seeds together included."""
+    """Return the variance of a model's mean accuracy as its seeds differ, images and seeds together included."""
     return float(model.mean(axis=1).var(ddof=1)) / len(model)
 
 
 def freedom(images: float, number: int, seeds: Sequence[tuple[float, int]]) -> float:
-    """Give Satterthwaite's degrees of freedom of an images' part and seeds' parts, each with its number of seeds.
+    """Return Satterthwaite's degrees of freedom of an images' part and seeds' parts, each with its number of seeds.
 
     The seeds' parts go in as they differ, uncorrected: the corrected ones, often 0, promise too many degrees.
     """

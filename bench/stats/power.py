@@ -34,7 +34,7 @@ class Power:
 
 
 def power_of(models: Sequence[Right]) -> Power | None:
-    """Give what a table of models could have shown; None of fewer than two.
+    """Return what a table of models could have shown; None of fewer than two.
 
     At the level of Holm's first step (0.05 over the number of pairs), on as many images, with the disagreement that the
     pairs of these models show (median), by the test that decides between them.

@@ -60,7 +60,7 @@ def calibrated_ece(
 
 
 def front(accuracies: Floats, costs: Floats) -> NDArray[np.bool_]:
-    """Say which models no other one beats in accuracy and cost at once; ``[..., M]`` each, over leading axes."""
+    """Return which models no other one beats in accuracy and cost at once; ``[..., M]`` each, over leading axes."""
     better = accuracies[..., None, :] >= accuracies[..., :, None]
     cheaper = costs[..., None, :] <= costs[..., :, None]
     really = (accuracies[..., None, :] > accuracies[..., :, None]) | (costs[..., None, :] < costs[..., :, None])
@@ -83,7 +83,7 @@ def resampled_accuracies(right: Floats, *, resamples: int = FRONT_RESAMPLES, see
 
 
 def front_probability(accuracies: Floats, costs: Sequence[Floats], *, seed: int = 0) -> Floats:
-    """Give the share of resampled accuracies ``[R, M]`` with which each model is on the front, ``[M]``.
+    """Return the share of resampled accuracies ``[R, M]`` with which each model is on the front, ``[M]``.
 
     A cost is resampled from its rounds, ``costs[m]`` ``[K]``; one that is exact has one.
     """

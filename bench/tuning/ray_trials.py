@@ -19,7 +19,7 @@ from bench.runs.ray_tasks import Parcel, unpacked
 from bench.tuning.search import POLL_S, Evaluate, SweepTask, rungs_of, work
 from bench.tuning.storage import open_storage
 from bench.tuning.study import Show
-from bench.tuning.trial import Fitted, OnProgress, Progress, pruned, run_trial
+from bench.tuning.trial import Fitted, OnProgress, TrialProgress, pruned, run_trial
 from imgcls.errors import RunError
 
 WAIT_S: Final = 0.1
@@ -27,9 +27,9 @@ WAIT_S: Final = 0.1
 
 def try_setting(
     parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None, rungs: tuple[float, ...]
-) -> Iterator[Progress | Fitted | Exception]:
+) -> Iterator[TrialProgress | Fitted | Exception]:
     """Carry out one trial, giving its progress as it comes and its end last; ended by whoever stops reading."""
-    events: queue.Queue[Progress | Fitted | Exception] = queue.Queue()
+    events: queue.Queue[TrialProgress | Fitted | Exception] = queue.Queue()
     stopped = threading.Event()
     with unpacked(parcel, pixels, weights) as (task, prepared):
         thread = threading.Thread(target=_fit, args=(task, prepared, rungs, events, stopped), daemon=True)
@@ -39,7 +39,7 @@ def try_setting(
             while not last:
                 with contextlib.suppress(queue.Empty):
                     event = events.get(timeout=WAIT_S)
-                    last = not isinstance(event, Progress)
+                    last = not isinstance(event, TrialProgress)
                     yield event
         finally:
             stopped.set()
@@ -50,10 +50,10 @@ def _fit(
     task: Task,
     prepared: Prepared,
     rungs: tuple[float, ...],
-    events: "queue.Queue[Progress | Fitted | Exception]",
+    events: "queue.Queue[TrialProgress | Fitted | Exception]",
     stopped: threading.Event,
 ) -> None:
-    def on_progress(at: Progress) -> bool:
+    def on_progress(at: TrialProgress) -> bool:
         events.put(at)
         return stopped.is_set()
 
@@ -65,7 +65,7 @@ def _fit(
 
 
 def evaluate_there(sweep: SweepTask, cluster: Cluster, console: Console) -> Evaluate:
-    """Give what carries out trials on the cluster."""
+    """Return what carries out trials on the cluster."""
     import ray  # noqa: PLC0415
 
     options = cluster.options | {"num_returns": "streaming"}
@@ -82,7 +82,7 @@ def evaluate_there(sweep: SweepTask, cluster: Cluster, console: Console) -> Eval
             if on_progress(event):
                 ray.cancel(events)
                 return pruned(images=event.images, train_time_s=event.train_time_s)
-        message = "the trial ended on the cluster without a word"
+        message = "the trial ended on the cluster without reporting"
         raise RunError(message)
 
     return evaluate

@@ -41,7 +41,7 @@ class SweepBudget:
     tmacs: float | None = None
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Return it in words."""
         parts = ((self.trials, "trials"), (self.minutes, "minutes of trials"), (self.tmacs, "TMACs of training"))
         return " or ".join(f"{number:g} {unit}" for number, unit in parts if number is not None)
 
@@ -51,7 +51,7 @@ class TrialRecord:
     """One trial: its hyperparameters, val top-1 accuracy where it came to its end, what it cost and why it stopped.
 
     ``fraction`` is the share of its own steps that it was seen to have done; ``planned_tmacs`` what all of them
-    cost; ``gone``: its process ended without a word. A retried trial goes on from its last whole epoch, and counts
+    cost; ``gone``: the worker died without reporting. A retried trial goes on from its last whole epoch, and counts
     only what it did itself.
     """
 
@@ -104,14 +104,14 @@ class StudyRecord:
     def tuned_config(self) -> RunConfig:
         """The setting of the best trial."""
         assert self.best is not None
-        return setting(self.base, self.best)
+        return config_of(self.base, self.best)
 
     def count(self, state: State) -> int:
         """Count the trials in a state."""
         return sum(trial.state == state for trial in self.trials)
 
     def tuning(self) -> Tuning:
-        """Give what a tuned run's record says of its study."""
+        """Return what a tuned run's record says of its study."""
         best, default = self.best, self.default
         assert best is not None
         assert best.val_top1_accuracy is not None
@@ -130,19 +130,19 @@ class StudyRecord:
         )
 
 
-def setting(base: RunConfig, trial: TrialRecord) -> RunConfig:
-    """Give the setting of a trial; the default's is the base itself."""
+def config_of(base: RunConfig, trial: TrialRecord) -> RunConfig:
+    """Return the setting of a trial; the default's is the base itself."""
     return base if trial.is_default else space.apply(base, trial.hyperparameters)
 
 
 def best_trial(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Give the first of the finished trials with the highest score, so that the default wins a tie."""
+    """Return the first of the finished trials with the highest score, so that the default wins a tie."""
     done = [trial for trial in trials if trial.state == "complete"]
     return max(done, key=lambda trial: (trial.val_top1_accuracy or 0.0, -trial.number), default=None)
 
 
 def identity(base: RunConfig, search: Space, dataset: DatasetInfo, origin: Origin) -> dict[str, Any]:
-    """Say what must be equal for trials to belong to one study; where it runs is no part of it."""
+    """Return what must be equal for trials to belong to one study; where it runs is no part of it."""
     where = replace(base.train, device="auto", train_threads=0)
     content = {
         "code's sweep version": REGIME_VERSION,
@@ -163,7 +163,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def study_file(results: Path, name: str) -> Path:
-    """Give the place of a study's record."""
+    """Return the place of a study's record."""
     return Paths(results=results).study(name)
 
 

@@ -22,9 +22,9 @@ from bench.records.paths import Paths
 from bench.runs.plan import Task
 from bench.runs.preparation import Prepared, prepare
 from bench.tuning import space, storage
-from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial, setting
+from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial, config_of
 from bench.tuning.space import Space
-from bench.tuning.trial import Fitted, OnProgress, Progress, macs_per_image, run_trial, rungs_for
+from bench.tuning.trial import Fitted, OnProgress, TrialProgress, macs_per_image, run_trial, rungs_for
 from bench.tuning.trials import records
 from imgcls.errors import RunError
 from imgcls.files import write_aside
@@ -95,7 +95,7 @@ def asha() -> SuccessiveHalvingPruner:
 
 
 def sampler(seed: int, number: int) -> TPESampler:
-    """Give the sampler of one trial: drawn from (seed, trial), so that a study taken up again repeats nothing."""
+    """Return the sampler of one trial: drawn from (seed, trial), so that a study taken up again repeats nothing."""
     return TPESampler(seed=int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
 
 
@@ -108,7 +108,7 @@ def _stop_after_failures(trials: Sequence[TrialRecord]) -> None:
 
 
 def spent(budget: SweepBudget, trials: Sequence[TrialRecord]) -> bool:
-    """Tell whether another trial would be more than was asked for; one that runs counts as done."""
+    """Return whether another trial would be more than was asked for; one that runs counts as done."""
     taken = [trial for trial in trials if trial.state in {"complete", "pruned", "running"}]
     used = [trial for trial in trials if trial.state != "waiting"]
     minutes = sum(trial.trial_time_s for trial in used) / 60
@@ -126,7 +126,7 @@ def _one(  # noqa: PLR0913 - one of everything that a trial needs
     store: RDBStorage,
     turn: contextlib.ExitStack,
 ) -> None:
-    """Run one trial; the lock is freed as soon as its knobs are drawn."""
+    """Run one trial; the lock is freed as soon as its hyperparameters are drawn."""
     started: list[int] = []
 
     def objective(trial: Trial) -> float:
@@ -166,7 +166,7 @@ def _attempt(
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
 
-    def on_progress(at: Progress) -> bool:
+    def on_progress(at: TrialProgress) -> bool:
         note(fraction=at.fraction, tmacs=per_image * at.images, train_time_s=round(at.train_time_s, 3))
         return at.at_rung and _is_behind(trial, at, rungs_of(sweep).index(at.fraction))
 
@@ -184,31 +184,31 @@ def _attempt(
 
 
 def rungs_of(sweep: SweepTask) -> tuple[float, ...]:
-    """Give the rungs of a study, which its default's epochs decide: they are its longest."""
+    """Return the rungs of a study, which its default's epochs decide: they are its longest."""
     return rungs_for(sweep.task.config.train.epochs)
 
 
-def _is_behind(trial: Trial, at: Progress, rung: int) -> bool:
+def _is_behind(trial: Trial, at: TrialProgress, rung: int) -> bool:
     """Ask the pruner; the default setting is compared like the others, and goes on whatever it says."""
     trial.report(at.val_top1_accuracy, step=REDUCTION**rung)
     return trial.should_prune() and not trial.user_attrs.get("default", False)
 
 
 def _origin(trial: Trial) -> int:
-    """Give the number under which a trial was first tried: a retry goes on from its last whole epoch."""
+    """Return the number under which a trial was first tried: a retry goes on from its last whole epoch."""
     number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial.study.get_trials(deepcopy=False)[trial.number])
     return trial.number if number is None else number
 
 
 def trial_task(sweep: SweepTask, number: int, config: RunConfig) -> Task:
-    """Give the task of a trial; its files lie apart from those of runs."""
+    """Return the task of a trial; its files lie apart from those of runs."""
     base = sweep.task
     spec = replace(base.spec, resize=replace(base.spec.resize, size=config.loader.image_size))
     return replace(base, config=config, spec=spec, paths=base.paths.trials, train_id=f"{sweep.name}.trial-{number:05d}")
 
 
 def weights_folder(results: Path, name: str) -> Path:
-    """Give the place of the weights of a study's best trial."""
+    """Return the place of the weights of a study's best trial."""
     return Paths(results=results).artifacts(name)
 
 
@@ -219,7 +219,7 @@ def _keep_if_best(sweep: SweepTask, trials: Sequence[TrialRecord], number: int, 
         return
     folder = weights_folder(sweep.task.paths.results, sweep.name)
     classes, state = len(sweep.task.dataset.class_names), fitted.state
-    spec = trial_task(sweep, number, setting(sweep.task.config, trial)).spec
+    spec = trial_task(sweep, number, config_of(sweep.task.config, trial)).spec
     assert state is not None
     write_aside(
         folder / _weights_name(number), lambda aside: save_trained(state, spec, num_classes=classes, path=aside)
@@ -240,7 +240,7 @@ def _weights_name(number: int) -> str:
 
 
 def evaluate_here(sweep: SweepTask, console: Console) -> Evaluate:
-    """Give what carries out trials in this process: warm, with the data mapped once for each image size."""
+    """Return what carries out trials in this process: warm, with the data mapped once for each image size."""
     mapped: dict[object, Prepared] = {}
 
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:

@@ -1,4 +1,4 @@
-"""What a sweep searches: knobs declared as data, and how their values become a run's settings."""
+"""What a sweep searches: hyperparameters declared as data, and how their values become a run's settings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ Values = Mapping[str, Value]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Knob:
+class Hyperparameter:
     """A field of a part of RunConfig and its range; ``high`` of None is the default setting's own value."""
 
     part: Part
@@ -29,59 +29,63 @@ class Knob:
     choices: tuple[int, ...] = ()
 
 
-KNOBS: Final[dict[str, Knob]] = {
-    "lr": Knob(part="train", low=1e-5, high=1e-2, log=True),
-    "dropout": Knob(part="architecture", low=0.0, high=0.7),
-    "epochs": Knob(part="train", low=1, high=None, integer=True),
-    "weight_decay": Knob(part="train", low=0.0, high=1e-3),
-    "label_smoothing": Knob(part="train", low=0.0, high=0.2),
-    "batch_size": Knob(part="loader", low=8, high=128, log=True, integer=True),
-    "image_size": Knob(part="loader", low=64, high=384, choices=(64, 96, 128, 160, 192, 224, 256, 299, 384)),
+HYPERPARAMETERS: Final[dict[str, Hyperparameter]] = {
+    "lr": Hyperparameter(part="train", low=1e-5, high=1e-2, log=True),
+    "dropout": Hyperparameter(part="architecture", low=0.0, high=0.7),
+    "epochs": Hyperparameter(part="train", low=1, high=None, integer=True),
+    "weight_decay": Hyperparameter(part="train", low=0.0, high=1e-3),
+    "label_smoothing": Hyperparameter(part="train", low=0.0, high=0.2),
+    "batch_size": Hyperparameter(part="loader", low=8, high=128, log=True, integer=True),
+    "image_size": Hyperparameter(part="loader", low=64, high=384, choices=(64, 96, 128, 160, 192, 224, 256, 299, 384)),
 }
 """Knobs by name; ``--space`` picks among them."""
 
 DEFAULT_SPACE: Final = ("lr", "dropout", "epochs")
 
-Space = dict[str, Knob]
+Space = dict[str, Hyperparameter]
 
 
 def parse_space(words: Sequence[str], base: RunConfig) -> Space:
-    """Turn ``NAME`` or ``NAME=LOW:HIGH`` into knobs with ranges.
+    """Turn ``NAME`` or ``NAME=LOW:HIGH`` into hyperparameters with ranges.
 
-    Raises ConfigError: unknown knob, a range that is upside down or not one of numbers, a value that its setting
-    refuses, or a range without the default, which is every study's first trial.
+    Raises ConfigError: unknown hyperparameter, a range without numbers or with its bounds swapped, a value that its
+    config refuses, or a range without the default, which is every study's first trial.
     """
     space = {}
     for word in words:
         name, _, limits = word.partition("=")
-        if name not in KNOBS:
-            message = f"--space {name}: unknown knob; known: {', '.join(KNOBS)}"
+        if name not in HYPERPARAMETERS:
+            message = f"--space {name}: unknown hyperparameter; known: {', '.join(HYPERPARAMETERS)}"
             raise ConfigError(message)
         space[name] = _limited(name, limits, _value(base, name))
     if not space:
-        message = f"--space needs one knob or more; known: {', '.join(KNOBS)}"
+        message = f"--space needs one hyperparameter or more; known: {', '.join(HYPERPARAMETERS)}"
         raise ConfigError(message)
-    for name, knob in space.items():
-        for end in (knob.low, knob.high, *knob.choices):
+    for name, hyperparameter in space.items():
+        for end in (hyperparameter.low, hyperparameter.high, *hyperparameter.choices):
             assert end is not None
-            apply(base, {name: int(end) if knob.integer or knob.choices else end})
+            apply(base, {name: int(end) if hyperparameter.integer or hyperparameter.choices else end})
     return space
 
 
-def _limited(name: str, limits: str, default: Value) -> Knob:
-    knob = KNOBS[name]
-    low, high = _range(name, limits) if limits else (knob.low, default if knob.high is None else knob.high)
+def _limited(name: str, limits: str, default: Value) -> Hyperparameter:
+    hyperparameter = HYPERPARAMETERS[name]
+    low, high = (
+        _range(name, limits)
+        if limits
+        else (hyperparameter.low, default if hyperparameter.high is None else hyperparameter.high)
+    )
     if low > high:
-        message = f"--space {name}={low:g}:{high:g} is upside down; write the lower end first"
+        message = f"--space {name}={low:g}:{high:g}: the lower bound exceeds the upper bound"
         raise ConfigError(message)
     if not low <= default <= high:
         message = f"--space {name}={low:g}:{high:g} leaves out the default, {default:g}, which is the first trial"
         raise ConfigError(message)
-    if knob.log and low <= 0:
+    if hyperparameter.log and low <= 0:
         message = f"--space {name}={low:g}:{high:g}: a logarithmic range starts above 0"
         raise ConfigError(message)
-    choices = sorted({choice for choice in knob.choices if low <= choice <= high} | {int(default)})
-    return replace(knob, low=low, high=high, choices=tuple(choices) if knob.choices else ())
+    choices = sorted({choice for choice in hyperparameter.choices if low <= choice <= high} | {int(default)})
+    return replace(hyperparameter, low=low, high=high, choices=tuple(choices) if hyperparameter.choices else ())
 
 
 def _range(name: str, limits: str) -> tuple[float, float]:
@@ -90,27 +94,27 @@ def _range(name: str, limits: str) -> tuple[float, float]:
     except ValueError:
         message = f"--space {name}={limits}: not a range; write {name}=LOW:HIGH"
         raise ConfigError(message) from None
-    if KNOBS[name].integer and not (low.is_integer() and high.is_integer()):
+    if HYPERPARAMETERS[name].integer and not (low.is_integer() and high.is_integer()):
         message = f"--space {name}={limits}: both ends must be whole numbers"
         raise ConfigError(message)
     return low, high
 
 
 def _value(config: RunConfig, name: str) -> Value:
-    value: Value = getattr(getattr(config, KNOBS[name].part), name)
+    value: Value = getattr(getattr(config, HYPERPARAMETERS[name].part), name)
     return value
 
 
 def defaults(base: RunConfig, space: Space) -> dict[str, Value]:
-    """Give the default setting's own values of the knobs."""
+    """Return the default setting's own values of the hyperparameters."""
     return {name: _value(base, name) for name in space}
 
 
 def apply(base: RunConfig, values: Values) -> RunConfig:
-    """Give the setting of a trial: the knobs' values, a cosine over its own epochs, the last epoch's weights.
+    """Return the config of a trial: its values, a cosine over its own epochs, the last epoch's weights.
 
-    With the best epoch kept, a long run contains the short one and epochs are no knob. So a trial's schedule is
-    stretched to its own epochs, and it is scored at its last one. Only the default setting, the first trial, is
+    With the best epoch kept, a long run contains the short one, and epochs could not be searched. So a trial's schedule
+    is stretched to its own epochs, and it is scored at its last one. Only the default setting, the first trial, is
     trained and scored as its own row of the leaderboard is, so that what is chosen is never below that row on val.
     """
     changed = with_overrides(base, {**values, "schedule": "cosine", "select": "last"})
@@ -119,16 +123,16 @@ def apply(base: RunConfig, values: Values) -> RunConfig:
 
 def suggest(trial: "Trial", space: Space) -> dict[str, Value]:
     """Draw a trial's values."""
-    return {name: _suggest(trial, name, knob) for name, knob in space.items()}
+    return {name: _suggest(trial, name, hyperparameter) for name, hyperparameter in space.items()}
 
 
-def _suggest(trial: "Trial", name: str, knob: Knob) -> Value:
-    assert knob.high is not None
-    if knob.choices:
-        return trial.suggest_categorical(name, knob.choices)
-    if knob.integer:
-        return trial.suggest_int(name, int(knob.low), int(knob.high), log=knob.log)
-    return trial.suggest_float(name, knob.low, knob.high, log=knob.log)
+def _suggest(trial: "Trial", name: str, hyperparameter: Hyperparameter) -> Value:
+    assert hyperparameter.high is not None
+    if hyperparameter.choices:
+        return trial.suggest_categorical(name, hyperparameter.choices)
+    if hyperparameter.integer:
+        return trial.suggest_int(name, int(hyperparameter.low), int(hyperparameter.high), log=hyperparameter.log)
+    return trial.suggest_float(name, hyperparameter.low, hyperparameter.high, log=hyperparameter.log)
 
 
 def flags(config: RunConfig) -> list[str]:

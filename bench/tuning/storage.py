@@ -33,7 +33,7 @@ LOCKS: Final = {
 
 
 def default_url(results: Path) -> str:
-    """Give the SQLite database of a results folder, and make its folder."""
+    """Return the SQLite database of a results folder, and make its folder."""
     database = Paths(results=results.absolute()).sweeps / "studies.db"
     database.parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{database}"
@@ -57,7 +57,7 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def _shown(url: str) -> str:
-    """Give a URL without its password; raises ConfigError where it is none."""
+    """Return a URL without its password; raises ConfigError where it is none."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:

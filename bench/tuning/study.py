@@ -37,7 +37,7 @@ DEATHS_IN_A_ROW: Final = 3
 
 
 def origin(task: Task) -> Origin:
-    """Say what a task's model starts from."""
+    """Return what a task's model starts from."""
     return task.spec.timm_name, task.spec.weights.init, task.spec.weights.sha256
 
 
@@ -162,7 +162,7 @@ def _is_version(other: str, name: str) -> bool:
 
 
 def _identity(store: RDBStorage, name: str) -> dict[str, Any] | None:
-    """Give what a study is of; None for one that was killed while it was made, {} for one that is not ours."""
+    """Return what a study is of; None for one that was killed while it was made, {} for one that is not ours."""
     study = optuna.load_study(study_name=name, storage=store)
     nothing: dict[str, Any] = {}
     found: dict[str, Any] | None = study.user_attrs.get("identity", nothing if study.trials else None)

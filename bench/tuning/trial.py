@@ -27,7 +27,7 @@ Ended = Literal["complete", "pruned", "diverged", "out of memory"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class TrialProgress:
     """Where a trial is: the share of its steps, val top-1 accuracy there, and what this attempt has cost so far."""
 
     fraction: float
@@ -37,7 +37,7 @@ class Progress:
     train_time_s: float
 
 
-OnProgress = Callable[[Progress], bool]
+OnProgress = Callable[[TrialProgress], bool]
 """Takes note, and says whether the trial must stop."""
 
 
@@ -54,7 +54,7 @@ class Fitted:
 
 
 def rungs_for(epochs: int) -> tuple[float, ...]:
-    """Give the rungs of a study of trials of up to ``epochs``: those before which the longest has seen all images.
+    """Return the rungs of a study of trials of up to ``epochs``: those before which the longest has seen all images.
 
     Earlier, batch norm's averages and a warming optimizer say more about a score than the setting does.
     """
@@ -97,7 +97,7 @@ class _Meter:
             self._tell(event.epoch / self._epochs, event.val_top1_accuracy, at_rung=False)
 
     def _tell(self, fraction: float, accuracy: float, *, at_rung: bool) -> None:
-        progress = Progress(
+        progress = TrialProgress(
             fraction=fraction,
             val_top1_accuracy=accuracy,
             at_rung=at_rung,
@@ -149,7 +149,7 @@ def run_trial(
 
 
 def pruned(*, images: int, train_time_s: float) -> Fitted:
-    """Give the end of a trial that the pruner stopped."""
+    """Return the end of a trial that the pruner stopped."""
     reason = "behind others at the same share of its steps"
     return Fitted(ended="pruned", reason=reason, images=images, train_time_s=train_time_s)
 

@@ -28,7 +28,7 @@ def _record(trial: FrozenTrial, retry: int | None) -> TrialRecord:
     reason = noted.get("reason") if state in {"pruned", "failed"} else None
     gone = state == "failed" and reason is None
     if gone:
-        reason = "its process ended without a word" + (f"; tried again as trial {retry}" if retry else "")
+        reason = "its process died without reporting" + (f"; tried again as trial {retry}" if retry else "")
     return TrialRecord(
         number=trial.number,
         state=state,  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ Update = Callable[[Sequence[TrialRecord]], None]
 
 
 def score_text(trial: TrialRecord) -> str:
-    """Give a finished trial's score in percent, or how another one stands."""
+    """Return a finished trial's score in percent, or how another one stands."""
     if trial.val_top1_accuracy is not None:
         return f"{100 * trial.val_top1_accuracy:.2f} %"
     return f"at {100 * trial.fraction:.0f} % of its steps" if trial.fraction else ""

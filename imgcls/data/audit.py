@@ -19,7 +19,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableError, decode
 from imgcls.data.duplicates import MAX_GROUP_SHARE, group_pairs, near_pairs
-from imgcls.data.parallel import Progress, map_chunks, silent
+from imgcls.data.parallel import OnProgress, map_chunks, silent
 from imgcls.data.sources.folder import Dataset
 from imgcls.errors import DataError
 from imgcls.files import write_text
@@ -84,7 +84,7 @@ class _Seen:
     error: str | None = None
 
 
-def audit_dataset(dataset: Dataset, *, cache: Path, progress: Progress = silent) -> Audit:
+def audit_dataset(dataset: Dataset, *, cache: Path, progress: OnProgress = silent) -> Audit:
     """Audit a data set, or read the audit of this version of it from ``cache``.
 
     A version is the names, sizes and modification times of its files. Raises DataError where no image can
@@ -102,7 +102,7 @@ def audit_dataset(dataset: Dataset, *, cache: Path, progress: Progress = silent)
 
 
 def to_json(audit: Audit) -> str:
-    """Give the audit as indented JSON text; paths are relative to the data set's root."""
+    """Return the audit as indented JSON text; paths are relative to the data set's root."""
     return json.dumps(msgspec.to_builtins(audit), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

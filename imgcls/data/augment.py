@@ -23,7 +23,7 @@ class Normalisation:
     std: tuple[float, ...]
 
     def scale_and_shift(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the factor and offset ``[1, 3, 1, 1]`` that normalise pixels of 0 to 255."""
+        """Return the factor and offset ``[1, 3, 1, 1]`` that normalise pixels of 0 to 255."""
         mean, std = (like.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return 1 / (255 * std), -mean / std
 
@@ -92,7 +92,7 @@ def _augment_chunk(images: Tensor, draws: Draws, normalisation: Normalisation) -
 
 
 def _grid(draws: Draws, size: int) -> Tensor:
-    """Give where each output pixel comes from, ``[B, S, S, 2]`` in units of [-1, 1].
+    """Return where each output pixel comes from, ``[B, S, S, 2]`` in units of [-1, 1].
 
     A rotation is a product of complex numbers; ``affine_grid``, which gives the same, takes many times as long
     on a CPU.

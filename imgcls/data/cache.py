@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imgcls.data.audit import Audit
 from imgcls.data.decode import DECODE_VERSION, Resize, UndecodableError, load_square
-from imgcls.data.parallel import Progress, map_chunks, silent
+from imgcls.data.parallel import OnProgress, map_chunks, silent
 from imgcls.errors import DataError
 from imgcls.files import write_aside
 
@@ -32,12 +32,12 @@ def cache_key(audit: Audit, resize: Resize) -> str:
 
 
 def cache_path(audit: Audit, resize: Resize, *, cache: Path) -> Path:
-    """Give the place of a cache's file."""
+    """Return the place of a cache's file."""
     return cache / "pixels" / f"{cache_key(audit, resize)}.npy"
 
 
 def build_cache(
-    audit: Audit, resize: Resize, *, root: Path, cache: Path, progress: Progress = silent
+    audit: Audit, resize: Resize, *, root: Path, cache: Path, progress: OnProgress = silent
 ) -> NDArray[np.uint8]:
     """Open the read-only memmap uint8 ``[N, size, size, 3]`` in the order of ``audit.images``.
 
@@ -53,7 +53,7 @@ def build_cache(
     return pixels
 
 
-def _build(path: Path, audit: Audit, resize: Resize, *, root: Path, progress: Progress) -> None:
+def _build(path: Path, audit: Audit, resize: Resize, *, root: Path, progress: OnProgress) -> None:
     jobs = [(index, root / image.image_id) for index, image in enumerate(audit.images)]
 
     def fill(aside: Path) -> None:

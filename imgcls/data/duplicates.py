@@ -53,7 +53,7 @@ def _sharing_a_band(hashes: NDArray[np.uint64]) -> Iterator[Pair]:
 
 
 def same_picture(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
-    """Say whether two thumbnails of equal shape agree in their pixels."""
+    """Return whether two thumbnails of equal shape agree in their pixels."""
     a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
     if a.std() == 0 or b.std() == 0:
         return bool(np.abs(a - b).max() <= FLAT_DIFFERENCE)

@@ -33,7 +33,7 @@ class Source:
 def train_batches(
     source: Source, *, batch_size: int, normalisation: Normalisation, device: torch.device, generator: torch.Generator
 ) -> Iterator[Batch]:
-    """Give one shuffled, augmented pass as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
+    """Return one shuffled, augmented pass as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
 
     ``generator`` (on the CPU) draws order and augmentation. A last batch of one image is dropped: batch norm
     cannot use it.
@@ -48,7 +48,7 @@ def train_batches(
 def eval_batches(
     source: Source, *, batch_size: int, normalisation: Normalisation, device: torch.device
 ) -> Iterator[Batch]:
-    """Give every image once, in order, without augmentation."""
+    """Return every image once, in order, without augmentation."""
     positions = np.arange(len(source))
     rows = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
     for images, labels in _transfer(source, rows, device):

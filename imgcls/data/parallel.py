@@ -7,7 +7,7 @@ import joblib
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with (done, total)."""
 IN_PROCESS_LIMIT: Final = 4_000_000
 """Below this many bytes of work, starting processes costs more than it saves (about a second)."""
@@ -29,7 +29,7 @@ def map_chunks(
     items: Sequence[Item],
     *,
     cost_bytes: int,
-    progress: Progress = silent,
+    progress: OnProgress = silent,
 ) -> list[Result]:
     """Apply ``function`` to chunks of ``items`` in processes; results in order of the chunks."""
     cores = usable_cores() if cost_bytes > IN_PROCESS_LIMIT else 1

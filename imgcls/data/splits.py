@@ -63,7 +63,7 @@ def make_splits(audit: Audit, config: SplitConfig) -> Splits:
 
 
 def assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
-    """Give each image its fold, ``[N]``: stratified by class, duplicates together; None where no folds are wanted.
+    """Return each image its fold, ``[N]``: stratified by class, duplicates together; None where no folds are wanted.
 
     Raises DataError where a class has too few images, ConfigError where the data set has splits of its own.
     """
@@ -107,7 +107,7 @@ def class_counts(audit: Audit, indices: Iterable[int]) -> list[int]:
 
 
 def missing_classes(audit: Audit, splits: Splits) -> list[str]:
-    """Say in words which class a given split lacks."""
+    """Return in words which class a given split lacks."""
     lines = []
     for split in SPLITS:
         counts = class_counts(audit, getattr(splits, split))
@@ -135,7 +135,7 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
 
 
 def _groups(audit: Audit, indices: Iterable[int]) -> dict[int, list[Group]]:
-    """Give groups of duplicates by the class that most of their images bear, in the order of the first image."""
+    """Return groups of duplicates by the class that most of their images bear, in the order of the first image."""
     members: defaultdict[int, list[int]] = defaultdict(list)
     for index in indices:
         members[audit.images[index].group].append(index)

@@ -28,12 +28,12 @@ class Metric:
 
 
 def top1_accuracy(logits: Floats, labels: Labels) -> float:
-    """Give the share of images whose largest logit is the label's."""
+    """Return the share of images whose largest logit is the label's."""
     return float(sklearn_metrics.accuracy_score(labels, logits.argmax(axis=1)))
 
 
 def top5_accuracy(logits: Floats, labels: Labels) -> float:
-    """Give the share of images whose label is among the five largest logits."""
+    """Return the share of images whose label is among the five largest logits."""
     classes = np.arange(logits.shape[1])
     return float(sklearn_metrics.top_k_accuracy_score(labels, logits, k=TOP_K, labels=classes))
 
@@ -90,7 +90,7 @@ def score(logits: Floats, labels: Labels) -> dict[str, float]:
 
 
 def per_class(logits: Floats, labels: Labels, class_names: tuple[str, ...]) -> tuple[ClassScore, ...]:
-    """Give precision, recall and F1 of each class, with the number of its images."""
+    """Return precision, recall and F1 of each class, with the number of its images."""
     precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
         labels, logits.argmax(axis=1), labels=np.arange(len(class_names)), zero_division=np.nan
     )

@@ -71,14 +71,14 @@ def check_parity(  # noqa: PLR0913 - a session, its card and a split
     together = _logits(run, card, pixels, rows, PARITY_BATCH)
     batch_error = _relative(_logits(run, card, pixels, rows[:PARITY_BATCH], 1), together[:PARITY_BATCH], trained)
     _require(batch_error, MAX_REL_ERROR, "batch 1 and batch 32 differ", judged=precision in SAME_IN_ANY_BATCH)
-    parity = compare(together, trained, batch_rel_error=batch_error)
+    parity = parity_of(together, trained, batch_rel_error=batch_error)
     if precision == "fp32":
         _require(parity.max_rel_logit_error, MAX_REL_ERROR, "the model's logits are off", judged=True)
         _require_explained(parity, trained)
     return parity
 
 
-def compare(logits: Logits, trained: Predictions, *, batch_rel_error: float | None = None) -> Parity:
+def parity_of(logits: Logits, trained: Predictions, *, batch_rel_error: float | None = None) -> Parity:
     """Sum up how far logits float32 ``[N, C]`` are from the trained model's; raises ParityError for a NaN."""
     if not np.isfinite(logits).all() or not np.isfinite(trained.logits).all():
         message = "a logit is not finite"

@@ -116,7 +116,7 @@ def check_runtimes(names: tuple[str, ...]) -> None:
 
 
 def threads_allowed(threads: int) -> int:
-    """Give the number of threads, 0 meaning all of this process's own; raises ConfigError for more than those."""
+    """Return the number of threads, 0 meaning all of this process's own; raises ConfigError for more than those."""
     cores = usable_cores()
     if threads > cores:
         message = f"--threads {threads}: this process may use {cores} cores; use 0 (all) to {cores}"

@@ -95,7 +95,7 @@ def _require(device: str, precision: str, *, compiled: bool) -> None:
 
 
 def _set_threads(threads: int) -> None:
-    """Give one operator, and operators side by side, the same number of threads."""
+    """Return one operator, and operators side by side, the same number of threads."""
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(threads)

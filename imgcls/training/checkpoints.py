@@ -30,14 +30,14 @@ class Learner:
 
 
 def selected_epoch(history: Sequence[EpochResult], select: Select) -> int:
-    """Give the last epoch, or the first one with the highest validation accuracy."""
+    """Return the last epoch, or the first one with the highest validation accuracy."""
     if select == "last":
         return history[-1].epoch
     return max(history, key=lambda result: (result.val_top1_accuracy, -result.epoch)).epoch
 
 
 def best_file(folder: Path, epoch: int) -> Path:
-    """Give the place of the best weights; the epoch in the name ties them to the state that speaks of them."""
+    """Return the place of the best weights; the epoch in the name ties them to the state that speaks of them."""
     return folder / f"best-{epoch:05d}.safetensors"
 
 

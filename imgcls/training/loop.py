@@ -67,7 +67,7 @@ def memory_format(image_size: int) -> torch.memory_format:
 
 
 def use_threads(threads: int) -> int:
-    """Give torch this many threads (0: all that this process may use), and return how many."""
+    """Return torch this many threads (0: all that this process may use), and return how many."""
     count = threads or usable_cores()
     torch.set_num_threads(count)
     return count
@@ -140,7 +140,7 @@ def _train_step(
 
 
 def _rungs_within(setup: TrainingSetup, epoch: int) -> dict[int, float]:
-    """Give the steps of this epoch after which a fraction of the whole run is done."""
+    """Return the steps of this epoch after which a fraction of the whole run is done."""
     per_epoch = setup.steps_per_epoch
     steps = {fraction: max(1, round(fraction * setup.train.epochs * per_epoch)) for fraction in setup.rungs}
     first = (epoch - 1) * per_epoch

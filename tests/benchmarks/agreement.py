@@ -13,7 +13,7 @@ Key = tuple[str, str, int, str, int | None]
 
 
 def rows(results: Path) -> dict[Key, tuple[str, Measurement]]:
-    """Give all rows of five rounds, with the name of their model."""
+    """Return all rows of five rounds, with the name of their model."""
     return {
         (record.run_id, row.runtime, row.batch_size, row.kind, row.num_threads): (
             f"{record.config.model} ({record.dataset.name}) on {row.runtime}, {row.kind}, batch {row.batch_size}",

@@ -55,7 +55,7 @@ def study_of(folder: Path, task: Task, settings: list[Values]) -> tuple[SweepTas
 
 
 def settings_of(task: Task) -> list[Values]:
-    """Give the default and 29 random settings of the default space."""
+    """Return the default and 29 random settings of the default space."""
     space = parse_space(DEFAULT_SPACE, task.config)
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     return [defaults(task.config, space), *(suggest(drawn.ask(), space) for _ in range(SETTINGS - 1))]

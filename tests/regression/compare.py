@@ -56,7 +56,7 @@ class Sides:
 
 @contextlib.contextmanager
 def two_trees(base: Path, head: Path) -> Iterator[tuple[Version, Version]]:
-    """Give both versions empty folders to write in."""
+    """Return both versions empty folders to write in."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder).resolve()
         yield Version(name="base", tree=base, home=home / "base"), Version(name="head", tree=head, home=home / "head")
@@ -73,7 +73,7 @@ def two_versions(revision: str) -> Iterator[Sides]:
 
 
 def train_or_error(version: Version) -> Trained | TrainingFailedError:
-    """Give what a training left, or why it left nothing."""
+    """Return what a training left, or why it left nothing."""
     try:
         return train(version)
     except TrainingFailedError as error:
@@ -81,7 +81,7 @@ def train_or_error(version: Version) -> Trained | TrainingFailedError:
 
 
 def both_trained(sides: Sides) -> tuple[Trained, Trained]:
-    """Give what both trainings left; raises TrainingFailedError where the head's failed."""
+    """Return what both trainings left; raises TrainingFailedError where the head's failed."""
     if isinstance(sides.head_trained, TrainingFailedError):
         raise sides.head_trained
     return sides.base_trained, sides.head_trained
@@ -149,7 +149,7 @@ def photos_of(version: Version) -> list[Path]:
 
 
 def counts(trained: Trained) -> dict[str, float]:
-    """Give what must not change unnoticed: parameters, GMACs, and ONNX nodes by type."""
+    """Return what must not change unnoticed: parameters, GMACs, and ONNX nodes by type."""
     model: dict[str, Any] = trained.record["outcome"]["model"]
     return {name: model[name] for name in ("num_params", "gmacs")} | judge.operators(trained.operators)
 

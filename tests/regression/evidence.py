@@ -90,7 +90,7 @@ def bounds(reports: list[Path]) -> dict[str, dict[str, list[tuple[float, float]]
 
 
 def unchanged_lines(reports: list[Path]) -> list[str]:
-    """Give the table of the runs on unchanged code."""
+    """Return the table of the runs on unchanged code."""
     alarmed = sum(bool(alarms(report)) for report in reports)
     longest = max(map(seconds, reports))
     clocks = ("head/base cpu_s", "head/base wall_s")
@@ -115,7 +115,7 @@ def unchanged_lines(reports: list[Path]) -> list[str]:
 
 
 def planted_lines(reports: dict[str, Path]) -> list[str]:
-    """Give what each planted change set off."""
+    """Return what each planted change set off."""
     lines = []
     for name, report in reports.items():
         lines += ["", f"**Planted: {PLANTED[name].what}.** {len(alarms(report))} alarm(s):", ""]

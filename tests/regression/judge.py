@@ -30,7 +30,7 @@ class Paired:
 
     @property
     def worse(self) -> bool:
-        """Say whether the head is right significantly less often."""
+        """Return whether the head is right significantly less often."""
         return self.p < SIGNIFICANT and self.only_head_right < self.only_base_right
 
 
@@ -41,7 +41,7 @@ def ratio_interval(ratios: Sequence[float]) -> Interval:
 
 
 def slower(ratios: Sequence[float]) -> bool:
-    """Say whether rounds of head over base show a slow-down that is surely more than the limit."""
+    """Return whether rounds of head over base show a slow-down that is surely more than the limit."""
     return ratio_interval(ratios).low > LIMIT
 
 

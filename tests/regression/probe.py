@@ -41,7 +41,7 @@ def _load(*places: str) -> Any:
 
 
 def _pixels(count: int) -> Any:
-    """Give noise uint8 ``[N, S, S, 3]``."""
+    """Return noise uint8 ``[N, S, S, 3]``."""
     import numpy as np
 
     return np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)

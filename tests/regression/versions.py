@@ -104,7 +104,7 @@ def snapshot() -> Iterator[Path]:
 
 
 def environment(version: Version) -> dict[str, str]:
-    """Give variables under which a process imports this version's packages and shares nothing with the other's.
+    """Return variables under which a process imports this version's packages and shares nothing with the other's.
 
     A temporary folder of its own also keeps the training from waiting for other runs: its latencies are not used.
     """
@@ -137,7 +137,7 @@ def train(version: Version) -> Trained:
 
 
 def failure(results: Path) -> str:
-    """Give the last line of the error that a record tells of, or nothing."""
+    """Return the last line of the error that a record tells of, or nothing."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in results.glob("records/*/*.json")]
     lines = [line for record in records for line in (record["error"] or "").splitlines()]
     return lines[-1] if lines else ""

@@ -92,7 +92,7 @@ def _write_part(dataset: Any, folder: Path) -> None:  # noqa: ANN401
 
 
 def _items(dataset: Any) -> Iterator[tuple[Any, int]]:  # noqa: ANN401
-    """Give a picture, or the path of one, with its label."""
+    """Return a picture, or the path of one, with its label."""
     return (dataset[index] for index in range(len(dataset)))
 
 

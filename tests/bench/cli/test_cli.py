@@ -70,9 +70,9 @@ def test_a_wrong_value_is_named_with_what_would_do(
     ("arguments", "says"),
     [
         (["sweep", "resnet5000"], "unknown model 'resnet5000'; known: resnet50"),
-        ([*SWEEP, "--space", "momentum"], "--space momentum: unknown knob; known: lr, dropout"),
+        ([*SWEEP, "--space", "momentum"], "--space momentum: unknown hyperparameter; known: lr, dropout"),
         ([*SWEEP, "--folds", "3"], "--folds 3: a study has one seed and one split"),
-        ([*SWEEP, "--space", "lr=1e-2:1e-4"], "--space lr=0.01:0.0001 is upside down"),
+        ([*SWEEP, "--space", "lr=1e-2:1e-4"], "--space lr=0.01:0.0001: the lower bound exceeds the upper bound"),
         ([*SWEEP, "--trials", "0"], "--trials is 0; use 1 or more"),
         ([*SWEEP, "--minutes", "-1"], "--minutes is -1.0; use a number above 0"),
         ([*SWEEP, "--tmacs", "nan"], "--tmacs is nan"),

@@ -42,7 +42,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(measure, "find_images", tell("find pictures"))
     monkeypatch.setattr(measure, "read_environment", tell("read environment", ENVIRONMENT))
     monkeypatch.setattr(rounds, "make_job", tell("make job"))
-    monkeypatch.setattr(rounds, "carry_out", tell("carry out", rounds.Found()))
+    monkeypatch.setattr(rounds, "carry_out", tell("carry out", rounds.SessionResult()))
     return seen
 
 

@@ -325,7 +325,7 @@ def test_a_page_and_the_terminal_work_out_every_figure_once(tmp_path: Path, monk
     for seed in range(2):
         for model, share in (("a", 0.9), ("b", 0.5)):
             keep(tmp_path, model, some_right(share, seed=seed), seed=seed)
-    names = ("compare", "compare_all", "power_of", "fronts", "macro_intervals", "calibrated_ece")
+    names = ("compare_pair", "compare_all", "power_of", "fronts", "macro_intervals", "calibrated_ece")
     calls = count_calls(monkeypatch, *names)
     found = page.write(tmp_path, warn=pytest.fail)
     terminal.print_tables(found, Console(file=io.StringIO()))

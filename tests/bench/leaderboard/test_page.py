@@ -137,6 +137,20 @@ def test_the_models_of_one_recipe_share_a_table(recipe: str) -> None:
     assert len(group(records, Path("/nowhere"))) == 1
 
 
+def test_rows_that_differ_in_nothing_but_threads_are_told_apart_by_them() -> None:
+    config = RECIPES["quick"]("resnet50")
+    threads = [replace(config, train=replace(config.train, device="cpu", train_threads=number)) for number in (1, 2)]
+    records = [
+        examples.record(config=each, init="pretrained", run_id=str(number)) for number, each in enumerate(threads)
+    ]
+    (table,) = group(records, Path("/nowhere"))
+    assert len({row.row_id for row in table.rows}) == len({row.name for row in table.rows}) == 2
+    assert {row.setting[-1] for row in table.rows} == {
+        "device=cpu, train_threads=1",
+        "device=cpu, train_threads=2",
+    }
+
+
 def test_a_failed_run_is_a_row_with_its_reason() -> None:
     failed = replace(
         examples.record(run_id="f", config=RECIPES["quick"]("vgg16")),

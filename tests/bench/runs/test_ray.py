@@ -45,7 +45,7 @@ def plan(data: Path, results: Path, *, epochs: int) -> Task:
 
 
 def ray_workers(name: str) -> list[psutil.Process]:
-    """Give the processes that carry out a task of this name."""
+    """Return the processes that carry out a task of this name."""
     found = []
     for process in psutil.process_iter():
         try:

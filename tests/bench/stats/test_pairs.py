@@ -11,7 +11,7 @@ from scipy.stats import binomtest, permutation_test
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from bench.stats.pairs import ALPHA, Right, compare, compare_all, holm
+from bench.stats.pairs import ALPHA, Right, compare_all, compare_pair, holm
 from bench.stats.power import power_of
 from tests.helpers.correlated import drawn
 
@@ -32,7 +32,7 @@ def table(both: int, gained: int, lost: int, neither: int) -> tuple[Right, Right
     [((1, 1, 7, 12), 0.070, 0.039), ((59, 6, 16, 80), 0.052, 0.035)],  # Fagerland, Lydersen and Laake 2013, Table 5
 )
 def test_one_checkpoint_each_is_exact_mcnemar(counts: tuple[int, int, int, int], p_value: float, mid_p: float) -> None:
-    paired = compare(*table(*counts))
+    paired = compare_pair(*table(*counts))
     assert (round(paired.p_value, 3), round(paired.mid_p, 3)) == (p_value, mid_p)
 
 
@@ -41,7 +41,7 @@ def test_mcnemar_is_statsmodels_and_all_at_once_as_one_by_one(counts: tuple[int,
     first, second = table(*counts)
     both, gained, lost, neither = counts
     expected = min(mcnemar([[both, gained], [lost, neither]], exact=True).pvalue, 1.0)
-    assert compare(first, second).p_value == pytest.approx(expected, abs=1e-12)
+    assert compare_pair(first, second).p_value == pytest.approx(expected, abs=1e-12)
     assert compare_all([first, second]).p_values[0, 1] == pytest.approx(expected, abs=1e-12)
 
 
@@ -56,13 +56,13 @@ def test_several_seeds_are_tested_as_flipping_every_sign_would() -> None:
     first, second = drawn(rng, [0.6, 0.75], seeds=3, images=12)
     change = second.mean(axis=0) - first.mean(axis=0)
     exact = permutation_test((change,), lambda x: x.sum(), permutation_type="samples", n_resamples=10**6)
-    assert compare(first, second).p_value == pytest.approx(exact.pvalue, abs=1e-9)
+    assert compare_pair(first, second).p_value == pytest.approx(exact.pvalue, abs=1e-9)
 
 
 def test_unlike_numbers_of_seeds_are_compared_by_their_means() -> None:
     rng = np.random.default_rng(2)
     first, second = drawn(rng, [0.6], seeds=2)[0], drawn(rng, [0.8], seeds=3)[0]
-    forward, back = compare(first, second), compare(second, first)
+    forward, back = compare_pair(first, second), compare_pair(second, first)
     assert forward.difference == pytest.approx(second.mean() - first.mean())
     assert forward.p_value == back.p_value
     assert forward.interval.low == pytest.approx(-back.interval.high)
@@ -72,7 +72,7 @@ def test_unlike_numbers_of_seeds_are_compared_by_their_means() -> None:
 @given(seed=st.integers(0, 10**6), seeds=st.sampled_from([1, 2, 3, 5]), images=st.integers(1, 40))
 def test_p_values_are_shares_and_equal_models_are_never_told_apart(seed: int, seeds: int, images: int) -> None:
     first, second = drawn(np.random.default_rng(seed), [0.5, 0.9], seeds=seeds, images=images)
-    paired, same = compare(first, second), compare(first, first)
+    paired, same = compare_pair(first, second), compare_pair(first, first)
     assert 0 <= paired.mid_p <= paired.p_value <= 1
     assert -1 <= paired.interval.low <= paired.difference + 1e-12
     assert paired.difference - 1e-12 <= paired.interval.high <= 1
@@ -83,7 +83,7 @@ def test_p_values_are_shares_and_equal_models_are_never_told_apart(seed: int, se
 def test_two_images_tell_nothing_apart() -> None:
     for seeds in (1, 3, 5):
         all_wrong, all_right = np.zeros((seeds, 2), dtype=bool), np.ones((seeds, 2), dtype=bool)
-        assert compare(all_wrong, all_right).p_value >= 0.499
+        assert compare_pair(all_wrong, all_right).p_value >= 0.499
         assert not compare_all([all_wrong, all_right]).apart.any()
     power = power_of([all_wrong[:1], all_right[:1]])
     assert power is not None
@@ -103,7 +103,7 @@ def test_equal_models_are_told_apart_in_at_most_one_table_of_twenty(seeds: int, 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_the_paired_interval_of_several_seeds_covers(seeds: int) -> None:
     rng = np.random.default_rng(seeds)
-    found = [compare(*drawn(rng, [0.75, 0.85], seeds=seeds, images=200)).interval for _ in range(1000)]
+    found = [compare_pair(*drawn(rng, [0.75, 0.85], seeds=seeds, images=200)).interval for _ in range(1000)]
     assert np.mean([interval.low <= 0.1 <= interval.high for interval in found]) >= 0.93
 
 
@@ -154,7 +154,9 @@ def test_all_pairs_at_once_are_tested_as_one_by_one(seeds: list[int]) -> None:
     ]
     every = compare_all([*models, models[0]])
     for first, second in combinations(range(3), 2):
-        assert every.p_values[first, second] == pytest.approx(compare(models[first], models[second]).p_value, abs=1e-12)
+        assert every.p_values[first, second] == pytest.approx(
+            compare_pair(models[first], models[second]).p_value, abs=1e-12
+        )
     assert every.p_values[0, 3] == 1.0
 
 

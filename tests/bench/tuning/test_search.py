@@ -20,7 +20,7 @@ from bench.tuning.search import SweepTask, work
 from bench.tuning.space import DEFAULT_SPACE, Space, parse_space
 from bench.tuning.storage import open_storage
 from bench.tuning.study import finish, plan_study
-from bench.tuning.trial import RUNGS, Fitted, OnProgress, Progress, rungs_for
+from bench.tuning.trial import RUNGS, Fitted, OnProgress, TrialProgress, rungs_for
 from bench.tuning.trials import records
 from imgcls.errors import ConfigError, RunError
 from tests.conftest import MakeFolder
@@ -50,12 +50,12 @@ def study(task: Task, trials: int | None = 8, **changes: object) -> SweepTask:
 
 
 def ends(score: Score) -> search.Evaluate:
-    """Give a trial that tells its score at both rungs and then ends with it."""
+    """Return a trial that tells its score at both rungs and then ends with it."""
 
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
         value = score(task)
         for fraction in RUNGS:
-            at = Progress(
+            at = TrialProgress(
                 fraction=fraction,
                 val_top1_accuracy=value,
                 at_rung=True,
@@ -223,7 +223,7 @@ def test_a_killed_trial_is_marked_and_tried_once_more_from_where_it_was(
     (again,) = [trial for trial in trials if trial.retry_of == 0]
     assert again.hyperparameters == trials[0].hyperparameters
     assert again.is_default
-    assert trials[0].reason == f"its process ended without a word; tried again as trial {again.number}"
+    assert trials[0].reason == f"its process died without reporting; tried again as trial {again.number}"
     assert sum(trial.state in {"complete", "pruned"} for trial in trials) == 5
     assert f"{whole.name}.trial-00000" in places
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.cli.arguments import RunArgs, parse_runs
 from bench.recipes import RECIPES
-from bench.tuning.space import DEFAULT_SPACE, KNOBS, apply, defaults, flags, parse_space
+from bench.tuning.space import DEFAULT_SPACE, HYPERPARAMETERS, apply, defaults, flags, parse_space
 from imgcls.errors import ConfigError
 
 BASE = RECIPES["standard"]("efficientnet_b0")
@@ -18,7 +18,7 @@ BASE = RECIPES["standard"]("efficientnet_b0")
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("momentum", "--space momentum: unknown knob; known: lr, dropout, epochs"),
+        ("momentum", "--space momentum: unknown hyperparameter; known: lr, dropout, epochs"),
         ("lr=1e-2:1e-4", "--space lr=0.01:0.0001 is upside down"),
         ("lr=low:high", "not a range; write lr=LOW:HIGH"),
         ("lr=1e-3", "not a range"),
@@ -49,7 +49,7 @@ def test_the_default_space_is_the_one_that_is_promised() -> None:
     }
 
 
-@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("name", HYPERPARAMETERS)
 def test_every_knob_can_be_searched_and_its_default_lies_in_its_range(name: str) -> None:
     space = parse_space([name], BASE)
     (value,) = defaults(BASE, space).values()

@@ -17,7 +17,7 @@ from bench.runs.preparation import Prepared, prepare
 from bench.tuning.records import SweepBudget
 from bench.tuning.search import SweepTask, evaluate_here
 from bench.tuning.space import apply
-from bench.tuning.trial import RUNGS, Progress, macs_per_image, run_trial
+from bench.tuning.trial import RUNGS, TrialProgress, macs_per_image, run_trial
 from imgcls.errors import NonFiniteLossError
 from tests.conftest import MakeFolder
 
@@ -44,7 +44,7 @@ class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
 
 
 def watched(task: Task) -> Prepared:
-    """Give the data of a task with every read of the test split an error."""
+    """Return the data of a task with every read of the test split an error."""
     prepared = prepare(task, QUIET)
     pixels = np.asarray(prepared.pixels).view(Watched)
     pixels.forbidden = frozenset(prepared.rows["test"])
@@ -63,7 +63,7 @@ def test_a_trial_never_reads_the_test_split(task: Task, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Prepared, "source", only_train_and_val)
     monkeypatch.setattr("bench.tuning.search.prepare", lambda _task, _console: prepared)
-    seen: list[Progress] = []
+    seen: list[TrialProgress] = []
     whole = SweepTask(task=task, name="pets", url="", space={}, budget=SweepBudget(trials=2))
     for config in (task.config, apply(task.config, {"lr": 1e-3, "epochs": 2})):
         fitted = evaluate_here(whole, QUIET)(replace(task, config=config), lambda at: bool(seen.append(at)))
@@ -72,7 +72,7 @@ def test_a_trial_never_reads_the_test_split(task: Task, monkeypatch: pytest.Monk
 
 
 def test_a_trial_counts_what_it_trained_on_and_leaves_no_files(task: Task) -> None:
-    seen: list[Progress] = []
+    seen: list[TrialProgress] = []
     fitted = run_trial(
         replace(task, config=apply(task.config, {})),
         prepare(task, QUIET),

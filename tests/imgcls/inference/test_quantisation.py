@@ -23,7 +23,7 @@ from bench.runs.processes import launch
 from imgcls.errors import ParityError
 from imgcls.evaluation.predictions import Predictions, save_predictions
 from imgcls.inference.card import Card, preprocess, read_card
-from imgcls.inference.parity import Parity, check_parity, compare
+from imgcls.inference.parity import Parity, check_parity, parity_of
 from imgcls.inference.quantisation import CALIBRATION_IMAGES, calibration_rows, ensure_fp16, ensure_int8
 from imgcls.inference.runtimes import ONNX, ONNX_FP16, ONNX_INT8, open_session
 from imgcls.inference.session import Images, Logits
@@ -197,12 +197,12 @@ def test_lost_and_gained_images_are_counted_and_turned_ones_listed() -> None:
     predictions = trained()
     logits = predictions.logits.copy()
     logits[:3] = -logits[:3]
-    parity = compare(logits, predictions)
+    parity = parity_of(logits, predictions)
     assert (parity.only_trained_right, parity.only_runtime_right) == (3, 0)
     assert [flip.image_id for flip in parity.flips] == ["0", "1", "2"]
     assert parity.cosine is not None
     assert parity.cosine < 1
-    back = compare(
+    back = parity_of(
         predictions.logits, Predictions(image_ids=predictions.image_ids, labels=predictions.labels, logits=logits)
     )
     assert (back.only_trained_right, back.only_runtime_right) == (0, 3)
@@ -212,7 +212,7 @@ def test_a_logit_that_is_not_finite_fails() -> None:
     logits = trained().logits.copy()
     logits[0, 0] = np.nan
     with pytest.raises(ParityError, match="not finite"):
-        compare(logits, trained())
+        parity_of(logits, trained())
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ FLAGS = ("test_efficientnet", "--weights", "none", *TRAINING, "--runtimes", "onn
 
 
 def finished(results: Path) -> tuple[bytes, np.ndarray, tuple[int, ...]]:
-    """Give the final weights, the test logits, and the epochs after which the run was stopped."""
+    """Return the final weights, the test logits, and the epochs after which the run was stopped."""
     (record,) = read_records(results, warn=print)
     assert record.outcome is not None, record.error
     folder = results / "artifacts" / record.train_id

@@ -119,7 +119,9 @@ def test_the_state_that_is_kept_is_the_best_epochs(tmp_path: Path) -> None:
 def test_two_evaluation_passes_give_equal_logits(tmp_path: Path) -> None:
     chosen = setting(tmp_path / "a")
     model = build_model(spec(), MODEL, num_classes=3)
-    first, second = (logits_of(model, chosen.val_source, normalisation=chosen.normalisation, device=CPU) for _ in range(2))
+    first, second = (
+        logits_of(model, chosen.val_source, normalisation=chosen.normalisation, device=CPU) for _ in range(2)
+    )
     assert (first == second).all()
 
 

@@ -1,0 +1,69 @@
+"""What sets the rows of one table apart, so that no two look alike and none hides a difference."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Final
+
+from bench.config import OF_THE_TABLE
+from bench.records.schema import RunRecord
+
+
+def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
+    """Return what differs from the recipe in each row of a table, by row id, so that no two rows of a model look alike.
+
+    Rows that this leaves alike get the first of their study, weights, threads and id that tells them apart.
+    """
+    recipes = {record.base.recipe for record in rows.values()}
+    settings = {row_id: _setting(record, name_recipe=len(recipes) > 1) for row_id, record in rows.items()}
+    for detail in DETAILS:
+        alike: defaultdict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+        for row_id, setting in settings.items():
+            alike[rows[row_id].config.model, setting].append(row_id)
+        for row_ids in alike.values():
+            details = {row_id: detail(rows[row_id], row_id) for row_id in row_ids}
+            if len(set(details.values())) > 1:
+                settings |= {row_id: (*settings[row_id], details[row_id]) for row_id in row_ids}
+    return settings
+
+
+def names_of(models: Mapping[str, str], settings: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Return a name for each row: its model, with those parts of its setting that not all rows of the model share."""
+    names = {}
+    for row_id, model in models.items():
+        others = [set(settings[other]) for other, name in models.items() if name == model]
+        parts = [part for part in settings[row_id] if part not in set.intersection(*others)]
+        names[row_id] = f"{model} ({', '.join(parts)})" if parts else model
+    return names
+
+
+def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
+    parts = [f"recipe={record.base.recipe}"] if name_recipe else []
+    parts += ["tuned"] if record.tuning else []
+    parts += [f"{name}={value}" for name, value in record.base.overrides.items() if name not in OF_THE_TABLE]
+    if record.init == "random":
+        parts.append("weights=random")
+    elif record.outcome and record.outcome.model.weights_tag not in record.outcome.model.timm_name:
+        parts.append(f"weights={record.outcome.model.weights_tag}")
+    return tuple(parts)
+
+
+def _study(record: RunRecord, _row_id: str) -> str:
+    return f"study={record.tuning.study}" if record.tuning else "study=none"
+
+
+def _weights(record: RunRecord, _row_id: str) -> str:
+    sha256 = record.outcome.model.weights_sha256 if record.outcome else None
+    return f"weights={(sha256 or 'unknown')[:8]}"
+
+
+def _where(record: RunRecord, _row_id: str) -> str:
+    train = record.config.train
+    return f"device={train.device}, train_threads={train.train_threads}"
+
+
+def _id(_record: RunRecord, row_id: str) -> str:
+    return f"row={row_id[:8]}"
+
+
+DETAILS: Final = (_study, _weights, _where, _id)
+"""What may tell rows of one setting apart; the last always does."""
