@@ -19,7 +19,7 @@ BASE = RECIPES["standard"]("efficientnet_b0")
     ("word", "says"),
     [
         ("momentum", "--space momentum: unknown hyperparameter; known: lr, dropout, epochs"),
-        ("lr=1e-2:1e-4", "--space lr=0.01:0.0001 is upside down"),
+        ("lr=1e-2:1e-4", "--space lr=0.01:0.0001: the lower bound exceeds the upper bound"),
         ("lr=low:high", "not a range; write lr=LOW:HIGH"),
         ("lr=1e-3", "not a range"),
         ("lr=0:1e-2", "starts above 0"),
