@@ -78,6 +78,17 @@ OWN_SIZES: Final = {
 """By recipe: the rule of image sizes that differ between models."""
 
 
+def training_text(config: RunConfig) -> str:
+    """Return in words how a run trains, apart from its budget."""
+    train = config.train
+    parts = [
+        f"Adam, lr {train.lr:g}, {train.schedule} schedule, batch {config.loader.batch_size}, {train.select} epoch"
+    ]
+    parts += [f"weight decay {train.weight_decay:g}"] if train.weight_decay else []
+    parts += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
+    return ", ".join(parts)
+
+
 def budget_text(budget: Budget) -> str:
     """Return in words what is held equal, and the rule of image sizes."""
     return f"{epochs_text(budget)}, {sizes_text(budget)}"

@@ -35,7 +35,7 @@ CHECKPOINTS_SHOWN: Final = 100
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """A table, who can be told apart from whom on it, and how small a difference it could have shown.
+    """A table, which of its rows differ significantly, and its minimum detectable difference.
 
     What a table shows is worked out when the first asks for it, and kept here: nowhere twice, nothing for nobody.
     ``compared`` are the rows whose answers are at hand, the most accurate first, in the order of ``pairwise`` and of

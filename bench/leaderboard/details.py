@@ -7,8 +7,9 @@ from typing import Final
 from bench.comparison.analysis import Comparison, count_scorings, recalls
 from bench.comparison.pareto import Front
 from bench.comparison.tables import Checkpoint, Row, Table
+from bench.config import OF_THE_TABLE
 from bench.leaderboard.cells import LATENCY_COLUMNS, NO_VALUE, code, figure, interval_cell, score_cell, table
-from bench.recipes import epochs_text, sizes_text
+from bench.recipes import epochs_text, sizes_text, training_text
 from bench.records.schema import RunRecord
 from bench.stats.intervals import independent_difference, wilson_interval
 from bench.stats.pairs import ALPHA
@@ -182,6 +183,7 @@ def facts(compared: Table) -> list[str]:
     lines = [
         f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {split}; {digests})",
         f"- Cleaning: {skipped}; {data.duplicate_groups} group(s) of duplicates, each kept in one split",
+        f"- Recipe: {_recipes(records)}; the Setting column names what a row has otherwise",
         f"- Budget: {epochs_text(compared.key.budget)}",
         f"- Image size: {sizes_text(compared.key.budget)}",
         f"- Latency columns: p50 of one image at a time on {seconds}",
@@ -190,6 +192,13 @@ def facts(compared: Table) -> list[str]:
         f"- Test: {scorings(compared)}",
     ]
     return lines + [f"- Note: {note}" for note in _notes(records)]
+
+
+def _recipes(records: list[RunRecord]) -> str:
+    """Return the recipes, each with how its runs without overrides trained: today's recipe may differ from theirs."""
+    plain = {training_text(record.base): None for record in records if set(record.base.overrides) <= OF_THE_TABLE}
+    names = sorted({record.base.recipe for record in records})
+    return "; ".join([*map(code, names), *plain])
 
 
 def _notes(records: list[RunRecord]) -> list[str]:

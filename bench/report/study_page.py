@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.leaderboard.cells import NO_VALUE, accuracy_cell, code, hyperparameters_text, table
-from bench.recipes import budget_text
+from bench.recipes import budget_text, training_text
 from bench.records.paths import Paths
 from bench.tuning.records import StudyRecord, TrialRecord
 from bench.tuning.space import flags
@@ -93,10 +93,11 @@ def _facts(record: StudyRecord) -> list[str]:
     machines = ", ".join(sorted({trial.machine or environment.machine for trial in record.trials}))
     images = f"{sum(data.counts['train']):,} train and {sum(data.counts['val'])} val images"
     digests = f"data digest {data.digest}, split digest {data.split_digest}"
+    default = f"{budget_text(record.base.budget)}; {training_text(record.base)}"
     return [
         f"- Model: {code(record.base.model)}, init: {record.origin[1]}, seed {record.base.seed}",
         f"- Data: {code(data.name)}, {images} ({digests}); the test split was not opened",
-        f"- Default setting: recipe {record.base.recipe}, {budget_text(record.base.budget)}",
+        f"- Default setting: recipe {record.base.recipe}, {default}",
         f"- Searched: {ranges}; TPE, {_pruning(record)}",
         f"- {REGIME}",
         f"- Budget: {record.budget}; spent: see below",
@@ -156,7 +157,7 @@ def _trials(record: StudyRecord) -> list[str]:
                 [
                     str(t.number),
                     t.state,
-                    *_knobs(t, names),
+                    *_values(t, names),
                     f"{100 * t.fraction:.0f} %",
                     code(t.reason) if t.reason else NO_VALUE,
                 ]
@@ -168,10 +169,10 @@ def _trials(record: StudyRecord) -> list[str]:
 
 def _finished(trial: TrialRecord, names: list[str], number: int) -> list[str]:
     cost = [f"{trial.tmacs:.2f}", f"{trial.train_time_s:.0f}"]
-    return [str(trial.number), _score(trial, number), *_knobs(trial, names), *cost]
+    return [str(trial.number), _score(trial, number), *_values(trial, names), *cost]
 
 
-def _knobs(trial: TrialRecord, names: list[str]) -> list[str]:
+def _values(trial: TrialRecord, names: list[str]) -> list[str]:
     return [f"{trial.hyperparameters[name]:.4g}" if name in trial.hyperparameters else NO_VALUE for name in names]
 
 

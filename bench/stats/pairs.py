@@ -1,4 +1,4 @@
-"""Models compared in pairs on the same test images: who is told apart from whom; pure functions of arrays."""
+"""Models compared in pairs on the same test images: which differ significantly; pure functions of arrays."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from scipy.special import bdtr, stdtr, stdtrit
 from bench.stats.intervals import Interval, mean_interval, paired_difference
 
 ALPHA: Final = 0.05
-"""The share of tables of equal models in which some pair may be told apart all the same."""
+"""The share of tables of equal models in which some pair may nevertheless be found different."""
 
 SEEDS_FOR_MODELS: Final = 5
 """From as many seeds on, a comparison speaks of models (what training gives), before that of these checkpoints."""
@@ -60,7 +60,7 @@ class PairwiseTests:
 
     @property
     def apart(self) -> NDArray[np.bool_]:
-        """Return in words of each pair whether it is told apart."""
+        """Return in words of each pair whether it differs significantly."""
         return self.holm <= ALPHA
 
 

@@ -149,7 +149,7 @@ def main() -> None:
     planted = {name: run(name, folder) for name in PLANTED}
     unchanged = [run(f"unchanged-{turn:02d}", folder) for turn in range(1, UNCHANGED + 1)]
     text = page(unchanged, planted)
-    write_text(text, ROOT / "results" / "regression.md")
+    write_text(text, ROOT / "docs" / "regression.md")
     Console().print(text, markup=False)
 
 

@@ -1,4 +1,4 @@
-"""Who is told apart from whom: published answers, laws, and how often the leaderboard's own functions are wrong."""
+"""Which models differ: published answers, laws, and how often the leaderboard's own functions are wrong."""
 
 import gc
 from itertools import combinations
@@ -111,22 +111,22 @@ def around(difference: float) -> tuple[float, float]:
     return 0.7 - difference / 2, 0.7 + difference / 2
 
 
-def usually_stated(rng: np.random.Generator, models: int, **knobs: float) -> float:
+def usually_stated(rng: np.random.Generator, models: int, **options: float) -> float:
     """What is stated of 250 images with the discordance of models that do differ so; one table's own is noisy."""
     stated = 0.1
     for _ in range(2):
         accuracies = [*around(stated), 0.7 - stated / 2][:models]
-        tables = [drawn(rng, accuracies, images=250, **knobs) for _ in range(60)]
+        tables = [drawn(rng, accuracies, images=250, **options) for _ in range(60)]
         powers = [power_of(table) for table in tables]
         stated = float(np.median([power.difference for power in powers if power and power.difference]))
     return stated
 
 
-def found_share(rng: np.random.Generator, difference: float, *, again: bool = False, **knobs: float) -> float:
-    """How often two models that differ so are told apart the right way; ``again``: the first stands there twice."""
+def found_share(rng: np.random.Generator, difference: float, *, again: bool = False, **options: float) -> float:
+    """How often two models that differ so are found to, the right way; ``again``: the first stands there twice."""
     found, tries = 0, 1500
     for _ in range(tries):
-        low, high = drawn(rng, list(around(difference)), images=250, **knobs)
+        low, high = drawn(rng, list(around(difference)), images=250, **options)
         told = compare_all([low, high, low] if again else [low, high])
         found += bool(told.apart[0, 1] and told.differences[0, 1] > 0)
     return found / tries
@@ -140,7 +140,7 @@ def test_the_stated_power_is_met_within_three_points(seeds: int, luck: float) ->
 
 
 def test_power_counts_the_pairs_of_the_table() -> None:
-    """Of three models, two of which answer alike, a pair is told apart only at Holm's first step: alpha over three."""
+    """Of three models, two of which answer alike, a pair differs only at Holm's first step: alpha over three."""
     rng = np.random.default_rng(3)
     assert found_share(rng, usually_stated(rng, 3), again=True) == pytest.approx(0.8, abs=0.03)
 

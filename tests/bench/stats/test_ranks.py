@@ -34,7 +34,7 @@ def made_up(accuracies: list[float], apart: np.ndarray) -> PairwiseTests:
 
 @st.composite
 def comparisons(draw: st.DrawFn) -> PairwiseTests:
-    """Any accuracies, ties included, with any pairs told apart, transitive or not."""
+    """Any accuracies, ties included, with any pairs significantly different, transitive or not."""
     accuracies = draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0]), max_size=8))
     size = len(accuracies)
     marks = draw(st.lists(st.booleans(), min_size=size**2, max_size=size**2))
@@ -81,7 +81,7 @@ def test_ranks_lie_between_one_and_the_number_of_rows(comparison: PairwiseTests)
 
 @given(comparison=comparisons())
 def test_an_interval_holds_the_rank_by_score(comparison: PairwiseTests) -> None:
-    """No more rows are significantly better than score higher, whatever is told apart."""
+    """No more rows are significantly better than score higher, whatever differs."""
     assert all(map(holds, rank_intervals(comparison), observed(comparison)))
 
 
@@ -133,7 +133,7 @@ def test_rows_all_told_apart_have_one_rank_each(accuracies: list[int]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), models=st.integers(2, 8), images=st.integers(1, 400))
 def test_a_row_told_to_be_better_lies_before_the_other_at_both_ends(seed: int, models: int, images: int) -> None:
-    """Exact McNemar is transitive: what is above the better of two that are told apart is above the worse, too."""
+    """Exact McNemar is transitive: what is above the better of two that differ is above the worse, too."""
     rng = np.random.default_rng(seed)
     comparison = compare_all(drawn(rng, rng.uniform(0.3, 0.98, models).tolist(), images=images))
     found = rank_intervals(comparison)

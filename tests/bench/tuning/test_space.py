@@ -1,4 +1,4 @@
-"""What is searched: knobs as data, ranges that are checked, and settings that can be typed again."""
+"""What is searched: hyperparameters as data, ranges that are checked, and settings that can be typed again."""
 
 import re
 from dataclasses import replace
@@ -35,14 +35,14 @@ def test_a_space_that_cannot_be_searched_is_refused_with_the_reason(word: str, s
         parse_space([word], BASE)
 
 
-def test_no_knob_is_no_space() -> None:
-    with pytest.raises(ConfigError, match="one knob or more"):
+def test_no_hyperparameter_is_no_space() -> None:
+    with pytest.raises(ConfigError, match="one hyperparameter or more"):
         parse_space([], BASE)
 
 
 def test_the_default_space_is_the_one_that_is_promised() -> None:
     space = parse_space(DEFAULT_SPACE, BASE)
-    assert {name: (knob.low, knob.high, knob.log) for name, knob in space.items()} == {
+    assert {name: (one.low, one.high, one.log) for name, one in space.items()} == {
         "lr": (1e-5, 1e-2, True),
         "dropout": (0.0, 0.7, False),
         "epochs": (1, BASE.train.epochs, False),
@@ -50,14 +50,14 @@ def test_the_default_space_is_the_one_that_is_promised() -> None:
 
 
 @pytest.mark.parametrize("name", HYPERPARAMETERS)
-def test_every_knob_can_be_searched_and_its_default_lies_in_its_range(name: str) -> None:
+def test_every_hyperparameter_can_be_searched_and_its_default_lies_in_its_range(name: str) -> None:
     space = parse_space([name], BASE)
     (value,) = defaults(BASE, space).values()
     assert space[name].low <= value <= (space[name].high or 0)
     assert apply(BASE, {name: value}) == apply(BASE, {})
 
 
-def test_a_range_narrows_the_choices_of_a_knob_and_keeps_the_default_among_them() -> None:
+def test_a_range_narrows_the_choices_of_a_hyperparameter_and_keeps_the_default_among_them() -> None:
     assert parse_space(["image_size=128:256"], BASE)["image_size"].choices == (128, 160, 192, 224, 256)
     odd = replace(BASE, loader=replace(BASE.loader, image_size=150))
     assert 150 in parse_space(["image_size"], odd)["image_size"].choices

@@ -158,11 +158,11 @@ def test_importances_of_few_trials_are_called_a_hint_and_of_equal_ones_are_none(
     assert "2 finished trial(s) do not tell" in study_page.markdown(equal, study_page.as_study(equal), [])
 
 
-def test_importance_finds_the_knob_that_matters() -> None:
+def test_importance_finds_the_hyperparameter_that_matters() -> None:
     def scored(number: int) -> TrialRecord:
         lr = 1e-5 * 1.4**number
-        knobs = {"lr": lr, "dropout": (number * 7 % 10) / 15, "epochs": 1 + number * 3 % 10}
-        return trial(number, min(0.9, 100 * lr), hyperparameters=knobs)
+        values = {"lr": lr, "dropout": (number * 7 % 10) / 15, "epochs": 1 + number * 3 % 10}
+        return trial(number, min(0.9, 100 * lr), hyperparameters=values)
 
     shares = study_page.importances(study_page.as_study(study(trials=tuple(map(scored, range(20))))))
     assert max(shares, key=lambda name: shares[name]) == "lr"

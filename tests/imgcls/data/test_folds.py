@@ -14,8 +14,8 @@ from imgcls.errors import ConfigError, DataError
 from tests.helpers.audits import audit_of
 
 
-def folds_of(audit: object, folds: int, **knobs: int) -> list[Splits]:
-    return [make_splits(audit, SplitConfig(folds=folds, fold=fold, **knobs)) for fold in range(folds)]  # type: ignore[arg-type]
+def folds_of(audit: object, folds: int, **options: int) -> list[Splits]:
+    return [make_splits(audit, SplitConfig(folds=folds, fold=fold, **options)) for fold in range(folds)]  # type: ignore[arg-type]
 
 
 @settings(max_examples=40, deadline=None)
@@ -66,10 +66,10 @@ def test_given_splits_are_not_torn_up_unless_asked() -> None:
     assert len(make_splits(audit, SplitConfig(folds=4, fold=0, split="ours")).test) == 10
 
 
-@pytest.mark.parametrize("knobs", [{"folds": 1}, {"folds": 51}, {"fold": 0}, {"folds": 3, "fold": 3}])
-def test_impossible_folds_are_refused(knobs: dict[str, int]) -> None:
+@pytest.mark.parametrize("options", [{"folds": 1}, {"folds": 51}, {"fold": 0}, {"folds": 3, "fold": 3}])
+def test_impossible_folds_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="--fold"):
-        SplitConfig(**knobs)  # type: ignore[arg-type]
+        SplitConfig(**options)  # type: ignore[arg-type]
 
 
 def test_run_all_plans_every_fold_of_every_model_and_seed() -> None:
