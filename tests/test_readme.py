@@ -27,8 +27,9 @@ def test_the_readme_names_every_command_and_recipe() -> None:
         assert f"`{name}" in README
 
 
-def test_every_long_flag_in_the_readme_exists() -> None:
-    flags = set(re.findall(r"(?<![-\w])--([a-z][a-z-]+)", README))
+def test_every_long_flag_in_the_readme_and_the_docs_exists() -> None:
+    pages = [README, *((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("latency.md", "tuning.md"))]
+    flags = set(re.findall(r"(?<![-\w])--([a-z][a-z-]+)", "\n".join(pages)))
     config = RunConfig()
     parts = (config.split, config.loader, config.architecture, config.train, config.runtime)
     fields = {

@@ -37,7 +37,7 @@ CHECKPOINTS_SHOWN: Final = 100
 class Comparison:
     """A table, which of its rows differ significantly, and its minimum detectable difference.
 
-    What a table shows is worked out when the first asks for it, and kept here: nowhere twice, nothing for nobody.
+    What a table shows is computed when it is first asked for, and kept here: nothing twice.
     ``compared`` are the rows whose answers are at hand, the most accurate first, in the order of ``pairwise`` and of
     ``ranks``.
     """

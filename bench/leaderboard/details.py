@@ -240,7 +240,7 @@ def _onnxruntime(record: RunRecord) -> str | None:
 
 
 def scorings(compared: Table) -> str:
-    """Return how often test was scored: the more often, the more the best row is flattered."""
+    """Return how often test was scored: each further look makes the best row more optimistic."""
     trainings, times = count_scorings(compared)
     again = f", {times - trainings} of them again by --force" if times > trainings else ""
     return f"scored {times} time(s), {trainings} training(s){again}; sweeps never open it"

@@ -22,9 +22,9 @@ _COLUMNS: Final = (
     "Study",
 )
 
-_WORDS: Final = """Val is what each study chose by, so its figures are flattered; test was scored once a run. Where two
-test intervals overlap, this test split may not tell the tuned setting from the default. A default row cost one
-training, a tuned one a training and the study: TMACs are 1e12 multiply-adds of training, 3 x forward x images."""
+_WORDS: Final = """Each study selected by val, so its val figures are optimistic; test was scored once a run. Whether a
+tuned row differs significantly from the default is in the table of pairs. A default row cost one training, a tuned
+one a training and the study: TMACs are 1e12 multiply-adds of training, 3 x forward x images."""
 
 
 def tuning_table(records: Sequence[RunRecord], *, sweeps: str) -> list[str]:

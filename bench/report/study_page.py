@@ -131,8 +131,8 @@ def _verdict(record: StudyRecord) -> list[str]:
     else:
         lines.append(f"The default setting, trial {default.number}: {_score(default, number)} %.")
     lines.append(
-        "The best of several tries is flattered by the choice, and the intervals (95 % Wilson, of one training each) "
-        "do not cover it: what the setting is worth, the test score of a tuned run tells (`run-all --tuned`)."
+        "The best of several trials is optimistic, and the intervals (95 % Wilson, of one training each) "
+        "do not cover the selection: the test score of a tuned run does not have this bias (`run-all --tuned`)."
     )
     return lines
 
