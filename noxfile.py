@@ -48,7 +48,7 @@ def smoke(session: nox.Session) -> None:
 
 @nox.session
 def perf(session: nox.Session) -> None:
-    """Measure speed; figures, no verdicts: read the ratios in extra_info. Not part of CI."""
+    """Measure speed; figures, not pass or fail: read the ratios in extra_info. Not part of CI."""
     session.run(
         *PYTHON, "pytest", "tests/benchmarks", "--benchmark-only", "--benchmark-columns=median,rounds", *session.posargs
     )
@@ -62,7 +62,7 @@ def pruning(session: nox.Session) -> None:
 
 @nox.session
 def regression(session: nox.Session) -> None:
-    """Compare the working tree with a base revision, ``-- --base main``; fails on an alarm, two minutes. Not in CI."""
+    """Compare the working tree with a base revision, ``-- --base main``, in four minutes at most. Not in CI."""
     base = () if any(argument.startswith("--base") for argument in session.posargs) else ("--base", "main")
     options = ("-o", "addopts=--strict-markers --strict-config --import-mode=importlib -ra")  # less --benchmark-skip
     options += ("-o", "junit_family=xunit1", "--benchmark-columns=median,rounds")

@@ -1,4 +1,4 @@
-"""One run's settings, composed of the library's, and where things are on this machine."""
+"""One run's settings, composed of the library's, and how overrides set them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

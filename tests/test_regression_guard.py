@@ -106,7 +106,7 @@ def test_an_unknown_base_is_one_line_that_names_it() -> None:
 
 def test_the_tree_of_the_base_is_removed_on_failure_too() -> None:
     with contextlib.suppress(KeyError), worktree("HEAD") as tree:
-        assert (tree / "imgcls" / "predict.py").is_file()
+        assert (tree / "imgcls" / "files.py").is_file()
         raise KeyError
     known = subprocess.run(["git", "worktree", "list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert not tree.exists()

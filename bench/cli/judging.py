@@ -1,4 +1,4 @@
-"""The commands that judge finished runs: compare, recommend, report; no torch."""
+"""The commands that judge finished runs: leaderboard, compare, recommend, report; no torch."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,6 @@ from bench.leaderboard import advice, pair_text
 from bench.leaderboard.page import heading, write
 from bench.leaderboard.terminal import print_tables
 from bench.records.paths import Paths
-from bench.report import page
 from imgcls.errors import ConfigError
 
 
@@ -46,6 +45,8 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
 
 def report(args: ReportArgs, console: Console) -> int:
     """Write the page and its plots."""
+    from bench.report import page  # noqa: PLC0415 - Matplotlib takes a second, and only this command draws
+
     found = _read(args, console)
     paths = Paths(results=args.results.absolute())
     path = page.write(found, paths, args.to or paths.report, images=not args.no_images, console=console)

@@ -52,7 +52,7 @@ def refused(record: RunRecord, runtime: str) -> bool:
 
 
 def reasons(record: RunRecord) -> Sequence[str]:
-    """Return in words of each refused runtime why."""
+    """Return why each refused runtime was refused."""
     lines = []
     for check in record.checks:
         found = acceptance(check)

@@ -61,7 +61,7 @@ class Comparison:
 
     @cached_property
     def minority(self) -> tuple[PairwiseTests, int] | None:
-        """The same entries compared on the images of minority classes alone, and their number; None without any."""
+        """The same rows compared on the images of minority classes alone, and their number; None without any."""
         minority = minority_classes(self.table)
         if len(self.compared) < 2 or not minority:  # noqa: PLR2004 - a pair
             return None

@@ -18,7 +18,7 @@ P90: Final = 90
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What an entry costs, its 95 % interval where it varies, and the values (rounds, seeds) that it is drawn from."""
+    """What a row costs, its 95 % interval where it varies, and the values (rounds, seeds) that it is drawn from."""
 
     value: float
     interval: Interval | None
@@ -50,12 +50,12 @@ COSTS: Final[dict[str, Callable[[Row, str | None], Cost | None]]] = {
     "ONNX, MB": lambda entry, _: _exact(entry.outcome.artifact.size_bytes / 1e6),
     "Training, s": lambda entry, _: _training(entry),
 }
-"""What accuracy is held against, by name; None where an entry has no such figure."""
+"""What accuracy is held against, by name; None where a row has no such figure."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Front:
-    """One cost of the compared entries that have it, and the bootstrap probability of each to be on the front."""
+    """One cost of the compared rows that have it, and the bootstrap probability of each to be on the front."""
 
     title: str
     rows: tuple[Row, ...]
@@ -64,7 +64,7 @@ class Front:
 
 
 def fronts(compared: Sequence[Row], table: Table) -> list[Front]:
-    """Work out a front for every cost that any of the compared entries has."""
+    """Return a front for every cost that any of the compared rows has."""
     if not compared:
         return []
     runtime = reference_runtime(table)

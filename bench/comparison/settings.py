@@ -11,7 +11,7 @@ from bench.records.schema import RunRecord
 def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
     """Return what differs from the recipe in each row of a table, by row id, so that no two rows of a model look alike.
 
-    Rows that this leaves alike get the first of their study, weights, threads and id that tells them apart.
+    Rows that this leaves alike get the first of their study, weights, threads and id that differs.
     """
     recipes = {record.base.recipe for record in rows.values()}
     settings = {row_id: _setting(record, name_recipe=len(recipes) > 1) for row_id, record in rows.items()}
@@ -66,4 +66,4 @@ def _id(_record: RunRecord, row_id: str) -> str:
 
 
 DETAILS: Final = (_study, _weights, _where, _id)
-"""What may tell rows of one setting apart; the last always does."""
+"""In what rows of one setting may differ; the last always differs."""

@@ -1,4 +1,4 @@
-"""Which latency figure of an entry is shown, and how it compares with another entry's."""
+"""Which latency figure of a row is shown, and how it compares with another row's."""
 
 import statistics
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from bench.stats.intervals import Interval, ratio_interval
 from imgcls.inference.runtimes import RUNTIMES
 
 PREFERRED: Final = ("onnxruntime-cuda", "onnxruntime-cpu", "pytorch-cuda", "pytorch-cpu")
-"""Runtimes by which rows of one tie group are sorted: the first that most of them have figures of."""
+"""Runtimes by which speeds are compared: the first that most rows have figures of."""
 
 ORDER: Final = ("valid", "noisy", None)
 """Validities from the best; a quick row was not judged."""
@@ -28,7 +28,7 @@ class Ratio:
 
 
 def shown(entry: Row, runtime: str) -> tuple[RunRecord, Measurement] | None:
-    """Return an entry's row of one picture at a time: the best validity, the fewest threads, the first seed."""
+    """Return a row's measurement of one image at a time: the best validity, the fewest threads, the first seed."""
     rows = [
         (ORDER.index(row.validity), row.num_threads or 0, number)
         for number, (record, row) in enumerate(_rows(entry, runtime))
@@ -58,7 +58,7 @@ def runtimes_of(table: Table) -> list[str]:
 
 
 def reference_runtime(table: Table) -> str | None:
-    """Return the runtime that rows are sorted by; None where nothing has figures."""
+    """Return the runtime by which speeds are compared; None where nothing has figures."""
     counts = {name: sum(shown(row, name) is not None for row in table.rows) for name in runtimes_of(table)}
     ranked = sorted(counts, key=lambda name: (-counts[name], PREFERRED.index(name) if name in PREFERRED else 99))
     return ranked[0] if ranked and counts[ranked[0]] else None

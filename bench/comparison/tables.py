@@ -1,4 +1,4 @@
-"""Records to boards: the runs that may stand in one table, and its entries, each a setting with its seeds and folds."""
+"""Records to tables: the runs that may stand in one, and its rows, each a setting with its seeds and folds."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -160,14 +160,14 @@ def table_key(record: RunRecord) -> TableKey:
 
 
 def group(records: Sequence[RunRecord], results: Path) -> list[Table]:
-    """Sort records into boards, and each table's records into entries."""
+    """Sort records into tables, and each table's records into rows."""
     tables: defaultdict[TableKey, list[RunRecord]] = defaultdict(list)
     for record in records:
         tables[table_key(record)].append(record)
     return [
         Table(
             key=key,
-            rows=_entries(tables[key], results),
+            rows=_rows(tables[key], results),
             sessions=sessions_of(
                 row for record in tables[key] for latency in record.latency.values() for row in latency.measurements
             ),
@@ -180,7 +180,7 @@ def _order(key: TableKey) -> tuple[str, ...]:
     return key.dataset, key.data_digest, key.split_digest, str(key.budget), key.machine
 
 
-def _entries(table: Sequence[RunRecord], results: Path) -> tuple[Row, ...]:
+def _rows(table: Sequence[RunRecord], results: Path) -> tuple[Row, ...]:
     rows: defaultdict[tuple[str, str | None], list[RunRecord]] = defaultdict(list)
     for record in sorted(table, key=lambda record: record.outcome is None):
         rows[_place(record, rows)].append(record)
@@ -189,7 +189,7 @@ def _entries(table: Sequence[RunRecord], results: Path) -> tuple[Row, ...]:
     settings = settings_of(first)
     names = names_of({row_id: record.config.model for row_id, record in first.items()}, settings)
     made = [
-        _entry(records, results, row_id=row_id, name=names[row_id], setting=settings[row_id])
+        _row(records, results, row_id=row_id, name=names[row_id], setting=settings[row_id])
         for row_id, records in ids.items()
     ]
     return tuple(sorted(made, key=lambda row: (row.name, row.records[0].run_id)))
@@ -205,7 +205,7 @@ def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> 
     return setting, record.outcome.model.weights_sha256
 
 
-def _entry(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, setting: tuple[str, ...]) -> Row:
+def _row(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, setting: tuple[str, ...]) -> Row:
     seeds: defaultdict[int, list[RunRecord]] = defaultdict(list)
     for record in sorted(runs, key=lambda record: (record.config.seed, record.config.split.fold or 0, record.run_id)):
         seeds[record.config.seed].append(record)

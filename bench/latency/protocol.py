@@ -16,8 +16,8 @@ PROTOCOL_VERSION: Final = 2
 
 # 1: one process a runtime and model; batch 1: 64 queries and 2 s; batch 32: 10 batches; wall clock.
 # 2: rounds, each one process a runtime that visits every model in rotated order; batch 1 for 10 s and 64 queries over 5
-#    rounds; batches 8, 32, 128; from a file to a label; disturbance beside every round; a verdict. One round of run-all
-#    is "quick".
+#    rounds; batches 8, 32, 128; from a file to a label; disturbance beside every round; a validity. One round of
+#    run-all is "quick".
 
 CONFIDENCE: Final = 0.99
 """Of LoadGen's early-stopping rule, at tolerance 0 (MLPerf Inference rules, appendix on early stopping)."""

@@ -1,4 +1,4 @@
-"""Figures and names as cells of a table: an accuracy never without its interval, a percentile never without n."""
+"""Figures and names as cells of a table."""
 
 import math
 import re
@@ -37,8 +37,13 @@ def latency_text(row: Row, runtime: str, sessions: Sessions) -> str:
     found = shown(row, runtime)
     if found is None:
         return _no_figure(row, runtime, reason=True)
-    threads = found[1].num_threads
-    return ("" if threads in {None, 1} else f"{threads} threads: ") + latency_cell(found[1], sessions)
+    return _threads(found[1]) + latency_cell(found[1], sessions)
+
+
+def _threads(measurement: Measurement) -> str:
+    """Return the number of threads where it is not the usual one."""
+    threads = measurement.num_threads
+    return "" if threads in {None, 1} else f"{threads} threads: "
 
 
 def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
@@ -49,7 +54,7 @@ def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
     width = relative_half_width(found[1])
     precision = " (quick)" if width is None else f" ±{100 * width:.0f} %"
     mark = OUTLIER_MARK if is_outlier(found[1], sessions) else ""
-    return figure(percentile(found[1].samples_ms, 50)) + precision + mark
+    return _threads(found[1]) + figure(percentile(found[1].samples_ms, 50)) + precision + mark
 
 
 def _no_figure(row: Row, runtime: str, *, reason: bool) -> str:

@@ -13,7 +13,7 @@ from bench.leaderboard.cells import NO_VALUE, OUTLIER_MARK, code, figure, percen
 from bench.records.measurements import Check, Measurement
 from bench.records.schema import RunRecord
 from bench.stats.intervals import percentile
-from imgcls.inference.parity import Parity
+from imgcls.evaluation.results import Parity
 
 BASELINE: Final = "pytorch-cpu"
 

@@ -53,13 +53,13 @@ _LEGEND: Final = """## How to read it
 Accuracies, F1, recalls, balanced accuracy and ECE are per cent; log loss is in nats; every interval is a 95 % one.
 Accuracy and recall of one checkpoint have Wilson's interval over test images; macro-F1 and balanced accuracy a
 bootstrap of the test images of each class (10,000 resamples, BCa), too short for small classes (under 30 test images).
-A mean over seeds has a t interval over seeds ("t"), which leaves out what other test images would give, and the
-least and the most of them; a recall over seeds has Wilson's of one. The worst class is selected for its low recall, so
-its interval is simultaneous over all classes. The test of a pair: one checkpoint each, exact McNemar; two to four
-seeds, a sign-flip test of the images' differences (exact where both rows have as many seeds, else approximate);
-five and more, Welch's t over seeds and images. Intervals of pairs are unadjusted: p (Holm) decides. Minority classes
-have a test and a Holm correction of their own. Conclusions hold for these checkpoints below five seeds, for the models
-from there on. Val selected the epoch, so its scores are optimistic.
+A mean over seeds that differ has a t interval over seeds ("t"), which leaves out what other test images would give,
+and the least and the most of them; a recall over seeds has Wilson's of one. The worst class is selected for its low
+recall, so its interval is simultaneous over all classes. The test of a pair: one checkpoint each, exact McNemar; two
+to four seeds, a sign-flip test of the images' differences (exact where both rows have as many seeds, else
+approximate); five and more, Welch's t over seeds and images. Intervals of pairs are unadjusted: p (Holm) decides.
+Minority classes have a test and a Holm correction of their own. Conclusions hold for these checkpoints below five
+seeds, for the models from there on. Val selected the epoch or, where tuned, the setting: its scores are optimistic.
 The majority-class baseline always answers the class with the most training images. T is the temperature fitted on val;
 "Log loss at T" is measured on test. ECE has 15 equal-width bins; "if calibrated" is the ECE that a perfectly calibrated
 model with these confidences would show on as many images (mean, and 95th percentile, of 2,000 simulations).
@@ -70,8 +70,8 @@ Latency is the host's clock around input on the host to logits on the host, one 
 alone on the machine among runs of this harness, n queries; one thread unless a cell says otherwise. "quick" is one
 short round of run-all, not validated; after "±" stands half the width of the 95 % interval over the five rounds of
 `python -m bench measure`, relative to their mean. "~" marks a row that is worse than its session; an invalid row shows
-no figure. Of several seeds' latencies the main table shows the one of the best validity, then the first seed's.
-"p90 at most" is LoadGen's bound with confidence 0.99. Cold start and memory are of one fresh process.
+no figure. Of several seeds' latencies the main table shows that of the best validity, the fewest threads, the first
+seed. "p90 at most" is LoadGen's bound with confidence 0.99. Cold start and memory are of one fresh process.
 A reduced precision is refused where the upper bound of its paired difference of accuracy lies below -1 pp.
 """
 

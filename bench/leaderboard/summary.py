@@ -74,9 +74,10 @@ class _Summary:
         if not rows:
             return ["No predictions are at hand, so nothing can be compared."]
         if len(rows) == 1:
-            return [f"{self.style(rows[0].name)} alone was scored ({images}): there is nothing to compare it with."]
+            return [f"Predictions of {self.style(rows[0].name)} alone are at hand ({images}): nothing to compare with."]
         top = rows[0]
-        lead = f"{self.style(top.name)} has the highest accuracy, {100 * accuracy(top).value:.1f} % of {images}."
+        among = " of the rows compared" if self.comparison.not_compared else ""
+        lead = f"{self.style(top.name)} has the highest accuracy{among}, {100 * accuracy(top).value:.1f} % of {images}."
         level = [row for row in rows[1:] if self.comparison.adjusted(top, row) > ALPHA]
         below = [row for row in rows[1:] if self.comparison.adjusted(top, row) <= ALPHA]
         return [lead, self._level(top, level), self._below(top, below)]
@@ -118,6 +119,8 @@ class _Summary:
             return ""
         names = [self.style(row.name) for row in (fast, slow)]
         within = ratio(measured[1], measured[0])
+        if within is not None and within.interval.high < 1:  # within rounds the order is that of the medians reversed
+            return self._faster(slow, fast, runtime)
         if within is not None and within.interval.low > 1:
             low, high = within.interval.low, within.interval.high
             interval = f"95 % CI {low:.1f} to {high:.1f}"

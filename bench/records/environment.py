@@ -26,7 +26,7 @@ PACKAGES: Final = (
     "fvcore",
 )
 
-REPOSITORY: Final = Path(__file__).resolve().parent.parent
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

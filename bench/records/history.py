@@ -1,4 +1,4 @@
-"""Records of older schema versions, read as ones of today; what each version was is told in ``bench.records``."""
+"""Records of older schema versions, read as ones of today; ``bench.records.schema`` says what each version was."""
 
 from typing import Any, Final
 

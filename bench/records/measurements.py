@@ -1,9 +1,9 @@
-"""What disturbed a measurement: other processes, steal, a slower clock or host, a throttled or shared GPU."""
+"""The part of a record that is measured: latency, rounds, disturbances, and checks of runtimes."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from imgcls.inference.parity import Parity
+from imgcls.evaluation.results import Parity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

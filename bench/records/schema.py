@@ -1,4 +1,4 @@
-"""The record of a run: its schema, its ids, writing whole or not at all, reading back."""
+"""The record of a run: its schema, version 5."""
 
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -6,8 +6,7 @@ from typing import Final, Literal
 from bench.config import RunConfig
 from bench.records.environment import Environment
 from bench.records.measurements import Check, Measurement
-from imgcls.evaluation.results import Calibration, ClassScore
-from imgcls.inference.parity import Parity
+from imgcls.evaluation.results import Calibration, ClassScore, Parity
 from imgcls.training.events import EpochResult
 
 SCHEMA_VERSION: Final = 5

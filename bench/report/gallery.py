@@ -16,7 +16,7 @@ from bench.runs.images import ImageSource
 from imgcls.data.decode import UndecodableError, decode
 
 WRONG_SHOWN: Final = 24
-"""Mistakes of each entry's first seed, the most confident first."""
+"""Mistakes of each row's first seed, the most confident first."""
 
 ALL_WRONG_SHOWN: Final = 48
 
@@ -87,7 +87,6 @@ def audit_view(images: ImageSource) -> dict[str, Any]:
         "removed_total": len(audit.removed),
         "groups": groups[:GROUPS_SHOWN],
         "groups_total": len(groups),
-        "conflicts": audit.near_conflicts,
     }
 
 

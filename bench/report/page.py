@@ -37,7 +37,7 @@ PLOTS: Final = {
     "reliability": plots.reliability,
     "risk": plots.risk_coverage,
 }
-"""The page's plots by name, each from what a board shows."""
+"""The page's plots by name, each of a comparison."""
 
 
 def write(comparisons: Sequence[Comparison], paths: Paths, folder: Path, *, images: bool, console: Console) -> Path:

@@ -1,4 +1,4 @@
-"""The report's plots, each from what a board shows; one without data is None."""
+"""The report's plots, each of a comparison; one without data is None."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _entries(comparison: Comparison) -> list[tuple[int, Row]]:
-    """Return each row that has a checkpoint its number, which is its colour in every plot."""
+    """Return the rows that have a checkpoint, each with its number, which is its colour in every plot."""
     return list(enumerate(row for row in comparison.table.rows if row.checkpoints))
 
 

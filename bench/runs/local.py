@@ -1,4 +1,4 @@
-"""Carry out a plan: one process a run, then latency alone on the machine, then the leaderboard."""
+"""Carry out planned runs on this machine: one process a run."""
 
 import datetime as dt
 from collections.abc import Callable, Sequence

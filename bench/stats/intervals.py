@@ -18,7 +18,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """A figure of an entry: of one checkpoint with its interval over images, or the mean of several over seeds."""
+    """A figure of a row: of one checkpoint with its interval over images, or the mean of several over seeds."""
 
     value: float
     interval: Interval
@@ -96,7 +96,7 @@ def paired_difference(gained: int, lost: int, total: int) -> Interval:
     ``gained`` images are right only in the second, ``lost`` only in the first. Found by root search, as scipy and
     scikit-learn have none.
     """
-    from scipy.optimize import brentq  # noqa: PLC0415 - a tenth of a second, and not every board needs it
+    from scipy.optimize import brentq  # noqa: PLC0415 - a tenth of a second, and not every table needs it
 
     z = float(ndtri(0.975))
     estimate = (gained - lost) / total

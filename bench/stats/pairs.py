@@ -60,7 +60,7 @@ class PairwiseTests:
 
     @property
     def apart(self) -> NDArray[np.bool_]:
-        """Return in words of each pair whether it differs significantly."""
+        """Whether each pair differs significantly ``[M, M]``."""
         return self.holm <= ALPHA
 
 

@@ -38,7 +38,7 @@ HYPERPARAMETERS: Final[dict[str, Hyperparameter]] = {
     "batch_size": Hyperparameter(part="loader", low=8, high=128, log=True, integer=True),
     "image_size": Hyperparameter(part="loader", low=64, high=384, choices=(64, 96, 128, 160, 192, 224, 256, 299, 384)),
 }
-"""Knobs by name; ``--space`` picks among them."""
+"""Hyperparameters by name; ``--space`` picks among them."""
 
 DEFAULT_SPACE: Final = ("lr", "dropout", "epochs")
 

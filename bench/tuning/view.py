@@ -74,7 +74,7 @@ def _best_text(trials: Sequence[TrialRecord]) -> str:
 
 
 def _table(name: str, budget: SweepBudget, trials: Sequence[TrialRecord], jobs: int) -> Table:
-    table = Table("Trial", "State", "Knobs", "Val top-1", "Seconds", "Why", title=f"{name}: {budget}")
+    table = Table("Trial", "State", "Hyperparameters", "Val top-1", "Seconds", "Why", title=f"{name}: {budget}")
     table.caption = f"{_best_text(trials)}; {_left_text(budget, trials, jobs)}"
     for trial in trials[-ROWS_SHOWN:]:
         seconds = f"{trial.trial_time_s:.0f}" if trial.trial_time_s else ""

@@ -1,8 +1,4 @@
-"""The training loop: one budget, the best or the last epoch, and a state that survives any kill.
-
-Everything random is drawn from (seed, epoch), so that a run resumed after epoch k needs no generator's state
-and ends with the weights of a run never stopped.
-"""
+"""The logits of a model for the images of a split."""
 
 from typing import Final, cast
 

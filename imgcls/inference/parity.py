@@ -1,7 +1,6 @@
 """The proof that a model in some runtime gives the logits of the trained one, on every image of a split; no torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from imgcls.errors import ParityError
 from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.evaluation.predictions import Predictions, predict_all
+from imgcls.evaluation.results import Flip, Parity
 from imgcls.inference.card import Card, preprocess
 from imgcls.inference.session import Images, Logits
 
@@ -23,34 +23,6 @@ reached 2.3e-5 between batch sizes on a barely trained network.
 PARITY_BATCH: Final = 32
 
 SAME_IN_ANY_BATCH: Final = ("fp32", "int8")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Flip:
-    """An image whose top class the export changed; ``margin`` is its top-2 logit difference before."""
-
-    image_id: str
-    margin: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parity:
-    """A model in some runtime against the trained one on the whole test split.
-
-    Errors are relative to the largest absolute logit of the trained model. ``only_trained_right`` and
-    ``only_runtime_right`` count the images that one of the two gets right and the other wrong. ``batch_rel_error`` is
-    the largest difference between batch 1 and batch 32. None where an older version did not ask.
-    """
-
-    max_rel_logit_error: float
-    top1_agreement: float
-    flips: tuple[Flip, ...]
-    test_top1_accuracy: float
-    mean_rel_logit_error: float | None = None
-    cosine: float | None = None
-    only_trained_right: int | None = None
-    only_runtime_right: int | None = None
-    batch_rel_error: float | None = None
 
 
 def check_parity(  # noqa: PLR0913 - a session, its card and a split

@@ -1,4 +1,4 @@
-"""Which architectures there are, how they are built, and what they need of their input."""
+"""Models built, saved and loaded."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which architectures there are, how they are built, and what they need of their input."""
+"""Which architectures there are, and what they need of their input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What training, scoring and export give, as plain data: importing it costs nothing."""
+"""What training reports while it runs, and what it returns, as plain data: importing it costs nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

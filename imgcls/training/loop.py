@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from imgcls.data.loaders import train_batches
 from imgcls.data.parallel import usable_cores
@@ -67,7 +67,7 @@ def memory_format(image_size: int) -> torch.memory_format:
 
 
 def use_threads(threads: int) -> int:
-    """Return torch this many threads (0: all that this process may use), and return how many."""
+    """Let torch use this many threads (0: all that this process may use), and return how many."""
     count = threads or usable_cores()
     torch.set_num_threads(count)
     return count
@@ -134,7 +134,7 @@ def _train_step(
     learner.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     learner.optimizer.step()
-    if isinstance(learner.scheduler, CosineAnnealingLR):
+    if not isinstance(learner.scheduler, ReduceLROnPlateau):  # which needs the validation loss, once an epoch
         learner.scheduler.step()
     return value
 

@@ -26,8 +26,7 @@ from bench.records.schema import (
 )
 from bench.records.store import record_path, write_json
 from imgcls.config import SplitConfig
-from imgcls.evaluation.results import ClassScore
-from imgcls.inference.parity import Parity
+from imgcls.evaluation.results import ClassScore, Parity
 from imgcls.training.events import EpochResult
 
 ENVIRONMENT = Environment(

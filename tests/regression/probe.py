@@ -31,13 +31,14 @@ def _load(*places: str) -> Any:
 
     The older places bridge the one base that has its modules side by side; they go when no base lacks the packages.
     """
+    missing: list[Exception] = []
     for place in places:
         module, name = place.split(":")
         try:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
-            missing = error
-    raise missing
+            missing.append(error)
+    raise missing[0]
 
 
 def _pixels(count: int) -> Any:

@@ -1,4 +1,4 @@
-"""Where labelled images come from: folders of class folders, and named sets that are written as such once."""
+"""Folders of class folders, with or without splits of their own."""
 
 import os
 from collections.abc import Iterator

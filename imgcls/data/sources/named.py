@@ -1,4 +1,4 @@
-"""Where labelled images come from: folders of class folders, and named sets that are written as such once."""
+"""Named data sets: the embedded digits, and sets that are downloaded and written as folders once."""
 
 import shutil
 from collections.abc import Callable

@@ -15,7 +15,7 @@ from bench.leaderboard.cells import figure, latency_cell, percentile_cell
 from bench.leaderboard.latency_table import latency_table
 from bench.records.measurements import Check, Measurement
 from bench.records.schema import RunRecord
-from imgcls.inference.parity import Parity
+from imgcls.evaluation.results import Parity
 from tests.helpers import examples
 from tests.helpers.latency_rows import row
 

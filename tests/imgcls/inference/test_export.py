@@ -19,10 +19,11 @@ from imgcls.data.sources.named import load_dataset
 from imgcls.errors import ConfigError, DataError, ParityError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.predictions import Predictions, load_predictions, save_predictions
+from imgcls.evaluation.results import Parity
 from imgcls.inference.card import CARD_KEY, Card, read_card
 from imgcls.inference.export import export_onnx
 from imgcls.inference.onnx_sessions import open_onnxruntime
-from imgcls.inference.parity import Parity, check_parity
+from imgcls.inference.parity import check_parity
 from imgcls.inference.predict import classify, open_classifier
 from imgcls.models.building import build_model, set_aux
 from imgcls.models.registry import ModelSpec, resolve_spec

@@ -22,8 +22,9 @@ from bench.records.store import write_json
 from bench.runs.processes import launch
 from imgcls.errors import ParityError
 from imgcls.evaluation.predictions import Predictions, save_predictions
+from imgcls.evaluation.results import Parity
 from imgcls.inference.card import Card, preprocess, read_card
-from imgcls.inference.parity import Parity, check_parity, parity_of
+from imgcls.inference.parity import check_parity, parity_of
 from imgcls.inference.quantisation import CALIBRATION_IMAGES, calibration_rows, ensure_fp16, ensure_int8
 from imgcls.inference.runtimes import ONNX, ONNX_FP16, ONNX_INT8, open_session
 from imgcls.inference.session import Images, Logits
