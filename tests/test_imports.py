@@ -34,6 +34,12 @@ def test_a_module_that_must_start_fast_leaves_torch_out(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
 
 
+def test_tables_of_records_load_neither_matplotlib_nor_scikit_learn() -> None:
+    heavy = "{'matplotlib', 'sklearn', 'torch'}"
+    code = f"import sys, bench.cli.judging, bench.leaderboard.page; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+
+
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_package_has_at_most_ten_modules_and_says_what_it_is_for(package: Path) -> None:
     modules = [path for path in package.glob("*.py") if path.name not in {"__init__.py", "__main__.py"}]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from bench.comparison.acceptance import acceptance, check_of, reasons, refused
+from bench.comparison.analysis import CHECKPOINTS_SHOWN
 from bench.comparison.sessions import Session, Sessions, is_outlier, relative_half_width
 from bench.comparison.speeds import ratio
 from bench.comparison.tables import Row, Table
@@ -54,14 +55,17 @@ COLUMNS: Final = (
 
 
 def latency_table(compared: Table) -> list[str]:
-    """Return a line for every runtime of every run, and remarks below them; empty if nothing was measured."""
-    views = [view for row in compared.rows for record in row.records for view in _by_machine(row, record)]
+    """Return a line for every runtime of each of the first runs, and remarks below; empty if nothing was measured."""
+    every = [view for row in compared.rows for record in row.records for view in _by_machine(row, record)]
+    views = every[:CHECKPOINTS_SHOWN]
     lines = [line for title, record in views for line in _rows(title, record, compared.sessions)]
     if not lines:
         return []
     rows = [[line[name] for name in COLUMNS] for line in lines]
     remarks = [remark for title, record in views for remark in _remarks(title, record, compared.sessions)]
-    return [*table(COLUMNS, rows, left=3, keep=3), "", *machine_noise(compared.sessions), *dict.fromkeys(remarks)]
+    left_out = [f"- The first {len(views)} of {len(every)} runs; the CSV has all."] if len(every) > len(views) else []
+    found = [*table(COLUMNS, rows, left=3, keep=3), "", *left_out]
+    return [*found, *machine_noise(compared.sessions), *dict.fromkeys(remarks)]
 
 
 def _by_machine(row: Row, record: RunRecord) -> list[tuple[str, RunRecord]]:
