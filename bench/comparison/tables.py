@@ -42,7 +42,7 @@ class TableKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One seed of an entry: one run, or one run a fold, all of them ok; answers are None where not at hand."""
+    """One seed of a row: one run, or one run a fold, all of them ok; answers are None where not at hand."""
 
     seed: int
     records: tuple[RunRecord, ...]

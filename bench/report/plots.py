@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def _entries(comparison: Comparison) -> list[tuple[int, Row]]:
+def _numbered(comparison: Comparison) -> list[tuple[int, Row]]:
     """Return the rows that have a checkpoint, each with its number, which is its colour in every plot."""
     return list(enumerate(row for row in comparison.table.rows if row.checkpoints))
 
 
 def _compared(comparison: Comparison) -> list[tuple[int, Row]]:
-    return [(place, row) for place, row in _entries(comparison) if comparison.rank_of(row)]
+    return [(place, row) for place, row in _numbered(comparison) if comparison.rank_of(row)]
 
 
 def learning_curves(comparison: Comparison) -> Figure:
     """Draw losses, val accuracy and learning rate over epochs, a line a run."""
     figure, axes = panels(4, columns=4)
     wanted = (("train loss", "train_loss"), ("val loss", "val_loss"), ("val top-1", "val_top1_accuracy"), ("lr", "lr"))
-    for place, row in _entries(comparison):
+    for place, row in _numbered(comparison):
         histories = [outcome.training.history for one in row.checkpoints for outcome in one.outcomes]
         for number, history in enumerate(histories):
             for axis, (_, field) in zip(axes, wanted, strict=True):
@@ -54,7 +54,7 @@ def pareto(comparison: Comparison) -> Figure | None:
     every = comparison.fronts
     if not every:
         return None
-    places = {row.row_id: place for place, row in _entries(comparison)}
+    places = {row.row_id: place for place, row in _numbered(comparison)}
     figure, axes = panels(len(every))
     for axis, front in zip(axes, every, strict=True):
         for row, cost, chance in zip(front.rows, front.costs, front.probabilities, strict=True):
@@ -93,7 +93,7 @@ def _point(axis: "Axes", row: Row, cost: Cost, chance: float, *, shade: object) 
 
 def recall_bars(comparison: Comparison) -> Figure:
     """Draw each class's recall with its interval, a panel a row."""
-    done = _entries(comparison)
+    done = _numbered(comparison)
     names = comparison.table.first.dataset.class_names
     height = max(1.2, 0.17 * len(names))
     figure, axes = panels(len(done), height=height + 0.9, layout=None)
@@ -118,7 +118,7 @@ def recall_bars(comparison: Comparison) -> Figure:
 
 def latencies(comparison: Comparison) -> Figure | None:
     """Draw the share of queries answered within a time, a panel a runtime."""
-    done = _entries(comparison)
+    done = _numbered(comparison)
     runtimes = [name for name in runtimes_of(comparison.table) if any(shown(entry, name) for _, entry in done)]
     if not runtimes:
         return None
