@@ -74,7 +74,9 @@ class _Summary:
         if not rows:
             return ["No predictions are at hand, so nothing can be compared."]
         if len(rows) == 1:
-            return [f"Predictions of {self.style(rows[0].name)} alone are at hand ({images}): nothing to compare with."]
+            name = self.style(rows[0].name)
+            of = f"Predictions of {name} alone are at hand" if self.comparison.not_compared else f"{name} is the only row"
+            return [f"{of} ({images}): nothing to compare with."]
         top = rows[0]
         among = " of the rows compared" if self.comparison.not_compared else ""
         lead = f"{self.style(top.name)} has the highest accuracy{among}, {100 * accuracy(top).value:.1f} % of {images}."
