@@ -74,9 +74,8 @@ class _Summary:
         if not rows:
             return ["No predictions are at hand, so nothing can be compared."]
         if len(rows) == 1:
-            name = self.style(rows[0].name)
-            of = f"Predictions of {name} alone are at hand" if self.comparison.not_compared else f"{name} is the only row"
-            return [f"{of} ({images}): nothing to compare with."]
+            which = "the only row with predictions" if self.comparison.not_compared else "the only row"
+            return [f"{self.style(rows[0].name)} is {which} ({images}): nothing to compare with."]
         top = rows[0]
         among = " of the rows compared" if self.comparison.not_compared else ""
         lead = f"{self.style(top.name)} has the highest accuracy{among}, {100 * accuracy(top).value:.1f} % of {images}."

@@ -169,7 +169,7 @@ def test_a_record_without_predictions_is_a_row_that_is_not_compared(tmp_path: Pa
     assert found["lost"]["Rank"] == "-"
     assert "no predictions at hand" in found["lost"]["Top-1 % (95 % CI)"]
     assert found["net"]["Rank"] == "1"
-    assert "Predictions of net alone are at hand" in words_of(tmp_path)
+    assert "net is the only row with predictions" in words_of(tmp_path)
 
 
 def test_damaged_predictions_are_no_predictions(tmp_path: Path) -> None:
