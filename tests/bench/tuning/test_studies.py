@@ -138,7 +138,7 @@ def test_the_page_says_what_was_found_what_it_cost_and_how_to_run_it_again(tmp_p
     assert "**Best: trial 3**" in page
     assert f"{cells.accuracy_cell(0.8, 21)} % of 21 val images" in page
     assert f"The default setting, trial 0: {cells.accuracy_cell(0.6, 21)} %" in page
-    assert "flattered by the choice" in page
+    assert "The best of several trials is optimistic" in page
     assert "behind others \\| at the same share" in page
     assert "5 trials (4 finished, 1 pruned, 0 failed)" in page
     assert "left 3.00 TMACs undone, 15 % of what" in page
