@@ -62,5 +62,5 @@ def _audit(data: str, paths: Paths, console: Console) -> Audit:
     for line in (reading.audit_line(audit), *reading.remarks(audit)):
         console.print(line, markup=False)
     if audit.removed:
-        console.print(f"what was left out, and why: python -m bench audit {data}", markup=False)
+        console.print(f"skipped files and reasons: python -m bench audit {data}", markup=False)
     return audit

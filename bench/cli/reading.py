@@ -25,11 +25,11 @@ def audited(data: str, cache: Path, console: Console) -> Audit:
 
 
 def audit_line(audit: Audit) -> str:
-    """Sum up an audit in one line."""
+    """Return an audit in one line."""
     share = len(audit.removed) / (len(audit.images) + len(audit.removed))
     return (
         f"{audit.name}: {len(audit.images):,} usable images in {len(audit.class_names)} classes; "
-        f"{len(audit.removed)} left out ({100 * share:.2f} %); {len(audit.exact_duplicates)} groups of exact and "
+        f"{len(audit.removed)} skipped ({100 * share:.2f} %); {len(audit.exact_duplicates)} groups of exact and "
         f"{len(audit.near_duplicates)} of near-duplicates"
     )
 
@@ -57,19 +57,19 @@ def show_audit(args: AuditArgs, console: Console) -> int:
 def _class_table(audit: Audit) -> Table:
     usable = Counter(image.label for image in audit.images)
     removed = Counter(removal.label for removal in audit.removed)
-    table = Table("Class", "Usable", "Left out")
+    table = Table("Class", "Usable", "Skipped")
     for label, class_name in enumerate(audit.class_names):
         table.add_row(escape(class_name), str(usable[label]), str(removed[label]))
     return table
 
 
 def _finding_tables(audit: Audit) -> list[Table]:
-    reasons = Counter((removal.reason, "left out") for removal in audit.removed)
+    reasons = Counter((removal.reason, "skipped") for removal in audit.removed)
     reasons.update((note, "kept") for image in audit.images for note in image.notes)
     found = Table("Found", "Files", "What was done")
     for (reason, done), count in sorted(reasons.items()):
         found.add_row(escape(reason), str(count), done)
-    listed = Table("Left out", "Reason")
+    listed = Table("Skipped", "Reason")
     for removal in audit.removed:
         listed.add_row(escape(removal.image_id), escape(removal.reason))
     groups = Table("Duplicates, kept in one split", "Images")

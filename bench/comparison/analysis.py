@@ -127,7 +127,7 @@ class Comparison:
 
     @property
     def not_compared(self) -> list[Row]:
-        """Entries that were scored, but whose answers are not at hand."""
+        """Rows that were scored, but whose answers are not at hand."""
         return [row for row in self.table.rows if row.checkpoints and self.rank_of(row) is None]
 
     @property
@@ -272,5 +272,5 @@ def read(results: Path, *, warn: Callable[[str], None]) -> list[Comparison]:
 
 
 def compare_records(records: Sequence[RunRecord], results: Path) -> list[Comparison]:
-    """Work out what each table of some records shows."""
+    """Return what each table of some records shows."""
     return [find(table) for table in group(records, results)]

@@ -207,7 +207,7 @@ def _errors(parity: Parity) -> str:
 
 
 def _remarks(name: str, record: RunRecord, sessions: Sessions) -> list[str]:
-    """Return why figures are marked, left out or refused, a line a runtime."""
+    """Return why figures are marked, missing or refused, a line a runtime."""
     lines = [f"- Refused: {name} on {line}" for line in reasons(record)]
     spoken: dict[tuple[str, int | None], list[str]] = {}
     for row in record.measurements:

@@ -214,7 +214,7 @@ def _failures(comparison: Comparison) -> list[str]:
         if record.outcome is None
     ]
     lines += [
-        f"- Incomplete, and so left out: {code(row.name)}, {'; '.join(row.incomplete)}"
+        f"- Incomplete, so not compared: {code(row.name)}, {'; '.join(row.incomplete)}"
         for row in comparison.table.rows
         if row.incomplete
     ]

@@ -31,7 +31,7 @@ FROZEN_DEFAULTS: Final[dict[str, object]] = {
     "runtimes": (),
     "threads": 1,
 }
-"""Values that identity leaves out, as they were when it was made.
+"""Values that identity omits, as they were when it was made.
 
 A default that changes in a config must not change the ids of runs that are done, so it does not change here.
 """
@@ -40,7 +40,7 @@ A default that changes in a config must not change the ids of runs that are done
 def identity(config: object) -> dict[str, Any]:
     """Return the fields of a dataclass that do not stand at their frozen default, nested ones as dicts.
 
-    A field that is added later is left out while it stands at its own default: it changes no id.
+    A field that is added later is omitted while it stands at its own default: it changes no id.
     """
     assert is_dataclass(config)
     content: dict[str, Any] = {}

@@ -16,7 +16,7 @@ SCHEMA_VERSION: Final = 5
 # 3: measurements have a kind, settings, rounds and disturbance; checks; parity has mean error, cosine and paired
 #    counts. Older ones are read with these left empty.
 # 4: folds in config.split and a digest of them; calibration; how often test was scored.
-# 5: identity leaves out what stands at a frozen default (``bench.records.ids``); config.budget and config.overrides;
+# 5: identity omits what stands at a frozen default (``bench.records.ids``); config.budget and config.overrides;
 #    status, validity and protocol of a measurement apart, and its session; latency by the machine that measured;
 #    derived_from; the npz has log-probabilities, raw and calibrated, and groups.
 # ``bench.records.history`` reads older versions as this one.
@@ -24,7 +24,7 @@ SCHEMA_VERSION: Final = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInfo:
-    """The data of a run: digests, classes, images a class and split, and what was left out and why.
+    """The data of a run: digests, classes, images a class and split, and which files were skipped and why.
 
     ``folds_digest`` is the same for all folds of one division.
     """

@@ -79,7 +79,7 @@ def wrong_by_all(comparison: Comparison) -> tuple[list[Mistake], int]:
 
 
 def audit_view(images: ImageSource) -> dict[str, Any]:
-    """Sum up an audit: what was left out and why, and groups of images that show one picture."""
+    """Return an audit as data: skipped files and reasons, and groups of images that show one picture."""
     audit = images.audit
     groups = [("exact", ids) for ids in audit.exact_duplicates] + [("near", ids) for ids in audit.near_duplicates]
     return {
@@ -91,7 +91,7 @@ def audit_view(images: ImageSource) -> dict[str, Any]:
 
 
 def thumbnails(root: Path, image_ids: Iterable[str]) -> dict[str, str]:
-    """Return each picture as a data URI; one that cannot be decoded is left out, as it was by the audit."""
+    """Return each picture as a data URI; one that cannot be decoded is skipped, as by the audit."""
     found = {}
     for image_id in dict.fromkeys(image_ids):
         try:

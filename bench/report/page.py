@@ -45,7 +45,7 @@ def write(comparisons: Sequence[Comparison], paths: Paths, folder: Path, *, imag
     figures: dict[str, str] = {}
     sweeps = Path(os.path.relpath(paths.sweeps, folder.absolute())).as_posix()
     sources = [
-        _source(one, paths, console) if images else Source(missing="left out by --no-images") for one in comparisons
+        _source(one, paths, console) if images else Source(missing="omitted by --no-images") for one in comparisons
     ]
     tables = [
         _view(one, source, figures, prefix=f"{number}-" if len(comparisons) > 1 else "", sweeps=sweeps)

@@ -27,6 +27,9 @@ from imgcls.models.registry import ModelSpec, WeightsFor, resolve_spec
 
 AnyTask = TypeVar("AnyTask")
 
+Source = list[list[str | None]]
+"""What identifies the weights that a run starts from, and its data."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
@@ -80,27 +83,13 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     )
     spec = resolve_spec(config.model, config.loader, weights_for)
     dataset = dataset_info(plan.audit, plan.splits)
-    origin = [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256]
-    data_identity = [dataset.digest, dataset.split_digest]
-    trained_by = [
-        config.model,
-        config.seed,
-        identity(config.loader),
-        identity(config.architecture),
-        identity(config.train),
-        environment.machine,
+    source: Source = [
+        [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
+        [dataset.digest, dataset.split_digest],
     ]
     return Task(
-        run_id=hash_of(
-            [
-                identity(replace(config, overrides={})),  # they follow from the other fields
-                origin,
-                data_identity,
-                environment.machine,
-                *([tuning.study] if tuning else []),
-            ]
-        ),
-        train_id=hash_of([trained_by, origin, data_identity]),
+        run_id=_run_id(config, source, environment.machine, tuning),
+        train_id=_train_id(config, source, environment.machine),
         config=config,
         spec=spec,
         dataset=dataset,
@@ -110,6 +99,18 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         force=force,
         tuning=tuning,
     )
+
+
+def _run_id(config: RunConfig, source: Source, machine: str, tuning: Tuning | None) -> str:
+    """Return the hash of all that a run depends on; ``source`` identifies its weights and its data."""
+    settings = identity(replace(config, overrides={}))  # they follow from the other fields
+    return hash_of([settings, *source, machine, *([tuning.study] if tuning else [])])
+
+
+def _train_id(config: RunConfig, source: Source, machine: str) -> str:
+    """Return the hash of what training alone depends on, so that runs that differ in what is timed share it."""
+    read = [identity(part) for part in (config.loader, config.architecture, config.train)]
+    return hash_of([[config.model, config.seed, *read, machine], *source])
 
 
 def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:

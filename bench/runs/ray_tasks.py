@@ -48,7 +48,7 @@ def unpacked(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -
 
 
 def run(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Files:
-    """Train, evaluate and export; give the record and the artifacts as bytes."""
+    """Train, evaluate and export; return the record and the artifacts as bytes."""
     with unpacked(parcel, pixels, weights) as (task, prepared):
         run_and_record(task, Console(quiet=True), prepared)
         results = task.paths.results

@@ -69,7 +69,7 @@ def macro_intervals(
     """Bootstrap the test images of each class by a confusion matrix ``[C, C]``; BCa intervals (Efron 1987).
 
     Resampling a class's images is drawing how many of them are right and what the others were taken for. Classes
-    without images are left out, as in the scores themselves. Where no resample differs (all right, or one answer
+    without images are omitted, as in the scores themselves. Where no resample differs (all right, or one answer
     always), the mean of the classes' Wilson intervals of recall takes its place, made to hold the score. ``draws``
     are those of other matrices, for whoever asks for many.
     """

@@ -1,4 +1,4 @@
-"""What a test split could have shown: the least true difference that the deciding test finds four times in five."""
+"""The minimum detectable difference of a test split at 80 % power, for the test that decides."""
 
 import bisect
 import math
@@ -20,7 +20,7 @@ STEPS: Final = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Power:
-    """The least true ``difference`` that is found four times in five (None: none is), and for which models.
+    """The minimum detectable ``difference`` at 80 % power (None: there is none), and for which models.
 
     ``disagreement`` is the share of images on which two models answer unlike (their mean squared difference, where
     there are several seeds): the more models disagree, the harder a difference is to find.

@@ -1,4 +1,4 @@
 """Labelled images: where they come from, what is wrong with them, how they are divided, and how they become batches.
 
-Nothing here knows of models. A bad image is listed and left out of every split, never replaced. Start with ``audit``.
+Nothing here knows of models. A bad image is listed and skipped in every split, never replaced. Start with ``audit``.
 """

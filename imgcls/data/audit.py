@@ -44,7 +44,7 @@ class AuditedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Removal:
-    """A file left out of every split alike, and why."""
+    """A file skipped in every split alike, and why."""
 
     image_id: str
     label: int

@@ -32,7 +32,7 @@ class Splits:
     val: tuple[int, ...]
     test: tuple[int, ...]
     undersampled: tuple[int, ...]
-    """Training images left out to even the classes."""
+    """Training images dropped to even the classes."""
     source: str
     """Who divided: ``ours``, ``given``, ``given, val cut from train``, or ``ours, fold 1 of 5``."""
     digest: str

@@ -146,7 +146,7 @@ def test_a_seed_that_lacks_a_fold_is_left_out_and_said(tmp_path: Path) -> None:
     answers = examples.answered(some_right(0.8), LABELS, classes=3)
     examples.keep(tmp_path, "net", answers, info, split=SplitConfig(folds=3, fold=0))
     text = page.markdown([table(tmp_path)])
-    assert "Incomplete, and so left out: `net`, seed 0: 1 of 3 folds" in text
+    assert "Incomplete, so not compared: `net`, seed 0: 1 of 3 folds" in text
     assert "incomplete: seed 0: 1 of 3 folds" in text
     assert "nothing can be compared" in text
 

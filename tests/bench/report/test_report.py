@@ -211,7 +211,7 @@ def test_no_images_leaves_every_picture_of_the_data_out(photos: Path) -> None:
     without = report(photos, "--no-images").read_text(encoding="utf-8")
     assert "data:image/jpeg" in with_pictures
     assert "data:image/" not in without
-    assert "left out by --no-images" in without
+    assert "omitted by --no-images" in without
 
 
 def test_changed_images_are_not_shown_for_those_of_the_run(photos: Path, make_folder: MakeFolder) -> None:
