@@ -9,7 +9,7 @@ from bench.comparison.acceptance import acceptance, check_of, reasons, refused
 from bench.comparison.analysis import CHECKPOINTS_SHOWN
 from bench.comparison.sessions import Session, Sessions, is_outlier, relative_half_width
 from bench.comparison.speeds import ratio
-from bench.comparison.tables import Row, Table
+from bench.comparison.tables import Row
 from bench.leaderboard.cells import NO_VALUE, OUTLIER_MARK, code, figure, percentile_cell, table, validity_word
 from bench.records.measurements import Check, Measurement
 from bench.records.schema import RunRecord
@@ -54,18 +54,22 @@ COLUMNS: Final = (
 )
 
 
-def latency_table(compared: Table) -> list[str]:
+def latency_table(rows: Sequence[Row], sessions: Sessions) -> list[str]:
     """Return a line for every runtime of each of the first runs, and remarks below; empty if nothing was measured."""
-    every = [view for row in compared.rows for record in row.records for view in _by_machine(row, record)]
+    every = [view for row in rows for record in row.records for view in _by_machine(row, record)]
     views = every[:CHECKPOINTS_SHOWN]
-    lines = [line for title, record in views for line in _rows(title, record, compared.sessions)]
+    lines = [line for title, record in views for line in _rows(title, record, sessions)]
     if not lines:
         return []
-    rows = [[line[name] for name in COLUMNS] for line in lines]
-    remarks = [remark for title, record in views for remark in _remarks(title, record, compared.sessions)]
-    left_out = [f"- The first {len(views)} of {len(every)} runs; the CSV has all."] if len(every) > len(views) else []
-    found = [*table(COLUMNS, rows, left=3, keep=3), "", *left_out]
-    return [*found, *machine_noise(compared.sessions), *dict.fromkeys(remarks)]
+    cells = [[line[name] for name in COLUMNS] for line in lines]
+    remarks = [remark for title, record in views for remark in _remarks(title, record, sessions)]
+    left_out = (
+        [f"- The first {len(views)} of {len(every)} runs; `leaderboard.csv` has all."]
+        if len(every) > len(views)
+        else []
+    )
+    found = [*table(COLUMNS, cells, left=3, keep=3), "", *left_out]
+    return [*found, *machine_noise(sessions), *dict.fromkeys(remarks)]
 
 
 def _by_machine(row: Row, record: RunRecord) -> list[tuple[str, RunRecord]]:

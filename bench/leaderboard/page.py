@@ -138,7 +138,7 @@ def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str
         "Checkpoints": checkpoint_table(comparison),
         "Classes": class_table(comparison.ordered),
         "Pareto fronts": pareto_table(comparison),
-        "Latency": latency_table(compared),
+        "Latency": latency_table(comparison.ordered, compared.sessions),
         "Tuning": tuning_table(compared.records, sweeps=sweeps),
         "Failed": _failures(comparison),
     }

@@ -41,7 +41,7 @@ def int8(lost: int, images: int = 1000) -> Check:
 
 def lines_of(record: RunRecord) -> list[str]:
     (table,) = group([record], Path("/nowhere"))
-    return latency_table(table)
+    return latency_table(table.rows, table.sessions)
 
 
 def page_of(record: RunRecord) -> str:

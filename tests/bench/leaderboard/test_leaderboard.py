@@ -45,6 +45,23 @@ def rows(results: Path, number: int = 0) -> dict[str, dict[str, str]]:
     return {line[header.index("Model")]: dict(zip(header, line, strict=True)) for line in lines}
 
 
+def test_of_more_than_a_hundred_runs_tables_show_the_most_accurate_and_the_csv_all(tmp_path: Path) -> None:
+    for number in range(101):
+        timed = (examples.measurement("onnxruntime-cpu"),)
+        keep(tmp_path, f"net-{number:03d}", some_right(0.2 if number == 0 else 0.8), measurements=timed)
+    found = table(tmp_path)
+    parts = page.detail_tables(found)
+    for name, sentence in (
+        ("Checkpoints", "The first 100 of 101 checkpoints; `leaderboard.csv` has all."),
+        ("Latency", "- The first 100 of 101 runs; `leaderboard.csv` has all."),
+    ):
+        assert sentence in parts[name]
+        lines = [line for line in parts[name] if line.startswith("| `net-")]
+        assert len(lines) == 100
+        assert "net-000" not in "".join(lines)
+    assert len(pd.read_csv(io.StringIO(spreadsheet.text([found])))) == 101
+
+
 def test_rows_are_sorted_by_accuracy_and_ranked_by_what_the_tests_find(tmp_path: Path) -> None:
     right = some_right(0.9)
     nearly = right.copy()
