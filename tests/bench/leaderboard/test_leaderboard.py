@@ -45,6 +45,23 @@ def rows(results: Path, number: int = 0) -> dict[str, dict[str, str]]:
     return {line[header.index("Model")]: dict(zip(header, line, strict=True)) for line in lines}
 
 
+def in_rounds(times_ms: tuple[float, ...], kept: tuple[int, ...]) -> Measurement:
+    """A measurement whose rounds have these times and numbers of queries."""
+    whole = row("onnxruntime-cpu")
+    rounds = tuple(replace(one, kept=number) for one, number in zip(whole.rounds, kept, strict=True))
+    samples = tuple(float(time) for time in np.repeat(times_ms, kept))
+    return replace(whole, rounds=rounds, samples_ms=samples)
+
+
+def test_who_is_faster_follows_the_rounds_and_not_the_pooled_medians(tmp_path: Path) -> None:
+    """``slow`` had most of its queries in the round in which the machine was quick."""
+    slow = in_rounds((10.0, 20.0, 20.0, 20.0, 20.0), (300, 10, 10, 10, 10))
+    fast = in_rounds((9.0, 18.0, 18.0, 18.0, 18.0), (40,) * 5)
+    keep(tmp_path, "fast", some_right(0.8), measurements=(fast,))
+    keep(tmp_path, "slow", some_right(0.8), measurements=(slow,))
+    assert "fast is 1.1 x as fast as slow" in words_of(tmp_path)
+
+
 def test_of_more_than_a_hundred_runs_tables_show_the_most_accurate_and_the_csv_all(tmp_path: Path) -> None:
     for number in range(101):
         timed = (examples.measurement("onnxruntime-cpu"),)
