@@ -1,4 +1,4 @@
-"""One run's settings, composed of the library's, and how overrides set them."""
+"""The config of a run, composed of the library's configs, and its overrides."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,15 +11,15 @@ from imgcls.config import ArchitectureConfig, LoaderConfig, RuntimeConfig, Split
 DEFAULT_MODELS = ("resnet50", "efficientnet_b0", "inception_v3")
 
 Decided = Annotated[str, tyro.conf.Suppress]
-"""A field that other words of the command line decide."""
+"""A field that is not a flag of its own: other arguments of the command line determine it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """What is held equal between the rows of one table, and by which rule image sizes were chosen.
+    """What is equal for all rows of a table, and the rule by which image sizes are chosen.
 
-    ``amount`` of the quantity and ``image_size`` (pixels) are None where each model has its own by the recipe named in
-    ``rule``.
+    ``amount`` of the quantity and ``image_size`` (pixels) are None if each model has its own, by the rule of the recipe
+    named in ``rule``.
     """
 
     quantity: Literal["epochs", "images", "minutes", "tmacs"] = "epochs"
@@ -30,28 +30,28 @@ class Budget:
 
 
 Value = str | int | float | bool | None
-"""What a field of a config may be set to."""
+"""Type of the value of an override."""
 
 Overrides = dict[str, Value]
-"""Values by the name of a config's field; no two parts of ``RunConfig`` share a field name."""
+"""Values by field name; the field names of the parts of ``RunConfig`` are distinct."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """One training, evaluation and measurement of one model on one data set."""
+    """The config of a run: training, evaluation and measurement of one model on one data set."""
 
     dataset: Decided = "digits"
-    """Name of the data set, never its place."""
+    """Name of the data set, without its path."""
     model: Decided = "resnet50"
     """Name of the model."""
     recipe: Decided = "quick"
-    """The recipe that gave the defaults."""
+    """Name of the recipe that set the defaults."""
     seed: Annotated[int, tyro.conf.Suppress] = 0
-    """Seed of weights, order, augmentation and dropout."""
+    """Seed of initial weights, order of images, augmentation and dropout."""
     budget: Annotated[Budget, tyro.conf.Suppress] = field(default_factory=Budget)
-    """What this run shares with those it may be compared with."""
+    """What must be equal for runs to be compared in one table."""
     overrides: Annotated[Overrides, tyro.conf.Suppress] = field(default_factory=dict)
-    """What differs from the recipe, but for the machine's own part."""
+    """Values that differ from the recipe, except those that only determine where a run trains and what is timed."""
     split: SplitConfig = field(default_factory=SplitConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
@@ -59,51 +59,56 @@ class RunConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
-PARTS: Final = ("split", "loader", "architecture", "train", "runtime")
-"""The parts of ``RunConfig`` whose fields are flags."""
+PARTS: Final[dict[str, Any]] = {
+    "split": SplitConfig,
+    "loader": LoaderConfig,
+    "architecture": ArchitectureConfig,
+    "train": TrainConfig,
+    "runtime": RuntimeConfig,
+}
+"""The parts of ``RunConfig`` whose fields are flags, with their classes."""
+
+FIELDS: Final[dict[str, str]] = {name: part for part, kind in PARTS.items() for name in kind.__dataclass_fields__}
+"""The part of each of these fields, by the name of the field."""
 
 OF_THE_MACHINE: Final = frozenset({"device", "train_threads", "runtimes", "threads"})
-"""Fields that say where a run trains and what is timed, not what is trained."""
+"""Fields that determine where a run trains and what is timed, but not the setting."""
 
 OF_THE_TABLE: Final = frozenset({"epochs", "image_size", "crop", "split", "split_seed", "folds", "fold"})
-"""Fields that decide in which table a run stands; the others are its setting."""
-
-
-def part_of(name: str) -> str:
-    """Return the part of ``RunConfig`` that has a field of this name; raises KeyError if none has."""
-    for part in PARTS:
-        if name in getattr(RunConfig(), part).__dataclass_fields__:
-            return part
-    raise KeyError(name)
+"""Fields that determine the table of a run; all others are part of its setting."""
 
 
 def value_of(config: RunConfig, name: str) -> Any:  # noqa: ANN401 - a field of any part
     """Return the value of a field by its name."""
-    return getattr(getattr(config, part_of(name)), name)
+    return getattr(getattr(config, FIELDS[name]), name)
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """Return a config with some fields set by their names; raises ConfigError for a value out of its range."""
+    """Return a config with some fields set by name; raises ConfigError if a value is out of range."""
     for name, value in values.items():
-        part = part_of(name)
+        part = FIELDS[name]
         config = replace(config, **{part: replace(getattr(config, part), **{name: value})})
     return config
 
 
 def with_overrides(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """Return a recipe's config with what the user asked for, its budget and the list of what differs.
+    """Return a recipe's config with the user's values, the resulting budget, and the values that differ as overrides.
 
-    Epochs and an image size that are named are equal for every model, whatever the recipe's own rule is.
+    Epochs and an image size in ``values`` apply to every model, whatever the rule of the recipe is.
     """
     changed = with_values(config, values)
     differing = {name: value for name, value in values.items() if value != value_of(config, name)}
+    # From ``values`` and not from ``differing``: the recipe's own value for one model, given explicitly, holds for all
+    # models, which is another budget than the recipe's rule.
     budget = replace(
         config.budget,
         amount=values.get("epochs", config.budget.amount),
         image_size=values.get("image_size", config.budget.image_size),
         crop=values.get("crop", config.budget.crop),
     )
+    # A rule that no longer applies must not keep equal budgets of different recipes in different tables.
     if budget.amount is not None and budget.image_size is not None:
         budget = replace(budget, rule=None)
+    # Device, threads and runtimes do not change the setting, and must not appear in its name.
     kept = {name: value for name, value in differing.items() if name not in OF_THE_MACHINE}
     return replace(changed, budget=budget, overrides=config.overrides | kept)

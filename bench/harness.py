@@ -1,47 +1,139 @@
-"""Carry out a plan: one process a run, then latency alone on the machine, then the leaderboard."""
+"""Plan runs, carry them out, measure their latency, write the leaderboard: what ``run-all`` does, as functions."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-from rich.console import Console
+from pathlib import Path
+from typing import Protocol
 
 from bench.comparison.analysis import Comparison
+from bench.config import DEFAULT_MODELS, RunConfig, Value
 from bench.latency.measure import measure_all
 from bench.latency.protocol import QUICK
 from bench.leaderboard import page
-from bench.leaderboard.terminal import print_measured
-from bench.records.schema import RunRecord
-from bench.runs.images import remember_place
+from bench.leaderboard.terminal import measured_lines
+from bench.recipes import configs_of
+from bench.records.environment import read_environment
+from bench.records.paths import Paths, check_writable
+from bench.records.schema import RunRecord, Tuning
+from bench.runs.images import audited, remember_place
 from bench.runs.local import Train, train_here
-from bench.runs.plan import Task
+from bench.runs.plan import Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
+from imgcls.files import default_cache
+from imgcls.models.registry import resolve_spec, weights_policy
+from imgcls.models.weights import random_weights
+
+LOGGER = logging.getLogger(__name__)
+
+
+def run_all(  # noqa: PLR0913 - the flags of the command
+    models: Sequence[str] = DEFAULT_MODELS,
+    *,
+    data: str | Path = "digits",
+    recipe: str = "quick",
+    seeds: Sequence[int] = (0,),
+    weights: str | Path = "auto",
+    results: str | Path = "results",
+    force: bool = False,
+    **overrides: Value,
+) -> Comparison:
+    """Train, evaluate, export and measure models under one budget; write the leaderboard, return its table.
+
+    Each run is a process of its own. ``overrides`` are fields of the configs in ``bench.config.RunConfig``, such as
+    ``epochs=5``. Runs that are already done are not repeated. The table also holds earlier runs of the same data,
+    split, budget and machine. A failed run is a row with its reason.
+
+    Raises ConfigError or DataError for a wrong argument, before anything runs.
+    """
+    configs = configs_of(models, recipe=recipe, seeds=seeds, overrides=overrides)
+    plan = planner(configs, data=str(data), weights=str(weights), results=Path(results))
+    tasks = unique([plan(config, force=force) for config in configs])
+    check_writable(Path(results))
+    return carry_out(tasks).comparison
+
+
+class Planner(Protocol):
+    """Turns a config into a task on the data, weights and machine of one command."""
+
+    def __call__(self, config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
+        """Plan one run; raises ConfigError for what the user got wrong."""
+
+
+def planner(  # noqa: PLR0913 - what the runs of a command share
+    configs: Sequence[RunConfig],
+    *,
+    data: str,
+    weights: str,
+    results: Path,
+    threads: int = 0,
+    cuda: bool | None = None,
+) -> Planner:
+    """Check the models, decide on weights, audit and split the data: once for all runs of a command.
+
+    Training uses ``threads`` (0: all cores) unless a config names a number; ``cuda``: whether there is a GPU where the
+    runs train (None: as here).
+    """
+    paths = Paths(results=results.absolute(), cache=default_cache().absolute())
+    # Names and sizes are checked with random weights first: a typo must not cost a download.
+    for config in configs:
+        resolve_spec(config.model, config.loader, random_weights)
+    weights_for = weights_policy(weights)
+    _, audit = audited(data, paths.cache)
+    LOGGER.info(str(audit))
+    if audit.removed:
+        LOGGER.info("skipped files and reasons: python -m bench audit %s", data)
+    plans = {config.split: plan_data(audit, config, data=data) for config in configs}
+    environment = read_environment()
+
+    def plan(config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
+        train = replace(config.train, train_threads=config.train.train_threads or threads)
+        return make_task(
+            replace(config, train=train),
+            plans[config.split],
+            weights_for=weights_for,
+            environment=environment,
+            paths=paths,
+            force=force,
+            tuning=tuning,
+            cuda=cuda,
+        )
+
+    return plan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
-    """What came of a plan: whether all went well, and what the leaderboard that was written shows."""
+    """The outcome of a plan: whether every run and measurement succeeded, and the table that the runs belong to."""
 
     ok: bool
-    found: list[Comparison]
+    comparison: Comparison
 
 
-def run_all(tasks: Sequence[Task], console: Console, train: Train = train_here) -> Finished:
-    """Carry out every task that is not done, measure, write the leaderboard; return what it shows."""
-    records = train(tasks, console)
+def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
+    """Carry out every task that is not done, measure, write the leaderboard; the tasks belong to one table."""
+    for line in tasks[0].dataset.missing:
+        LOGGER.warning(line)
+    records = train(tasks)
     done = [record for record in records if record.status == "ok"]
     results = tasks[0].paths.results
     for task in tasks:
         remember_place(task)
     ok = len(done) == len(records)
     for runtime, waiting in _waiting(done, tasks[0].environment.machine):
-        measured = measure_all(waiting, tasks[0].paths, console, protocol=QUICK, runtime=runtime)
-        print_measured(measured, console)
+        measured = measure_all(waiting, tasks[0].paths, protocol=QUICK, runtime=runtime)
+        for line in measured_lines(measured):
+            LOGGER.info(line)
         ok = ok and measured.ok
-    return Finished(ok=ok, found=page.write(results, warn=console.print))
+    wanted = {task.run_id for task in tasks}
+    comparison = next(
+        one for one in page.write(results) if any(record.run_id in wanted for record in one.table.records)
+    )
+    return Finished(ok=ok, comparison=comparison)
 
 
 def _waiting(records: Sequence[RunRecord], machine: str) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
-    """Sort the records that lack figures by what they lack: one that failed is tried again."""
+    """Group the records that lack figures by the runtimes they lack: one that failed is tried again."""
     waiting: dict[RuntimeConfig, list[RunRecord]] = {}
     for record in records:
         rows = record.latency[machine].measurements if machine in record.latency else ()

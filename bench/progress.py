@@ -1,98 +1,162 @@
-"""What a person sees of work in progress: a live bar on a terminal, plain lines elsewhere."""
+"""Progress events: typed messages that are sent through ``logging`` and drawn by whoever listens.
 
-import contextlib
+A module logs an event in place of a text, as in ``LOGGER.debug(Count(...))`` ("Using arbitrary objects as messages" in
+Python's logging documentation). ``str(event)`` is its plain line, ``event.__rich__()`` what a terminal draws.
+"""
+
+import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import msgspec
 
-from imgcls.training.events import EpochResult
+from imgcls.training.events import EpochResult, Report, Rung, Step
 
-Advance = Callable[[int, int], None]
-EpochLine = Callable[[EpochResult], None]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from imgcls.data.parallel import OnProgress
+
+LOGGER = logging.getLogger(__name__)
+
+READ_BACK_S: Final = 0.2
+"""A step that took less was read back from an interrupted measurement, and says nothing about the time left."""
+
+BAR_WIDTH: Final = 30
 
 
-@contextlib.contextmanager
-def counting(console: Console, title: str) -> Iterator[Advance]:
-    """Show (done, total) as a bar on a terminal, and nothing elsewhere."""
-    with _bar(console) as bar:
-        task = bar.add_task(escape(title), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+class Count(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """``done`` of ``total`` items; logged at DEBUG, as only a bar can show it."""
+
+    title: str
+    done: int
+    total: int
+    left_s: float
+
+    def __str__(self) -> str:
+        """Return the plain line."""
+        return f"{self.title}: {self.done:,} of {self.total:,}"
+
+    def __rich__(self) -> "RenderableType":
+        """Return a bar with the time left."""
+        return _bar(str(self), self.done, self.total, self.left_s)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to draw."""
+        return self.done >= self.total
 
 
-@contextlib.contextmanager
-def waiting(console: Console, title: str) -> Iterator[None]:
-    """Show on a terminal that work waits; redrawn once a second, beside what others may be timing."""
-    with _bar(console, per_second=1) as bar:
-        bar.add_task(escape(title), total=None)
-        yield
+class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The result of an epoch; ``left_s`` estimates the seconds until the last one ends."""
+
+    result: EpochResult
+    epochs: int
+    left_s: float
+
+    def __str__(self) -> str:
+        """Return the plain line."""
+        result = self.result
+        speed = result.images / result.train_time_s if result.train_time_s else 0.0
+        return (
+            f"  epoch {result.epoch}/{self.epochs}  train loss {result.train_loss:.4f}  val loss {result.val_loss:.4f}"
+            f"  val top-1 {100 * result.val_top1_accuracy:.2f} %  {speed:.0f} images/s  {clock_text(self.left_s)} left"
+        )
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A measurement's last finished step, and its progress in seconds of the whole as expected."""
+
+    step: str
+    done_s: float
+    expected_s: float
+    left_s: float
+
+    def __str__(self) -> str:
+        """Return the plain line."""
+        share = f"{100 * self.done_s / self.expected_s:.0f} %"
+        return f"  measuring {share}: {self.step}, {self.left_s / 60:.0f} min left"
+
+    def __rich__(self) -> "RenderableType":
+        """Return a bar with the time left."""
+        return _bar(f"measuring: {self.step}", self.done_s, self.expected_s, self.left_s)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to draw."""
+        return self.done_s >= self.expected_s
+
+
+Event = Count | Epoch | Timing
+"""The events that a worker process forwards to its caller."""
+
+
+def _bar(text: str, done: float, total: float, left_s: float) -> "RenderableType":
+    # A process that measures latency imports this module and must not load what it does not time.
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    row = Table.grid(padding=(0, 1))
+    row.add_row(text, ProgressBar(total=total, completed=done, width=BAR_WIDTH), clock_text(left_s))
+    return row
+
+
+def clock_text(seconds: float) -> str:
+    """Return a duration as minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def counting(title: str) -> "OnProgress":
+    """Return a callback that logs how many items are done."""
+    began = time.perf_counter()
+
+    def count(done: int, total: int) -> None:
+        left_s = (time.perf_counter() - began) / max(done, 1) * (total - done)
+        LOGGER.debug(Count(title=title, done=done, total=total, left_s=left_s))
+
+    return count
+
+
+def training(title: str, epochs: int) -> Report:
+    """Return a callback that logs the steps and epochs of a training."""
+    began = time.perf_counter()
+    first: list[int] = []
+
+    def report(event: Step | Rung | EpochResult) -> None:
+        if isinstance(event, Step):
+            left_s = event.train_time_s / event.images * (event.total_images - event.images)
+            count = Count(
+                title=f"{title}, epoch {event.epoch} of {epochs}",
+                done=event.images,
+                total=event.total_images,
+                left_s=left_s,
+            )
+            LOGGER.debug(count)
+        elif isinstance(event, EpochResult):
+            first.append(event.epoch)
+            done = event.epoch - first[0] + 1  # a resumed run did the epochs before at another speed
+            left_s = (time.perf_counter() - began) / done * (epochs - event.epoch)
+            LOGGER.info(Epoch(result=event, epochs=epochs, left_s=left_s))
+
+    return report
 
 
 StepDone = Callable[[str, float], None]
 """Called when a step is done, with its name and the seconds that it was expected to take."""
-READ_BACK_S: Final = 0.2
-"""A step that took less was not carried out but read back, and tells nothing of the time left."""
 
 
-@contextlib.contextmanager
-def steps(console: Console, title: str, expected_s: float) -> Iterator[StepDone]:
-    """Show a bar over expected seconds, with the time left; redrawn once a second, beside what is timed.
-
-    Elsewhere than on a terminal each step is a line.
-    """
+def timing(expected_s: float) -> StepDone:
+    """Return a callback that logs the steps of a measurement, with the time left corrected by the steps so far."""
     last, done, counted_s, took_s = time.perf_counter(), 0.0, 0.0, 0.0
-    with _bar(console, per_second=1) as bar:
-        task = bar.add_task(escape(title), total=round(expected_s))
 
-        def step(name: str, weight_s: float) -> None:
-            nonlocal last, done, counted_s, took_s
-            took, last, done = time.perf_counter() - last, time.perf_counter(), done + weight_s
-            if took > READ_BACK_S:
-                counted_s, took_s = counted_s + weight_s, took_s + took
-            bar.update(task, completed=round(done), description=escape(f"{title}: {name}"))
-            if not console.is_terminal:
-                left_s = (expected_s - done) * (took_s / counted_s if counted_s else 1.0)
-                share = f"{100 * done / expected_s:.0f} %"
-                console.print(f"  {title} {share}: {name}, {left_s / 60:.0f} min left", markup=False)
+    def step(name: str, weight_s: float) -> None:
+        nonlocal last, done, counted_s, took_s
+        took, last, done = time.perf_counter() - last, time.perf_counter(), done + weight_s
+        if took > READ_BACK_S:
+            counted_s, took_s = counted_s + weight_s, took_s + took
+        left_s = (expected_s - done) * (took_s / counted_s if counted_s else 1.0)
+        LOGGER.info(Timing(step=name, done_s=done, expected_s=expected_s, left_s=left_s))
 
-        yield step
-
-
-def _bar(console: Console, *, per_second: int = 10) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(
-        *columns,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-        refresh_per_second=per_second,
-    )
-
-
-def epoch_line(result: EpochResult, *, epochs: int, left_s: float) -> str:
-    """Return what an epoch gave, its speed, and the time left."""
-    speed = result.images / result.train_time_s if result.train_time_s else 0.0
-    minutes, seconds = divmod(round(left_s), 60)
-    return (
-        f"  epoch {result.epoch}/{epochs}  train loss {result.train_loss:.4f}  val loss {result.val_loss:.4f}  "
-        f"val top-1 {100 * result.val_top1_accuracy:.2f} %  {speed:.0f} images/s  {minutes}:{seconds:02d} left"
-    )
-
-
-@contextlib.contextmanager
-def training(console: Console, title: str, epochs: int) -> Iterator[tuple[Advance, EpochLine]]:
-    """Show a run's training: a bar over images on a terminal, and one line an epoch everywhere."""
-    began, first = time.perf_counter(), [0]
-    with _bar(console) as bar:
-        task = bar.add_task(escape(title), total=None)
-
-        def finish(result: EpochResult) -> None:
-            first[0] = first[0] or result.epoch
-            done = result.epoch - first[0] + 1
-            left_s = (time.perf_counter() - began) / done * (epochs - result.epoch)
-            console.print(epoch_line(result, epochs=epochs, left_s=left_s), markup=False, highlight=False)
-
-        yield (lambda done, total: bar.update(task, completed=done, total=total)), finish
+    return step

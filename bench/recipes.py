@@ -1,10 +1,12 @@
-"""A whole run as Python: each recipe gives the settings of one run for a model by name."""
+"""Recipes: functions that return the config of a run for the name of a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from bench.config import Budget, RunConfig
+from bench.config import FIELDS, Budget, RunConfig, with_overrides
 from imgcls.config import ArchitectureConfig, LoaderConfig, SplitConfig, TrainConfig
+from imgcls.errors import ConfigError
 
 INCEPTION_MIN_PX: Final = 75
 REPORT_PX: Final = {"resnet50": 224, "efficientnet_b0": 299, "inception_v3": 299}
@@ -12,11 +14,12 @@ REPORT_EPOCHS: Final = {"resnet50": 20, "efficientnet_b0": 15, "inception_v3": 2
 
 
 def quick(model: str) -> RunConfig:
-    """Small pictures and few epochs: minutes on two cores.
+    """Return a config of small images and few epochs, which takes minutes on two cores.
 
-    ``python -m bench run-all``: three models on the embedded digits in under six minutes. It shows that
-    everything works; 3 epochs from random weights rank nothing.
+    ``python -m bench run-all`` trains three models on the embedded digits in under six minutes. It is a test of the
+    installation: 3 epochs from random weights are not a basis for ranking models.
     """
+    # Inception V3 reduces its input so often that 75 px is the smallest size it accepts.
     size = INCEPTION_MIN_PX if model == "inception_v3" else 64
     return RunConfig(
         model=model,
@@ -29,7 +32,7 @@ def quick(model: str) -> RunConfig:
 
 
 def standard(model: str) -> RunConfig:
-    """One identical budget for every model: 10 epochs at 224 px, batch 32. The comparison that counts."""
+    """Return a config with the same budget for every model: 10 epochs at 224 px, batch size 32."""
     return RunConfig(
         model=model,
         recipe="standard",
@@ -41,19 +44,20 @@ def standard(model: str) -> RunConfig:
 
 
 def report(model: str) -> RunConfig:
-    """Use the original report's own settings, which are not equal budgets.
+    """Return a config with the settings of the original report, whose budgets differ between models.
 
-    224/299/299 px and 20/15/20 epochs for ResNet50, EfficientNet-B0 and Inception V3 (others: 224 px, 20
-    epochs), Adam 1e-3 with reduce-on-plateau, batch 32, dropout 0.5 before EfficientNet's classifier, auxiliary
-    loss 0.4 for Inception, over-represented classes undersampled to 1.5 times the smallest.
+    224/299/299 px and 20/15/20 epochs for ResNet50, EfficientNet-B0 and Inception V3 (others: 224 px, 20 epochs),
+    Adam with learning rate 1e-3 reduced on plateaus, batch size 32, dropout 0.5 before EfficientNet's classifier,
+    weight 0.4 of Inception's auxiliary loss, over-represented classes undersampled to 1.5 times the smallest.
 
-    Departures: the undersampling ratio and the patience of the plateau (2 epochs of validation loss) are ours,
-    for the report does not state them; undersampling comes after the split and leaves val and test alone;
-    duplicates stay in one split; the pictures are squeezed, with antialiasing.
+    Differences from the report: the undersampling ratio and the patience of the schedule (2 epochs of validation loss)
+    are our choice, as the report does not state them; undersampling is applied after the split and to train only;
+    duplicates stay in one split; images are resized to a square without cropping, with antialiasing.
     """
     return RunConfig(
         model=model,
         recipe="report",
+        # Neither epochs nor image size is the same for all models, so that the rule itself is the budget.
         budget=Budget(rule="report"),
         split=SplitConfig(max_class_ratio=1.5),
         loader=LoaderConfig(image_size=REPORT_PX.get(model, 224)),
@@ -63,24 +67,59 @@ def report(model: str) -> RunConfig:
 
 
 def _architecture(model: str) -> ArchitectureConfig:
+    # The dropout of the original report, in all recipes, so that all of them train the same network.
     return ArchitectureConfig(dropout=0.5 if model.startswith("efficientnet") else 0.0)
 
 
 RECIPES: Final[dict[str, Callable[[str], RunConfig]]] = {"quick": quick, "standard": standard, "report": report}
-"""Recipes by the name that ``--recipe`` takes."""
+"""Recipes by the value of ``--recipe``."""
+
+
+def configs_of(
+    models: Sequence[str], *, recipe: str, seeds: Sequence[int], overrides: Mapping[str, object]
+) -> list[RunConfig]:
+    """Return the config of every run of a command: each model with each seed and, with cross-validation, each fold.
+
+    ``overrides`` are values by field name. Raises ConfigError if the recipe or a name is unknown, a value is out of
+    range, or there is no model or seed.
+    """
+    if recipe not in RECIPES:
+        message = f"--recipe {recipe}: unknown; known: {', '.join(RECIPES)}"
+        raise ConfigError(message)
+    if not models or not seeds:
+        message = "--models and --seeds need one value or more"
+        raise ConfigError(message)
+    if unknown := [name for name in overrides if name not in FIELDS]:
+        message = f"{unknown[0]}: no such setting; known: {', '.join(FIELDS)}"
+        raise ConfigError(message)
+    return [
+        replace(config, seed=seed, split=split)
+        for config in (with_overrides(RECIPES[recipe](model), overrides) for model in models)
+        for seed in seeds
+        for split in _folds(config.split)
+    ]
+
+
+def _folds(split: SplitConfig) -> list[SplitConfig]:
+    """Return the split config of each fold, or the config itself without folds or with a single given fold."""
+    if split.folds is None or split.fold is not None:
+        return [split]
+    return [replace(split, fold=fold) for fold in range(split.folds)]
+
 
 OWN_EPOCHS: Final = {"report": "the report's epochs (15 for EfficientNet-B0, 20 for the others)"}
-"""By recipe: the rule of epochs that differ between models."""
+"""The rule of epochs of each recipe in which they differ between models."""
 OWN_SIZES: Final = {
     "quick": "64 px (Inception V3: 75 px)",
     "report": "the report's sizes (ResNet50 224 px, EfficientNet-B0 and Inception V3 299 px)",
 }
-"""By recipe: the rule of image sizes that differ between models."""
+"""The rule of image sizes of each recipe in which they differ between models."""
 
 
 def training_text(config: RunConfig) -> str:
-    """Return in words how a run trains, apart from its budget."""
+    """Return a description of the training of a run, without its budget."""
     train = config.train
+    # Weight decay and label smoothing are off by default, and mentioned only if they are on.
     parts = [
         f"Adam, lr {train.lr:g}, {train.schedule} schedule, batch {config.loader.batch_size}, {train.select} epoch"
     ]
@@ -90,20 +129,21 @@ def training_text(config: RunConfig) -> str:
 
 
 def budget_text(budget: Budget) -> str:
-    """Return in words what is held equal, and the rule of image sizes."""
+    """Return a description of a budget: its quantity and its rule of image sizes."""
     return f"{epochs_text(budget)}, {sizes_text(budget)}"
 
 
 def epochs_text(budget: Budget) -> str:
-    """Return in words what is held equal."""
+    """Return the amount and quantity of a budget, or the recipe's rule of epochs."""
     if budget.amount is None:
         assert budget.rule is not None
         return OWN_EPOCHS[budget.rule]
-    return f"{budget.amount:g} {budget.quantity}"
+    quantity = budget.quantity.removesuffix("s") if budget.amount == 1 else budget.quantity
+    return f"{budget.amount:g} {quantity}"
 
 
 def sizes_text(budget: Budget) -> str:
-    """Return in words by which rule the image size was chosen."""
+    """Return the image size of a budget, or the recipe's rule of image sizes."""
     if budget.image_size is None:
         assert budget.rule is not None
         size = OWN_SIZES[budget.rule]

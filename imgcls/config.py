@@ -1,4 +1,4 @@
-"""The library's settings as frozen dataclasses; neither torch nor timm is imported here."""
+"""Settings of the library as frozen dataclasses; this module imports neither torch nor timm."""
 
 import math
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ def require(*, name: str, value: float | None, low: float, high: float, hint: st
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitConfig:
-    """How images are divided into train, val and test."""
+    """Division of the images into train, val and test."""
 
     split: Literal["auto", "ours"] = "auto"
-    """auto: respect train/val/test folders where the data set has them; ours: always cut 80/10/10."""
+    """auto: use train/val/test folders if the data set has them; ours: always divide 80/10/10."""
     split_seed: int = 0
     """Seed of the split and of undersampling; independent of the training seeds."""
     max_class_ratio: float | None = None
-    """Undersample train until no class has more than this many times the smallest one's images."""
+    """Undersample train so that no class has more than this many times the images of the smallest class."""
     folds: int | None = None
-    """Cut this many folds; each is the test split of one run, so that every image is tested exactly once."""
+    """Number of folds; each is the test split of one run, so that every image is tested exactly once."""
     fold: int | None = None
-    """Only this fold, 0 to folds - 1; none means all of them."""
+    """Run only this fold, 0 to folds - 1; None: all folds."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -43,20 +43,21 @@ class SplitConfig:
             raise ConfigError(message)
         last = (self.folds or 1) - 1
         require(name="fold", value=self.fold, low=0, high=last, hint=f"use 0 to {last}")
+        # scikit-learn, which assigns the folds, accepts no larger seed.
         require(name="split_seed", value=self.split_seed, low=0, high=2**32 - 1, hint="use 0 to 2**32-1")
         require(name="max_class_ratio", value=self.max_class_ratio, low=1, high=1e9, hint="use a number of 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoaderConfig:
-    """How images become batches."""
+    """Input size, preprocessing and batch size."""
 
     image_size: int = 224
     """Side of the square input, in pixels."""
     crop: bool = False
-    """Resize and centre-crop as the weights were trained, instead of squeezing the whole picture."""
+    """Resize and centre-crop as in the evaluation of the weights, instead of resizing the whole image to a square."""
     batch_size: int = 32
-    """Images a training step."""
+    """Images per training step."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -72,12 +73,12 @@ class LoaderConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArchitectureConfig:
-    """Hyperparameters of the architecture; its name and weights are resolved apart."""
+    """Hyperparameters of the architecture; its name and weights are resolved separately."""
 
     dropout: float = 0.0
     """Probability of dropping a feature before the classifier."""
     aux_weight: float = 0.4
-    """Weight of Inception's auxiliary loss in training (Szegedy et al. 2015); other models have none."""
+    """Weight of Inception's auxiliary loss in training (Szegedy et al. 2015); no effect on other models."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -87,28 +88,28 @@ class ArchitectureConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Budget and optimizer: Adam with betas (0.9, 0.999) and cross-entropy."""
+    """Training with Adam, betas (0.9, 0.999), and cross-entropy."""
 
     epochs: int = 10
     """Passes over the training images."""
     lr: float = 1e-3
-    """Learning rate at the start."""
+    """Initial learning rate."""
     schedule: Schedule = "plateau"
-    """plateau: the learning rate drops when validation stalls; cosine: it falls to 0 over the run's own epochs."""
+    """plateau: reduce the learning rate when the validation loss stops improving; cosine: reduce it to 0."""
     select: Select = "best"
-    """Which epoch's weights are kept: the best by validation accuracy, or the last."""
+    """Epoch whose weights are kept: the best by validation accuracy, or the last."""
     weight_decay: float = 0.0
-    """L2 penalty in Adam's gradient."""
+    """L2 penalty, added to the gradient (not decoupled as in AdamW)."""
     label_smoothing: float = 0.0
-    """Share of the target spread evenly over all classes (Szegedy et al. 2016)."""
+    """Share of the target that is spread evenly over all classes (Szegedy et al. 2016)."""
     lr_factor: float = 0.1
-    """The learning rate is multiplied by this on a plateau of the validation loss."""
+    """Factor by which the plateau schedule multiplies the learning rate."""
     lr_patience: int = 2
-    """Epochs without a lower validation loss before the learning rate drops."""
+    """Epochs without a lower validation loss before the plateau schedule reduces the learning rate."""
     device: Device = "auto"
-    """Where to train: auto takes CUDA where there is one."""
+    """Training device; auto: CUDA if available."""
     train_threads: int = 0
-    """CPU threads for training; 0 means all cores this process may use."""
+    """CPU threads for training; 0: all cores that this process may use."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -123,12 +124,12 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuntimeConfig:
-    """Which runtimes are timed, and how."""
+    """Runtimes to time, and their threads."""
 
     runtimes: tuple[str, ...] = ()
-    """Runtimes to time, such as pytorch-cpu; none named means CPU always and CUDA where there is one."""
+    """Runtimes to time, such as pytorch-cpu; if empty, PyTorch and ONNX Runtime on CPU, and on CUDA if available."""
     threads: int = 1
-    """CPU threads of a timed session; 0 means all cores this process may use."""
+    """CPU threads of a timed session; 0: all cores that this process may use."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

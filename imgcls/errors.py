@@ -1,4 +1,4 @@
-"""What a user can get wrong, and what can go wrong in a run."""
+"""Exceptions: mistakes of the user, and failures of a run."""
 
 
 class UserError(Exception):
@@ -6,15 +6,15 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A wrong flag, name, size, device or weights folder."""
+    """An invalid flag, name, size, device or weights folder."""
 
 
 class DataError(UserError):
-    """A data set that cannot be used as asked."""
+    """A data set that cannot be used as requested."""
 
 
 class RunError(RuntimeError):
-    """A run that cannot give an honest result; it becomes a failed record, exit status 1."""
+    """A run that cannot have a valid result; it is recorded as failed, exit status 1."""
 
 
 class NonFiniteLossError(RunError):
@@ -22,12 +22,12 @@ class NonFiniteLossError(RunError):
 
 
 class ParityError(RunError):
-    """The exported model does not give the logits of the trained one."""
+    """The logits of a model in some runtime differ from those of the trained model."""
 
 
 class RuntimeUnavailableError(RunError):
-    """A runtime or provider that was asked for is not here, or did not run."""
+    """A requested runtime or provider is not available, or another one ran in its place."""
 
 
 class NoDeviceError(RuntimeUnavailableError):
-    """A runtime needs a device that this machine lacks: there is nothing to measure, and nothing has failed."""
+    """A runtime needs a device that this machine does not have: it is not measured, which is not a failure."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, to the disk, then renamed. No torch."""
+"""Atomic writing of files: write a temporary file, flush it to the disk, rename it. Without torch."""
 
 import errno
 import os
@@ -7,36 +7,48 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+# Not 0: a write can fail although less than its size is still free.
 FULL_BELOW_BYTES: Final = 2**20
 
 
 def write_aside(path: Path, write: Callable[[Path], object], *, mode: int = 0o666) -> None:
-    """Have ``write`` make a file beside ``path``, bring it to the disk, and rename it.
+    """Call ``write`` on a temporary path beside ``path``, flush the file to the disk, and rename it.
 
-    ``mode`` holds from the beginning, less what the process's umask takes away. Raises OSError if the disk is full,
-    whatever ``write`` raised; after any error nothing is left behind.
+    The file is created with ``mode``, less the process's umask. Raises OSError if the disk is full, whatever ``write``
+    raised; the temporary file is removed after any error.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, because a rename is atomic only within a file system; with the process id, because several
+    # processes may write the same path.
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
+        # Created before it is written: a chmod afterwards would leave private content readable for a moment.
         os.close(os.open(aside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode))
         write(aside)
+        # Without fsync, a crash may leave an empty file under the final name.
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(path)
-    except BaseException as error:
+    except BaseException as error:  # an interrupt must not leave the temporary file either
         full = shutil.disk_usage(path.parent).free < FULL_BELOW_BYTES
         aside.unlink(missing_ok=True)
-        if full and isinstance(error, Exception):  # torch and safetensors have words of their own for it
+        if full and isinstance(error, Exception):  # torch and safetensors raise errors of their own
             raise OSError(errno.ENOSPC, f"no space left on the disk for {path.name}") from error
         raise
 
 
 def write_text(text: str, path: Path, *, mode: int = 0o666) -> None:
-    """Write UTF-8 text by ``write_aside``."""
+    """Write UTF-8 text with ``write_aside``."""
     write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"), mode=mode)
 
 
 def write_bytes(content: bytes, path: Path) -> None:
-    """Write bytes by ``write_aside``."""
+    """Write bytes with ``write_aside``."""
     write_aside(path, lambda aside: aside.write_bytes(content))
+
+
+def default_cache() -> Path:
+    """Return ``$IMGCLS_CACHE``, or this user's cache folder."""
+    import platformdirs  # noqa: PLC0415 - not needed by those who name a folder
+
+    return Path(os.environ.get("IMGCLS_CACHE") or platformdirs.user_cache_dir("imgcls"))

@@ -5,17 +5,16 @@ import io
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
 import tyro
 
-from bench.config import DEFAULT_MODELS, PARTS, RunConfig, value_of, with_overrides
-from bench.recipes import RECIPES
+from bench.config import DEFAULT_MODELS, FIELDS, RunConfig, value_of
+from bench.recipes import RECIPES, configs_of
 from bench.tuning.space import DEFAULT_SPACE
-from imgcls.config import RuntimeConfig, SplitConfig
-from imgcls.errors import ConfigError
+from imgcls.config import RuntimeConfig
 
 Parsed = TypeVar("Parsed")
 
@@ -218,8 +217,7 @@ AnyPlan = TypeVar("AnyPlan", bound=PlanArgs)
 def named_fields(arguments: Sequence[str]) -> list[str]:
     """Return the fields of ``RunConfig`` that stand on a command line as flags, whatever their value is."""
     flags = [word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")]
-    known = {name for part in PARTS for name in getattr(RunConfig(), part).__dataclass_fields__}
-    return [name for name in dict.fromkeys(flags) if name in known]
+    return [name for name in dict.fromkeys(flags) if name in FIELDS]
 
 
 def parse(kind: type[Parsed], arguments: Sequence[str], command: str, *, default: Parsed | None = None) -> Parsed:
@@ -248,25 +246,5 @@ def parse(kind: type[Parsed], arguments: Sequence[str], command: str, *, default
 def parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> tuple[AnyPlan, list[RunConfig]]:
     """Parse the flags once, into overrides, and apply them to the recipe's config of every model."""
     args = parse(kind, arguments, command, default=kind(run=RECIPES["quick"](DEFAULT_MODELS[0])))
-    if args.recipe not in RECIPES:
-        message = f"--recipe {args.recipe}: unknown; known: {', '.join(RECIPES)}"
-        raise ConfigError(message)
-    if not args.planned_models or not args.seeds:
-        message = "--models and --seeds need one value or more"
-        raise ConfigError(message)
     overrides = {name: value_of(args.run, name) for name in named_fields(arguments)}
-    recipe = RECIPES[args.recipe]
-    configs = [
-        replace(config, seed=seed, split=split)
-        for config in (with_overrides(recipe(model), overrides) for model in args.planned_models)
-        for seed in args.seeds
-        for split in _folds(config.split)
-    ]
-    return args, configs
-
-
-def _folds(split: SplitConfig) -> list[SplitConfig]:
-    """Return a split for each fold that is asked for; one if there are none."""
-    if split.folds is None or split.fold is not None:
-        return [split]
-    return [replace(split, fold=fold) for fold in range(split.folds)]
+    return args, configs_of(args.planned_models, recipe=args.recipe, seeds=args.seeds, overrides=overrides)

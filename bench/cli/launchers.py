@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from rich.console import Console
-
 from bench.cli.arguments import SearchArgs
 from bench.runs import local, ray_cluster
 from bench.tuning import ray_trials, study
@@ -31,7 +29,7 @@ class Launcher:
 
 
 @contextmanager
-def on_this_machine(args: SearchArgs, _console: Console) -> Iterator[Launcher]:
+def on_this_machine(args: SearchArgs) -> Iterator[Launcher]:
     """Train in processes here: runs one after the other, trials ``--jobs`` at a time."""
     if args.ray_address:
         message = "--ray-address needs --launcher ray"
@@ -46,29 +44,29 @@ def on_this_machine(args: SearchArgs, _console: Console) -> Iterator[Launcher]:
 
 
 @contextmanager
-def on_ray(args: SearchArgs, console: Console) -> Iterator[Launcher]:
+def on_ray(args: SearchArgs) -> Iterator[Launcher]:
     """Train on a Ray cluster, ``--jobs`` at a time; latency is measured here afterwards."""
     with ray_cluster.connected(args.ray_address, jobs=args.jobs) as cluster:
         yield Launcher(
             train=partial(ray_cluster.train, cluster=cluster),
-            workers=partial(ray_trials.threads, cluster=cluster, jobs=args.jobs, console=console),
+            workers=partial(ray_trials.threads, cluster=cluster, jobs=args.jobs),
             run_threads=cluster.threads,
             trial_threads=cluster.threads,
             cuda=cluster.gpus > 0,
         )
 
 
-LAUNCHERS: Final[dict[str, Callable[[SearchArgs, Console], AbstractContextManager[Launcher]]]] = {
+LAUNCHERS: Final[dict[str, Callable[[SearchArgs], AbstractContextManager[Launcher]]]] = {
     "local": on_this_machine,
     "ray": on_ray,
 }
 """Launchers by the name that ``--launcher`` takes."""
 
 
-def launcher_of(args: SearchArgs, console: Console) -> AbstractContextManager[Launcher]:
+def launcher_of(args: SearchArgs) -> AbstractContextManager[Launcher]:
     """Open the launcher that was asked for; raises ConfigError."""
     require(name="jobs", value=args.jobs, low=1, high=4096, hint="use 1 or more")
     if args.launcher not in LAUNCHERS:
         message = f"--launcher {args.launcher}: unknown; known: {', '.join(LAUNCHERS)}"
         raise ConfigError(message)
-    return LAUNCHERS[args.launcher](args, console)
+    return LAUNCHERS[args.launcher](args)

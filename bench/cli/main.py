@@ -111,6 +111,8 @@ def _carry_out(name: str, flags: Sequence[str]) -> int:
     command = COMMANDS[name]
     plans = issubclass(command.args, PlanArgs)
     parsed: tuple[Any, ...] = parse_runs(command.args, flags, name) if plans else (parse(command.args, flags, name),)
-    from rich.console import Console  # noqa: PLC0415 - a tenth of a second, which --help does without
+    from bench.cli.display import new_console, showing_logs  # noqa: PLC0415 - a tenth of a second, not needed by --help
 
-    return command.load()(*parsed, Console(highlight=False, soft_wrap=True))
+    console = new_console()
+    with showing_logs(console):
+        return command.load()(*parsed, console)

@@ -1,49 +1,30 @@
-"""What the commands that only read do: audit, predict, data; no torch."""
+"""The commands audit, predict and data, which do without torch."""
 
 from collections import Counter
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import progress
 from bench.cli.arguments import AuditArgs, DataArgs, PredictArgs
-from bench.records.paths import Paths, default_cache
+from bench.records.paths import Paths
 from bench.records.store import write_json
-from imgcls.data.audit import Audit, audit_dataset
+from bench.runs.images import audited
+from imgcls.data.audit import Audit
 from imgcls.data.sources.named import DATASETS, load_dataset
 from imgcls.errors import ConfigError
+from imgcls.files import default_cache
 from imgcls.inference.predict import classify
-
-
-def audited(data: str, cache: Path, console: Console) -> Audit:
-    """Audit a data set, with a bar where it has not been audited yet."""
-    dataset = load_dataset(data, cache=cache)
-    with progress.counting(console, f"auditing {dataset.name}") as advance:
-        return audit_dataset(dataset, cache=cache, progress=advance)
-
-
-def audit_line(audit: Audit) -> str:
-    """Return an audit in one line."""
-    share = len(audit.removed) / (len(audit.images) + len(audit.removed))
-    return (
-        f"{audit.name}: {len(audit.images):,} usable images in {len(audit.class_names)} classes; "
-        f"{len(audit.removed)} skipped ({100 * share:.2f} %); {len(audit.exact_duplicates)} groups of exact and "
-        f"{len(audit.near_duplicates)} of near-duplicates"
-    )
 
 
 def show_audit(args: AuditArgs, console: Console) -> int:
     """Print an audit as tables and write it as JSON."""
     paths = Paths(results=args.results)
-    audit = audited(args.folder, paths.cache, console)
-    console.print(audit_line(audit), markup=False)
+    _, audit = audited(args.folder, paths.cache)
+    console.print(str(audit), markup=False)
     console.print(_class_table(audit))
     for table in _finding_tables(audit):
         console.print(table)
-    for line in remarks(audit):
-        console.print(line, markup=False)
     path = paths.audit(audit.name, audit.digest)
     try:
         write_json(audit, path)
@@ -82,18 +63,6 @@ def _finding_tables(audit: Audit) -> list[Table]:
         for group in members:
             groups.add_row(kind, escape(", ".join(group)))
     return [table for table in (found, listed, groups) if table.row_count]
-
-
-def remarks(audit: Audit) -> list[str]:
-    """Return what the search for duplicates did not do."""
-    lines = []
-    if audit.broken_groups:
-        lines.append(
-            f"{audit.broken_groups} chain(s) of near-duplicates over 1 % of the set were broken to confirmed pairs"
-        )
-    if audit.too_small_to_search:
-        lines.append(f"{audit.too_small_to_search} image(s) under 32 px were not searched for near-duplicates")
-    return lines
 
 
 def show_predictions(args: PredictArgs, console: Console) -> int:

@@ -1,5 +1,6 @@
-"""What the commands that train or measure do; imports torch."""
+"""The commands run, run-all, measure and models, which load torch."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,28 +9,32 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import harness
-from bench.cli import planning, tuning
+from bench.cli import tuning
 from bench.cli.arguments import MeasureArgs, ModelsArgs, RunAllArgs, RunArgs
+from bench.cli.judging import show
 from bench.cli.launchers import launcher_of
 from bench.config import RunConfig
 from bench.latency import measure
 from bench.latency.protocol import FULL
 from bench.leaderboard import page, terminal
 from bench.records.environment import read_environment
-from bench.records.paths import Paths, check_writable, default_cache
+from bench.records.paths import Paths, check_writable
 from bench.records.store import read_records
 from bench.runs import local
 from bench.runs.plan import Task, unique
 from bench.runs.processes import terminate_as_interrupt
 from imgcls.errors import ConfigError
+from imgcls.files import default_cache
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
 from imgcls.models.registry import MODELS
+
+LOGGER = logging.getLogger(__name__)
 
 
 def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console) -> int:
     """Plan the runs of one model, then carry them out; 0 all well, 1 where a run failed."""
     with terminate_as_interrupt():
-        planner = planning.planner(args, configs, console)
+        planner = harness.planner(configs, data=args.data, weights=args.weights, results=args.results)
         tasks = [planner(config, force=args.force) for config in configs]
         check_writable(args.results)
         return _carry_out(unique(tasks), console)
@@ -37,26 +42,29 @@ def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console)
 
 def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) -> int:
     """Plan all runs, tune where asked for, then carry them out; 0 all well, 1 where a run or a study failed."""
-    with terminate_as_interrupt(), launcher_of(args, console) as launcher:
-        planner = planning.planner(args, configs, console, threads=launcher.run_threads, cuda=launcher.cuda)
+    with terminate_as_interrupt(), launcher_of(args) as launcher:
+        planner = harness.planner(
+            configs,
+            data=args.data,
+            weights=args.weights,
+            results=args.results,
+            threads=launcher.run_threads,
+            cuda=launcher.cuda,
+        )
         tasks = [planner(config, force=args.force) for config in configs]
-        tuned = tuning.tuned_tasks(args, tasks, planner, launcher=launcher, console=console)
+        tuned = tuning.tuned_tasks(args, tasks, planner, launcher=launcher)
         check_writable(args.results)
         ok = _carry_out(unique([*tasks, *tuned.tasks]), console, launcher.train) == 0
         return 0 if ok and not tuned.failed else 1
 
 
 def _carry_out(tasks: list[Task], console: Console, train: local.Train = local.train_here) -> int:
-    for line in tasks[0].dataset.missing:
-        console.print(f"note: {line}", markup=False)
     try:
-        finished = harness.run_all(tasks, console, train)
+        finished = harness.carry_out(tasks, train)
     except OSError as error:
-        console.print(f"stopped: the results cannot be written ({error.strerror})", style="bold red", markup=False)
+        LOGGER.error("stopped: the results cannot be written (%s)", error.strerror)  # noqa: TRY400 - a full disk is no bug
         return 1
-    wanted = {task.run_id for task in tasks}
-    ours = [one for one in finished.found if any(record.run_id in wanted for record in one.table.records)]
-    terminal.print_tables(ours, console)
+    show(terminal.tables([finished.comparison]), console)
     console.print(f"written: {tasks[0].paths.leaderboard}", markup=False)
     return 0 if finished.ok else 1
 
@@ -76,7 +84,7 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
     )
     records = [
         record
-        for record in read_records(paths.results, warn=console.print)
+        for record in read_records(paths.results)
         if record.status == "ok" and (record.environment.machine == machine or paths.outcome(record.train_id).exists())
     ]
     if not records:
@@ -87,9 +95,9 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         raise ConfigError(message)
     check_writable(paths.results)
     with terminate_as_interrupt():
-        measured = measure.measure_all(records, paths, console, protocol=FULL, runtime=runtime)
-    terminal.print_measured(measured, console)
-    terminal.print_tables(page.write(paths.results, warn=console.print), console)
+        measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime)
+    show(terminal.measured_lines(measured), console)
+    show(terminal.tables(page.write(paths.results)), console)
     return 0 if measured.ok else 1
 
 

@@ -1,5 +1,6 @@
-"""What ``sweep`` does, and the tuning that ``run-all`` is asked for."""
+"""The command sweep, and the tuning that run-all can be asked for."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +9,11 @@ from typing import Any, Final
 import psutil
 from rich.console import Console
 
-from bench.cli import planning
+from bench import harness
 from bench.cli.arguments import RunAllArgs, SearchArgs, SweepArgs
 from bench.cli.launchers import Launcher, launcher_of
-from bench.cli.planning import Planner
 from bench.config import RunConfig
+from bench.harness import Planner
 from bench.leaderboard.cells import hyperparameters_text
 from bench.records.paths import check_writable
 from bench.report import study_page
@@ -26,6 +27,8 @@ from bench.tuning.view import score_text
 from imgcls.config import require
 from imgcls.errors import ConfigError
 
+LOGGER = logging.getLogger(__name__)
+
 DEFAULT_TRIALS: Final = 20
 
 
@@ -36,10 +39,9 @@ class Search:
     args: SearchArgs
     budget: SweepBudget
     launcher: Launcher
-    console: Console
 
 
-def sweep(args: SweepArgs, configs: Sequence[RunConfig], console: Console) -> int:
+def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> int:
     """Run or take up a study of one model; 0 where it has a best setting, 1 where it has none."""
     if len(configs) > 1:
         folds = configs[0].split.folds
@@ -48,11 +50,18 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], console: Console) -> in
         raise ConfigError(message)
     budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
     space = parse_space(args.space, configs[0])
-    with terminate_as_interrupt(), launcher_of(args, console) as launcher:
-        planner = planning.planner(args, configs, console, threads=launcher.trial_threads, cuda=launcher.cuda)
+    with terminate_as_interrupt(), launcher_of(args) as launcher:
+        planner = harness.planner(
+            configs,
+            data=args.data,
+            weights=args.weights,
+            results=args.results,
+            threads=launcher.trial_threads,
+            cuda=launcher.cuda,
+        )
         budget = budget or SweepBudget(trials=DEFAULT_TRIALS)
         since = psutil.Process().create_time()
-        ours = Search(args=args, budget=budget, launcher=launcher, console=console)
+        ours = Search(args=args, budget=budget, launcher=launcher)
         record = _carry_out(ours, planner(configs[0]), space, since=since)
     return 0 if record is not None and record.best is not None else 1
 
@@ -65,9 +74,7 @@ class Tuned:
     failed: int = 0
 
 
-def tuned_tasks(
-    args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, launcher: Launcher, console: Console
-) -> Tuned:
+def tuned_tasks(args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, launcher: Launcher) -> Tuned:
     """Return the runs of tuned settings: of finished studies, or of studies carried out now under one budget."""
     budget = _budget(
         {"trials": args.tune_trials, "minutes": args.tune_minutes, "tmacs": args.tune_tmacs}, prefix="tune_"
@@ -88,7 +95,7 @@ def tuned_tasks(
     if budget is None:
         found = [tuned_by(task.paths.results, task.config, task.dataset, study.origin(task)) for task in bases]
     else:
-        found = _tune(Search(args=args, budget=budget, launcher=launcher, console=console), bases)
+        found = _tune(Search(args=args, budget=budget, launcher=launcher), bases)
     settings = {record.base.model: record for record in found if record.best is not None}
     runs = [_tuned(task, settings[task.config.model], planner, args) for task in tasks if task.config.model in settings]
     return Tuned(tasks=runs, failed=len(bases) - len(settings))
@@ -125,37 +132,32 @@ def _budget(limits: dict[str, Any], *, prefix: str) -> SweepBudget | None:
 
 
 def _carry_out(search: Search, task: Task, space: Space, *, since: float) -> StudyRecord | None:
-    """Open the storage, join or make the study, carry it out, and say what came out."""
+    """Open the storage, join or make the study, carry it out, and report its result."""
     quiet()
-    args, console = search.args, search.console
+    args = search.args
     store = open_storage(args.storage) if args.storage else None
     check_writable(task.paths.results)
     url = args.storage or default_url(task.paths.results)
     store = store or open_storage(url)
     planned = study.plan_study(task, space, search.budget, url=url, store=store, force_new=args.force_new)
-    console.print(f"study {planned.name}: {', '.join(space)}; budget {search.budget}", markup=False)
-    record = study.carry_out(
-        planned, console, store=store, jobs=args.jobs, workers=search.launcher.workers, since=since
-    )
-    if record is not None:
-        study_page.write(record, task.paths.results)
+    LOGGER.info("study %s: %s; budget %s", planned.name, ", ".join(space), search.budget)
+    record = study.carry_out(planned, store=store, jobs=args.jobs, workers=search.launcher.workers, since=since)
     if record is None:
-        console.print("stopped before its budget was spent; the same command goes on", style="bold red")
-    else:
-        _say(record, args, console)
+        LOGGER.error("stopped: the budget is not spent; repeat the command to continue")
+        return None
+    study_page.write(record, task.paths.results)
+    _report(record, args)
     return record
 
 
-def _say(record: StudyRecord, args: SearchArgs, console: Console) -> None:
+def _report(record: StudyRecord, args: SearchArgs) -> None:
     best, default = record.best, record.default
     counts = f"{record.count('complete')} finished, {record.count('pruned')} pruned, {record.count('failed')} failed"
     if best is None:
-        console.print(f"no setting: {counts}; see the reasons above", style="bold red")
+        LOGGER.error("failed: no trial finished (%s); see the reasons above", counts)
     else:
-        beside = f"; the default: {score_text(default)}" if default else ""
-        console.print(
-            f"best on val: {hyperparameters_text(best.hyperparameters)}: {score_text(best)}{beside} ({counts})",
-            markup=False,
-        )
-        console.print(f"again: {study_page.rerun_command(record)}", markup=False)
-    console.print(f"written: {study_file(args.results, record.name).with_suffix('.md')}", markup=False)
+        beside = f"; default: {score_text(default)}" if default else ""
+        chosen = hyperparameters_text(best.hyperparameters)
+        LOGGER.info("best on val: %s: %s%s (%s)", chosen, score_text(best), beside, counts)
+        LOGGER.info("to train it again: %s", study_page.rerun_command(record))
+    LOGGER.info("written: %s", study_file(args.results, record.name).with_suffix(".md"))

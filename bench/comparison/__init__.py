@@ -1,4 +1,5 @@
-"""Records to tables and rows, and what their test images can show: ranks, pairs, Pareto fronts, recommendations.
+"""Tables and rows from records, and their comparison: ranks, paired tests, Pareto fronts, recommendations.
 
-Everything is worked out once, as values; nothing here writes text for people. Start with ``tables``, then ``analysis``.
+All results are computed once, as values; the text around them is written elsewhere. Start with ``tables``, then
+``analysis``.
 """

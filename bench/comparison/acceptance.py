@@ -1,4 +1,4 @@
-"""Whether a reduced precision may stand in the leaderboard: by the interval of its paired difference of accuracy."""
+"""Whether a reduced precision is accepted, by the interval of the paired difference of accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,17 @@ from bench.records.schema import RunRecord
 from bench.stats.intervals import Interval, paired_difference
 
 MARGIN: Final = -0.01
-"""A loss of one point of accuracy is what a reduced precision may cost."""
+"""Non-inferiority margin: a reduced precision may cost 1 percentage point of accuracy."""
 
 Word = Literal["accepted", "refused", "too few images to tell", "not checked"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Acceptance:
-    """The word on a runtime's precision, and the paired difference of accuracy to the trained model, 95 %."""
+    """The decision on a runtime's precision.
+
+    ``difference`` is the paired difference of accuracy to the trained model (a fraction) with its 95 % ``interval``.
+    """
 
     word: Word
     difference: float | None = None
@@ -24,9 +27,10 @@ class Acceptance:
 
 
 def acceptance(check: Check | None) -> Acceptance:
-    """Judge a check: float32 by its logits (a failed parity is a failed check), the others by accuracy."""
+    """Return the decision on a runtime: float32 is accepted, a reduced precision is judged by its accuracy."""
     if check is None or check.parity is None or not check.num_images:
         return Acceptance(word="not checked")
+    # Records before version 3 have no paired counts.
     lost, gained = check.parity.only_trained_right, check.parity.only_runtime_right
     if lost is None or gained is None:
         return Acceptance(word="not checked")
@@ -36,23 +40,25 @@ def acceptance(check: Check | None) -> Acceptance:
 
 
 def _word(precision: str, interval: Interval) -> Word:
+    # The check compares float32 by its logits: if these differ, it fails and there is no parity to judge here.
     if precision == "fp32" or interval.low > MARGIN:
         return "accepted"
     return "refused" if interval.high < MARGIN else "too few images to tell"
 
 
 def check_of(record: RunRecord, runtime: str) -> Check | None:
-    """Find what was checked of a runtime."""
+    """Return the check of a runtime, or None if it was not checked."""
     return next((check for check in record.checks if check.runtime == runtime), None)
 
 
 def refused(record: RunRecord, runtime: str) -> bool:
-    """Return whether a runtime's figures are kept out of the leaderboard."""
+    """Return whether the measurements of a runtime are excluded from the leaderboard."""
+    # Only on evidence of a loss: small test splits would otherwise exclude every reduced precision.
     return acceptance(check_of(record, runtime)).word == "refused"
 
 
 def reasons(record: RunRecord) -> Sequence[str]:
-    """Return why each refused runtime was refused."""
+    """Return a line for each refused runtime, with its difference of accuracy in percentage points."""
     lines = []
     for check in record.checks:
         found = acceptance(check)

@@ -1,4 +1,4 @@
-"""What a table's test images can show, worked out once for the leaderboard, the report and comparisons."""
+"""Statistics of a table, computed once for the leaderboard, the report and the comparison of two rows."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,24 +24,24 @@ from bench.stats.resampling import calibrated_ece, uniforms_for
 from imgcls.data.parallel import usable_cores
 
 SMALL_CLASS: Final = 30
-"""With fewer test images of a class, the bootstrap's intervals are too short."""
+"""Test images of a class below which the bootstrap's intervals are too short."""
 
 IMAGES_FOR_THREADS: Final = 2_000
-"""Of fewer test images, threads wait for each other as long as a second core saves."""
+"""Test images below which threads lose as much time waiting for each other as a second core saves."""
 
 CHECKPOINTS_SHOWN: Final = 100
-"""Of more, tables show those of the first rows: bootstraps of what nobody reads would take most of the time."""
+"""Checkpoints that tables show one by one, from the first rows: bootstraps of all would take most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """A table, which of its rows differ significantly, and its minimum detectable difference.
+    """A table with the paired tests, rank intervals and minimum detectable difference of its rows.
 
-    What a table shows is computed when it is first asked for, and kept here: nothing twice.
-    ``compared`` are the rows whose answers are at hand, the most accurate first, in the order of ``pairwise`` and of
-    ``ranks``.
+    ``compared`` are the rows whose predictions are available, sorted by accuracy, the highest first; ``pairwise`` and
+    ``ranks`` have the same order. All else is computed on first access and kept.
     """
 
+    # No slots, as cached_property needs ``__dict__``. No generated equality, as it would compare arrays.
     table: Table
     compared: tuple[Row, ...]
     pairwise: PairwiseTests
@@ -51,17 +51,18 @@ class Comparison:
 
     @cached_property
     def ordered(self) -> tuple[Row, ...]:
-        """Rows by accuracy, the highest first; those without a score last."""
+        """All rows sorted by accuracy, the highest first; rows without a score are last."""
+        # 1.0 is greater than any negated accuracy.
         return tuple(sorted(self.table.rows, key=lambda row: -accuracy(row).value if row.checkpoints else 1.0))
 
     @cached_property
     def fronts(self) -> list[Front]:
-        """What the compared rows cost, and who is on each front."""
+        """The costs of the compared rows, and the probability of each row of being on each Pareto front."""
         return fronts(self.compared, self.table)
 
     @cached_property
     def minority(self) -> tuple[PairwiseTests, int] | None:
-        """The same rows compared on the images of minority classes alone, and their number; None without any."""
+        """Tests of the same rows on the images of minority classes only, and their number; None without any."""
         minority = minority_classes(self.table)
         if len(self.compared) < 2 or not minority:  # noqa: PLR2004 - a pair
             return None
@@ -75,12 +76,13 @@ class Comparison:
 
     @cached_property
     def shown_checkpoints(self) -> tuple[tuple[Row, Checkpoint], ...]:
-        """The checkpoints that tables show one by one, with their rows."""
+        """The checkpoints that tables show one by one, each with its row."""
         every = [(row, checkpoint) for row in self.ordered for checkpoint in row.checkpoints]
         return tuple(every[:CHECKPOINTS_SHOWN])
 
     def macro(self, checkpoint: Checkpoint) -> MacroIntervals:
         """Return the intervals of macro-F1 and balanced accuracy of one of the table's checkpoints."""
+        # By identity, because a checkpoint holds dicts and arrays and cannot be hashed. The table keeps it alive.
         if id(checkpoint) not in self._macros:
             self._macros[id(checkpoint)] = bootstrapped([checkpoint])[0]
         return self._macros[id(checkpoint)]
@@ -91,13 +93,13 @@ class Comparison:
         return dict(zip(map(id, shown), bootstrapped(shown), strict=True))
 
     def macro_f1(self, row: Row) -> Score:
-        """Return macro-F1: a bootstrap over images of one checkpoint, or a t interval over seeds."""
+        """Return macro-F1 with its interval: over images for one checkpoint, else a t interval over seeds."""
         return macro_f1(row, self.macro)
 
     def expected_ece(self, checkpoint: Checkpoint) -> tuple[float, float] | None:
-        """Return mean and 95th percentile of the ECE that a perfectly calibrated model as sure as this would show.
+        """Return mean and 95th percentile of the ECE of a perfectly calibrated model with the same confidences.
 
-        None if its answers are not at hand, or if no table shows it.
+        None if its predictions are not available, or if no table shows the checkpoint.
         """
         return self._expected_eces.get(id(checkpoint))
 
@@ -108,11 +110,11 @@ class Comparison:
         return {place: expected for (place, _), expected in zip(known, found, strict=True)}
 
     def rank_of(self, row: Row) -> RankInterval | None:
-        """Return a row's 95 % rank interval; None if it was not compared."""
+        """Return the 95 % rank interval of a row, or None if it was not compared."""
         return next((rank for other, rank in zip(self.compared, self.ranks, strict=True) if other is row), None)
 
     def pair(self, first: Row, second: Row) -> Paired:
-        """Compare two rows, second against first."""
+        """Return the paired test of two rows, the second against the first."""
         assert first.right is not None
         assert second.right is not None
         key = id(first), id(second)
@@ -121,28 +123,29 @@ class Comparison:
         return self._pairs[key]
 
     def adjusted(self, first: Row, second: Row) -> float:
-        """Return Holm's p value of a pair."""
+        """Return the p value of a pair, adjusted by Holm's method over all pairs of the table."""
         places = [next(i for i, other in enumerate(self.compared) if other is row) for row in (first, second)]
         return float(self.pairwise.holm[places[0], places[1]])
 
     @property
     def not_compared(self) -> list[Row]:
-        """Rows that were scored, but whose answers are not at hand."""
+        """Rows that have a score but no predictions."""
         return [row for row in self.table.rows if row.checkpoints and self.rank_of(row) is None]
 
     @property
     def about_models(self) -> bool:
-        """Return whether there are seeds enough to speak of models instead of these checkpoints."""
+        """Whether all compared rows have enough seeds for conclusions about models instead of these checkpoints."""
         return bool(self.compared) and all(len(row.checkpoints) >= SEEDS_FOR_MODELS for row in self.compared)
 
     @property
     def number(self) -> int:
-        """Test images."""
+        """Number of test images."""
         return sum(self.table.test_counts)
 
 
 def find(table: Table) -> Comparison:
-    """Compare all rows of a table whose answers are at hand."""
+    """Compare all rows of a table whose predictions are available."""
+    # The paired tests match images by position, so that only rows with the same images in the same order take part.
     images = next((one.answers.image_ids for one in _checkpoints(table) if one.answers), ())
     known = [row for row in table.rows if row.right is not None and _same_images(row, images)]
     compared = sorted(known, key=lambda row: -accuracy(row).value)
@@ -158,7 +161,7 @@ def find(table: Table) -> Comparison:
 
 
 def _same_images(row: Row, image_ids: Sequence[str]) -> bool:
-    """Return whether all answers of a row are about the given images."""
+    """Return whether all predictions of a row are of the given images."""
     ours = [checkpoint.answers.image_ids for checkpoint in row.checkpoints if checkpoint.answers]
     return all(ids == image_ids for ids in ours)
 
@@ -168,7 +171,7 @@ def _checkpoints(table: Table) -> list[Checkpoint]:
 
 
 def accuracy(row: Row) -> Score:
-    """Return top-1 accuracy: Wilson's interval of one checkpoint, or a t interval over seeds."""
+    """Return top-1 accuracy with its interval: Wilson's for one checkpoint, else a t interval over seeds."""
     first = row.checkpoints[0]
     total = int(first.confusion.sum())
     values = [one.accuracy for one in row.checkpoints]
@@ -176,13 +179,14 @@ def accuracy(row: Row) -> Score:
 
 
 def macro_f1(row: Row, intervals: Callable[[Checkpoint], MacroIntervals]) -> Score:
-    """Return macro-F1: an interval over images of one checkpoint, or a t interval over seeds."""
+    """Return macro-F1 with its interval: over images for one checkpoint, else a t interval over seeds."""
     values = [checkpoint.macro_scores[0] for checkpoint in row.checkpoints]
     return _score(values, lambda: intervals(row.checkpoints[0]).macro_f1)
 
 
 def _score(values: Sequence[float], of_one: Callable[[], Interval]) -> Score:
     several = len(values) > 1
+    # Equal values of all seeds would give a t interval of width 0, which ignores the choice of test images.
     return Score(
         value=float(np.mean(values)),
         interval=mean_interval(values) if several and max(values) > min(values) else of_one(),
@@ -193,7 +197,8 @@ def _score(values: Sequence[float], of_one: Callable[[], Interval]) -> Score:
 
 
 def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
-    """Return the intervals of macro-F1 and balanced accuracy of checkpoints: of many images on all cores."""
+    """Return the intervals of macro-F1 and balanced accuracy of checkpoints, on all cores if there are many images."""
+    # Checkpoints of one table have the same numbers of images per class, so that their bootstraps share draws.
     draws = Draws()
 
     def interval(checkpoint: Checkpoint) -> MacroIntervals:
@@ -201,21 +206,22 @@ def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
 
     if sum(int(checkpoint.confusion.sum()) for checkpoint in checkpoints[:1]) < IMAGES_FOR_THREADS:
         return list(map(interval, checkpoints))
+    # Threads, because numpy releases the GIL while it draws, and starting processes takes longer.
     with ThreadPoolExecutor(usable_cores()) as pool:
         return list(pool.map(interval, checkpoints))
 
 
 def expected_eces(answers: Sequence[Answers]) -> list[tuple[float, float]]:
-    """Return the ECE that perfectly calibrated models as sure as these would show: mean and 95th percentile."""
+    """Return mean and 95th percentile of the ECE of perfectly calibrated models with the same confidences as these."""
     uniforms = uniforms_for([len(one.labels) for one in answers])
     return [calibrated_ece(one.p_predicted, uniforms=uniforms(len(one.labels))) for one in answers]
 
 
 def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:
-    """Return each class's recall, the mean over seeds; Wilson's interval over its test images (None without any).
+    """Return the recall of each class, averaged over seeds, with Wilson's interval; None for a class without images.
 
-    The interval of a mean of several checkpoints is that of one with this recall: too long rather than too short, and
-    it leaves out what another seed would give.
+    The interval of several checkpoints is that of a single one with their mean recall. It covers the choice of test
+    images, for which it is too long rather than too short, but not the variation between seeds.
     """
     each = np.stack([np.diag(checkpoint.confusion) for checkpoint in row.checkpoints])
     totals = row.checkpoints[0].confusion.sum(axis=1)
@@ -227,14 +233,15 @@ def _recall(right: NDArray[np.int64], total: int, confidence: float) -> Score | 
         return None
     mean = float(right.mean()) / total
     interval = wilson_interval(round(mean * total), total, confidence=confidence)
+    # The interval is that of a whole number of images, which the mean of several seeds need not be.
     interval = Interval(low=min(interval.low, mean), high=max(interval.high, mean))
     return Score(value=mean, interval=interval, over_seeds=False, least=right.min() / total, most=right.max() / total)
 
 
 def worst_class(row: Row) -> tuple[str, Score] | None:
-    """Return the class with the least recall; as it was chosen for that, its interval is one for all classes at once.
+    """Return the class with the lowest recall, with an interval that is simultaneous over all classes (Bonferroni).
 
-    (Bonferroni: 1 - 0.05 over the number of classes.)
+    The class is selected for its low recall: an interval for a class chosen in advance would be too short.
     """
     classes = np.count_nonzero(row.checkpoints[0].confusion.sum(axis=1))
     scores = recalls(row, confidence=1 - 0.05 / max(int(classes), 1))
@@ -244,21 +251,23 @@ def worst_class(row: Row) -> tuple[str, Score] | None:
 
 
 def small_classes(table: Table) -> list[tuple[str, int]]:
-    """Name the classes with 1 to 29 test images."""
+    """Return the names and test images of the classes with 1 to 29 test images."""
     counts = zip(table.first.dataset.class_names, table.test_counts, strict=True)
     return [(name, count) for name, count in counts if 0 < count < SMALL_CLASS]
 
 
 def minority_classes(table: Table) -> list[int]:
-    """Return the classes with under half of the median class's images, before undersampling."""
+    """Return the classes with fewer than half as many images as the median class, before undersampling."""
     counts = table.first.dataset.counts
+    # Undersampling changes train only; val and test keep the proportions of the data set.
     natural = ("val", "test") if table.first.dataset.undersampled else ("train", "val", "test")
     sizes = np.sum([counts[split] for split in natural], axis=0)
     return [int(label) for label in np.flatnonzero(sizes < np.median(sizes) / 2)]
 
 
 def count_scorings(table: Table) -> tuple[int, int]:
-    """Count the trainings scored on this test split, and how often they were in all, repetitions included."""
+    """Return the number of trainings scored on this test split, and of all scorings, repetitions included."""
+    # Records that differ only in what was timed share a training: its scorings must not be added up.
     times: dict[str, int] = {}
     for record in table.records:
         if record.outcome is not None:
@@ -266,9 +275,9 @@ def count_scorings(table: Table) -> tuple[int, int]:
     return len(times), sum(times.values())
 
 
-def read(results: Path, *, warn: Callable[[str], None]) -> list[Comparison]:
+def read(results: Path) -> list[Comparison]:
     """Read all records of a results folder and work out what each table of them shows."""
-    return compare_records(read_records(results, warn=warn), results)
+    return compare_records(read_records(results), results)
 
 
 def compare_records(records: Sequence[RunRecord], results: Path) -> list[Comparison]:

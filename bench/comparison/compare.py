@@ -1,4 +1,4 @@
-"""Two rows or runs that are compared: what their names on a command line stand for."""
+"""Resolution of the two names that ``compare`` takes to rows or runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +11,12 @@ from bench.stats.pairs import Right
 from imgcls.errors import ConfigError
 
 LEAST_OF_ID: Final = 4
-"""Characters of a run's id that may name it."""
+"""Minimum number of leading characters of an id that identify a row or a run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Side:
-    """What a name on the command line stands for: a row of a table, or one run of it."""
+    """A row of a table, or a single run of it as a row of its own, that a name on the command line refers to."""
 
     name: str
     table: Table
@@ -24,21 +24,24 @@ class Side:
 
     @property
     def answers(self) -> Answers | None:
-        """The answers of its first checkpoint."""
+        """The predictions of the first checkpoint."""
         return self.row.checkpoints[0].answers if self.row.checkpoints else None
 
     @property
     def right(self) -> Right:
-        """Whether each checkpoint is right on each image ``[S, N]``; raises ConfigError where that is not at hand."""
+        """Whether each checkpoint is correct on each image ``[S, N]``; raises ConfigError without predictions."""
         right = self.row.right
         if right is None:
-            message = f"{self.name}: no predictions at hand; --force runs it again"
+            message = f"{self.name}: predictions are not available; --force runs it again"
             raise ConfigError(message)
         return right
 
 
 def choose(names: tuple[str, str], comparisons: Sequence[Comparison]) -> tuple[Side, Side]:
-    """Find what two names stand for on the same test images."""
+    """Return the rows or runs that two names refer to, on the same test images.
+
+    Raises ConfigError if a name is unknown or ambiguous, or if the two were tested on different images.
+    """
     sides = [_sides(name, comparisons) for name in names]
     pairs = [(one, other) for one in sides[0] for other in sides[1] if _same_images(one, other)]
     same_table = [pair for pair in pairs if pair[0].table is pair[1].table]
@@ -52,9 +55,10 @@ def choose(names: tuple[str, str], comparisons: Sequence[Comparison]) -> tuple[S
             f"{'; '.join(places[1])}): runs on different test splits are not compared"
         )
         raise ConfigError(message)
+    # Two rows of one table have had the same budget, which makes them the more likely meaning of the two names.
     if len(chosen := same_table or pairs) > 1:
         tables = sorted({f"{pair[0].table.key.dataset} (table {pair[0].table.key.id})" for pair in chosen})
-        message = f"{names[0]} and {names[1]} stand together in {', '.join(tables)}; say --table ID or give runs' ids"
+        message = f"{names[0]} and {names[1]} are both in {', '.join(tables)}; add --table ID, or use the runs' ids"
         raise ConfigError(message)
     return chosen[0]
 
@@ -62,12 +66,14 @@ def choose(names: tuple[str, str], comparisons: Sequence[Comparison]) -> tuple[S
 def _sides(name: str, comparisons: Sequence[Comparison]) -> list[Side]:
     rows = [(one.table, row) for one in comparisons for row in one.table.rows]
     sides = [Side(name=name, table=table, row=row) for table, row in rows if row.name == name]
+    # Names of rows take precedence, as the name of a model may also be the beginning of an id.
     if not sides and len(name) >= LEAST_OF_ID:
         sides = [Side(name=row.name, table=table, row=row) for table, row in rows if row.row_id.startswith(name)]
         sides += [
             Side(name=f"{row.name}, seed {one.seed}", table=table, row=_alone(row, one))
             for table, row in rows
             for one in row.checkpoints
+            # A run of one fold has predictions for that fold's images only, and cannot stand for the row.
             if len(one.records) == 1 and one.records[0].run_id.startswith(name)
         ]
     if not sides:
@@ -85,7 +91,7 @@ def _same_images(one: Side, other: Side) -> bool:
     if _data_of(one) != _data_of(other):
         return False
     ids = [side.answers.image_ids for side in (one, other) if side.answers is not None]
-    return len(ids) < 2 or ids[0] == ids[1]  # noqa: PLR2004 - where one has no answers, that is said instead
+    return len(ids) < 2 or ids[0] == ids[1]  # noqa: PLR2004 - missing predictions are reported by ``Side.right``
 
 
 def _data_of(side: Side) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""The answer that looks at no picture: what every model has to beat."""
+"""The majority-class baseline, which always predicts the class that occurs most often in train."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from bench.records.schema import DatasetInfo
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Majority:
-    """What always answering the class with the most training images scores on test, as fractions."""
+    """Scores of the majority-class baseline on test, as fractions."""
 
     class_name: str
     top1_accuracy: float
@@ -17,13 +17,16 @@ class Majority:
 
 
 def majority(dataset: DatasetInfo) -> Majority:
-    """Score the answer that looks at no picture, on one split."""
+    """Return the majority-class baseline of one split."""
     return always(dataset.class_names, train=dataset.counts["train"], test=dataset.counts["test"])
 
 
 def always(class_names: Sequence[str], *, train: Sequence[int], test: Sequence[int]) -> Majority:
-    """Score always answering the class with the most training images."""
+    """Return the majority-class baseline for given numbers of images per class in train and test."""
+    # The class is chosen by train, as a model is: the most frequent class of test would be knowledge of test. ``max``
+    # takes the first class of a tie, which makes the choice reproducible.
     best = max(range(len(train)), key=lambda label: train[label])
+    # Classes without test images are left out of the averages, as in the scores of models.
     number, present = sum(test), sum(count > 0 for count in test)
     return Majority(
         class_name=class_names[best],

@@ -1,4 +1,4 @@
-"""Accuracy against what it costs: who is on the front, and how sure that is."""
+"""Pareto fronts of accuracy against cost, with the bootstrap probability of each row of being on the front."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ P90: Final = 90
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What a row costs, its 95 % interval where it varies, and the values (rounds, seeds) that it is drawn from."""
+    """A cost of a row, its 95 % interval (None if it is exact), and its values over rounds or seeds for resampling."""
 
     value: float
     interval: Interval | None
@@ -33,11 +33,14 @@ def _latency(entry: Row, runtime: str | None) -> Cost | None:
     row = shown(entry, runtime) if runtime else None
     if row is None:
         return None
+    # The value is the percentile of all queries, as in the tables; rounds are resampled as wholes, because queries of
+    # one round are not independent.
     value, drawn = percentile(row[1].samples_ms, P90), np.array(over_rounds(row[1], P90))
     return Cost(value=value, interval=interval_over_rounds(row[1], P90), drawn=drawn)
 
 
 def _training(row: Row) -> Cost:
+    # With folds a checkpoint is several trainings, all of which have to be paid for.
     times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in row.checkpoints]
     interval = mean_interval(times) if len(times) > 1 else None
     return Cost(value=float(np.mean(times)), interval=interval, drawn=np.array(times))
@@ -50,12 +53,12 @@ COSTS: Final[dict[str, Callable[[Row, str | None], Cost | None]]] = {
     "ONNX, MB": lambda entry, _: _exact(entry.outcome.artifact.size_bytes / 1e6),
     "Training, s": lambda entry, _: _training(entry),
 }
-"""What accuracy is held against, by name; None where a row has no such figure."""
+"""Functions that return a cost of a row for a reference runtime, by title; None if the row has no such value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Front:
-    """One cost of the compared rows that have it, and the bootstrap probability of each to be on the front."""
+    """One cost of the compared rows that have it, and each row's bootstrap probability of being on the front."""
 
     title: str
     rows: tuple[Row, ...]
@@ -64,11 +67,12 @@ class Front:
 
 
 def fronts(compared: Sequence[Row], table: Table) -> list[Front]:
-    """Return a front for every cost that any of the compared rows has."""
+    """Return a front for every cost that at least one of the compared rows has."""
     if not compared:
         return []
     runtime = reference_runtime(table)
     right = np.stack([row.right.mean(axis=0) for row in compared if row.right is not None])
+    # One set of resamples for all costs, so that the probabilities of the fronts are comparable.
     accuracies = resampled_accuracies(right)
     every = []
     for name, cost_of in COSTS.items():

@@ -1,4 +1,4 @@
-"""Which model to ship under limits of latency, recall and size, and what each limit costs."""
+"""The recommended row under limits on latency, recall and file size."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
 
 NOTHING_FITS: Final = 3
-"""Exit status."""
+"""Exit status if no row keeps to all limits."""
 
 PERCENT: Final = 90
-"""The limit of latency is on p90: a tenth of all pictures may take longer."""
+"""The limit on latency applies to this percentile: a tenth of all queries may take longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What a model must keep to; None or nothing means no limit."""
+    """The limits that a row must keep to; None or an empty mapping means no limit."""
 
     runtime: str
     max_latency_ms: float | None = None
@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitResult:
-    """Whether a row keeps to a limit, whether its whole interval does too, and what it has, in words."""
+    """Whether a row keeps to a limit (``fits``), whether its whole interval does (``sure``), and its value in words."""
 
     fits: bool
     sure: bool
@@ -48,11 +48,12 @@ LimitCheck = Callable[[Row], LimitResult]
 def limits_of(
     *, runtime: str, max_latency_ms: float | None, min_recall: Iterable[str], max_size_mb: float | None
 ) -> Limits:
-    """Read the limits from the command line's words; raises ConfigError."""
+    """Return the limits from the arguments of the command line; raises ConfigError if one is invalid."""
     if runtime not in RUNTIMES:
         message = f"--runtime {runtime}: unknown; known: {', '.join(RUNTIMES)}"
         raise ConfigError(message)
     for flag, value in (("--max-latency-ms", max_latency_ms), ("--max-size-mb", max_size_mb)):
+        # Negated, so that NaN is refused too.
         if value is not None and not value > 0:
             message = f"{flag} {value:g}: use a number above 0"
             raise ConfigError(message)
@@ -61,6 +62,7 @@ def limits_of(
 
 
 def _class_and_share(text: str) -> tuple[str, float]:
+    # From the right, as the name of a class may contain "=".
     class_name, _, share = text.rpartition("=")
     try:
         least = float(share)
@@ -73,21 +75,22 @@ def _class_and_share(text: str) -> tuple[str, float]:
 
 
 def checks_of(limits: Limits) -> dict[str, LimitCheck]:
-    """Return a check for each limit, by the flag that asked for it."""
+    """Return a check for each limit that was given, by its flag."""
     return {flag: check for checks in LIMITS for flag, check in checks(limits).items()}
 
 
 def _runtime(limits: Limits) -> dict[str, LimitCheck]:
-    """Return the check that the runtime has figures, and did not lose accuracy."""
+    """Return the check that a row was measured on the runtime and that the runtime did not lose accuracy."""
 
     def check(row: Row) -> LimitResult:
         if refused(row.first, limits.runtime):
-            return LimitResult(fits=False, sure=True, words="refused for its accuracy there")
+            return LimitResult(fits=False, sure=True, words="refused for its accuracy on this runtime")
         if shown(row, limits.runtime) is None:
-            return LimitResult(fits=False, sure=True, words="no figures there")
+            return LimitResult(fits=False, sure=True, words="no measurement on this runtime")
         accepted = acceptance(check_of(row.first, limits.runtime)).word
+        # float32 computes what was trained; a reduced precision needs evidence that it costs no accuracy.
         reduced = RUNTIMES[limits.runtime].precision != "fp32"
-        return LimitResult(fits=True, sure=not reduced or accepted == "accepted", words=f"accuracy there: {accepted}")
+        return LimitResult(fits=True, sure=not reduced or accepted == "accepted", words=f"accuracy check: {accepted}")
 
     return {f"--runtime {limits.runtime}": check}
 
@@ -100,9 +103,10 @@ def _latency(limits: Limits) -> dict[str, LimitCheck]:
     def check(row: Row) -> LimitResult:
         found = shown(row, limits.runtime)
         if found is None or not enough_queries(PERCENT, found[1].num_queries):
-            return LimitResult(fits=False, sure=True, words="no p90 there")
+            return LimitResult(fits=False, sure=True, words="no p90 on this runtime")
         p90, interval = percentile(found[1].samples_ms, PERCENT), interval_over_rounds(found[1], PERCENT)
         spread = f"95 % CI {interval.low:.3g} to {interval.high:.3g} ms" if interval else "quick run, not validated"
+        # A quick run has one round, so that nothing is known about the variation between rounds.
         sure = interval is not None and interval.high <= most
         return LimitResult(fits=p90 <= most, sure=sure, words=f"p90 {p90:.3g} ms ({spread})")
 
@@ -117,7 +121,7 @@ def _recall(limits: Limits) -> dict[str, LimitCheck]:
 
 
 def _recall_of(row: Row, *, class_name: str, least: float) -> LimitResult:
-    """Judge the checkpoint that would be shipped, not the mean over seeds."""
+    """Check the recall of one class of the checkpoint that would be shipped, not the mean over seeds."""
     label, confusion = row.first.dataset.class_names.index(class_name), chosen(row).confusion
     right, total = int(confusion[label, label]), int(confusion[label].sum())
     if total == 0:
@@ -135,35 +139,40 @@ def _size(limits: Limits) -> dict[str, LimitCheck]:
     def check(row: Row) -> LimitResult:
         found = check_of(row.first, limits.runtime)
         size = found.size_bytes if found and found.size_bytes else None
+        # Float32 runtimes read the exported file, whose size the training has recorded; a converted file has its own.
         if size is None and RUNTIMES[limits.runtime].precision == "fp32":
             size = row.outcome.artifact.size_bytes
         if size is None:
-            return LimitResult(fits=False, sure=True, words="size there not known")
+            return LimitResult(fits=False, sure=True, words="size on this runtime unknown")
         return LimitResult(fits=size <= most * 1e6, sure=True, words=f"{size / 1e6:.1f} MB")
 
     return {f"--max-size-mb {most:g}": check}
 
 
 LIMITS: Final[tuple[Callable[[Limits], dict[str, LimitCheck]], ...]] = (_runtime, _latency, _recall, _size)
-"""Each gives its checks by flag, or nothing where its limit was not asked for."""
+"""Functions that return the checks of a limit by flag; none if the limit was not given."""
 
 
 def recommended(comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck]) -> Row | None:
-    """Return the fastest row without a significant difference to the most accurate one that keeps to all limits."""
+    """Return the fastest row among the most accurate one within the limits and those not significantly different.
+
+    None if no row keeps to all limits.
+    """
     fitting = fitting_rows(comparison, checks)
     if not fitting:
         return None
+    # Where the test images do not show a difference in accuracy, latency decides.
     candidates = [fitting[0], *not_different(fitting[0], fitting, comparison)]
     return min(candidates, key=lambda row: _time(row, limits.runtime))
 
 
 def fitting_rows(comparison: Comparison, checks: Mapping[str, LimitCheck]) -> list[Row]:
-    """Return the compared rows that keep to all limits, the most accurate first."""
+    """Return the compared rows that keep to all limits, sorted by accuracy, the highest first."""
     return [row for row in comparison.compared if all(check(row).fits for check in checks.values())]
 
 
 def not_different(row: Row, others: Iterable[Row], comparison: Comparison) -> list[Row]:
-    """Return those of some rows that the table's tests find no significant difference to."""
+    """Return the rows among ``others`` that do not differ significantly from ``row`` in the tests of the table."""
     return [other for other in others if other is not row and comparison.adjusted(row, other) > ALPHA]
 
 
@@ -173,5 +182,6 @@ def _time(row: Row, runtime: str) -> float:
 
 
 def chosen(row: Row) -> Checkpoint:
-    """Return the checkpoint with the best validation accuracy: test reports, it does not choose."""
+    """Return the checkpoint with the highest validation accuracy."""
+    # Not by test accuracy: a maximum over seeds would bias the reported test accuracy upwards.
     return max(row.checkpoints, key=lambda one: one.mean("val", "top1_accuracy"))

@@ -1,6 +1,6 @@
-"""How noisy a measuring session was, and which of its rows are worse than the rest of it.
+"""Noise of measuring sessions, and the rows that are noisier than the rest of their session.
 
-A mark on every row of a table says nothing: what holds for the whole session is one sentence about the machine.
+A mark on every row of a table carries no information: noise of a whole session is reported in one sentence.
 """
 
 import statistics
@@ -18,12 +18,12 @@ from bench.stats.intervals import Interval, mean_interval, percentile
 LEAST_ROUNDS: Final = 2
 
 OUTLIER: Final = 2.0
-"""A row is marked from this many times its session's median half-width on."""
+"""Multiple of the session's median half-width from which on a row of a noisy session is marked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """The judged rows of one session: how many, how many of them noisy, and their median relative half-width."""
+    """Numbers of judged and of noisy rows of one session, and their median relative half-width."""
 
     rows: int
     noisy: int
@@ -31,7 +31,7 @@ class Session:
 
     @property
     def mostly_noisy(self) -> bool:
-        """Return whether noise is the machine's: more than half of the rows have it."""
+        """Whether more than half of the rows are noisy, which points to the machine instead of the rows."""
         return 2 * self.noisy > self.rows
 
 
@@ -39,9 +39,10 @@ Sessions = Mapping[str | None, Session]
 
 
 def sessions_of(measurements: Iterable[Measurement]) -> dict[str | None, Session]:
-    """Return every session of some rows that were judged, by session id."""
+    """Return the sessions of those rows that have a validity, by session id."""
     judged: defaultdict[str | None, list[Measurement]] = defaultdict(list)
     for row in measurements:
+        # Quick and failed rows have no interval over rounds, and invalid rows are not shown.
         if row.has_figures and row.validity is not None:
             judged[row.session_id].append(row)
     return {session_id: _session(rows) for session_id, rows in judged.items()}
@@ -52,14 +53,16 @@ def _session(rows: Sequence[Measurement]) -> Session:
     return Session(
         rows=len(rows),
         noisy=sum(row.validity == "noisy" for row in rows),
+        # A median, as the outliers to be found would raise a mean.
         half_width=statistics.median(widths) if widths else 0.0,
     )
 
 
 def is_outlier(row: Measurement, sessions: Sessions) -> bool:
-    """Return whether a noisy row is worse than its session.
+    """Return whether a noisy row is noisier than its session.
 
-    In a session that is mostly noisy, those rows are that are at least ``OUTLIER`` times as wide as its median.
+    In a session that is mostly noisy, this holds for half-widths of at least ``OUTLIER`` times the session's median; in
+    any other session, for every noisy row.
     """
     session = sessions.get(row.session_id)
     if row.validity != "noisy" or session is None:
@@ -69,29 +72,32 @@ def is_outlier(row: Measurement, sessions: Sessions) -> bool:
 
 
 def round_samples(row: Measurement) -> list[tuple[float, ...]]:
-    """Divide a row's samples into its rounds; a row that knows no rounds is one."""
+    """Return a row's samples in ms by round; a row without rounds (schema 1 and 2) is one round."""
     if not row.rounds:
         return [row.samples_ms]
+    # Samples are stored once, in the order of rounds, and each round holds how many are its own.
     ends = np.cumsum([0, *(part.kept for part in row.rounds)]).tolist()
     return [row.samples_ms[start:end] for start, end in pairwise(ends)]
 
 
 def over_rounds(row: Measurement, percent: int) -> list[float]:
-    """Return a percentile of each round, in ms."""
+    """Return a percentile of the samples of each round, in ms."""
     return [percentile(samples, percent) for samples in round_samples(row) if samples]
 
 
 def interval_over_rounds(row: Measurement, percent: int) -> Interval | None:
-    """Return the t interval of the rounds' own percentiles, in ms; None for a single round."""
+    """Return the 95 % t interval of a percentile over rounds, in ms, or None for a single round."""
+    # Over rounds and not over queries: processes differ more from each other than the queries of one process.
     each = over_rounds(row, percent)
     if len(each) < LEAST_ROUNDS:
         return None
     found = mean_interval(each)
+    # With few rounds a t interval may reach below 0, a latency does not.
     return Interval(low=max(found.low, 0.0), high=found.high)
 
 
 def relative_half_width(row: Measurement, percent: int = 50) -> float | None:
-    """Return half the width of the rounds' 95 % t interval over their mean; None for a single round."""
+    """Return half the width of a percentile's 95 % t interval over rounds, relative to its mean; None for one round."""
     each = over_rounds(row, percent)
     if len(each) < LEAST_ROUNDS:
         return None

@@ -1,4 +1,4 @@
-"""What sets the rows of one table apart, so that no two look alike and none hides a difference."""
+"""Settings and names of the rows of a table: distinct for every row, and complete in what differs from the recipe."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -9,10 +9,12 @@ from bench.records.schema import RunRecord
 
 
 def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
-    """Return what differs from the recipe in each row of a table, by row id, so that no two rows of a model look alike.
+    """Return what differs from the recipe in each row of a table, by row id, distinct for all rows of a model.
 
-    Rows that this leaves alike get the first of their study, weights, threads and id that differs.
+    Rows of the same setting are distinguished by the first of study, weights, device and threads, and row id in which
+    they differ.
     """
+    # Named only if it distinguishes rows, to keep the cell short.
     recipes = {record.base.recipe for record in rows.values()}
     settings = {row_id: _setting(record, name_recipe=len(recipes) > 1) for row_id, record in rows.items()}
     for detail in DETAILS:
@@ -27,7 +29,7 @@ def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
 
 
 def names_of(models: Mapping[str, str], settings: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """Return a name for each row: its model, with those parts of its setting that not all rows of the model share."""
+    """Return a name for each row: the model, followed by the parts of the setting that not all its rows share."""
     names = {}
     for row_id, model in models.items():
         others = [set(settings[other]) for other, name in models.items() if name == model]
@@ -37,9 +39,11 @@ def names_of(models: Mapping[str, str], settings: Mapping[str, tuple[str, ...]])
 
 
 def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
+    # The overrides of ``base``: the values that a study chose would fill the cell, and the table of studies shows them.
     parts = [f"recipe={record.base.recipe}"] if name_recipe else []
     parts += ["tuned"] if record.tuning else []
     parts += [f"{name}={value}" for name, value in record.base.overrides.items() if name not in OF_THE_TABLE]
+    # Recipes start from pre-trained weights, and the main table has no column for initialisation.
     if record.init == "random":
         parts.append("weights=random")
     elif record.outcome and record.outcome.model.weights_tag not in record.outcome.model.timm_name:
@@ -66,4 +70,4 @@ def _id(_record: RunRecord, row_id: str) -> str:
 
 
 DETAILS: Final = (_study, _weights, _where, _id)
-"""In what rows of one setting may differ; the last always differs."""
+"""Further details that distinguish rows of the same setting, in order of preference; the last one is unique."""

@@ -1,4 +1,4 @@
-"""Which latency figure of a row is shown, and how it compares with another row's."""
+"""Selection of the latency measurement that is shown for a row, and ratios between rows."""
 
 import statistics
 from dataclasses import dataclass
@@ -13,22 +13,26 @@ from bench.stats.intervals import Interval, ratio_interval
 from imgcls.inference.runtimes import RUNTIMES
 
 PREFERRED: Final = ("onnxruntime-cuda", "onnxruntime-cpu", "pytorch-cuda", "pytorch-cpu")
-"""Runtimes by which speeds are compared: the first that most rows have figures of."""
+"""Order of preference of the reference runtime among those on which equally many rows were measured."""
 
 ORDER: Final = ("valid", "noisy", None)
-"""Validities from the best; a quick row was not judged."""
+"""Validities from best to worst; None is a quick measurement, which has no validity."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ratio:
-    """A time over another, each ratio taken within a round, and its 95 % interval."""
+    """The ratio of two latencies, taken within rounds, and its 95 % interval."""
 
     value: float
     interval: Interval
 
 
 def shown(entry: Row, runtime: str) -> tuple[RunRecord, Measurement] | None:
-    """Return a row's measurement of one image at a time: the best validity, the fewest threads, the first seed."""
+    """Return the measurement of a row at batch 1 on a runtime, with its record; None if there is none to show.
+
+    Of several: the best validity, then the fewest threads, then the first seed.
+    """
+    # The time of a forward pass does not depend on the trained weights, so that one seed stands for all.
     rows = [
         (ORDER.index(row.validity), row.num_threads or 0, number)
         for number, (record, row) in enumerate(_rows(entry, runtime))
@@ -38,7 +42,7 @@ def shown(entry: Row, runtime: str) -> tuple[RunRecord, Measurement] | None:
 
 
 def asked(row: Row, runtime: str) -> list[tuple[RunRecord, Measurement]]:
-    """Return all measurements of a row on a runtime, those without figures too."""
+    """Return all measurements of a row on a runtime, including failed and invalid ones."""
     return [(record, found) for record in row.records for found in record.measurements if found.runtime == runtime]
 
 
@@ -52,22 +56,24 @@ def _rows(entry: Row, runtime: str) -> list[tuple[RunRecord, Measurement]]:
 
 
 def runtimes_of(table: Table) -> list[str]:
-    """List the runtimes that something was asked of, in their usual order."""
+    """Return the runtimes that were to be measured, in the order of the registry."""
     asked = {row.runtime for record in table.records for row in record.measurements}
     return [name for name in RUNTIMES if name in asked]
 
 
 def reference_runtime(table: Table) -> str | None:
-    """Return the runtime by which speeds are compared; None where nothing has figures."""
+    """Return the runtime on which rows are compared for speed, or None if no row was measured."""
+    # The runtime that covers most rows, because ratios need both rows on the same one.
     counts = {name: sum(shown(row, name) is not None for row in table.rows) for name in runtimes_of(table)}
     ranked = sorted(counts, key=lambda name: (-counts[name], PREFERRED.index(name) if name in PREFERRED else 99))
     return ranked[0] if ranked and counts[ranked[0]] else None
 
 
 def ratio(row: Measurement, base: Measurement) -> Ratio | None:
-    """Return a row's time over another's; None where they did not share two rounds of one session."""
+    """Return the ratio of two rows' latencies, or None if they do not share at least two rounds of one session."""
     if row.session_id is None or base.session_id != row.session_id:
         return None
+    # Rounds are paired by their number, as a row may lack one that failed.
     numbered = [
         dict(zip((part.number for part in each.rounds), round_samples(each), strict=False)) for each in (row, base)
     ]
@@ -75,5 +81,6 @@ def ratio(row: Measurement, base: Measurement) -> Ratio | None:
     if len(common) < LEAST_ROUNDS:
         return None
     ours, others = ([statistics.median(each[number]) for number in common] for each in numbered)
+    # The geometric mean matches the interval of the logarithms, and inverts with the ratio.
     value = statistics.geometric_mean([one / other for one, other in zip(ours, others, strict=True)])
     return Ratio(value=value, interval=ratio_interval(ours, others))

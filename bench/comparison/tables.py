@@ -1,4 +1,4 @@
-"""Records to tables: the runs that may stand in one, and its rows, each a setting with its seeds and folds."""
+"""Tables from records: which runs are comparable, and the rows of a table with their seeds and folds."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ from imgcls.config import RuntimeConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableKey:
-    """What must be equal for two runs to stand in one table: data, split, budget and training machine.
+    """What must be equal for two runs to be in one table: data, split, budget and training machine.
 
-    ``split_digest`` is that of all folds together where there are folds.
+    With folds, ``split_digest`` is the digest of all folds together.
     """
 
     dataset: str
@@ -36,26 +36,28 @@ class TableKey:
 
     @property
     def id(self) -> str:
-        """A short name for headings and commands."""
+        """A short id for headings and for ``--table``."""
+        # Short enough to type; a results folder holds few tables.
         return hash_of(self)[:6]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One seed of a row: one run, or one run a fold, all of them ok; answers are None where not at hand."""
+    """One seed of a row: a successful run, or one per fold; ``answers`` is None if predictions are not available."""
 
+    # No slots, as cached_property needs ``__dict__``; so in ``Row``.
     seed: int
     records: tuple[RunRecord, ...]
     answers: Answers | None
 
     @cached_property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """What the run, or each fold, gave."""
+        """The outcomes of the run, or of each fold."""
         return tuple(record.outcome for record in self.records if record.outcome is not None)
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """Test images by true (rows) and predicted class, ``[C, C]``."""
+        """Numbers of test images by true class (rows) and predicted class (columns), ``[C, C]``."""
         each = [outcome.metrics.test_confusion_matrix for outcome in self.outcomes]
         return np.asarray(np.sum(each, axis=0, dtype=np.int64))
 
@@ -67,21 +69,24 @@ class Checkpoint:
     @cached_property
     def macro_scores(self) -> tuple[float, float]:
         """Macro-F1 and balanced accuracy on test."""
+        # From the pooled matrix: the mean of the folds' macro-F1 is biased where a fold has few images of a class.
         return macro_scores(self.confusion)
 
     def mean(self, split: str, metric: str) -> float:
-        """Average a metric over folds by their numbers of images; raises KeyError for a metric that was not taken."""
+        """Return the mean of a metric over folds, weighted by images; raises KeyError if it was not recorded."""
         values = [getattr(outcome.metrics, f"{split}_metrics")[metric] for outcome in self.outcomes]
         if len(values) == 1:
             return float(values[0])
+        # Folds differ in size by an image or more, so that an unweighted mean would not be that over images.
         return float(np.average(values, weights=[sum(record.dataset.counts[split]) for record in self.records]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of a table: one setting of one model, with every seed that is whole, and the runs that are not.
+    """A row of a table: one setting of one model with its complete seeds.
 
-    ``row_id`` identifies it; ``name`` is for display: the model, and what sets it apart from its other rows.
+    ``row_id`` identifies it; ``name`` is for display: the model, and what distinguishes it from the model's other rows.
+    ``incomplete`` describes the seeds of which folds are missing.
     """
 
     row_id: str
@@ -94,19 +99,20 @@ class Row:
 
     @property
     def first(self) -> RunRecord:
-        """A record of this row, for what all of them share; a good one where there is one."""
+        """A record of this row, for what all of them have in common; a successful one if there is one."""
         return self.checkpoints[0].records[0] if self.checkpoints else self.records[0]
 
     @property
     def outcome(self) -> Outcome:
-        """What the first good run gave, for what all of them share, such as the number of parameters."""
+        """The outcome of the first successful run, for what all have in common, such as the number of parameters."""
         assert self.first.outcome is not None
         return self.first.outcome
 
     @cached_property
     def right(self) -> Right | None:
-        """Whether each checkpoint is right on each image ``[S, N]``; None where answers are missing."""
+        """Whether each checkpoint is correct on each image ``[S, N]``; None if any predictions are missing."""
         answers = [checkpoint.answers for checkpoint in self.checkpoints]
+        # All seeds or none: a test on fewer seeds than the table shows would be about another row.
         if not answers or None in answers:
             return None
         return np.stack([answer.right for answer in answers if answer is not None])
@@ -114,7 +120,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """One table: runs on the same images, split, budget, size rule and machine."""
+    """A table of runs with the same images, split, budget and training machine."""
 
     key: TableKey
     rows: tuple[Row, ...]
@@ -122,33 +128,33 @@ class Table:
 
     @property
     def records(self) -> list[RunRecord]:
-        """All runs."""
+        """The records of all rows."""
         return [record for row in self.rows for record in row.records]
 
     @property
     def first(self) -> RunRecord:
-        """Any run, for what all of them share."""
+        """A record of this table, for what all of them have in common."""
         return self.rows[0].records[0]
 
     @property
     def test_counts(self) -> list[int]:
-        """Test images of each class; with folds all images, each tested once."""
+        """Numbers of test images of each class; with folds all images, as each is tested once."""
         return self.counts("test")
 
     def counts(self, split: str) -> list[int]:
-        """Images of each class in a split; with folds their sum over folds."""
+        """Return the numbers of images of each class in a split; with folds, their sum over folds."""
         whole = next((one for row in self.rows for one in row.checkpoints), None)
         records = whole.records if whole else (self.first,)
         return [int(total) for total in np.sum([record.dataset.counts[split] for record in records], axis=0)]
 
     @property
     def majority(self) -> Majority:
-        """What always answering the class with the most training images scores."""
+        """The majority-class baseline on the images of this table."""
         return always(self.first.dataset.class_names, train=self.counts("train"), test=self.test_counts)
 
 
 def table_key(record: RunRecord) -> TableKey:
-    """Return the table of a run; a tuned one stands in that of its default."""
+    """Return the key of a run's table; a tuned run is in the table of the default that it is compared with."""
     data = record.dataset
     return TableKey(
         dataset=data.name,
@@ -160,7 +166,7 @@ def table_key(record: RunRecord) -> TableKey:
 
 
 def group(records: Sequence[RunRecord], results: Path) -> list[Table]:
-    """Sort records into tables, and each table's records into rows."""
+    """Return the tables of some records, in order of data set, split, budget and machine."""
     tables: defaultdict[TableKey, list[RunRecord]] = defaultdict(list)
     for record in records:
         tables[table_key(record)].append(record)
@@ -177,11 +183,13 @@ def group(records: Sequence[RunRecord], results: Path) -> list[Table]:
 
 
 def _order(key: TableKey) -> tuple[str, ...]:
+    # The budget as text, because its fields may be None, which cannot be compared with a number.
     return key.dataset, key.data_digest, key.split_digest, str(key.budget), key.machine
 
 
 def _rows(table: Sequence[RunRecord], results: Path) -> tuple[Row, ...]:
     rows: defaultdict[tuple[str, str | None], list[RunRecord]] = defaultdict(list)
+    # Successful runs first: a failed one joins a row that exists, because its own weights are not known.
     for record in sorted(table, key=lambda record: record.outcome is None):
         rows[_place(record, rows)].append(record)
     ids = {hash_of(place): records for place, records in rows.items()}
@@ -196,8 +204,12 @@ def _rows(table: Sequence[RunRecord], results: Path) -> tuple[Row, ...]:
 
 
 def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> tuple[str, str | None]:
-    """Identify what all seeds and folds of a row share; a failed run, which loaded no weights, joins the others."""
+    """Return what identifies a row: the setting without seed and fold, and the digest of the initial weights.
+
+    A failed run has no digest of weights, and joins the first row of its setting.
+    """
     config = record.config
+    # What is timed does not change the training, so that ``runtime`` is not part of a row's identity.
     shared = replace(config, seed=0, split=replace(config.split, fold=None), runtime=RuntimeConfig())
     setting = hash_of([identity(shared), record.init, record.tuning.study if record.tuning else None])
     if record.outcome is None:
@@ -207,11 +219,13 @@ def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> 
 
 def _row(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, setting: tuple[str, ...]) -> Row:
     seeds: defaultdict[int, list[RunRecord]] = defaultdict(list)
+    # Sorted, so that which seed is the first one does not depend on the order of the files.
     for record in sorted(runs, key=lambda record: (record.config.seed, record.config.split.fold or 0, record.run_id)):
         seeds[record.config.seed].append(record)
     checkpoints, incomplete = [], []
     for seed, records in sorted(seeds.items()):
         done = _latest_of_each_fold([record for record in records if record.outcome is not None])
+        # A seed with missing folds has not seen every image once, and its score would be of other images.
         wanted = records[0].config.split.folds or 1
         if len(done) == wanted:
             checkpoints.append(Checkpoint(seed=seed, records=tuple(done), answers=_pooled(done, results)))
@@ -229,7 +243,7 @@ def _row(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, se
 
 
 def _latest_of_each_fold(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Keep one run a fold: runs that differ in nothing but what was timed are one training."""
+    """Return the latest run of each fold, as runs that differ only in what was timed share a training."""
     started = sorted(records, key=lambda record: record.started_at)
     latest = {record.config.split.fold: record for record in started}
     return [latest[fold] for fold in sorted(latest, key=lambda fold: fold or 0)]

@@ -1,4 +1,4 @@
-"""What a fresh process finds of a model in a runtime before it is timed: that it is ours, placement, parity."""
+"""Checks of a model in a runtime before it is timed: identity of its files, node placement, parity."""
 
 import hashlib
 import sys
@@ -24,7 +24,12 @@ CONVERTED: Final = (ONNX_INT8, ONNX_FP16)
 
 
 def check_runtime(task: CheckTask, cold: ColdStart | Exception) -> Check:
-    """See that a model in a runtime is what the run exported, given its cold start or why there was none."""
+    """Check that a model in a runtime is the exported one.
+
+    ``cold`` is its cold start in this process, or the exception that the cold start raised. Never raises: a failure
+    is returned as a check with a status and a reason.
+    """
+    # Read first, so that it describes the process as the cold start left it.
     without_torch = "torch" not in sys.modules
     runtime = RUNTIMES[task.runtime]
     failed = Check(
@@ -33,12 +38,12 @@ def check_runtime(task: CheckTask, cold: ColdStart | Exception) -> Check:
     try:
         _require_files(task)
         if isinstance(cold, Exception):
-            raise cold  # noqa: TRY301 - the message of a bad file goes first
+            raise cold  # noqa: TRY301 - after the files: a wrong file explains a failed start better
         check = _check(task, cold, replace(failed, status="ok"))
         return replace(check, without_torch=without_torch)
     except NoDeviceError as error:
         return replace(failed, status="not measured", reason=str(error))
-    except Exception as error:  # noqa: BLE001 - a runtime's failure is a row that says so, and the others still run
+    except Exception as error:  # noqa: BLE001 - one runtime's failure must not stop the others
         return replace(failed, reason=reason_of(error))
 
 
@@ -61,6 +66,7 @@ def _check(task: CheckTask, cold: ColdStart, check: Check) -> Check:
     parity = check_parity(
         cold.session.run,
         read_card(folder / ONNX),
+        # Mapped, not read: the cache holds all splits, and only the test rows are needed.
         pixels=np.load(task.pictures.pixels, mmap_mode="r"),
         rows=np.array(task.pictures.test_rows),
         trained=trained,
@@ -71,18 +77,20 @@ def _check(task: CheckTask, cold: ColdStart, check: Check) -> Check:
 
 def _require_files(task: CheckTask) -> None:
     folder, file = Path(task.folder), RUNTIMES[task.runtime].file
+    # For PyTorch too: the parity check takes the preprocessing from the metadata of the ONNX file.
     require_exported(folder / ONNX, task.onnx_sha256)
     if not (folder / file).exists():
-        message = f"{file} is not there, and could not be made from the run's images"
+        message = f"{file} does not exist and could not be made from the run's images"
         raise RuntimeUnavailableError(message)
+    # A prefix: the identity of an int8 file continues with the split digest, which is unknown without images.
     if file in CONVERTED and not metadata_of(folder / file).get(MADE_FROM, "").startswith(task.onnx_sha256):
-        message = f"{file} was made from another model, and could not be made anew"
+        message = f"{file} was made from another model and could not be made again"
         raise RuntimeUnavailableError(message)
 
 
 def require_exported(path: Path, sha256: str) -> None:
-    """Raise ConfigError or RuntimeUnavailableError where an ONNX file is not the one that the run exported."""
-    read_card(path)
+    """Raise ConfigError or RuntimeUnavailableError if an ONNX file is not the one that the run exported."""
+    read_card(path)  # first: its errors name a missing or damaged file, those of onnx.load do not
     opsets = {entry.domain: entry.version for entry in onnx.load(str(path), load_external_data=False).opset_import}
     if opsets.get("") != OPSET:
         message = f"{path.name} is of opset {opsets.get('')}, this project exports {OPSET}"
@@ -95,7 +103,7 @@ def require_exported(path: Path, sha256: str) -> None:
 
 
 def convert(task: CheckTask) -> None:
-    """Make the reduced-precision file that a runtime opens, unless the one of this model and split is there."""
+    """Write the reduced-precision file that a runtime opens, unless it exists for this model and split."""
     from imgcls.inference.quantisation import ensure_fp16, ensure_int8  # noqa: PLC0415 - loads torch, which a check must not
 
     file, folder = RUNTIMES[task.runtime].file, Path(task.folder)

@@ -1,14 +1,10 @@
 """Measure finished runs: everything is prepared beside others, then the machine is held alone for the rounds."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
-from bench import progress
 from bench.latency import rounds
 from bench.latency.combining import session_bests
 from bench.latency.measuring import Subject
@@ -25,6 +21,8 @@ from imgcls.errors import ConfigError, UserError
 from imgcls.inference.card import Card, read_card
 from imgcls.inference.runtimes import ONNX
 
+LOGGER = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
@@ -34,19 +32,17 @@ class Measured:
     ok: bool
 
 
-def measure_all(
-    records: Sequence[RunRecord], paths: Paths, console: Console, *, protocol: Protocol, runtime: RuntimeConfig
-) -> Measured:
+def measure_all(records: Sequence[RunRecord], paths: Paths, *, protocol: Protocol, runtime: RuntimeConfig) -> Measured:
     """Measure the artifacts of some records alone on the machine, and put the figures into their records."""
-    here = [record for record in records if _has_artifacts(record, paths, console)]
+    here = [record for record in records if _has_artifacts(record, paths)]
     if not here:
         return Measured(rows=(), ok=not records)
     environment = read_environment()
     # Auditing and caching keep the cores busy: not beside another's measurement, nor while others wait for this one.
-    with _title_until_held(partial(locks.machine_shared, purpose="measure"), console):
-        job = _prepare(here, paths, console, protocol=protocol, runtime=runtime, environment=environment)
-    with _title_until_held(locks.machine_alone, console):
-        found = rounds.carry_out(job, console)
+    with locks.machine_shared(purpose="measure"):
+        job = _prepare(here, paths, protocol=protocol, runtime=runtime, environment=environment)
+    with locks.machine_alone():
+        found = rounds.carry_out(job)
     for record in here:
         rows = tuple(found.rows.get(record.train_id, ()))
         checks = tuple(found.checks.get(record.train_id, ()))
@@ -58,10 +54,9 @@ def measure_all(
     )
 
 
-def _prepare(  # noqa: PLR0913 - what a job is made of
+def _prepare(
     records: Sequence[RunRecord],
     paths: Paths,
-    console: Console,
     *,
     protocol: Protocol,
     runtime: RuntimeConfig,
@@ -70,7 +65,7 @@ def _prepare(  # noqa: PLR0913 - what a job is made of
     """Return all that is measured, with its images found and cached."""
     look = any(rounds.to_check(protocol, name) for name in runtime.runtimes)
     return rounds.make_job(
-        _models(records, paths, console, look=look),
+        _models(records, paths, look=look),
         runtime,
         protocol,
         folder=paths.measuring,
@@ -79,31 +74,21 @@ def _prepare(  # noqa: PLR0913 - what a job is made of
     )
 
 
-@contextlib.contextmanager
-def _title_until_held(lock: Callable[..., contextlib.AbstractContextManager[None]], console: Console) -> Iterator[None]:
-    """Hold a lock of the machine; the title says that the measurement waits until it is held."""
-    with contextlib.ExitStack() as wait:
-        wait.enter_context(progress.waiting(console, "waiting to measure"))
-        with lock(say=console.print):
-            wait.close()
-            yield
-
-
-def _has_artifacts(record: RunRecord, paths: Paths, console: Console) -> bool:
+def _has_artifacts(record: RunRecord, paths: Paths) -> bool:
     if paths.outcome(record.train_id).exists():
         return True
-    console.print(f"  {record.config.model}: no artifacts here to measure; --force trains again", markup=False)
+    LOGGER.warning("  %s: no artifacts here to measure; --force trains again", record.config.model)
     return False
 
 
-def _models(records: Sequence[RunRecord], paths: Paths, console: Console, *, look: bool) -> list[rounds.Model]:
+def _models(records: Sequence[RunRecord], paths: Paths, *, look: bool) -> list[rounds.Model]:
     """Return each training once, however many records share it; ``look`` for its images if a check wants them."""
     models = {}
     for record in records:
         if record.train_id in models:
             continue
         assert record.outcome is not None
-        images = _images(record, paths, console) if look else None
+        images = _images(record, paths) if look else None
         folder = paths.artifacts(record.train_id)
         models[record.train_id] = rounds.Model(
             subject=Subject(
@@ -120,11 +105,11 @@ def _models(records: Sequence[RunRecord], paths: Paths, console: Console, *, loo
     return list(models.values())
 
 
-def _images(record: RunRecord, paths: Paths, console: Console) -> RunImages | None:
+def _images(record: RunRecord, paths: Paths) -> RunImages | None:
     try:
-        return find_images(record, paths, console)
+        return find_images(record, paths)
     except (MissingImagesError, UserError) as error:
-        console.print(f"  {record.config.model}: no parity, int8 or file times: {error}", markup=False)
+        LOGGER.warning("  %s: no parity, int8 or file times: %s", record.config.model, error)
         return None
 
 
@@ -140,7 +125,7 @@ def _earlier_anchors(results: Path, machine: str) -> tuple[float, ...]:
     """Return the usual best anchor of each earlier session of this protocol on a machine, oldest first."""
     rows = [
         row
-        for record in read_records(results, warn=lambda _line: None)
+        for record in read_records(results)
         if machine in record.latency
         for row in record.latency[machine].measurements
         if row.protocol_version == PROTOCOL_VERSION

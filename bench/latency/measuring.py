@@ -1,14 +1,10 @@
-"""One round of one runtime: what the measuring process does. It visits every model, and prints a line a row."""
+"""One round of one runtime in the measuring process: it times every model and reports each row when it is done."""
 
-import json
-import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
-import msgspec
 import numpy as np
 
 from bench.latency.cold_start import noise
@@ -24,13 +20,14 @@ from imgcls.inference.session import Session, nothing
 PARTS: Final = ("decode", "resize", "normalise", "infer")
 
 MEMORY_WORDS: Final = ("memory", "alloc")
+"""Words in the messages of out-of-memory errors: the runtimes have no common exception class for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """A model to time: its artifacts, its input size, and test images as files (none if they are not at hand).
+    """A model to time: its artifact folder, its input size, and paths of test images (empty if not available).
 
-    ``card`` comes with the task: reading it from the ONNX file would load a library that is not timed.
+    ``card`` is part of the task, because reading it from the ONNX file would load a library that is not timed.
     """
 
     train_id: str
@@ -42,7 +39,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundTask:
-    """One runtime, every model in this order."""
+    """One runtime and the models to time in it, in this order."""
 
     runtime: str
     subjects: tuple[Subject, ...]
@@ -52,7 +49,7 @@ class RoundTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timed:
-    """One row of one round, all its samples; ``reason`` where there are none."""
+    """One row of one round with all its samples in ms, or the ``reason`` why there are none."""
 
     train_id: str
     kind: Kind
@@ -71,39 +68,31 @@ class Timed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Begun:
-    """Says what is tried next, so that a process which is killed has told at what."""
+    """The row that is timed next, reported beforehand so that the caller knows at which row a process was killed."""
 
     begun: str
     kind: Kind
     batch_size: int
 
 
-def run_round(task: RoundTask) -> None:
-    """Time every model of a round; each row goes to standard output as a line of JSON when it is done."""
-    lines = _own_output()
-
-    def tell(line: Begun | Timed) -> None:
-        print(json.dumps(msgspec.to_builtins(line)), file=lines, flush=True)
-
+def run_round(task: RoundTask, tell: Callable[[Begun | Timed], None]) -> None:
+    """Time every model of a round; each row goes to ``tell`` when it is done."""
     for subject in task.subjects:
         for row in _rows(task, subject, tell):
             tell(row)
 
 
-def _own_output() -> TextIO:
-    """Keep standard output for our lines alone: what libraries print goes to standard error."""
-    lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return lines
-
-
 def _rows(task: RoundTask, subject: Subject, tell: Callable[[Begun | Timed], None]) -> Iterator[Timed]:
-    """Try one row after the other; without the first there is no model, and after a batch that fails no larger one."""
+    """Yield the rows of one model: batch 1, from file, on the device, then larger batches.
+
+    Stops after the first row if the model cannot be opened, and after the first batch size that fails, because a
+    larger one would fail too.
+    """
     first = Timed(train_id=subject.train_id, kind="host", batch_size=1)
     tell(Begun(begun=subject.train_id, kind="host", batch_size=1))
     try:
         session = open_session(task.runtime, Path(subject.folder), threads=task.threads)
-    except Exception as error:  # noqa: BLE001 - a runtime's failure is a row that says so, and the others still run
+    except Exception as error:  # noqa: BLE001 - one model's failure must not stop the others
         yield replace(first, reason=reason_of(error), no_device=isinstance(error, NoDeviceError))
         return
     yield _tried(first, lambda: _timed(first, task, session, _tensor_queries(session, subject, 1)))
@@ -128,44 +117,48 @@ def _tried_batch(row: Timed, task: RoundTask, session: Session, subject: Subject
 
 
 def _tried(row: Timed, time_it: Callable[[], Timed]) -> Timed:
-    """Time a row, or say in it why there is no figure."""
+    """Return a row with its samples, or with the reason why timing it failed."""
     try:
         return time_it()
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - a failed row must not stop the other rows
         return replace(row, reason=_too_large(error, row.batch_size))
 
 
 def reason_of(error: Exception) -> str:
-    """Return in a line why there is no figure."""
+    """Return the reason for a failure in one line."""
     if isinstance(error, RuntimeUnavailableError):
         return str(error)
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _too_large(error: Exception, batch_size: int) -> str:
-    text = f"{type(error).__name__}: {error}".lower()
+    text = f"{type(error).__name__}: {error}".lower()  # with the type: a MemoryError may have no message
     if any(word in text for word in MEMORY_WORDS):
         return f"batch {batch_size} does not fit in memory"
     return reason_of(error)
 
 
 def _tensor_queries(session: Session, subject: Subject, batch_size: int) -> Callable[[], object]:
+    # Made here, so that drawing random numbers is not part of a query.
     images = noise(batch_size, subject.image_size)
     return lambda: session.run(images)
 
 
 def _timed(row: Timed, task: RoundTask, session: Session, query: Callable[[], object]) -> Timed:
-    """Time one row of this round, and watch what disturbs it."""
+    """Time one row of this round and record what disturbed it."""
     single = row.batch_size == 1
     protocol = task.protocol
     finish = watch(cuda=RUNTIMES[task.runtime].cuda)
     samples = measure(
         query,
+        # The other kinds synchronise within their query, where their own timestamps are taken.
         session.synchronize if row.kind == "host" else nothing,
+        # Rounded up, so that the rounds together reach the minimum of the protocol.
         min_queries=-(-protocol.min_queries // protocol.rounds) if single else protocol.min_batches,
         min_duration_s=protocol.duration_s / protocol.rounds if single else protocol.batch_duration_s,
         warm_up=WARM_UP_QUERIES if single else 1,
     )
+    # With more threads, or on a GPU, the timing thread waits for the others by design.
     alone = session.num_threads == 1 and not RUNTIMES[task.runtime].cuda
     return replace(
         row,
@@ -180,9 +173,9 @@ def _timed(row: Timed, task: RoundTask, session: Session, query: Callable[[], ob
 
 
 def _timed_file(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:
-    """Time the whole way from an encoded file to a label; its parts are timed within each query."""
+    """Time the path from an encoded image file to a label, and its parts within each query."""
     card = subject.card
-    assert card is not None, "files are timed with the card of their model"
+    assert card is not None, "file timing needs the card of the model"
     marked: list[list[float]] = []
 
     def query() -> None:
@@ -199,12 +192,13 @@ def _timed_file(row: Timed, task: RoundTask, session: Session, subject: Subject)
         marked.append(marks)
 
     timed = _timed(row, task, session, query)
+    # The first entries are of warm-up queries, which have no samples.
     took = np.diff(marked[-len(timed.samples_ms) :], axis=1).T.tolist()
     return replace(timed, parts_ms={name: tuple(part) for name, part in zip(PARTS, took, strict=True)})
 
 
 def _timed_on_device(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:
-    """Time the device alone; each query's own device time replaces what the host's clock saw."""
+    """Time inference on the device alone: the time reported by the device timer replaces that of the host's clock."""
     assert session.device_timer is not None
     once = session.device_timer(noise(1, subject.image_size))
     times: list[float] = []

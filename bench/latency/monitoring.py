@@ -1,4 +1,4 @@
-"""What disturbed a measurement: other processes, steal, a slower clock or host, a throttled or shared GPU."""
+"""Disturbances of a measurement: other processes, steal, a slower clock or host, a throttled or shared GPU."""
 
 import os
 import time
@@ -15,20 +15,22 @@ ANCHOR_REPEATS: Final = 5
 ANCHOR_SORTED: Final = 100_000
 
 ANCHOR_BYTES: Final = 2**23
-"""Of each array that the anchor adds: more than a core's own cache holds."""
+"""Size of the array that the anchor adds to itself: more than the private cache of a core holds."""
 
 THROTTLES: Final = ("SwPowerCap", "HwSlowdown", "SwThermalSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown")
 
 
 def watch(*, cuda: bool = False) -> Callable[[], Disturbance]:
-    """Begin to watch; calling what it gives ends that and tells."""
-    anchor = anchor_ms()
+    """Start monitoring; the returned function ends it and returns the disturbance in between."""
+    anchor = anchor_ms()  # before the counters are read, so that these cover the measurement only
     busy, steal = _system_s()
     own, began = _own_s(), time.perf_counter()
 
     def finish() -> Disturbance:
+        # All cores of the machine, not those that this process may use: the counters are of the whole system.
         available_s = max(time.perf_counter() - began, 1e-9) * (os.cpu_count() or 1)
         busy_now, steal_now = _system_s()
+        # The counters advance in ticks of the kernel, so that the difference can be slightly negative.
         others_s = max(0.0, busy_now - busy - (_own_s() - own))
         return Disturbance(
             others_share=round(others_s / available_s, 4),
@@ -42,7 +44,11 @@ def watch(*, cuda: bool = False) -> Callable[[], Disturbance]:
 
 
 def anchor_ms() -> float:
-    """Time a fixed piece of work: a sort and a sum out of memory, on one thread; the least of five times, in ms."""
+    """Time a fixed piece of work on one thread, a sort and an addition in main memory.
+
+    Returns the least of five times in ms. Other work on the machine can only add time, so the minimum is closest to the
+    speed of the machine itself.
+    """
     numbers = np.random.default_rng(0).random(ANCHOR_SORTED)
     array = np.ones(ANCHOR_BYTES // 8)
     times = []
@@ -55,8 +61,9 @@ def anchor_ms() -> float:
 
 
 def _system_s() -> tuple[float, float | None]:
-    """Return the seconds that all cores were busy, and those stolen by the host where it tells."""
+    """Return the seconds that all cores were busy, and the stolen ones (None if the system does not report them)."""
     times = psutil.cpu_times()
+    # Without "iowait", which is idle time, and "guest", which Linux counts in "user" already.
     busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
     return busy, getattr(times, "steal", None)
 
@@ -68,14 +75,14 @@ def _own_s() -> float:
 
 def _cpu_mhz() -> float | None:
     if not hasattr(psutil, "cpu_freq"):
-        return None
+        return None  # psutil defines it only on systems that it supports
     clock = psutil.cpu_freq()
     return round(clock.current, 1) if clock is not None and clock.current else None
 
 
 def gpu_state() -> GpuState | None:
-    """Ask NVML for the first device's state; None where there is none."""
-    import pynvml  # noqa: PLC0415 - only where there is a GPU
+    """Return the state of the first device from NVML; None if there is no device or NVML fails."""
+    import pynvml  # noqa: PLC0415 - needed on machines with a GPU only
 
     try:
         pynvml.nvmlInit()
@@ -87,7 +94,8 @@ def gpu_state() -> GpuState | None:
             temperature_c=pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU),
             power_w=pynvml.nvmlDeviceGetPowerUsage(device) / 1e3,
             throttled=tuple(name for name in THROTTLES if reasons & getattr(pynvml, f"nvmlClocksThrottleReason{name}")),
-            foreign_processes=max(0, len(running) - 1),  # one is ours; in a container its number there is another
+            # Counted, not recognised by its id: in a container this process has another id than in NVML.
+            foreign_processes=max(0, len(running) - 1),
         )
     except pynvml.NVMLError:
         return None

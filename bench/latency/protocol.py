@@ -1,4 +1,4 @@
-"""Time one callable, by a protocol; knows nothing of torch: it takes ``run`` and ``synchronize``."""
+"""The protocols, and the timing of a callable; independent of any runtime, which passes ``run`` and ``synchronize``."""
 
 import functools
 import math
@@ -14,27 +14,29 @@ from bench.records.measurements import ProtocolName
 
 PROTOCOL_VERSION: Final = 2
 
-# 1: one process a runtime and model; batch 1: 64 queries and 2 s; batch 32: 10 batches; wall clock.
-# 2: rounds, each one process a runtime that visits every model in rotated order; batch 1 for 10 s and 64 queries over 5
-#    rounds; batches 8, 32, 128; from a file to a label; disturbance beside every round; a validity. One round of
+# 1: one process per runtime and model; batch 1: 64 queries and 2 s; batch 32: 10 batches; wall clock.
+# 2: in each round, one process per runtime, which times every model, in rotated order; batch 1 for 10 s and 64 queries
+#    over 5 rounds; batches 8, 32, 128; from file to label; disturbance of every round; a validity. The single round of
 #    run-all is "quick".
 
 CONFIDENCE: Final = 0.99
-"""Of LoadGen's early-stopping rule, at tolerance 0 (MLPerf Inference rules, appendix on early stopping)."""
+"""Confidence of LoadGen's early-stopping rule, at tolerance 0 (MLPerf Inference rules, appendix on early stopping)."""
 
+# The first queries allocate buffers and choose kernels. A minimum of time too, as a fast model may do three queries
+# before the CPU has raised its clock.
 WARM_UP_QUERIES: Final = 3
 
 WARM_UP_S: Final = 0.2
 
 MAX_SAMPLES: Final = 1000
-"""Kept of all rounds of a row at batch 1; of other rows a fifth of it."""
+"""Samples that a record keeps of all rounds of a row at batch 1 on the host; a fifth of it for other rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """How long is measured: ``duration_s`` and ``min_queries`` at batch 1 in all rounds, the rest in each round.
+    """Amount of timing: ``duration_s`` and ``min_queries`` at batch 1 are over all rounds, the others are per round.
 
-    ``files`` also times the whole way from an encoded image file to a label.
+    With ``files`` the path from an encoded image file to a label is timed too.
     """
 
     name: ProtocolName
@@ -48,7 +50,7 @@ class Protocol:
 
     @property
     def model_s(self) -> float:
-        """Seconds that a model is expected to take in a round, for the time left."""
+        """Expected seconds per model and round, for the display of the remaining time."""
         return self.duration_s / self.rounds * (1 + self.files) + self.batch_duration_s * len(self.batch_sizes) + 1.0
 
 
@@ -77,7 +79,7 @@ QUICK: Final = Protocol(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Samples:
-    """Durations in ms of all queries after the warm-up, in order, and the thread's CPU time over the clock's."""
+    """Durations in ms of all queries after the warm-up, in order, and the thread's CPU time over the elapsed time."""
 
     samples_ms: tuple[float, ...]
     cpu_share: float
@@ -91,9 +93,9 @@ def measure(
     min_duration_s: float,
     warm_up: int = WARM_UP_QUERIES,
 ) -> Samples:
-    """Time ``run``, the next query when the last has ended, until both minimums are met.
+    """Time ``run`` repeatedly, one query at a time, until both minimums are reached.
 
-    The clock is the host's; a query ends when ``synchronize`` returns. Warm-up queries are not kept.
+    The clock is the host's; a query ends when ``synchronize`` returns. Warm-up queries are not included.
     """
     _warm_up(run, synchronize, warm_up)
     samples: list[float] = []
@@ -105,6 +107,7 @@ def measure(
         synchronize()
         samples.append((clock() - started) * 1e3)
     cpu_share = (time.thread_time() - cpu) / max(clock() - began, 1e-9)
+    # The two clocks are read one after the other, so that a busy thread can come out slightly over 1.
     return Samples(samples_ms=tuple(samples), cpu_share=min(cpu_share, 1.0))
 
 
@@ -117,33 +120,35 @@ def _warm_up(run: Callable[[], object], synchronize: Callable[[], None], least: 
 
 
 def thin(samples: Sequence[float], limit: int = MAX_SAMPLES) -> tuple[float, ...]:
-    """Keep at most ``limit``, evenly spaced in time."""
+    """Return at most ``limit`` samples in ms, rounded to four decimals."""
+    # Every n-th sample, not a random choice or the first ones, so that a change over time stays visible.
     stride = max(1, math.ceil(len(samples) / limit))
     return tuple(round(sample, 4) for sample in samples[::stride])
 
 
 @functools.cache
 def allowed_over(percent: int, queries: int) -> int:
-    """Most queries over a bound that still show, at the confidence, that ``percent`` of all queries are under it.
+    """Return how many of ``queries`` may exceed a bound that still holds for ``percent`` of all queries.
 
-    The largest t with P(Binomial(queries, 1 - percent/100) <= t) <= 0.01; -1 where even none over it shows nothing.
+    At 99 % confidence, this is the largest t with P(Binomial(queries, 1 - percent/100) <= t) <= 0.01; -1 if none has.
     """
     share = 1 - percent / 100
-    tried = np.arange(int(queries * share) + 2)  # about the median: far above what shows anything
+    tried = np.arange(int(queries * share) + 2)  # up to about the mean, where it is far above 0.01
+    # scipy.special, because a measuring process would have to load the much larger scipy.stats.
     return int(np.count_nonzero(bdtr(tried, queries, share) <= 1 - CONFIDENCE)) - 1
 
 
 def enough_queries(percent: int, queries: int) -> bool:
-    """Return whether LoadGen would state this percentile of so many queries: 64 for p90, 130 for p95, 662 for p99."""
+    """Return whether LoadGen would report this percentile: from 64 queries for p90, 130 for p95, 662 for p99."""
     return allowed_over(percent, queries) >= 1
 
 
 def upper_bound(samples_ms: Sequence[float], percent: int) -> float | None:
-    """Bound a percentile from above as LoadGen's early stopping does; None of too few queries."""
+    """Return LoadGen's early-stopping upper bound of a percentile in ms; None if there are too few queries."""
     allowed = allowed_over(percent, len(samples_ms))
     return round(float(np.sort(samples_ms)[-allowed]), 4) if allowed >= 1 else None
 
 
 def clock_ms() -> float:
-    """Read the host clock that everything here is timed by."""
+    """Return the host clock that all timings use, in ms."""
     return time.perf_counter() * 1e3

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from rich.console import Console
 
 from bench import progress
 from bench.latency.cold_start import CheckTask
@@ -23,7 +22,7 @@ from bench.records.measurements import Check, Measurement
 from bench.records.paths import Pictures
 from bench.records.store import write_json
 from bench.runs import failures
-from bench.runs.processes import launch, read_lines
+from bench.runs.processes import launch
 from imgcls.config import RuntimeConfig
 from imgcls.inference.runtimes import ONNX_FP16, ONNX_INT8, RUNTIMES
 
@@ -88,7 +87,7 @@ def make_job(  # noqa: PLR0913 - what a job is made of
     )
 
 
-def carry_out(job: Job, console: Console) -> SessionResult:
+def carry_out(job: Job) -> SessionResult:
     """Check and time; what an interrupted call has done is read back. The caller holds the machine alone."""
     job.folder.mkdir(parents=True, exist_ok=True)
     _stamp(job)
@@ -97,16 +96,15 @@ def carry_out(job: Job, console: Console) -> SessionResult:
     ]
     round_s = len(job.models) * job.protocol.model_s
     expected_s = CHECK_S * len(wanted) + round_s * job.protocol.rounds * len(job.config.runtimes)
-    found = SessionResult()
-    with progress.steps(console, "measuring", expected_s) as step:
-        for runtime, model in wanted:
-            found.checks.setdefault(model.subject.train_id, []).append(_checked(job, runtime, model))
-            step(f"checked {model.name} on {runtime}", CHECK_S)
-        timed: dict[str, dict[int, list[Timed]]] = {runtime: {} for runtime in job.config.runtimes}
-        for number in range(job.protocol.rounds):
-            for runtime in _rotated(job.config.runtimes, number):
-                timed[runtime][number] = _round(job, runtime, number, found)
-                step(f"round {number + 1} of {job.protocol.rounds}, {runtime}", round_s)
+    found, step = SessionResult(), progress.timing(expected_s)
+    for runtime, model in wanted:
+        found.checks.setdefault(model.subject.train_id, []).append(_checked(job, runtime, model))
+        step(f"checked {model.name} on {runtime}", CHECK_S)
+    timed: dict[str, dict[int, list[Timed]]] = {runtime: {} for runtime in job.config.runtimes}
+    for number in range(job.protocol.rounds):
+        for runtime in _rotated(job.config.runtimes, number):
+            timed[runtime][number] = _round(job, runtime, number, found)
+            step(f"round {number + 1} of {job.protocol.rounds}, {runtime}", round_s)
     _combine(job, timed, found)
     shutil.rmtree(job.folder)
     return found
@@ -191,16 +189,14 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
         )
         begun: list[Begun] = []
 
-        def tell(line: bytes, begun: list[Begun] = begun) -> None:
-            if not line.endswith(b"\n"):
-                return  # cut short by a kill
-            content = msgspec.json.decode(line, type=dict[str, Any])
+        def receive(answer: bytes, begun: list[Begun] = begun) -> None:
+            content = msgspec.json.decode(answer, type=dict[str, Any])
             if "begun" in content:
                 begun.append(msgspec.convert(content, Begun))
             else:
                 rows.append(msgspec.convert(content, Timed))
 
-        status = read_lines([WORKER, "measure", str(question)], tell)
+        status = launch([WORKER, "measure", str(question)], receive)
         if status == 0:
             return rows
         last = begun[-1] if begun else Begun(begun=subjects[0].train_id, kind="host", batch_size=1)

@@ -1,4 +1,4 @@
-"""Whether a latency may be believed: every rule stands here, and nowhere else."""
+"""All rules that decide whether a latency is valid, noisy or invalid."""
 
 import statistics
 import warnings
@@ -13,31 +13,36 @@ from bench.records.measurements import Disturbance, Validity
 from bench.stats.intervals import mean_interval
 
 NOISY_HALF_WIDTH: Final = 0.02
-"""Half-width of the rounds' 95 % interval, over their mean: two valid measurements should agree within 3 %."""
+"""Half-width of the 95 % interval over rounds, relative to their mean: valid measurements should agree within 3 %."""
 
 INVALID_HALF_WIDTH: Final = 0.25
 
 DRIFT: Final = 0.02
+"""Relative change of the median from the first round to the last."""
 
 MODES_APART: Final = 0.05
+"""Distance of two modes of the logarithms, about their relative distance."""
 
 ASHMANS_D: Final = 3.0
-"""Distance of two modes over their common width; over 2 they are apart (Ashman, Bird and Zepf 1994)."""
+"""Distance of two modes over their common width; they are separated from 2 on (Ashman, Bird and Zepf 1994)."""
 
 LEAST_MODE: Final = 0.15
+"""Share of the queries that the smaller mode must have; fewer are outliers."""
 
 SLOWED: Final = 1.05
+"""Ratio of an anchor to its reference, and of the highest CPU clock to the lowest."""
 
 LIMITS: Final = {"others": (0.05, 0.25), "steal": (0.02, 0.10), "waited": (0.05, 0.20)}
-"""Shares from which a round is disturbed, and from which it is worthless."""
+"""Shares of time above which a round counts as disturbed: for "noisy", and for "invalid"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """What is judged: each round's samples in ms and what disturbed it.
+    """The input of the rules: samples in ms and disturbance of each round.
 
-    ``cpu_shares`` are the timing thread's CPU time over the clock's, of single-threaded runs on the CPU. ``anchor_ms``
-    is the machine's usual best of recent sessions. ``min_queries`` and ``rounds`` are the protocol's.
+    ``cpu_shares`` are the timing thread's CPU time over the elapsed time, for single-threaded runs on the CPU.
+    ``anchor_ms`` is the reference of the anchor from recent sessions. ``min_queries`` and ``rounds`` are those of the
+    protocol.
     """
 
     samples_ms: Sequence[Sequence[float]]
@@ -52,7 +57,7 @@ ValidityRule = Callable[[Case], str | None]
 
 
 def judge(case: Case) -> tuple[Validity, str | None]:
-    """Return the validity, and all reasons that spoke against "valid"."""
+    """Return the validity, and the reasons if it is not "valid"."""
     invalid = [reason for rule in INVALID_RULES if (reason := rule(case))]
     if invalid:
         return "invalid", "; ".join(invalid)
@@ -61,12 +66,13 @@ def judge(case: Case) -> tuple[Validity, str | None]:
 
 
 def medians(case: Case) -> list[float]:
-    """Return each round's median in ms."""
+    """Return the median of each round in ms."""
     return [statistics.median(samples) for samples in case.samples_ms]
 
 
 def half_width(case: Case) -> float:
-    """Return the half-width of the 95 % interval of the rounds' medians, over their mean."""
+    """Return the half-width of the 95 % interval of the rounds' medians, relative to their mean."""
+    # Over rounds and not over queries: queries of one process are correlated, and processes differ more.
     values = medians(case)
     interval = mean_interval(values)
     return (interval.high - interval.low) / 2 / statistics.fmean(values)
@@ -88,34 +94,40 @@ def _wide(limit: float) -> ValidityRule:
 
 
 def _drifting(case: Case) -> str | None:
-    """Find rounds that only rise, or only fall."""
+    """Find medians that rise or fall in every round."""
     values = medians(case)
     change = values[-1] / values[0] - 1
+    # The rank correlation of equal medians is undefined.
     order = abs(float(spearmanr(range(len(values)), values).statistic)) if np.ptp(values) else 0.0
-    if len(values) >= 5 and order > 0.999 and abs(change) > DRIFT:  # noqa: PLR2004 - fewer rounds show no trend
+    # 0.999 stands for 1, which rounding may miss. Fewer than five rounds are in order by chance too often.
+    if len(values) >= 5 and order > 0.999 and abs(change) > DRIFT:  # noqa: PLR2004
         return f"drifts by {100 * change:+.1f} % from the first round to the last"
     return None
 
 
 def _two_modes(case: Case) -> str | None:
-    """Find two kinds of queries within rounds, by a mixture of two normals of the logarithms."""
+    """Find a bimodal distribution within rounds, by a mixture of two normal distributions of the logarithms."""
     from sklearn.mixture import GaussianMixture  # noqa: PLC0415 - slow to import
 
+    # Each round is centred at its median: differences between rounds are the subject of another rule.
     logs = np.concatenate([np.log(samples) - np.log(np.median(samples)) for samples in case.samples_ms])
-    if len(logs) < 20 or np.ptp(logs) < MODES_APART:  # noqa: PLR2004 - no shape in so few
+    if len(logs) < 20 or np.ptp(logs) < MODES_APART:  # noqa: PLR2004 - too few for a mixture
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of fits that do not converge: the conditions below judge any fit
         mixture = GaussianMixture(2, random_state=0, n_init=2).fit(logs[:, None])
     apart = float(np.ptp(mixture.means_))
-    width = float(np.sqrt(mixture.covariances_.sum() / 2))
+    width = float(np.sqrt(mixture.covariances_.sum() / 2))  # apart / width is Ashman's D
     if mixture.weights_.min() > LEAST_MODE and apart > MODES_APART and apart > ASHMANS_D * width:
         return f"two kinds of queries, {100 * np.expm1(apart):.0f} % apart"
     return None
 
 
 def _share(values: Sequence[float | None], limit: float, what: str, *, most: bool) -> str | None:
-    """Speak where two rounds (or most of them) are over a limit."""
+    """Return a reason if two rounds (with ``most``: more than half of them) exceed a limit.
+
+    A single disturbed round is no reason: if it was slower, the rounds differ, which is the subject of another rule.
+    """
     known = [value for value in values if value is not None]
     over = sum(value > limit for value in known)
     enough = over > len(known) / 2 if most else over >= min(2, len(known))
@@ -123,7 +135,7 @@ def _share(values: Sequence[float | None], limit: float, what: str, *, most: boo
 
 
 def _disturbed(what: str, *, most: bool) -> ValidityRule:
-    """Make the rule for one kind of share, by its limit for "noisy", or (``most``) for "invalid"."""
+    """Return the rule for one kind of share, with its limit for "noisy" or (``most``) for "invalid"."""
     limit = LIMITS[what][most]
 
     def rule(case: Case) -> str | None:
@@ -131,19 +143,19 @@ def _disturbed(what: str, *, most: bool) -> ValidityRule:
             waited = [1 - share for share in case.cpu_shares or ()]
             return _share(waited, limit, "the thread waited for a CPU: up to", most=most)
         if what == "steal":
-            return _share([seen.steal_share for seen in case.disturbances], limit, "host took up to", most=most)
+            return _share([seen.steal_share for seen in case.disturbances], limit, "stolen by host: up to", most=most)
         return _share([seen.others_share for seen in case.disturbances], limit, "other processes: up to", most=most)
 
     return rule
 
 
 def _slowed(case: Case) -> str | None:
-    """Find a machine that was slower than at its best in most rounds, whoever was to blame.
+    """Find a machine that was slower than its reference in most rounds, for whatever cause.
 
-    Where only some rounds were slowed, they differ, which is another rule.
+    If only some rounds were slower, the rounds differ, which is the subject of another rule.
     """
     ratio = statistics.median(seen.anchor_ms for seen in case.disturbances) / case.anchor_ms
-    return f"the machine itself ran {ratio:.2f} x slower than at its best" if ratio > SLOWED else None
+    return f"the machine itself was {ratio:.2f} x slower than its reference" if ratio > SLOWED else None
 
 
 def _clock(case: Case) -> str | None:
@@ -159,6 +171,7 @@ def _gpu_throttled(case: Case) -> str | None:
 
 
 def _gpu_shared(case: Case) -> str | None:
+    # One round is enough: processes on a GPU take turns on the whole device.
     shared = [seen for seen in case.disturbances if seen.gpu is not None and seen.gpu.foreign_processes]
     return "other processes compute on the GPU" if shared else None
 

@@ -3,6 +3,7 @@
 Each function imports what it needs and nothing more: what is loaded before the timing would be timed with it.
 """
 
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -10,21 +11,23 @@ from typing import Final
 
 import msgspec
 
-from bench.runs.processes import serve
+from bench.runs.processes import Tell, serve
 from imgcls.errors import RunError, UserError
+
+LOGGER = logging.getLogger(__name__)
 
 WORKER: Final = "bench.latency.worker"
 
 
-def measure(path: Path) -> int:
-    """Time one round of one runtime; its rows go to standard output."""
+def measure(path: Path, tell: Tell) -> int:
+    """Time one round of one runtime; each row is an answer."""
     from bench.latency.measuring import RoundTask, run_round  # noqa: PLC0415
 
-    run_round(msgspec.json.decode(path.read_bytes(), type=RoundTask))
+    run_round(msgspec.json.decode(path.read_bytes(), type=RoundTask), tell)
     return 0
 
 
-def check(path: Path) -> int:
+def check(path: Path, _tell: Tell) -> int:
     """Compare one model in one runtime with the trained one, after its cold start, and write what was found."""
     from bench.latency.cold_start import CheckTask, ColdStart, cold_start  # noqa: PLC0415
 
@@ -41,7 +44,7 @@ def check(path: Path) -> int:
     return 0
 
 
-def convert(path: Path) -> int:
+def convert(path: Path, _tell: Tell) -> int:
     """Make the file of a reduced precision; return 1 if that cannot be done."""
     from bench.latency.checking import convert as make  # noqa: PLC0415
     from bench.latency.cold_start import CheckTask  # noqa: PLC0415
@@ -49,7 +52,7 @@ def convert(path: Path) -> int:
     try:
         make(msgspec.json.decode(path.read_bytes(), type=CheckTask))
     except (UserError, RunError) as error:
-        print(f"  {error}", file=sys.stderr)  # noqa: T201
+        LOGGER.warning("  %s", error)
         return 1
     return 0
 

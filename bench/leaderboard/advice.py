@@ -1,13 +1,11 @@
 """A recommendation in words: what to ship, what it is level with, and what each limit costs."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
 
 from bench.comparison.analysis import Comparison, accuracy
 from bench.comparison.recommend import (
-    NOTHING_FITS,
     LimitCheck,
     Limits,
     checks_of,
@@ -27,8 +25,16 @@ from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
 
 
-def show(limits: Limits, comparison: Comparison, results: Path, console: Console) -> int:
-    """Print what to ship; return 0, or 3 if nothing keeps to the limits."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advice:
+    """A recommendation as lines of text, and whether any row fits the limits."""
+
+    lines: list[str]
+    fits: bool
+
+
+def advice(limits: Limits, comparison: Comparison, results: Path) -> Advice:
+    """Return what to ship; raises ConfigError for a class that the table does not have."""
     names = comparison.table.first.dataset.class_names
     if unknown := [name for name in limits.min_recall if name not in names]:
         message = f"--min-recall {unknown[0]}: no such class; classes: {', '.join(names)}"
@@ -36,9 +42,7 @@ def show(limits: Limits, comparison: Comparison, results: Path, console: Console
     checks = checks_of(limits)
     best = recommended(comparison, limits, checks)
     lines = _nothing(comparison, checks) if best is None else _answer(best, comparison, limits, checks, results)
-    for line in lines:
-        console.print(line, markup=False)
-    return NOTHING_FITS if best is None else 0
+    return Advice(lines=lines, fits=best is not None)
 
 
 def _nothing(comparison: Comparison, checks: Mapping[str, LimitCheck]) -> list[str]:

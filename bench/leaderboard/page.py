@@ -1,7 +1,7 @@
 """Records to leaderboard.md and leaderboard.csv; nothing is typed by hand, nothing is read but records."""
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -89,9 +89,9 @@ def _uncollected() -> Iterator[None]:
 
 
 @_uncollected()
-def write(results: Path, *, warn: Callable[[str], None]) -> list[Comparison]:
+def write(results: Path) -> list[Comparison]:
     """Write ``leaderboard.md`` and ``leaderboard.csv`` from all records of a results folder; return what they show."""
-    comparisons = read(results, warn=warn)
+    comparisons = read(results)
     paths = Paths(results=results)
     write_text(markdown(comparisons), paths.leaderboard)
     write_text(spreadsheet.text(comparisons), paths.spreadsheet)

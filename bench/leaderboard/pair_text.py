@@ -1,9 +1,9 @@
 """Two rows or runs side by side on the same test images, in words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from rich.console import Console
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table as Grid
 
@@ -20,19 +20,16 @@ from bench.stats.pairs import ALPHA, Paired, compare_pair, speaks_of_models
 from bench.stats.power import power_of
 
 
-def show(names: tuple[str, str], comparisons: Sequence[Comparison], console: Console) -> int:
-    """Print the paired comparison of two rows or runs; raises ConfigError where they cannot be compared."""
+def comparison_of(names: tuple[str, str], comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
+    """Return the paired comparison of two rows or runs as tables and lines; raises ConfigError if there is none."""
     first, second = choose(names, comparisons)
     paired = compare_pair(first.right, second.right)
-    title = f"{second.name} against {first.name}: {first.table.key.dataset}, {first.right.shape[1]:,} test images"
-    console.print(title, markup=False)
-    console.print(_scores(first, second))
+    yield f"{second.name} against {first.name}: {first.table.key.dataset}, {first.right.shape[1]:,} test images"
+    yield _scores(first, second)
     if len(first.right) == len(second.right) == 1:
-        console.print(_both(first.right[0], second.right[0]))
-    console.print(_classes(first, second))
-    for line in [*_tests(first, second, paired), *_times(first, second), *_minority(first, second)]:
-        console.print(line, markup=False)
-    return 0
+        yield _both(first.right[0], second.right[0])
+    yield _classes(first, second)
+    yield from [*_tests(first, second, paired), *_times(first, second), *_minority(first, second)]
 
 
 def _scores(first: Side, second: Side) -> Grid:

@@ -1,9 +1,9 @@
 """The leaderboard in short form on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table as Grid
 
@@ -19,8 +19,8 @@ ROWS_SHOWN: Final = 30
 """Rows of a table that a terminal shows; the page has all."""
 
 
-def print_tables(comparisons: Sequence[Comparison], console: Console) -> None:
-    """Print a short form of the leaderboard: five columns that fit into 80 characters, and the summary."""
+def tables(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
+    """Return each table in short form, five columns that fit into 80 characters, and its summary."""
     for comparison in comparisons:
         rows = comparison.ordered
         grid = Grid(title=escape(page.heading(comparison)), title_justify="left")
@@ -31,19 +31,20 @@ def print_tables(comparisons: Sequence[Comparison], console: Console) -> None:
         majority = comparison.table.majority
         score = cells.accuracy_cell(majority.top1_accuracy, comparison.number)
         grid.add_row("-", "majority class", escape(majority.class_name), score, "")
-        console.print(grid)
+        yield grid
         if len(rows) > ROWS_SHOWN:
-            console.print(f"and {len(rows) - ROWS_SHOWN} more rows in leaderboard.md")
-        for sentence in summary(comparison, str):
-            console.print(sentence, markup=False)
+            yield f"and {len(rows) - ROWS_SHOWN} more rows in leaderboard.md"
+        yield from summary(comparison, str)
 
 
-def print_measured(measured: "Measured", console: Console) -> None:
-    """Print a line for each measurement from host to host."""
-    for record, rows in measured.rows:
-        for row in rows:
-            if row.kind == "host":
-                console.print(f"  {record.config.model} on {row.runtime}: {cells.latency_cell(row, {})}", markup=False)
+def measured_lines(measured: "Measured") -> list[str]:
+    """Return a line for each measurement from host to host."""
+    return [
+        f"  {record.config.model} on {row.runtime}: {cells.latency_cell(row, {})}"
+        for record, rows in measured.rows
+        for row in rows
+        if row.kind == "host"
+    ]
 
 
 def _cells(row: Row, comparison: Comparison) -> list[str]:

@@ -1,4 +1,4 @@
-"""On what a number was measured: machine, versions, commit."""
+"""The environment of a measurement: machine, package versions, commit."""
 
 import importlib.metadata
 import os
@@ -12,6 +12,8 @@ from typing import Final
 
 import psutil
 
+# What a result may depend on. onnxruntime-gpu and onnxruntime are alternatives: the first is for machines where CUDA
+# is possible.
 PACKAGES: Final = (
     "torch",
     "torchvision",
@@ -31,7 +33,7 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
-    """The machine by kind (no host name, no folders), and the software that ran."""
+    """The kind of machine and the software of a run, without host name and folders, as records are published."""
 
     machine: str
     os: str
@@ -48,7 +50,7 @@ class Environment:
 
 
 def read_environment() -> Environment:
-    """Read this machine's environment."""
+    """Return the environment of this process."""
     cpu_model, cpu_count = _cpu_model(), os.cpu_count() or 1
     gpu_name, gpu_driver = _gpu()
     commit, dirty = _git()
@@ -69,12 +71,14 @@ def read_environment() -> Environment:
 
 
 def slug(cpu_model: str, cpu_count: int, gpu_name: str | None) -> str:
-    """Name a kind of machine in letters, digits and hyphens."""
+    """Return a name for a kind of machine, of letters, digits and hyphens."""
+    # The name is a folder's name (``records/<machine>``), so that only characters occur that every file system allows.
     words = f"{cpu_model} {cpu_count} cores {gpu_name or ''}"
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def _cpu_model() -> str:
+    # On Linux ``platform.processor()`` is empty or only the architecture.
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -84,7 +88,8 @@ def _cpu_model() -> str:
 
 
 def _gpu() -> tuple[str | None, str | None]:
-    """Ask the driver's own tool, so that torch need not be loaded."""
+    """Return name and driver version of the first GPU, or None twice without one."""
+    # By nvidia-smi, because commands that only read records must not import torch.
     line = _output(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
     if not line:
         return None, None
@@ -109,15 +114,18 @@ def _versions() -> dict[str, str]:
 
 
 def _git() -> tuple[str | None, bool | None]:
-    """Read the commit of this code; what lies in results/ does not make it dirty."""
+    """Return the commit of this code, and whether files outside ``results/`` differ from it."""
     git = ["git", "-C", str(REPOSITORY)]
     commit = _output([*git, "rev-parse", "HEAD"])
+    # git also finds a repository in a parent folder, which is not this code's when the package is installed there.
     if not commit or not (REPOSITORY / ".git").exists():
         return None, None
+    # Runs write into results/, and must not mark the code of the next run as changed.
     return commit, bool(_output([*git, "status", "--porcelain", "--", ".", ":!results"]))
 
 
 def _output(command: list[str]) -> str:
+    """Return the standard output of a command, or "" if it is missing, fails or hangs: a run needs none of them."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -133,15 +141,14 @@ def _proc_status() -> str:
 
 
 def peak_memory_bytes() -> int:
-    """Return the largest resident size that this process has had.
-
-    Linux's ``ru_maxrss`` starts at the size of the process that started this one; ``VmHWM`` does not.
-    """
+    """Return the peak resident set size of this process."""
+    # On Linux not ``ru_maxrss``, which starts at the size of the parent process.
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     if found := re.search(r"^VmHWM:\s*(\d+) kB", _proc_status(), flags=re.MULTILINE):
         return int(found.group(1)) * 1024
-    import resource  # noqa: PLC0415 - not on Windows
+    import resource  # noqa: PLC0415 - does not exist on Windows
 
+    # In bytes on macOS, in kB elsewhere.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

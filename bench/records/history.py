@@ -1,4 +1,4 @@
-"""Records of older schema versions, read as ones of today; ``bench.records.schema`` says what each version was."""
+"""Upgrades of records of older schema versions; ``bench.records.schema`` lists what each version changed."""
 
 from typing import Any, Final
 
@@ -17,15 +17,15 @@ VERDICTS: Final[dict[str, Content]] = {
     "failed": {"status": "failed"},
     "not measured": {"status": "not measured"},
 }
-"""What one word said up to version 4."""
+"""Fields of version 5 that replace the single verdict of versions up to 4."""
 
 
 def upgrade_record(content: Content) -> Content:
-    """Return the content of a record of version 1 to 4 as one of version 5; its version and ids stay.
+    """Return the content of a record of version 1 to 4 as one of version 5, with its version and ids unchanged.
 
-    What a version did not know stands at its default. Rows of one second shared a session. Raises ValueError for a
-    recipe that this code does not have.
+    Fields that a version did not have get their defaults. Raises ValueError for an unknown recipe.
     """
+    # The ids stay, because the artifacts and predictions are stored under them.
     latency = {
         "environment": content["environment"],
         "measurements": [_measurement(row) for row in content.get("measurements", ())],
@@ -34,13 +34,14 @@ def upgrade_record(content: Content) -> Content:
     upgraded = content | {"config": upgrade_config(content["config"])}
     if tuning := content.get("tuning"):
         upgraded["tuning"] = upgrade_tuning(tuning)
+    # Up to version 4 a record held the measurements of one machine, that of its environment.
     if latency["measurements"] or latency["checks"]:
         upgraded["latency"] = {content["environment"]["machine"]: latency}
     return upgraded
 
 
 def upgrade_tuning(tuning: Content) -> Content:
-    """Return what a record says of its study, with today's names."""
+    """Return the content of a record's ``tuning`` with the names of version 5."""
     return tuning | {"base": upgrade_config(tuning["base"]), "hyperparameters": tuning["knobs"]}
 
 
@@ -51,10 +52,13 @@ def upgrade_study(content: Content) -> Content:
 
 
 def upgrade_config(content: Content) -> Content:
-    """Return a config with its budget and its overrides, which were once worked out from the recipe in each table."""
+    """Return the content of a config with the budget and overrides that version 5 stores.
+
+    Raises ValueError for an unknown recipe.
+    """
     config = msgspec.convert(content, RunConfig)
     if config.recipe not in RECIPES:
-        message = f"recipe {config.recipe!r}, this code has {', '.join(RECIPES)}"
+        message = f"unknown recipe {config.recipe!r}; known: {', '.join(RECIPES)}"
         raise ValueError(message)
     own = RECIPES[config.recipe](config.model)
     overrides = {
@@ -67,7 +71,8 @@ def upgrade_config(content: Content) -> Content:
 
 
 def _budget(config: RunConfig, own: RunConfig) -> Budget:
-    """Return the budget by the rule of those versions: what equals the recipe's own stands for the recipe's rule."""
+    """Return the budget by the rule of those versions: a value equal to the recipe's own is by the recipe's rule."""
+    # Whether such a value had been given on the command line was not recorded.
     by_epochs = config.recipe in OWN_EPOCHS and config.train.epochs == own.train.epochs
     by_size = config.recipe in OWN_SIZES and config.loader.image_size == own.loader.image_size
     return Budget(
@@ -84,5 +89,6 @@ def _measurement(row: Content) -> Content:
         row
         | {"protocol": "quick" if row["protocol_version"] == 1 else "full"}
         | word
+        # Sessions had no id; rows of one session share the time at which it began.
         | {"session_id": row.get("measured_at")}
     )

@@ -1,4 +1,4 @@
-"""What identifies a run and a training: hashes of what was asked for, stable when optional fields are added."""
+"""Ids of runs and trainings: hashes of their settings, which do not change when optional fields are added."""
 
 import hashlib
 import json
@@ -31,22 +31,23 @@ FROZEN_DEFAULTS: Final[dict[str, object]] = {
     "runtimes": (),
     "threads": 1,
 }
-"""Values that identity omits, as they were when it was made.
+"""Values that ``identity`` omits: the defaults at the time when ids were introduced.
 
-A default that changes in a config must not change the ids of runs that are done, so it does not change here.
+A changed default of a config must not be changed here, because that would change the ids of finished runs.
 """
 
 
 def identity(config: object) -> dict[str, Any]:
-    """Return the fields of a dataclass that do not stand at their frozen default, nested ones as dicts.
+    """Return the fields of a dataclass that differ from their frozen default, nested dataclasses as dicts.
 
-    A field that is added later is omitted while it stands at its own default: it changes no id.
+    A field that is added later is omitted while it has its own default, so that it does not change the id.
     """
     assert is_dataclass(config)
     content: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):
+            # An empty part is omitted too, so that a new part with defaults only changes no id.
             content |= {field.name: nested} if (nested := identity(value)) else {}
         elif value != _default(field):
             content[field.name] = value
@@ -60,6 +61,8 @@ def _default(field: "Field[Any]") -> object:
 
 
 def hash_of(content: object) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of anything that msgspec can write, by its sorted JSON."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of the JSON of any object that msgspec can encode."""
+    # Sorted keys: the order of a dataclass's fields may change. 64 bits make a collision of a few thousand runs
+    # negligible, and keep file names short.
     text = json.dumps(msgspec.to_builtins(content), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

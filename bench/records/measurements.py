@@ -1,4 +1,4 @@
-"""The part of a record that is measured: latency, rounds, disturbances, and checks of runtimes."""
+"""The measured part of a record: latency, its rounds and disturbances, and checks of runtimes."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,7 +8,11 @@ from imgcls.evaluation.results import Parity
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuState:
-    """The device as NVML tells it; ``foreign_processes`` are those of others that compute there."""
+    """The state of a GPU as read from NVML.
+
+    ``throttled`` lists the reasons for which its clock is reduced; ``foreign_processes`` is the number of processes of
+    others that compute on it.
+    """
 
     clock_mhz: int
     temperature_c: int
@@ -19,11 +23,14 @@ class GpuState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Disturbance:
-    """Beside one round of one row: shares of all cores' time, the CPU's clock, and the anchor's time.
+    """What disturbed one round of one row; None if the operating system does not report a value.
 
-    The anchor is a fixed piece of work on one thread, done before and after; where even the faster of the two is slow,
-    the machine itself is slower. None where the system does not tell.
+    ``others_share`` and ``steal_share`` are the shares of all cores' time used by other processes and by the host. The
+    anchor is a fixed workload on one thread, timed before and after the round; ``anchor_ms`` is the faster of the two:
+    if that is slow, the machine itself is slower.
     """
+
+    # CPU time does not show a host that slows down for all its guests, because it slows down too; the anchor does.
 
     others_share: float
     steal_share: float | None
@@ -43,9 +50,9 @@ ProtocolName = Literal["full", "quick"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Round:
-    """One round of a row, in a process of its own; ``kept`` of the row's samples are this round's, in order.
+    """One round of a row, measured in a process of its own; ``kept`` of the row's samples belong to it, in order.
 
-    ``cpu_share`` is the timing thread's CPU time over the clock's, where one thread on the CPU did all the work.
+    ``cpu_share`` is the CPU time of the timing thread over the elapsed time, if one CPU thread did all the work.
     """
 
     number: int
@@ -57,15 +64,17 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """One runtime at one batch size; a row that is not ok has no samples and a reason.
+    """One model in one runtime at one batch size; a row whose status is not ok has a reason and no samples.
 
-    ``validity`` is None if the row was not judged: a quick one has one round, and a failed one none. ``kind``: "host"
-    from input tensor to logits on the host, "device" the same on the device alone, "file" from an encoded image file to
-    a label. ``samples_ms`` are at most 1,000; ``parts_ms`` are the samples of a file's parts. ``p90_upper_ms`` bounds
-    p90 from above (LoadGen's early stopping, confidence 0.99). ``anchor_ms`` is the reference that the anchor was
-    compared with. Rows of one ``session_id`` shared their rounds; ``measured_at`` (UTC) is when the session began.
+    ``validity`` is None if the row was not judged, because a quick run has one round and a failed one none. ``kind`` is
+    "host" (from the input tensor to logits on the host), "device" (the same on the device alone) or "file" (from an
+    encoded image file to a label). ``samples_ms`` are at most 1,000; ``parts_ms`` are the samples of the steps of
+    "file". ``p90_upper_ms`` is an upper bound of p90 (LoadGen's early stopping, confidence 0.99). ``anchor_ms`` is the
+    reference that the anchor was compared with. Rows with the same ``session_id`` were measured in the same rounds;
+    ``measured_at`` (UTC) is the start of the session.
     """
 
+    # Samples and rounds are stored, not only a validity, so that changed rules can be tried on old measurements.
     runtime: str
     batch_size: int
     status: Status
@@ -75,6 +84,7 @@ class Measurement:
     session_id: str | None = None
     kind: Kind = "host"
     reason: str | None = None
+    # Read back from the session: ONNX Runtime falls back from CUDA to the CPU with a log line only.
     provider: str | None = None
     precision: str | None = None
     num_threads: int | None = None
@@ -82,6 +92,7 @@ class Measurement:
     num_queries: int = 0
     samples_ms: tuple[float, ...] = ()
     parts_ms: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    # Stored, because its rule needs all queries and ``samples_ms`` may be a part of them.
     p90_upper_ms: float | None = None
     anchor_ms: float | None = None
     rounds: tuple[Round, ...] = ()
@@ -90,22 +101,24 @@ class Measurement:
 
     @property
     def has_figures(self) -> bool:
-        """Return whether figures of this row may be shown: an invalid one has samples and no figure."""
+        """Whether latencies of this row may be shown; an invalid row keeps its samples for inspection only."""
         return self.status == "ok" and self.validity != "invalid"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """What a fresh process found of a model in a runtime before it was timed.
+    """The check of a model in a runtime, by a fresh process before it is timed.
 
-    Cold start apart: importing, opening, and the first inference at batch 1, in ms, and the largest resident size after
-    it. Parity on the whole test split; ``nodes`` that each provider of onnxruntime ran; whether torch was never loaded;
-    ``made_from``: digests of what a converted file came from.
+    ``import_ms``, ``load_ms`` and ``first_ms`` are the cold start: importing the runtime, opening the model, and the
+    first inference at batch 1; ``peak_memory_bytes`` is the peak resident set size after it. ``nodes`` counts the nodes
+    that each provider of ONNX Runtime ran; ``without_torch`` is whether torch was never loaded; ``made_from`` holds the
+    digests of what a converted file was made from. ``parity`` is on the whole test split.
     """
 
     runtime: str
     status: Literal["ok", "failed", "not measured"]
     protocol_version: int
+    # Of the opened session: OpenVINO, for example, uses bf16 by default if the CPU supports it.
     precision: str
     reason: str | None = None
     import_ms: float | None = None

@@ -1,4 +1,4 @@
-"""Where things are on this machine: in a results folder, and in the cache. No place stands in a config or a record."""
+"""Paths on this machine, in a results folder and in the cache. Configs and records contain no paths."""
 
 import os
 from collections.abc import Iterator
@@ -6,22 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import platformdirs
-
 from imgcls.errors import ConfigError
+from imgcls.files import default_cache
 
 OUTCOME: Final = "outcome.json"
-"""Written last into a training's artifacts: its existence means that training, evaluation and export are done."""
-
-
-def default_cache() -> Path:
-    """Return ``$IMGCLS_CACHE``, or this user's cache folder."""
-    return Path(os.environ.get("IMGCLS_CACHE") or platformdirs.user_cache_dir("imgcls"))
+"""Written last among a training's artifacts: if it exists, training, evaluation and export are complete."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paths:
-    """The places of everything in a results folder, each named once; and the folder of caches."""
+    """The paths of all files and folders in a results folder, and the folder of caches."""
 
     results: Path
     cache: Path = field(default_factory=default_cache)
@@ -33,7 +27,7 @@ class Paths:
 
     @property
     def spreadsheet(self) -> Path:
-        """The leaderboard as CSV, a line a run."""
+        """The leaderboard as CSV, one line per run."""
         return self.results / "leaderboard.csv"
 
     @property
@@ -43,7 +37,7 @@ class Paths:
 
     @property
     def locks(self) -> Path:
-        """The folder of locks, and of tasks on their way to a process."""
+        """The folder of lock files, and of task files for other processes."""
         return self.results / ".locks"
 
     @property
@@ -53,20 +47,20 @@ class Paths:
 
     @property
     def trials(self) -> "Paths":
-        """The results folder of trials while they run; what lies there is no run's."""
+        """The results folder of running trials, separate because their artifacts are not those of runs."""
         return Paths(results=self.sweeps / ".work", cache=self.cache)
 
     @property
     def measuring(self) -> Path:
-        """The folder of finished parts of a measurement that goes on."""
+        """The folder of the finished rounds of a measurement that is not complete."""
         return self.results / "artifacts" / ".measure"
 
     def artifacts(self, train_id: str) -> Path:
-        """Return the folder of a training's heavy files."""
+        """Return the folder of a training's artifacts: checkpoints, ONNX files and predictions."""
         return self.results / "artifacts" / train_id
 
     def outcome(self, train_id: str) -> Path:
-        """Return the file that says that a training is done."""
+        """Return the outcome file of a training, which exists if the training is complete."""
         return self.artifacts(train_id) / OUTCOME
 
     def record(self, machine: str, run_id: str) -> Path:
@@ -74,7 +68,8 @@ class Paths:
         return self.results / "records" / machine / f"{run_id}.json"
 
     def all_records(self) -> Iterator[Path]:
-        """Return the files of all records, in order of their names."""
+        """Return the files of all records, sorted by path."""
+        # ``glob`` returns files in the order of the file system, on which tables must not depend.
         return iter(sorted((self.results / "records").glob("*/*.json")))
 
     def study(self, name: str) -> Path:
@@ -86,13 +81,13 @@ class Paths:
         return self.results / "audits" / f"{name}-{digest}.json"
 
     def task(self, name: str) -> Path:
-        """Return the file of a task for another process; this one's number keeps it apart from others'."""
+        """Return the file of a task for another process, with the id of this process to keep commands apart."""
         return self.locks / f"{name}.{os.getpid()}.task.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pictures:
-    """The cached pixels of a run's data (a ``.npy`` file of uint8 ``[N, S, S, 3]``), and which rows are whose."""
+    """The cached pixels of a run's images (a ``.npy`` file of uint8 ``[N, S, S, 3]``), and the rows of two splits."""
 
     pixels: str
     train_rows: tuple[int, ...]
@@ -102,6 +97,8 @@ class Pictures:
 
 def check_writable(results: Path) -> None:
     """Raise ConfigError if the results folder cannot be written."""
+    # By writing: permission bits do not show a full or read-only file system. In the folder of locks, because every
+    # command that trains or measures creates it anyway.
     probe = Paths(results=results).locks / "writable"
     try:
         probe.parent.mkdir(parents=True, exist_ok=True)

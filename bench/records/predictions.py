@@ -1,4 +1,4 @@
-"""What a run answered to each test image, read back from beside its record or from its artifacts."""
+"""Predictions of a run on its test images, read from the npz file beside its record or among its artifacts."""
 
 import re
 import zipfile
@@ -18,16 +18,18 @@ HEADER: Final = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<type>[^']+)', 'fortran_order': False, 'shape': \((?P<length>\d+),\), ",
     re.DOTALL,
 )
-"""Of an array of one axis."""
+"""Header of a one-dimensional array in version 1.0 of the npy format."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """Test images in order of id: labels, predicted classes, groups and log-probabilities, each ``[N]``.
+    """Predictions on N test images in order of image id, each array ``[N]``.
 
-    ``log_p_true`` and ``log_p_predicted`` are those of the two classes in nats; the calibrated ones, at the temperature
-    fitted on val, are None in records before version 5.
+    ``log_p_true`` and ``log_p_predicted`` are log-probabilities (nats) of the true and the predicted class. The
+    calibrated ones, at the temperature fitted on val, are None in records before version 5.
     """
+
+    # Two log-probabilities per image instead of all logits, so that the file is small enough to be kept with a record.
 
     image_ids: tuple[str, ...]
     labels: NDArray[np.int32]
@@ -40,17 +42,18 @@ class Answers:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether each answer is right ``[N]``."""
+        """Whether each prediction is correct ``[N]``."""
         return np.asarray(self.labels == self.predicted)
 
     @property
     def p_predicted(self) -> NDArray[np.float64]:
-        """The softmax of each predicted class ``[N]``: the model's confidence."""
+        """The probability of each predicted class ``[N]``, which is the model's confidence."""
         return np.exp(self.log_p_predicted.astype(np.float64))
 
 
 def read_answers(record: RunRecord, results: Path) -> Answers | None:
-    """Read a run's answers; None where they are not at hand or damaged."""
+    """Return the predictions of a run, or None if they are missing or damaged."""
+    # A summary over 1 MB stays among the artifacts, to keep the folder of records fit for a repository.
     beside = record_path(results, record).with_suffix(".npz")
     stored_with_artifacts = Paths(results=results).artifacts(record.train_id) / f"{record.run_id}.npz"
     for path in (beside, stored_with_artifacts):
@@ -59,42 +62,46 @@ def read_answers(record: RunRecord, results: Path) -> Answers | None:
                 found = pool([_answers(stored)])
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
             continue
+        # A file of another split, or of one fold, is no substitute.
         if len(found.labels) == sum(record.dataset.counts["test"]):
             return found
     return None
 
 
 def _answers(stored: zipfile.ZipFile) -> Answers:
-    """Return the content of an npz; those of records before version 5 have probabilities and no groups."""
+    """Return the content of an npz file; before version 5 it has probabilities instead of logarithms, and no groups."""
     found = {name.removesuffix(".npy"): _array(stored.read(name)) for name in stored.namelist()}
     for name in ("p_true", "p_predicted"):
         if name in found:
-            with np.errstate(divide="ignore"):  # a probability under 1e-45 was stored as 0
+            with np.errstate(divide="ignore"):  # float32 rounds a probability below 1e-45 to 0
                 found[f"log_{name}"] = np.log(found.pop(name))
+    # Without groups every image is a group of its own.
     found.setdefault("group", np.arange(len(found["labels"]), dtype=np.int32))
     image_ids = tuple(found.pop("image_ids").tolist())
     return Answers(image_ids=image_ids, **found)
 
 
 def _array(data: bytes) -> NDArray[Any]:
-    """Read an array of one axis as ``np.save`` writes it; raises ValueError.
+    """Return a one-dimensional array from the bytes that ``np.save`` writes; raises ValueError for any other.
 
-    ``np.load`` has Python parse the header: that took most of the time of reading a thousand runs.
+    ``np.load`` parses the header as Python source, which took most of the time of reading a thousand runs.
     """
     header = HEADER.match(data)
     if header is None:
-        message = "not an array of one axis in version 1.0 of numpy's format"
+        message = "not a one-dimensional array in version 1.0 of the npy format"
         raise ValueError(message)
+    # 6 bytes of magic string, 2 of version and 2 of header length precede the header.
     start = 10 + int.from_bytes(data[8:10], "little")
     return np.frombuffer(data, dtype=header["type"].decode(), count=int(header["length"]), offset=start)
 
 
 def pool(parts: Sequence[Answers]) -> Answers:
-    """Return the answers of disjoint folds as one, in order of image id.
+    """Return the predictions of disjoint folds as one, in order of image id.
 
-    What a part lacks, the whole lacks. Groups are of the data set, so that their numbers agree between folds.
+    A field that is None in one part is None in the result. Group numbers are those of the data set, equal in all folds.
     """
     every = [image_id for part in parts for image_id in part.image_ids]
+    # Nearly all files are sorted already; an array of strings and its order take longer than the comparison.
     if len(parts) == 1 and every == sorted(every):
         return parts[0]
     ids = np.array(every)

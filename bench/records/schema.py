@@ -10,23 +10,23 @@ from imgcls.evaluation.results import Calibration, ClassScore, Parity
 from imgcls.training.events import EpochResult
 
 SCHEMA_VERSION: Final = 5
-# 1: first.
-# 2: config.train has schedule, select, weight_decay and label_smoothing (before: plateau, best, 0, 0, which are their
-#    defaults); tuning. Records of version 1 are read as such.
-# 3: measurements have a kind, settings, rounds and disturbance; checks; parity has mean error, cosine and paired
-#    counts. Older ones are read with these left empty.
-# 4: folds in config.split and a digest of them; calibration; how often test was scored.
-# 5: identity omits what stands at a frozen default (``bench.records.ids``); config.budget and config.overrides;
-#    status, validity and protocol of a measurement apart, and its session; latency by the machine that measured;
-#    derived_from; the npz has log-probabilities, raw and calibrated, and groups.
-# ``bench.records.history`` reads older versions as this one.
+# 1: the first version.
+# 2: added schedule, select, weight_decay and label_smoothing to config.train (version 1 is read with plateau, best, 0
+#    and 0, which are their defaults); added tuning.
+# 3: added kind, settings, rounds and disturbance to measurements; added checks; added mean error, cosine and paired
+#    counts to parity. Older versions are read without them.
+# 4: added folds to config.split and their digest; added calibration and test_scorings.
+# 5: identity omits fields at their frozen default (``bench.records.ids``); added config.budget and config.overrides;
+#    split the verdict of a measurement into status, validity and protocol, and added its session; latency is by the
+#    machine that measured; added derived_from; the npz file has log-probabilities, raw and calibrated, and groups.
+# ``bench.records.history`` upgrades older versions to this one.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInfo:
-    """The data of a run: digests, classes, images a class and split, and which files were skipped and why.
+    """The data of a run: digests, classes, numbers of images, and the number of skipped files by reason.
 
-    ``folds_digest`` is the same for all folds of one division.
+    ``counts`` holds the images of each class, by split. ``folds_digest`` is the same for all folds of one division.
     """
 
     name: str
@@ -42,12 +42,12 @@ class DatasetInfo:
     missing: tuple[str, ...]
     folds_digest: str | None = None
     grouped_by: str = "duplicates"
-    """What the images of one group in the npz have in common: they are not independent."""
+    """What the images of one group in the npz file have in common; they are not independent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelInfo:
-    """The network and what it started from; ``gmacs`` are 1e9 fused multiply-adds an image."""
+    """The network and its initial weights; ``gmacs`` is in 1e9 multiply-accumulate operations (MACs) per image."""
 
     name: str
     timm_name: str
@@ -62,12 +62,13 @@ class ModelInfo:
     notes: tuple[str, ...]
     num_params: int
     gmacs: float
+    # Stored, because the MACs of these are missing from ``gmacs``.
     uncounted_operators: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingInfo:
-    """What training cost; ``resumed_from`` lists the epochs after which it was stopped and went on."""
+    """The cost of training; ``resumed_from`` lists the epochs after which it was interrupted and resumed."""
 
     epochs: int
     steps: int
@@ -91,13 +92,14 @@ class Scores:
     val_metrics: dict[str, float]
     test_metrics: dict[str, float]
     test_per_class: tuple[ClassScore, ...]
+    # In the record, so that scores of classes and their intervals do not need the predictions.
     test_confusion_matrix: tuple[tuple[int, ...], ...]
     calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArtifactInfo:
-    """The ONNX file and its agreement with the trained model on the whole test split."""
+    """The exported ONNX file and its parity with the trained model on the whole test split."""
 
     opset: int
     size_bytes: int
@@ -108,10 +110,10 @@ class ArtifactInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuning:
-    """The study that chose a tuned run's setting, what it cost, and ``base``, the default it stands beside.
+    """The study that selected the setting of a tuned run, its cost, and the default ``base`` that it is compared with.
 
-    Scores are of the study's own trials, on val: top-1 accuracy. ``tmacs`` are 1e12 fused multiply-adds of training,
-    3 x forward x images.
+    The accuracies are top-1 on val, of trials of the study. ``tmacs`` is the training compute of all trials in 1e12
+    MACs, estimated as 3 x forward x images.
     """
 
     study: str
@@ -129,7 +131,9 @@ class Tuning:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What training, evaluation and export gave; kept with the artifacts, shared by records of one training."""
+    """The results of training, evaluation and export, stored with the artifacts and shared by records of a training."""
+
+    # Its environment is that of the machine that trained, which may differ from that of the record.
 
     environment: Environment
     model: ModelInfo
@@ -140,7 +144,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Latency:
-    """What one machine, which may be another than the one that trained, measured of a run's artifacts."""
+    """Measurements and checks of a run's artifacts on one machine, which need not be the one that trained."""
 
     environment: Environment
     measurements: tuple[Measurement, ...] = ()
@@ -149,11 +153,11 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """One run. A failed one has an error, and an outcome of None.
+    """A run. A failed one has an ``error`` and no ``outcome``.
 
-    ``derived_from``: ids of the runs in whose table this one stands (a tuned run's default). ``latency``: by the
-    machine that measured. ``test_scorings``: how often this run's training was scored on test, repetitions by
-    ``--force`` included.
+    ``derived_from`` holds the ids of the runs in whose table this one is (a tuned run's default). ``latency`` is by the
+    machine that measured. ``test_scorings`` is how often the training was scored on test, including repetitions by
+    ``--force``.
     """
 
     schema_version: int
@@ -171,28 +175,30 @@ class RunRecord:
     tuning: Tuning | None = None
     outcome: Outcome | None = None
     latency: dict[str, Latency] = field(default_factory=dict)
+    # Before version 4 scorings were not counted, and a record was scored at least once.
     test_scorings: int = 1
 
     @property
     def base(self) -> RunConfig:
-        """The setting whose budget this run was given: a tuned run stands beside the default that it started from."""
+        """The config that determines the table: the default of the study for a tuned run, else the run's own."""
         return self.tuning.base if self.tuning else self.config
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
-        """The measurements of the machine that trained, or else of the first that measured."""
+        """The measurements of the machine of this record, or of the first other machine if that has none."""
         return self._shown.measurements
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """The checks of the same machine."""
+        """The checks of the same machine as ``measurements``."""
         return self._shown.checks
 
     @property
     def _shown(self) -> Latency:
+        # One machine only: latencies of two machines in one column could not be compared.
         here = self.latency.get(self.environment.machine)
         return here or next(iter(self.latency.values()), Latency(environment=self.environment))
 
     def with_latency(self, found: Latency) -> "RunRecord":
-        """Return this record with all that one machine has measured in place of what it had."""
+        """Return this record with ``found`` in place of the earlier measurements of that machine."""
         return replace(self, latency=self.latency | {found.environment.machine: found})

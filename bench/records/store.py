@@ -1,6 +1,7 @@
 """Records on disk: written whole or not at all, and read back, older versions too."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from bench.records.history import upgrade_record
 from bench.records.paths import Paths
 from bench.records.schema import SCHEMA_VERSION, RunRecord
 from imgcls.files import write_text
+
+LOGGER = logging.getLogger(__name__)
 
 
 def to_json(content: object) -> str:
@@ -65,12 +68,12 @@ def read_if_whole(path: Path) -> RunRecord | None:
         return None
 
 
-def read_records(results: Path, *, warn: Callable[[str], None]) -> list[RunRecord]:
-    """Read all records of a results folder, in order of path; an unreadable one is named and skipped."""
+def read_records(results: Path) -> list[RunRecord]:
+    """Read all records of a results folder, in order of path; an unreadable one is skipped with a warning."""
     records = []
     for path in Paths(results=results).all_records():
         try:
             records.append(read_record(path))
         except (ValueError, OSError) as error:
-            warn(f"skipped {path.relative_to(results).as_posix()}: {error}")
+            LOGGER.warning("skipped %s: %s", path.relative_to(results).as_posix(), error)
     return records

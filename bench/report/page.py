@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
-from rich.console import Console
 
 from bench.comparison.analysis import Comparison
 from bench.comparison.tables import Row
@@ -40,13 +39,11 @@ PLOTS: Final = {
 """The page's plots by name, each of a comparison."""
 
 
-def write(comparisons: Sequence[Comparison], paths: Paths, folder: Path, *, images: bool, console: Console) -> Path:
+def write(comparisons: Sequence[Comparison], paths: Paths, folder: Path, *, images: bool) -> Path:
     """Write ``index.html`` and its plots as SVG files into a folder; raises ConfigError if it cannot be written."""
     figures: dict[str, str] = {}
     sweeps = Path(os.path.relpath(paths.sweeps, folder.absolute())).as_posix()
-    sources = [
-        _source(one, paths, console) if images else Source(missing="omitted by --no-images") for one in comparisons
-    ]
+    sources = [_source(one, paths) if images else Source(missing="omitted by --no-images") for one in comparisons]
     tables = [
         _view(one, source, figures, prefix=f"{number}-" if len(comparisons) > 1 else "", sweeps=sweeps)
         for number, (one, source) in enumerate(zip(comparisons, sources, strict=True), start=1)
@@ -84,12 +81,12 @@ def _render(tables: Sequence[Mapping[str, Any]], shots: Mapping[str, str], *, to
     )
 
 
-def _source(comparison: Comparison, paths: Paths, console: Console) -> Source:
+def _source(comparison: Comparison, paths: Paths) -> Source:
     """Find the images of a table by any of its runs."""
     reason = "no run here has artifacts"
     for record in comparison.table.records:
         try:
-            return Source(images=find_source(record, paths, console))
+            return Source(images=find_source(record, paths))
         except MissingImagesError as error:
             reason = str(error)
     return Source(missing=reason)

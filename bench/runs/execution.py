@@ -1,6 +1,7 @@
 """One run: ``fit`` never sees the test split; ``run_one`` is all of it; ``run_and_record`` keeps what came out."""
 
 import datetime as dt
+import logging
 import shutil
 import time
 from dataclasses import replace
@@ -9,7 +10,6 @@ from typing import Final
 
 import msgspec
 import torch
-from rich.console import Console
 
 from bench import progress
 from bench.records import locks
@@ -18,31 +18,27 @@ from bench.records.schema import ArtifactInfo, ModelInfo, Outcome, RunRecord, Sc
 from bench.records.store import read_if_whole, write_json
 from bench.runs import failures
 from bench.runs.plan import Task, finished_record, make_record, record_file
-from bench.runs.preparation import Prepared, prepare
+from bench.runs.preparation import prepare
 from imgcls.data.loaders import Source
+from imgcls.data.prepared import Prepared
 from imgcls.evaluation.calibration import calibrate
-from imgcls.evaluation.forward import logits_of
+from imgcls.evaluation.forward import predict_split
 from imgcls.evaluation.metrics import confusion_matrix, per_class, score
-from imgcls.evaluation.predictions import (
-    Predictions,
-    load_predictions,
-    predictions_file,
-    save_predictions,
-    save_summary,
-)
+from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_summary
 from imgcls.files import write_aside
-from imgcls.inference.card import OPSET, read_card
-from imgcls.inference.export import export_onnx
-from imgcls.inference.parity import check_parity
-from imgcls.inference.runtimes import ONNX, open_session
+from imgcls.inference.card import OPSET
+from imgcls.inference.export import export_checked
+from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models import complexity
-from imgcls.models.building import build_model, load_trained, save_trained
+from imgcls.models.building import load_trained, memory_format, save_trained
 from imgcls.models.weights import sha256_of
+from imgcls.training import fitting
 from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
-from imgcls.training.events import EpochResult, Report, Rung, Step
-from imgcls.training.loop import memory_format, train, use_threads
-from imgcls.training.setup import Training, TrainingSetup
+from imgcls.training.events import Report
+from imgcls.training.setup import Training
+
+LOGGER = logging.getLogger(__name__)
 
 SUMMARY_LIMIT_BYTES: Final = 1_000_000
 """A summary of predictions over this stays with the artifacts instead of beside its record."""
@@ -53,62 +49,46 @@ def fit(
 ) -> Training:
     """Build the model from its seed and train it; the test split is not among the arguments."""
     config = task.config
-    use_threads(config.train.train_threads)
-    torch.manual_seed(config.seed)
-    aux_head = task.spec.has_aux_head and config.architecture.aux_weight > 0
-    model = build_model(task.spec, config.architecture, num_classes=len(task.dataset.class_names), aux_head=aux_head)
-    setup = TrainingSetup(
+    return fitting.fit(
+        task.spec,
+        num_classes=len(task.dataset.class_names),
         train_source=train_source,
         val_source=val_source,
-        normalisation=task.spec.normalisation,
         loader=config.loader,
         architecture=config.architecture,
         train=config.train,
         seed=config.seed,
-        device=torch.device(config.train.device),
         folder=task.paths.artifacts(task.train_id),
         report=report,
         rungs=rungs,
     )
-    return train(model, setup)
 
 
-def _fit_in_sight(task: Task, prepared: Prepared, console: Console) -> Training:
-    """Train with a bar and a line an epoch."""
-    config = task.config
-    with progress.training(console, config.model, config.train.epochs) as (advance, finish):
-
-        def report(event: Step | Rung | EpochResult) -> None:
-            if isinstance(event, EpochResult):
-                finish(event)
-            elif isinstance(event, Step):
-                advance(event.images, event.total_images)
-
-        return fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
-
-
-def run_one(task: Task, console: Console, prepared: Prepared | None = None) -> Outcome:
+def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     """Train, score on test once, export, check parity; what is done already is read back."""
     folder = task.paths.artifacts(task.train_id)
     done = task.paths.outcome(task.train_id)
     if done.exists():
         return msgspec.json.decode(done.read_bytes(), type=Outcome)
     folder.mkdir(parents=True, exist_ok=True)
-    prepared = prepared or prepare(task, console)
-    training = _fit_in_sight(task, prepared, console)
+    prepared = prepared or prepare(task)
+    report = progress.training(task.config.model, task.config.train.epochs)
+    training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
     num_classes = len(task.dataset.class_names)
     write_aside(
         folder / WEIGHTS,
         lambda path: save_trained(training.state, task.spec, num_classes=num_classes, path=path),
     )
-    test = _predict(task, prepared, "test")
-    scores = _score(task, val=_predict(task, prepared, "val"), test=test)
+    device = torch.device(task.config.train.device)
+    val, test = (
+        predict_split(folder / WEIGHTS, prepared, split, spec=task.spec, device=device) for split in ("val", "test")
+    )
     outcome = Outcome(
         environment=_environment(task),
         model=_model_info(task),
         training=_training_info(task, training),
-        metrics=scores,
-        artifact=_export(task, prepared.source("test"), test, console),
+        metrics=_score(task, val=val, test=test),
+        artifact=_export(task, prepared, test),
     )
     write_json(outcome, done)
     return outcome
@@ -118,27 +98,6 @@ def _environment(task: Task) -> Environment:
     """Return where this trained, which may be another machine than the caller's; the code is the caller's."""
     code = task.environment
     return replace(read_environment(), git_commit=code.git_commit, git_dirty=code.git_dirty)
-
-
-def _predict(task: Task, prepared: Prepared, split: str) -> Predictions:
-    """Predict a split with the best weights, once: a resumed run reads its logits back."""
-    folder = task.paths.artifacts(task.train_id)
-    path = predictions_file(folder, split)
-    if not path.exists():
-        device = torch.device(task.config.train.device)
-        torch.backends.cudnn.allow_tf32 = False
-        model = load_trained(folder / WEIGHTS)
-        model.to(device).to(memory_format=memory_format(task.spec.resize.size))
-        source = prepared.source(split)
-        logits = logits_of(model, source, normalisation=task.spec.normalisation, device=device)
-        predictions = Predictions(
-            image_ids=prepared.image_ids(split),
-            labels=source.labels,
-            logits=logits,
-            groups=prepared.groups(split),
-        )
-        save_predictions(predictions, path)
-    return load_predictions(path)
 
 
 def _score(task: Task, *, val: Predictions, test: Predictions) -> Scores:
@@ -151,23 +110,16 @@ def _score(task: Task, *, val: Predictions, test: Predictions) -> Scores:
     )
 
 
-def _export(task: Task, source: Source, test: Predictions, console: Console) -> ArtifactInfo:
-    console.print("  exporting to ONNX and checking it on the test split", markup=False)
+def _export(task: Task, prepared: Prepared, test: Predictions) -> ArtifactInfo:
+    LOGGER.info("  exporting to ONNX and checking it on the test split")
     folder = task.paths.artifacts(task.train_id)
-    path = folder / ONNX
-    export_onnx(load_trained(folder / WEIGHTS), task.spec, class_names=task.dataset.class_names, path=path)
+    parity = export_checked(folder, task.spec, prepared, test)
     return ArtifactInfo(
         opset=OPSET,
-        size_bytes=path.stat().st_size,
+        size_bytes=(folder / ONNX).stat().st_size,
         checkpoint_size_bytes=(folder / WEIGHTS).stat().st_size,
-        sha256=sha256_of(path),
-        parity=check_parity(
-            open_session("onnxruntime-cpu", folder, threads=0).run,
-            read_card(path),
-            pixels=source.pixels,
-            rows=source.indices,
-            trained=test,
-        ),
+        sha256=sha256_of(folder / ONNX),
+        parity=parity,
     )
 
 
@@ -215,16 +167,16 @@ def _training_info(task: Task, training: Training) -> TrainingInfo:
     )
 
 
-def run_and_record(task: Task, console: Console, prepared: Prepared | None = None) -> RunRecord:
+def run_and_record(task: Task, prepared: Prepared | None = None) -> RunRecord:
     """Run a task under its lock and write its record, ok or failed."""
     folder = task.paths.artifacts(task.train_id)
-    with locks.training_lock(task.paths.results, task.train_id, say=console.print):
+    with locks.training_lock(task.paths.results, task.train_id):
         before = read_if_whole(record_file(task))
         if task.force:
             shutil.rmtree(folder, ignore_errors=True)
         elif (done := finished_record(task)) is not None:  # another command's, while this one waited for the lock
             return done
-        record = _after(before, _attempt(task, console, prepared), console)
+        record = _after(before, _attempt(task, prepared))
         if record.outcome is not None:
             _keep_summary(task, record.outcome)
         with locks.record_lock(task.paths.results, task.run_id):
@@ -235,14 +187,14 @@ def run_and_record(task: Task, console: Console, prepared: Prepared | None = Non
     return record
 
 
-def _after(before: RunRecord | None, record: RunRecord, console: Console) -> RunRecord:
+def _after(before: RunRecord | None, record: RunRecord) -> RunRecord:
     """Count that test was scored again; keep the latency figures where the ONNX file came out the same to the byte."""
     if before is None:
         return record
     record = replace(record, test_scorings=before.test_scorings + record.test_scorings)
     if not before.latency or _onnx_of(before) != _onnx_of(record):
         return record
-    console.print("  the same ONNX file as before, to the byte: its latency figures are kept", markup=False)
+    LOGGER.info("  the ONNX file is identical to the previous one: its latency figures are kept")
     return replace(record, latency=before.latency)
 
 
@@ -250,16 +202,16 @@ def _onnx_of(record: RunRecord) -> str | None:
     return record.outcome.artifact.sha256 if record.outcome else None
 
 
-def _attempt(task: Task, console: Console, prepared: Prepared | None) -> RunRecord:
+def _attempt(task: Task, prepared: Prepared | None) -> RunRecord:
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     outcome, error = None, None
     try:
-        with locks.machine_shared(say=console.print):
-            outcome = run_one(task, console, prepared)
+        with locks.machine_shared():
+            outcome = run_one(task, prepared)
     except Exception as failure:  # noqa: BLE001 - whatever went wrong becomes a failed row, with its traceback
         places = {Path(task.data): "DATA", task.paths.results: "RESULTS", task.paths.cache: "CACHE"}
         error = failures.traceback_text(failure, places)
-        console.print(f"  failed: {failures.last_line(error)}", markup=False)
+        LOGGER.error("  failed: %s", failures.last_line(error))  # noqa: TRY400 - the record has the traceback
     return make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=outcome, error=error)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from rich.console import Console
 
 from bench import progress
 from bench.records.paths import Paths, Pictures
@@ -14,6 +13,7 @@ from bench.records.store import write_json
 from imgcls.data.audit import Audit, audit_dataset
 from imgcls.data.cache import build_cache, cache_path
 from imgcls.data.decode import Resize
+from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.named import load_dataset
 from imgcls.data.splits import make_splits
 from imgcls.errors import RunError, UserError
@@ -52,14 +52,19 @@ def remember_place(task: "Task") -> None:
         write_json({"data": str(place.resolve()) if place.is_dir() else task.data}, folder / PLACE)
 
 
-def find_source(record: RunRecord, paths: Paths, console: Console) -> ImageSource:
+def audited(data: str, cache: Path) -> tuple[Dataset, Audit]:
+    """List and audit a data set, or read its audit back; logs how far it is."""
+    dataset = load_dataset(data, cache=cache)
+    count = progress.counting(f"auditing {dataset.name}")
+    return dataset, audit_dataset(dataset, cache=cache, progress=count)
+
+
+def find_source(record: RunRecord, paths: Paths) -> ImageSource:
     """Return the data set that a run was made of; raises MissingImagesError with the reason why it cannot be found."""
     name = record.dataset.name
     try:
         place = (paths.artifacts(record.train_id) / PLACE).read_bytes()
-        dataset = load_dataset(msgspec.json.decode(place, type=dict[str, str])["data"], cache=paths.cache)
-        with progress.counting(console, f"auditing {dataset.name}") as advance:
-            audit = audit_dataset(dataset, cache=paths.cache, progress=advance)
+        dataset, audit = audited(msgspec.json.decode(place, type=dict[str, str])["data"], paths.cache)
     except (OSError, msgspec.MsgspecError, KeyError) as error:
         message = f"where the images of {name} are is not known here; the run-all that made the run notes it"
         raise MissingImagesError(message) from error
@@ -72,9 +77,9 @@ def find_source(record: RunRecord, paths: Paths, console: Console) -> ImageSourc
     return ImageSource(audit=audit, root=dataset.root)
 
 
-def find_images(record: RunRecord, paths: Paths, console: Console) -> RunImages:
+def find_images(record: RunRecord, paths: Paths) -> RunImages:
     """Return the very images and split of a run; raises MissingImagesError."""
-    source = find_source(record, paths, console)
+    source = find_source(record, paths)
     splits = make_splits(source.audit, record.config.split)
     if splits.digest != record.dataset.split_digest:
         message = f"the split of {record.dataset.name} is not as it was: digest {splits.digest}"
@@ -82,8 +87,8 @@ def find_images(record: RunRecord, paths: Paths, console: Console) -> RunImages:
     assert record.outcome is not None
     model = record.outcome.model
     resize = Resize(size=model.image_size, interpolation=model.interpolation, crop_pct=model.crop_pct)
-    with progress.counting(console, f"caching {resize.size} px") as advance:
-        build_cache(source.audit, resize, root=source.root, cache=paths.cache, progress=advance)
+    count = progress.counting(f"caching {resize.size} px")
+    build_cache(source.audit, resize, root=source.root, cache=paths.cache, progress=count)
     return RunImages(
         pictures=Pictures(
             pixels=str(cache_path(source.audit, resize, cache=paths.cache)),

@@ -18,12 +18,11 @@ from bench.records.paths import Paths
 from bench.records.schema import SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, Tuning
 from bench.records.store import read_if_whole
 from imgcls.data.audit import Audit
-from imgcls.data.parallel import usable_cores
 from imgcls.data.splits import SPLITS, Splits, class_counts, make_splits, missing_classes
-from imgcls.errors import ConfigError
 from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
 from imgcls.models.registry import ModelSpec, WeightsFor, resolve_spec
+from imgcls.training.setup import resolve_train
 
 AnyTask = TypeVar("AnyTask")
 
@@ -115,16 +114,12 @@ def _train_id(config: RunConfig, source: Source, machine: str) -> str:
 
 def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
     """Replace ``auto`` and 0 by what the machine has, so that the record says what ran."""
-    if config.train.device == "cuda" and not cuda:
-        message = "--device cuda: no CUDA device here; use --device cpu or auto"
-        raise ConfigError(message)
+    train = resolve_train(config.train, cuda=cuda)
     check_runtimes(config.runtime.runtimes)
-    device = ("cuda" if cuda else "cpu") if config.train.device == "auto" else config.train.device
-    threads = config.train.train_threads or usable_cores()
     runtimes = config.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available())
     return replace(
         config,
-        train=replace(config.train, device=device, train_threads=threads),
+        train=train,
         runtime=replace(config.runtime, runtimes=runtimes, threads=threads_allowed(config.runtime.threads)),
     )
 

@@ -1,6 +1,7 @@
 """Carry out trainings and trials on Ray: one GPU each where there are GPUs, a share of a node's cores elsewhere."""
 
 import datetime as dt
+import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -8,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
-
-from rich.console import Console
 
 from bench.records.environment import REPOSITORY
 from bench.records.paths import OUTCOME
@@ -21,6 +20,8 @@ from bench.runs.preparation import prepare
 from imgcls.data.parallel import usable_cores
 from imgcls.errors import ConfigError
 from imgcls.files import write_bytes
+
+LOGGER = logging.getLogger(__name__)
 
 RETRIES: Final = 2
 """So often a task whose worker was killed is carried out again."""
@@ -88,13 +89,13 @@ def _knock(address: str) -> None:
         pass
 
 
-def parcel_of(task: Task, cluster: Cluster, console: Console) -> tuple[ray_tasks.Parcel, Any, Any]:
+def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any, Any]:
     """Put a task's pixels and weights into the object store, once for all tasks that share them."""
     import ray  # noqa: PLC0415
 
     resize, file = task.spec.resize, task.spec.weights.file
     if resize not in cluster.parcels:
-        prepared = prepare(task, console)
+        prepared = prepare(task)
         cluster.parcels[resize] = (ray.put(prepared.pixels[:]), prepared.audit, prepared.rows)
     if file not in cluster.parcels:
         cluster.parcels[file] = ray.put(None if file is None else Path(file).read_bytes())
@@ -107,40 +108,42 @@ def parcel_of(task: Task, cluster: Cluster, console: Console) -> tuple[ray_tasks
     )
 
 
-def train(tasks: Sequence[Task], console: Console, *, cluster: Cluster) -> list[RunRecord]:
+def train(tasks: Sequence[Task], *, cluster: Cluster) -> list[RunRecord]:
     """Carry out every task that is not done on the cluster, bring its files home, and leave the cluster.
 
     One that was started here ends with that: nothing of it runs beside the measurements that follow.
     """
     import ray  # noqa: PLC0415
 
-    records = [local.done_already(task, local.title_of(task), console) for task in tasks]
+    records = [local.done_already(task, local.title_of(task)) for task in tasks]
     carry_out = ray.remote(ray_tasks.run).options(**cluster.options)
     started = dt.datetime.now(dt.UTC)
     waiting = {
-        carry_out.remote(*parcel_of(task, cluster, console)): number
+        carry_out.remote(*parcel_of(task, cluster)): number
         for number, task in enumerate(tasks)
         if records[number] is None
     }
     while waiting:
         (ref,), _ = ray.wait(list(waiting))
         number = waiting.pop(ref)
-        records[number] = _collected(tasks[number], ref, started, console)
+        records[number] = _collected(tasks[number], ref, started)
     ray.shutdown()
     return [record for record in records if record is not None]
 
 
-def _collected(task: Task, ref: Any, started: dt.datetime, console: Console) -> RunRecord:  # noqa: ANN401
+def _collected(task: Task, ref: Any, started: dt.datetime) -> RunRecord:  # noqa: ANN401 - Ray's reference
     import ray  # noqa: PLC0415
 
     try:
         bring_home(ray.get(ref), task.paths.results)
     except ray.exceptions.RayError as error:
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        return local.write_failed(task, f"RunError: lost on the cluster ({reason})", started, console)
+        return local.write_failed(task, f"RunError: lost on the cluster ({reason})", started)
     record = read_record(record_file(task))
-    how = "done" if record.status == "ok" else f"failed: {failures.last_line(record.error or '')}"
-    console.print(f"{local.title_of(task)}: {how}", markup=False)
+    if record.status == "ok":
+        LOGGER.info("%s: done", local.title_of(task))
+    else:
+        LOGGER.error("%s: failed: %s", local.title_of(task), failures.last_line(record.error or ""))
     return record
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from bench.records.paths import Paths
 from bench.runs.execution import run_and_record
 from bench.runs.plan import Task
-from bench.runs.preparation import Prepared
 from imgcls.data.audit import Audit
+from imgcls.data.prepared import Prepared
 
 Files = dict[str, bytes]
 """Files by their path in a results folder."""
@@ -50,7 +49,7 @@ def unpacked(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -
 def run(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Files:
     """Train, evaluate and export; return the record and the artifacts as bytes."""
     with unpacked(parcel, pixels, weights) as (task, prepared):
-        run_and_record(task, Console(quiet=True), prepared)
+        run_and_record(task, prepared)
         results = task.paths.results
         found = [path for kind in ("artifacts", "records") for path in (results / kind).rglob("*") if path.is_file()]
         return {path.relative_to(results).as_posix(): path.read_bytes() for path in found}

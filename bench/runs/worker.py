@@ -5,19 +5,17 @@ import warnings
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
-from bench.runs.processes import serve
+from bench.runs.processes import Tell, serve
 
 WORKER: Final = "bench.runs.worker"
 
 
-def run(path: Path) -> int:
-    """Carry out a run and write its record; return 1 if that says failed."""
+def run(path: Path, _tell: Tell) -> int:
+    """Carry out a run and write its record; return 1 if the run failed."""
     from bench.runs.execution import run_and_record  # noqa: PLC0415 - imports torch, which the caller's process must not
     from bench.runs.plan import Task, read_task  # noqa: PLC0415
 
-    record = run_and_record(read_task(path, Task), Console(highlight=False, soft_wrap=True))
+    record = run_and_record(read_task(path, Task))
     return 0 if record.status == "ok" else 1
 
 

@@ -1,4 +1,4 @@
 """Intervals, paired tests, ranks, power and bootstraps: pure functions of arrays.
 
-Nothing here knows of records or prints. Start with ``pairs``: it decides which of two models is better.
+Nothing here reads records or prints. Start with ``pairs``, which tests whether two models differ.
 """

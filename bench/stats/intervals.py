@@ -1,4 +1,4 @@
-"""How sure a figure is: pure functions of counts and arrays."""
+"""Confidence intervals of proportions, means, ratios and differences, as pure functions of counts and arrays."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from scipy.special import ndtri, stdtrit
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A two-sided 95 % interval."""
+    """A two-sided confidence interval, 95 % unless stated otherwise."""
 
     low: float
     high: float
@@ -18,7 +18,10 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """A figure of a row: of one checkpoint with its interval over images, or the mean of several over seeds."""
+    """A metric of a row: of one checkpoint with an interval over images, or the mean of several over seeds.
+
+    ``least`` and ``most`` are the extremes over checkpoints.
+    """
 
     value: float
     interval: Interval
@@ -28,14 +31,16 @@ class Score:
 
 
 def wilson_interval(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
-    """Wilson score interval of a share, 95 % unless said otherwise (Wilson 1927).
+    """Return the Wilson score interval of a proportion (Wilson 1927).
 
-    By its formula: scipy's ``binomtest`` gives the same, but importing scipy.stats takes longer than a leaderboard.
+    ``binomtest`` of scipy.stats returns the same interval, but importing scipy.stats takes longer than making a
+    small leaderboard.
     """
     z, share = float(ndtri(0.5 + 0.5 * confidence)), successes / total
     scale = 2 * (total + z**2)
     centre = (2 * total * share + z**2) / scale
     reach = z / scale * math.sqrt(4 * total * share * (1 - share) + z**2)
+    # At 0 and at ``total`` successes the bound is exactly 0 or 1; the formula would miss it by a rounding error.
     return Interval(
         low=0.0 if successes == 0 else centre - reach,
         high=1.0 if successes == total else centre + reach,
@@ -43,15 +48,19 @@ def wilson_interval(successes: int, total: int, *, confidence: float = 0.95) -> 
 
 
 def percentile(samples: ArrayLike, percent: float) -> float:
-    """Percentile of samples, linearly interpolated: numpy's, without the tenth of a millisecond that it prepares."""
+    """Return a percentile of samples, linearly interpolated.
+
+    The result is that of ``np.percentile``, whose overhead of a tenth of a millisecond per call adds up over a table.
+    """
     return quantiles(np.asarray(samples, dtype=np.float64), percent / 100)[0]
 
 
 def quantiles(values: NDArray[np.float64], *shares: float) -> list[float]:
-    """Return quantiles of values ``[N]``, linearly interpolated, to the last bit those of ``np.quantile``."""
+    """Return quantiles of values ``[N]``, linearly interpolated, bit-identical to those of ``np.quantile``."""
     last = len(values) - 1
     below = [min(int(last * share), last) for share in shares]
     above = [min(place + 1, last) for place in below]
+    # A partition places only the order statistics that are read, in linear time; sorting all resamples takes longer.
     found = np.partition(values, sorted({*below, *above})).take([*below, *above]).tolist()
     return [
         _between(low, high, last * share - place)
@@ -60,12 +69,14 @@ def quantiles(values: NDArray[np.float64], *shares: float) -> list[float]:
 
 
 def _between(low: float, high: float, part: float) -> float:
-    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)  # noqa: PLR2004 - as numpy does
+    # As numpy does: from the nearer end, so that the result is exact at both ends.
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)  # noqa: PLR2004 - the middle
 
 
 def mean_interval(values: ArrayLike) -> Interval:
-    """95 % t interval of the mean of two or more values."""
+    """Return the 95 % t interval of the mean of two or more values."""
     array = np.asarray(values, dtype=np.float64)
+    # The mean of equal values may differ from them by a rounding error, which would give the interval a width.
     if np.ptp(array) == 0:
         return Interval(low=float(array[0]), high=float(array[0]))
     mean, error = float(array.mean()), float(array.std(ddof=1)) / math.sqrt(len(array))
@@ -74,13 +85,20 @@ def mean_interval(values: ArrayLike) -> Interval:
 
 
 def ratio_interval(ours: ArrayLike, others: ArrayLike) -> Interval:
-    """95 % interval of ours / others over rounds, each ratio taken within its round: a t interval of the logarithms."""
+    """Return the 95 % interval of ours / others over rounds, a t interval of the logarithms of the ratios.
+
+    Each ratio is taken within its round, so that a round in which the whole machine is slow does not widen it.
+    """
+    # With logarithms, the interval of others / ours is the reciprocal of this one.
     logs = mean_interval(np.log(np.asarray(ours, dtype=np.float64)) - np.log(np.asarray(others, dtype=np.float64)))
     return Interval(low=math.exp(logs.low), high=math.exp(logs.high))
 
 
 def independent_difference(first: tuple[int, int], second: tuple[int, int]) -> Interval:
-    """95 % interval of a difference of two shares, (successes, total) each, of unlike images (Newcombe 1998)."""
+    """Return the 95 % interval of a difference of two proportions of independent samples (Newcombe 1998, method 10).
+
+    ``first`` and ``second`` are (successes, total).
+    """
     shares = [successes / total for successes, total in (first, second)]
     sure = [wilson_interval(*first), wilson_interval(*second)]
     difference = shares[0] - shares[1]
@@ -91,12 +109,12 @@ def independent_difference(first: tuple[int, int], second: tuple[int, int]) -> I
 
 
 def paired_difference(gained: int, lost: int, total: int) -> Interval:
-    """95 % score interval of a difference of two accuracies on the same images (Tango 1998).
+    """Return the 95 % score interval of the difference of two accuracies on the same images (Tango 1998).
 
-    ``gained`` images are right only in the second, ``lost`` only in the first. Found by root search, as scipy and
-    scikit-learn have none.
+    ``gained`` images are classified correctly only by the second model, ``lost`` images only by the first. The bounds
+    are found by root search, because neither scipy nor scikit-learn has an interval for paired proportions.
     """
-    from scipy.optimize import brentq  # noqa: PLC0415 - a tenth of a second, and not every table needs it
+    from scipy.optimize import brentq  # noqa: PLC0415 - takes a tenth of a second, and not every table needs it
 
     z = float(ndtri(0.975))
     estimate = (gained - lost) / total
@@ -104,6 +122,7 @@ def paired_difference(gained: int, lost: int, total: int) -> Interval:
     def excess(difference: float, side: float) -> float:
         return _tango(difference, gained, lost, total) - side * z
 
+    # At a difference of -1 or 1 the variance under the null hypothesis is 0 and the statistic is not defined.
     edge = 1 - 1e-9
     low = brentq(excess, -edge, estimate, args=(1.0,)) if estimate > -edge else -1.0
     high = brentq(excess, estimate, edge, args=(-1.0,)) if estimate < edge else 1.0
@@ -111,7 +130,9 @@ def paired_difference(gained: int, lost: int, total: int) -> Interval:
 
 
 def _tango(difference: float, gained: int, lost: int, total: int) -> float:
-    """Score statistic of the null hypothesis that the accuracies differ by ``difference``."""
+    """Return the score statistic of the null hypothesis that the accuracies differ by ``difference``."""
+    # The variance needs the probability of a lost image under this hypothesis. Its maximum likelihood estimate is the
+    # larger root of a quadratic equation, whose coefficients these are.
     second = 2 * total
     first = -gained - lost + (second - gained + lost) * difference
     constant = -lost * difference * (1 - difference)

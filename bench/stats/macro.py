@@ -1,4 +1,4 @@
-"""Intervals of macro-F1 and balanced accuracy: a bootstrap of test images, stratified by class."""
+"""Confidence intervals of macro-F1 and balanced accuracy by a bootstrap of test images, stratified by class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,19 @@ from bench.stats.intervals import Interval, quantiles, wilson_interval
 RESAMPLES: Final = 10_000
 
 BATCH: Final = 4_000_000
-"""Draws counted at once: 16 MB."""
+"""Draws that are counted at once: 16 MB of int32."""
 
 MANY: Final = 4
-"""With more wrong images than this for each wrong answer, drawing their numbers is faster than drawing them."""
+"""Misclassified images per wrong class above which drawing counts is faster than drawing single images."""
 
 KEPT: Final = 500
-"""Draws kept for the next checkpoint: 40 MB."""
+"""Arrays of draws that are cached for later checkpoints: 40 MB."""
 
 LANES: Final = 8
+"""Partial sums that numpy's pairwise summation keeps side by side."""
 
 BLOCK: Final = 128
-"""How numpy sums: eight sums side by side, of at most 128 terms."""
+"""Terms above which numpy's pairwise summation splits a sum in two."""
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +43,10 @@ class MacroIntervals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Table:
-    """A confusion matrix without the rows of classes that have no images: rows ``[K]`` are ``labels`` of C classes."""
+    """A confusion matrix ``[K, C]`` without the rows of classes that have no images.
+
+    ``labels`` ``[K]`` are the classes of the remaining rows, among the C columns.
+    """
 
     counts: Counts
     labels: Counts
@@ -54,27 +58,29 @@ class _Table:
 
     @property
     def right(self) -> Counts:
-        """Right answers of each class ``[K]``."""
+        """Correctly classified images of each class ``[K]``."""
         return np.asarray(self.counts[np.arange(len(self.labels)), self.labels])
 
     @property
     def predicted(self) -> Counts:
-        """Images taken for each class ``[K]``."""
+        """Images predicted as each class ``[K]``."""
         return np.asarray(self.counts.sum(axis=0)[self.labels])
 
 
 def macro_intervals(
     confusion: Counts, *, resamples: int = RESAMPLES, seed: int = 0, draws: "Draws | None" = None
 ) -> MacroIntervals:
-    """Bootstrap the test images of each class by a confusion matrix ``[C, C]``; BCa intervals (Efron 1987).
+    """Return BCa bootstrap intervals (Efron 1987) from a confusion matrix ``[C, C]``.
 
-    Resampling a class's images is drawing how many of them are right and what the others were taken for. Classes
-    without images are omitted, as in the scores themselves. Where no resample differs (all right, or one answer
-    always), the mean of the classes' Wilson intervals of recall takes its place, made to hold the score. ``draws``
-    are those of other matrices, for whoever asks for many.
+    The test images of each class are resampled by drawing how many are classified correctly and which classes the
+    others are predicted as. Classes without images are omitted, as in the scores themselves. If all resamples have the
+    same score (the images of each class all have the same prediction), the interval is the mean of the Wilson intervals
+    of the classes' recalls, extended to contain the score. ``draws`` caches draws between calls.
     """
     labels = np.flatnonzero(confusion.sum(axis=1))
     table = _Table(counts=confusion[labels], labels=labels)
+    # Resampling counts is the same as resampling images, as both scores are functions of the confusion matrix alone,
+    # and its cost does not grow with the images of a class that are correct.
     right, predicted = _resampled(table, resamples, np.random.default_rng(seed), draws or Draws())
     drawn = _resampled_macro(right, predicted, table.support)
     seen = _macro(table.right, table.predicted, table.support)
@@ -87,7 +93,7 @@ def macro_intervals(
 
 
 def macro_scores(confusion: Counts) -> tuple[float, float]:
-    """Return macro-F1 and balanced accuracy of a confusion matrix ``[C, C]``, over classes that have images."""
+    """Return macro-F1 and balanced accuracy of a confusion matrix ``[C, C]``, over the classes that have images."""
     labels = np.flatnonzero(confusion.sum(axis=1))
     table = _Table(counts=confusion[labels], labels=labels)
     f1, balanced = _macro(table.right, table.predicted, table.support)
@@ -95,14 +101,16 @@ def macro_scores(confusion: Counts) -> tuple[float, float]:
 
 
 def _macro(right: NDArray[Any], predicted: NDArray[Any], support: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Return macro-F1 and balanced accuracy, over the last axis."""
+    """Return macro-F1 and balanced accuracy, averaged over classes on the last axis."""
+    # F1 in this form has no 0 / 0 for a class that is never predicted, because every class here has images.
     return (2 * right / (predicted + support)).mean(axis=-1), (right / support).mean(axis=-1)
 
 
 def _resampled_macro(right: list[Counts], predicted: list[Counts], support: Counts) -> tuple[Floats, Floats]:
-    """Return both scores of resamples, whose counts are K times ``[R]``: as ``_macro``, but a class after the other.
+    """Return both scores of R resamples, as ``_macro`` does, from K arrays of counts ``[R]``.
 
-    The order of the sums is numpy's along a last axis: what rounds alike is equal, and ties count in BCa.
+    Classes are added in the order of numpy's sum over a contiguous axis, because a resample with the counts of the
+    observed table must round to the observed score: BCa counts ties.
     """
     f1 = [2 * hits / (taken + total) for hits, taken, total in zip(right, predicted, support, strict=True)]
     recall = [hits / total for hits, total in zip(right, support, strict=True)]
@@ -110,7 +118,7 @@ def _resampled_macro(right: list[Counts], predicted: list[Counts], support: Coun
 
 
 def _sum(terms: Sequence[Floats]) -> Floats:
-    """Add terms up in the order in which numpy adds up a contiguous axis."""
+    """Add terms in the order of numpy's pairwise summation of a contiguous axis."""
     if len(terms) < LANES:
         return reduce(np.add, terms)
     if len(terms) > BLOCK:
@@ -124,21 +132,26 @@ def _sum(terms: Sequence[Floats]) -> Floats:
 
 
 class Draws:
-    """Binomial draws of one set of resamples, each kept by its numbers and the generator's state before it.
+    """A cache of binomial draws, by their parameters and the state of the generator before them.
 
-    Every bootstrap starts from one seed. So classes of equal support, and checkpoints of equal errors, come to the same
-    draws time after time: for many checkpoints on few images these are nearly all.
+    Every bootstrap starts from the same seed, so classes of equal support and checkpoints with equal numbers of errors
+    repeat the same draws. With many checkpoints on few images, nearly all draws are repetitions.
     """
 
     def __init__(self) -> None:
-        """Keep nothing yet."""
+        """Start with an empty cache."""
         self._kept: dict[object, tuple[Counts, Any]] = {}
 
     def binomial(self, rng: np.random.Generator, number: int, share: float, *, size: int) -> Counts:
-        """Return ``rng.binomial(number, share, size)``, and leave the generator as that does; not to be written to."""
+        """Return ``rng.binomial(number, share, size)`` and advance the generator accordingly.
+
+        The returned array is shared and must not be modified.
+        """
+        # Equal parameters alone would return one class's draws for another class, and correlate the two.
         before = rng.bit_generator.state
         key = (number, share, size, before["state"]["state"], before["has_uint32"], before["uinteger"])
         if (known := self._kept.get(key)) is None:
+            # The simplest bound on memory: the next checkpoint fills the cache again, from its first class on.
             if len(self._kept) >= KEPT:
                 self._kept.clear()
             known = self._kept[key] = (rng.binomial(number, share, size=size), rng.bit_generator.state)
@@ -149,19 +162,21 @@ class Draws:
 def _resampled(
     table: _Table, resamples: int, rng: np.random.Generator, draws: Draws
 ) -> tuple[list[Counts], list[Counts]]:
-    """Draw how many images of each class are right, and how many are taken for it, ``[R]`` each.
-
-    Arrays of one class stay in the processor's cache; those of all classes cost more to get than to fill.
-    """
+    """Draw how many images of each class are classified correctly and how many are predicted as it, ``[R]`` each."""
     classes = table.counts.shape[1]
+    # One array per class stays in the processor's cache; allocating an array for all classes takes longer than
+    # filling it.
     right: list[Counts] = []
     taken: dict[int, Counts] = {}
     waiting = _Tally(resamples * classes)
     for label, counts in zip(table.labels, table.counts, strict=True):
         total, wrong = int(counts.sum()), np.where(np.arange(classes) == label, 0, counts)
+        # The errors are drawn rather than the correct predictions, as they are then divided among the other classes.
         missed = draws.binomial(rng, total, wrong.sum() / total, size=resamples)
         right.append(total - missed)
         answers = np.flatnonzero(wrong)
+        # The errors of a class are distributed over the wrong classes by multinomial counts if there are many of them,
+        # and one by one otherwise; both have the same distribution.
         if wrong.sum() > MANY * len(answers):
             shares = wrong[answers] / wrong.sum()
             each = rng.multinomial(missed, shares).T if len(answers) > 1 else missed[None]
@@ -176,7 +191,8 @@ def _resampled(
 
 
 def _single(missed: Counts, answers: Counts, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Draw single wrong answers, as places of a table ``[C, R]``."""
+    """Draw the predicted classes of single misclassified images, as flat indices into a table ``[C, R]``."""
+    # Small integer types, as millions of draws are written and read here.
     drawn = rng.integers(0, len(answers), size=int(missed.sum()), dtype=np.uint16)
     places = (answers * len(missed)).astype(np.int32)[drawn]
     places += np.repeat(np.arange(len(missed), dtype=np.int32), missed)
@@ -184,7 +200,7 @@ def _single(missed: Counts, answers: Counts, rng: np.random.Generator) -> NDArra
 
 
 class _Tally:
-    """Counts places, many at once: half of the bootstrap's time goes into counting."""
+    """A histogram of indices, which counts them in large batches: half of the bootstrap's time is spent counting."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -193,14 +209,14 @@ class _Tally:
         self.used = False
 
     def add(self, places: NDArray[np.int32]) -> None:
-        """Take more places, and count where enough wait."""
+        """Add indices, and count all pending ones if there are more than ``BATCH``."""
         self.used = True
         self._waiting.append(places)
         if sum(map(len, self._waiting)) > BATCH:
             self.total()
 
     def total(self) -> Counts:
-        """Count what waits, and give all counts."""
+        """Count the pending indices and return all counts."""
         if self._waiting:
             counts = np.bincount(np.concatenate(self._waiting), minlength=self._length)
             self._counts = self._counts + counts if len(self._counts) else counts
@@ -209,7 +225,8 @@ class _Tally:
 
 
 def _skewness(table: _Table) -> tuple[float, float]:
-    """Return BCa's acceleration of both scores: the skewness of what leaving out one image changes, within classes."""
+    """Return BCa's acceleration of both scores, from the changes that leaving out one image makes (jackknife)."""
+    # Images of one cell of the confusion matrix are interchangeable, so that one of each is left out, with a weight.
     rows, answers = np.nonzero(table.counts)
     cells, classes = np.arange(len(rows)), len(table.labels)
     right, predicted, support = (
@@ -217,11 +234,13 @@ def _skewness(table: _Table) -> tuple[float, float]:
         for values in (table.right, table.predicted, table.support)
     )
     right[cells, rows] -= answers == table.labels[rows]
+    # A predicted class without test images has no row, and takes no part in the scores.
     place = np.full(table.counts.shape[1], -1)
     place[table.labels] = np.arange(classes)
     known = place[answers] >= 0
     predicted[cells[known], place[answers][known]] -= 1
     support[cells, rows] -= 1
+    # Without its only image a class has no recall: its cell gets weight 0, and support 1 to avoid a division by 0.
     kept = support[cells, rows] > 0
     weights = np.where(kept, table.counts[rows, answers], 0).astype(np.float64)
     support[~kept] = 1
@@ -229,7 +248,7 @@ def _skewness(table: _Table) -> tuple[float, float]:
 
 
 def _acceleration(without: Floats, rows: Counts, weights: Floats, classes: int) -> float:
-    """Return sum(u^3) / (6 sum(u^2)^1.5) of the influences u of single images, centred in each class."""
+    """Return sum(u^3) / (6 sum(u^2)^1.5) of the influences u of single images, centred within each class."""
     totals = np.bincount(rows, weights, minlength=classes)
     means = np.bincount(rows, weights * without, minlength=classes) / np.maximum(totals, 1)
     influence = means[rows] - without
@@ -238,8 +257,13 @@ def _acceleration(without: Floats, rows: Counts, weights: Floats, classes: int) 
 
 
 def _bca(drawn: Floats, seen: float, acceleration: float) -> Interval:
-    """Cut the bootstrap where bias and skewness say, in place of 2.5 and 97.5 % (Efron 1987)."""
+    """Return the BCa interval: percentiles of the resamples, corrected for bias and skewness (Efron 1987).
+
+    Plain percentiles covered 92.7 % with 30 images per class.
+    """
+    # The scores are discrete: ties count as half, as in scipy, or the bias of a symmetric distribution would not be 0.
     below = (np.count_nonzero(drawn < seen) / len(drawn)) + (np.count_nonzero(drawn == seen) / len(drawn)) / 2
+    # Kept off 0 and 1, where the normal quantile is infinite.
     bias = float(ndtri(min(max(below, 1 / len(drawn)), 1 - 1 / len(drawn))))
     ends = bias + ndtri(np.array([0.025, 0.975]))
     low, high = quantiles(drawn, *ndtr(bias + ends / (1 - acceleration * ends)).tolist())
@@ -247,6 +271,7 @@ def _bca(drawn: Floats, seen: float, acceleration: float) -> Interval:
 
 
 def _mean_wilson(table: _Table, seen: float) -> Interval:
+    # A bootstrap without spread would give an interval of length 0, however few images there are.
     each = [wilson_interval(int(right), int(total)) for right, total in zip(table.right, table.support, strict=True)]
     low, high = (float(np.mean([getattr(one, end) for one in each])) for end in ("low", "high"))
     return Interval(low=min(low, seen), high=max(high, seen))

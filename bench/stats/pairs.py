@@ -1,4 +1,4 @@
-"""Models compared in pairs on the same test images: which differ significantly; pure functions of arrays."""
+"""Paired tests: which models differ significantly on the same test images. Pure functions of arrays."""
 
 import math
 from collections.abc import Sequence
@@ -12,36 +12,36 @@ from scipy.special import bdtr, stdtr, stdtrit
 from bench.stats.intervals import Interval, mean_interval, paired_difference
 
 ALPHA: Final = 0.05
-"""The share of tables of equal models in which some pair may nevertheless be found different."""
+"""Significance level of a whole table: the probability that any pair of equal models is found different."""
 
 SEEDS_FOR_MODELS: Final = 5
-"""From as many seeds on, a comparison speaks of models (what training gives), before that of these checkpoints."""
+"""Seeds from which on conclusions hold for models (any seed); with fewer, they hold for these checkpoints only."""
 
 ENOUGH_DIFFERING: Final = 30
-"""With fewer images on which two models differ, a t interval over images is too short."""
+"""Images on which two models differ, below which a t interval over images is too short."""
 
 AT_ONCE: Final = 4_000_000
-"""Numbers of one array, where all pairs are worked on together: 32 MB."""
+"""Elements of the largest temporary array when many pairs are tested together: 32 MB."""
 
 Right = NDArray[np.bool_]
-"""Whether each checkpoint of a model (one a seed) is right on each test image, ``[S, N]``."""
+"""Whether each checkpoint of a model (one per seed) is correct on each test image, ``[S, N]``."""
 
 Floats = NDArray[np.float64]
 
 Counts = NDArray[np.int64]
 
 LEAST_COSINE: Final = 1e-300
-"""Stands for 0, which has no logarithm."""
+"""Lower bound of a cosine before its logarithm is taken, as log(0) is not finite."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paired:
-    """Second against first on the same images: the difference of accuracy, its 95 % interval, p and mid-p values.
+    """The second model against the first: difference of accuracy (a fraction), its 95 % interval, p and mid-p values.
 
-    One checkpoint each: exact McNemar and its mid-p (Fagerland, Lydersen and Laake 2013), Tango's interval. More, but
-    fewer than five: the test that flips the sign of an image's difference of mean correctness, which is exact McNemar
-    where there is one (exact while both have as many seeds, nearly so elsewhere); t interval over images. Five and
-    more: Welch's t with a third part of the variance, that of the images.
+    One checkpoint each: exact McNemar test with its mid-p value (Fagerland, Lydersen and Laake 2013), Tango's interval.
+    Two to four seeds: sign-flip test of the images' differences of mean correctness, exact if both models have equally
+    many seeds and else approximate (with one seed it equals the exact McNemar test); t interval over images. Five seeds
+    and more: Welch's t test over seeds, with the images as a third component of the variance.
     """
 
     difference: float
@@ -52,7 +52,11 @@ class Paired:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairwiseTests:
-    """All pairs of some models: matrices ``[M, M]``, second index minus first, p values by Holm over all pairs."""
+    """Tests of all pairs of M models, as matrices ``[M, M]``.
+
+    ``differences`` are the accuracy of the second index minus that of the first; ``holm`` are the p values adjusted by
+    Holm's method over all pairs.
+    """
 
     differences: Floats
     p_values: Floats
@@ -65,13 +69,15 @@ class PairwiseTests:
 
 
 def speaks_of_models(*models: Right) -> bool:
-    """Return whether there are seeds enough to speak of models instead of these checkpoints."""
+    """Return whether all models have enough seeds for conclusions about models instead of these checkpoints."""
     return min(len(model) for model in models) >= SEEDS_FOR_MODELS
 
 
 def compare_pair(first: Right, second: Right) -> Paired:
     """Compare two models on the same images."""
     change = _mean(second) - _mean(first)
+    # In units of one over the least common multiple of the seeds, every difference is an integer: the exact
+    # distribution of a sum of integers can be enumerated.
     steps = math.lcm(len(first), len(second))
     flipped = _sign_flip(_whole(change, steps))
     if speaks_of_models(first, second):
@@ -85,11 +91,14 @@ def compare_pair(first: Right, second: Right) -> Paired:
 
 
 def compare_all(models: Sequence[Right]) -> PairwiseTests:
-    """Compare every pair of models on the same images, with Holm's correction over all pairs."""
+    """Test every pair of models on the same images, with Holm's correction over all pairs."""
+    # Rank intervals read all pairs, so that all of them take part in the correction.
     number = len(models)
     means = np.stack([_mean(model) for model in models]) if models else np.zeros((0, 1))
     p_values = np.ones((number, number))
     rows, columns = np.triu_indices(number, 1)
+    # The usual table has one seed per row. Its tests need only the counts of discordant images, which one matrix
+    # product gives for all pairs.
     if len(rows) and all(len(model) == 1 for model in models):
         p_values[rows, columns] = _mcnemar_of(means)[rows, columns]
     elif len(rows):
@@ -106,6 +115,7 @@ def compare_all(models: Sequence[Right]) -> PairwiseTests:
 
 def holm(p_values: Floats) -> Floats:
     """Adjust p values by Holm's step-down method (Holm 1979)."""
+    # Not by statsmodels, whose correction collects garbage at every call, which takes tens of milliseconds.
     order = np.argsort(p_values, kind="stable")
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
@@ -117,7 +127,8 @@ def _mean(model: Right) -> Floats:
 
 
 def _mcnemar_of(right: Floats) -> Floats:
-    """Exact McNemar of all pairs of ``[M, N]`` at once."""
+    """Return the p values ``[M, M]`` of exact McNemar tests of all pairs of ``right`` ``[M, N]``."""
+    # As floats, because numpy multiplies integer matrices without BLAS; counts are exact in float64 up to 2**53.
     gained = np.rint(right @ (1 - right).T)
     fewer, discordant = np.minimum(gained, gained.T), gained + gained.T
     p_values: Floats = np.minimum(2 * bdtr(fewer, discordant.astype(np.int64), 0.5), 1.0)
@@ -125,7 +136,7 @@ def _mcnemar_of(right: Floats) -> Floats:
 
 
 def _p_values(models: Sequence[Right], means: Floats, rows: Counts, columns: Counts) -> Floats:
-    """Return the p values of pairs of models as ``compare`` does, all of one kind at once."""
+    """Return the p values of pairs of models, as ``compare_pair`` does but for many pairs at once."""
     seeds = np.array([len(model) for model in models])
     steps = np.lcm(seeds[rows], seeds[columns])
     of_models = np.minimum(seeds[rows], seeds[columns]) >= SEEDS_FOR_MODELS
@@ -137,6 +148,7 @@ def _p_values(models: Sequence[Right], means: Floats, rows: Counts, columns: Cou
         p_values[part] = _sign_flips(_whole(change, steps[part, None]))[0]
         spread = change.var(axis=1, ddof=1) if change.shape[1] > 1 else np.zeros(len(change))
         sure = _welch_p_values(models, change.mean(axis=1), spread / change.shape[1], rows[part], columns[part])
+        # As in ``compare_pair``: from five seeds on Welch's test decides, but not below the p value of the sign flips.
         p_values[part] = np.where(of_models[part], np.maximum(p_values[part], sure), p_values[part])
     return p_values
 
@@ -144,8 +156,12 @@ def _p_values(models: Sequence[Right], means: Floats, rows: Counts, columns: Cou
 def _welch_p_values(
     models: Sequence[Right], differences: Floats, images: Floats, rows: Counts, columns: Counts
 ) -> Floats:
-    """Return Welch's p values of pairs of models; 0, which any other test exceeds, where nothing varies."""
+    """Return Welch's p values of pairs of models, and 0 for pairs without any variance.
+
+    The caller takes the maximum with the sign-flip test's p value, so that 0 leaves the decision to that test.
+    """
     number = models[0].shape[1]
+    # With a single seed the variance over seeds is not defined (division by 0); such pairs are not decided here.
     several = [len(model) >= SEEDS_FOR_MODELS for model in models]
     noise, between = (
         np.array([part(model) if enough else 0.0 for model, enough in zip(models, several, strict=True)])
@@ -161,15 +177,18 @@ def _welch_p_values(
 
 
 def _whole(change: Floats, steps: int | Counts) -> Counts:
-    """Return differences of mean correctness as whole numbers of checkpoints."""
+    """Return differences of mean correctness as integers, in units of ``1 / steps``."""
     return np.rint(change * steps).astype(np.int64)
 
 
 def _sign_flip(changes: Counts) -> tuple[float, float]:
-    """Return p and mid-p of a sum of integers ``[N]``, had each the other sign as easily; exact."""
-    if np.abs(changes).max(initial=0) <= 1:  # McNemar: to the last digit, however small
+    """Return the exact p and mid-p values of a sum of integers ``[N]`` whose signs are equally likely (two-sided)."""
+    # All of size 1 is the McNemar test. The binomial distribution is accurate for the smallest p values too, whereas a
+    # Fourier transform has an absolute error of about 1e-16.
+    if np.abs(changes).max(initial=0) <= 1:
         gained, lost = int((changes > 0).sum()), int((changes < 0).sum())
         below = float(bdtr(min(gained, lost), gained + lost, 0.5))
+        # bdtr is not defined at -1, where the sum is 0.
         at = below - float(bdtr(min(gained, lost) - 1, gained + lost, 0.5)) if min(gained, lost) else below
         return min(2 * below, 1.0), min(2 * below - at, 1.0)
     p_values, mid_p = _sign_flips(changes[None])
@@ -177,7 +196,7 @@ def _sign_flip(changes: Counts) -> tuple[float, float]:
 
 
 def _sign_flips(changes: Counts) -> tuple[Floats, Floats]:
-    """Return p and mid-p of each row's sum of integers ``[P, N]``, had each the other sign as easily."""
+    """Return p and mid-p values ``[P]`` of each row's sum of integers ``[P, N]`` whose signs are equally likely."""
     sizes = np.abs(changes)
     sums, reach = sizes.sum(axis=1), (sizes.sum(axis=1) - np.abs(changes.sum(axis=1))) // 2
     p_values, mid_p = np.ones(len(changes)), np.ones(len(changes))
@@ -185,6 +204,7 @@ def _sign_flips(changes: Counts) -> tuple[Floats, Floats]:
     for start in range(0, len(changes), together):
         part = slice(start, start + together)
         null = _null(sizes[part])
+        # The null distribution is symmetric, so the two-sided p value is twice that of the smaller tail.
         below = np.cumsum(null, axis=1)[np.arange(len(null)), reach[part]]
         p_values[part] = np.minimum(2 * below, 1.0)
         mid_p[part] = np.clip(2 * below - null[np.arange(len(null)), reach[part]], 0.0, p_values[part])
@@ -192,77 +212,94 @@ def _sign_flips(changes: Counts) -> tuple[Floats, Floats]:
 
 
 def _null(sizes: Counts) -> Floats:
-    """Return the distribution of the sum of the sizes that keep their sign, each as easily as not ``[P, L]``.
+    """Return the distribution ``[P, L]`` of the sum of a random subset of each row's sizes, each included with p = 1/2.
 
-    By its Fourier transform, the product over sizes s of ((1 + exp(i s x)) / 2) ** (number of that size): centred on
-    half the sum of all sizes, its factors are cosines, so that products over images are sums of logarithms.
+    Computed from its Fourier transform, the product over sizes s of ((1 + exp(i s x)) / 2) ** (number of that size).
     """
     totals = sizes.sum(axis=1)
-    length = 1 << int(totals.max(initial=0)).bit_length()  # of this length a Fourier transform is fast
+    # A power of 2, for which a Fourier transform is fast, above every total, so that no sum wraps around.
+    length = 1 << int(totals.max(initial=0)).bit_length()
+    # A table of roots of unity: all angles below are multiples of one step, so that no cosine is computed twice.
     roots = np.exp(-1j * np.pi / length * np.arange(2 * length))
     number, most = len(sizes), int(sizes.max(initial=0)) + 1
     each = np.bincount((np.arange(number)[:, None] * most + sizes).ravel(), minlength=number * most)
+    # With few seeds only few sizes occur, so the product runs over sizes instead of images.
     present = np.unique(sizes[sizes > 0])
     counts = each.reshape(number, most)[:, present].astype(np.float64)
     shape = np.empty((len(sizes), length // 2 + 1))
     together = max(AT_ONCE // max(len(present), 1), 1)
     for start in range(0, shape.shape[1], together):
         steps = np.arange(start, min(start + together, shape.shape[1]))
+        # Centred on half the total, the factors are cosines, which are real: their product is a sum of logarithms of
+        # the absolute values, which is a matrix product, times the sign.
         cosines = roots.real[np.outer(present, steps) % (2 * length)]
         size = np.exp(counts @ np.log(np.maximum(np.abs(cosines), LEAST_COSINE)))
         shape[:, steps] = size * (1 - 2 * (counts @ (cosines < 0) % 2))
+    # Undo the centring.
     moved = shape * roots[np.outer(totals, np.arange(shape.shape[1])) % (2 * length)]
+    # Rounding makes some of the smallest probabilities negative.
     return np.maximum(np.fft.irfft(moved, length, axis=1), 0.0)
 
 
 def _agreeing(interval: Interval, p_value: float) -> Interval:
-    """Let an interval hold 0 where the test does not exclude it."""
+    """Extend an interval to contain 0 if the test is not significant.
+
+    Test and interval are computed by different methods and may disagree near the threshold; the test decides.
+    """
     if p_value <= ALPHA:
         return interval
     return Interval(low=min(interval.low, 0.0), high=max(interval.high, 0.0))
 
 
 def _interval(change: Floats, steps: int) -> Interval:
-    """95 % interval of a mean difference over images: t, or Tango's.
+    """Return the 95 % interval of a mean difference over images: Tango's, or a t interval.
 
-    Tango's where each difference is -1, 0 or 1, or where few images differ: parts of a difference then count together
-    as whole ones, which errs on the long side.
+    Tango's if each difference is -1, 0 or 1, or if few images differ. In the second case fractional differences are
+    added up to whole images, which makes the interval too long rather than too short.
     """
     if steps == 1 or np.count_nonzero(change) < ENOUGH_DIFFERING:
         gained, lost = (round(float(np.clip(side * change, 0, None).sum())) for side in (1, -1))
         return paired_difference(gained, lost, len(change))
     found = mean_interval(change)
+    # A t interval is not bounded, a difference of accuracies is.
     return Interval(low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 def seed_variance(model: Right) -> float:
-    """Return the variance that seeds add to a model's mean accuracy; what images and seeds make together is not theirs.
+    """Return the variance that seeds alone add to a model's mean accuracy, without their interaction with images.
 
-    The variance component of a two-way layout (Searle, Casella and McCulloch 1992), not below 0.
+    The variance component of a two-way layout (Searle, Casella and McCulloch 1992), truncated at 0.
     """
+    # The interaction is already part of the variance over images, and would be counted twice.
     together = float(model.var(axis=0, ddof=1).mean()) / model.size
     return max(between_seeds(model) - together, 0.0)
 
 
 def between_seeds(model: Right) -> float:
-    """Return the variance of a model's mean accuracy as its seeds differ, images and seeds together included."""
+    """Return the variance of a model's mean accuracy over its seeds, the interaction with images included."""
     return float(model.mean(axis=1).var(ddof=1)) / len(model)
 
 
 def freedom(images: float, number: int, seeds: Sequence[tuple[float, int]]) -> float:
-    """Return Satterthwaite's degrees of freedom of an images' part and seeds' parts, each with its number of seeds.
+    """Return Satterthwaite's degrees of freedom of a variance of images and of seeds.
 
-    The seeds' parts go in as they differ, uncorrected: the corrected ones, often 0, promise too many degrees.
+    ``seeds`` holds (variance, number of seeds) of each model. These variances are those of ``between_seeds``: the ones
+    of ``seed_variance`` are often 0 and would give too many degrees of freedom.
     """
     parts = [(images, max(number - 1, 1)), *((part, count - 1) for part, count in seeds)]
     return float(sum(part for part, _ in parts) ** 2 / sum(part**2 / free for part, free in parts))
 
 
 def _welch(first: Right, second: Right, change: Floats, *, floor: tuple[float, float]) -> Paired:
-    """Welch's t over seeds with the images' part; never surer than the exact test of these checkpoints is."""
+    """Compare models by Welch's t test over seeds and images.
+
+    ``floor`` are the p and mid-p values of the exact test of these checkpoints: a conclusion about models may not be
+    more significant than the one about their checkpoints.
+    """
     images = float(change.var(ddof=1)) / len(change) if len(change) > 1 else 0.0
     variance = images + seed_variance(first) + seed_variance(second)
     difference = float(change.mean())
+    # Without any variance (one image, or the same difference everywhere) the statistic is not defined.
     if variance == 0:
         return Paired(difference=difference, interval=_interval(change, 1), p_value=floor[0], mid_p=floor[1])
     free = freedom(images, len(change), [(between_seeds(model), len(model)) for model in (first, second)])

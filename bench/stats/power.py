@@ -1,4 +1,4 @@
-"""The minimum detectable difference of a test split at 80 % power, for the test that decides."""
+"""The minimum detectable difference of a test split at 80 % power, for the test that decides in ``pairs``."""
 
 import bisect
 import math
@@ -15,15 +15,15 @@ from bench.stats.pairs import ALPHA, SEEDS_FOR_MODELS, Right, between_seeds, fre
 POWER: Final = 0.8
 
 STEPS: Final = 1000
-"""Differences are tried in steps of a tenth of a point."""
+"""Steps from 0 to 100 percentage points: differences are resolved to 0.1 percentage points."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Power:
-    """The minimum detectable ``difference`` at 80 % power (None: there is none), and for which models.
+    """The minimum detectable ``difference`` at 80 % power (a fraction; None if no difference reaches that power).
 
-    ``disagreement`` is the share of images on which two models answer unlike (their mean squared difference, where
-    there are several seeds): the more models disagree, the harder a difference is to find.
+    ``disagreement`` is the share of images on which one of two models is correct and the other is not (with several
+    seeds the mean squared difference of their mean correctness): the larger it is, the lower is the power.
     """
 
     difference: float | None
@@ -34,19 +34,23 @@ class Power:
 
 
 def power_of(models: Sequence[Right]) -> Power | None:
-    """Return what a table of models could have shown; None of fewer than two.
+    """Return the minimum detectable difference of a table of models, or None if there are fewer than two.
 
-    At the level of Holm's first step (0.05 over the number of pairs), on as many images, with the disagreement that the
-    pairs of these models show (median), by the test that decides between them.
+    It holds for the test that decides between these models, on as many images, at the level of Holm's first step (0.05
+    over the number of pairs), and for the median disagreement of the pairs.
     """
     rows, columns = np.triu_indices(len(models), 1)
     if len(rows) == 0:
         return None
+    # The first step is the strictest: later ones depend on how many pairs are significant, which is not known before.
+    # With unequal numbers of seeds, the row with the fewest determines the test and so the statement.
     seeds, number = min(len(model) for model in models), models[0].shape[1]
     spread = _spread(models, rows, columns)
     difference = _detectable(models, spread, level=ALPHA / len(rows), seeds=seeds)
     return Power(
         difference=difference,
+        # Two checkpoints that differ by ``difference`` disagree on at least that share of the images; this is also the
+        # disagreement that ``mcnemar_power`` assumed.
         disagreement=max(spread, difference or 0.0) if seeds == 1 else spread,
         pairs=len(rows),
         images=number,
@@ -55,9 +59,13 @@ def power_of(models: Sequence[Right]) -> Power | None:
 
 
 def _spread(models: Sequence[Right], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
+    """Return the mean squared difference of correctness of two models, the median over pairs."""
+    # From inner products, as the differences of all pairs would take an array [pairs, N]. A median, because a single
+    # weak model disagrees with all others and would raise the mean.
     means = np.stack([model.mean(axis=0, dtype=np.float64) for model in models])
     products = means @ means.T
     squares = np.diag(products)[:, None] + np.diag(products)[None, :] - 2 * products
+    # The subtraction may leave a negative rounding error for equal models.
     return max(float(np.median(squares[rows, columns]) / models[0].shape[1]), 0.0)
 
 
@@ -73,41 +81,53 @@ def _detectable(models: Sequence[Right], spread: float, *, level: float, seeds: 
 
 
 def least(power: Callable[[float], float]) -> float | None:
-    """Find the least difference, in steps of 0.1 points, whose power is 0.8 or more; power must rise with it."""
+    """Return the smallest difference, in steps of 0.1 percentage points, whose power is 0.8 or more; None if none has.
+
+    ``power`` must not decrease with the difference: the search is a bisection, with 10 evaluations instead of 1,000.
+    """
     tried = range(1, STEPS + 1)
     place = bisect.bisect_left(tried, x=True, key=lambda step: power(step / STEPS) >= POWER)
     return tried[place] / STEPS if place < len(tried) else None
 
 
 def mcnemar_power(difference: float, discordance: float, number: int, level: float) -> float:
-    """Power of exact McNemar on ``number`` images, where models differ on a share ``discordance`` of them."""
-    from scipy.stats import binom  # noqa: PLC0415 - a third of a second, and tables of several seeds do without
+    """Return the power of the exact McNemar test on ``number`` images, a share ``discordance`` of them discordant."""
+    from scipy.stats import binom  # noqa: PLC0415 - takes a third of a second; tables of several seeds do not need it
 
     discordance = max(discordance, difference)
+    # The number of discordant images is random too: the power is the mean over its binomial distribution.
     pairs = np.arange(number + 1)
     critical = binom.ppf(level / 2, pairs, 0.5)
+    # ppf returns the first count that reaches the level; the test rejects only up to the last one within it.
     critical -= binom.cdf(critical, pairs, 0.5) > level / 2
     found = binom.cdf(critical, pairs, (discordance - difference) / (2 * discordance))
     return float((binom.pmf(pairs, number, discordance) * found).sum())
 
 
 def sign_flip_power(difference: float, spread: float, number: int, level: float) -> float:
-    """Power of the sign-flip test by its normal limit; ``spread`` is an image's mean squared difference."""
+    """Return the power of the sign-flip test by its normal approximation.
+
+    ``spread`` is the mean squared difference of an image's mean correctness.
+    """
+    # The smallest p value, when all signs agree: with so few images no difference is significant.
     if 2.0 ** (1 - number) > level:
         return 0.0
+    # As in ``mcnemar_power``, models that differ by this much disagree at least that much.
     spread = max(spread, difference)
     reach = difference * math.sqrt(number) - float(-ndtri(level / 2)) * math.sqrt(spread)
+    # Under the null hypothesis the variance of an image's difference is ``spread``, under the alternative it is less.
     remaining = spread - difference**2
     return float(ndtr(reach / math.sqrt(remaining))) if remaining > 0 else float(reach > 0)
 
 
-def welch_power(  # noqa: PLR0913 - each is a term of the formula
+def welch_power(  # noqa: PLR0913 - the terms of the formula
     difference: float, spread: float, number: int, level: float, *, noise: float, seeds: Sequence[tuple[float, int]]
 ) -> float:
-    """Power of the test over seeds and images; ``noise`` is what seeds add to the variance of a model's mean."""
+    """Return the power of Welch's t test over seeds and images; ``noise`` is the variance that seeds add to a mean."""
     images = max(spread - difference**2, 0.0) / number
     variance = images + 2 * noise
     if variance == 0:
         return 1.0
     free = freedom(images, number, seeds)
+    # One side of the two-sided test: a significant difference in the wrong direction is no detection.
     return 1.0 - float(nctdtr(free, difference / math.sqrt(variance), -stdtrit(free, level / 2)))

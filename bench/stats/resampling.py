@@ -1,4 +1,4 @@
-"""What chance alone makes of a figure: models that are perfectly calibrated, and who is on a Pareto front."""
+"""Simulations: the ECE of a perfectly calibrated model, and the bootstrap probability of being on a Pareto front."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -12,23 +12,24 @@ from imgcls.evaluation.binning import ECE_BINS, ece_bins
 FRONT_RESAMPLES: Final = 2_000
 CALIBRATED_RESAMPLES: Final = 2_000
 TOGETHER: Final = 50
+"""Resamples whose pairs of models are compared at once: their arrays fit into the processor's cache."""
 SEED: Final = 0
 IMAGES_KEPT: Final = 1_000
-"""Of as many test images, what simulations draw is kept for the next checkpoint: 16 MB."""
+"""Test images up to which random numbers are kept for the next checkpoint: 16 MB."""
 
 Floats = NDArray[np.float64]
 
 
 class Uniforms:
-    """Uniform draws from a seed, one after the other; of those that are drawn already, none is drawn again."""
+    """A stream of uniform random numbers from a fixed seed, read from an array of earlier draws if there is one."""
 
     def __init__(self, *, drawn: Floats | None = None) -> None:
-        """Begin with the first draw, where ``drawn`` are all that will be taken, or none."""
+        """Start at the beginning of the stream; ``drawn`` must hold all numbers that will be taken, or be None."""
         self._rng = np.random.default_rng(SEED)
         self._drawn, self._place = drawn, 0
 
     def take(self, rows: int, columns: int) -> Floats:
-        """Return the next draws as ``[rows, columns]``."""
+        """Return the next numbers of the stream as ``[rows, columns]``."""
         if self._drawn is None:
             return self._rng.random((rows, columns))
         start, self._place = self._place, self._place + rows * columns
@@ -36,7 +37,10 @@ class Uniforms:
 
 
 def uniforms_for(images: Sequence[int]) -> Callable[[int], Uniforms]:
-    """Return what ``calibrated_ece`` of so many test images takes, drawn once for all that fit into memory."""
+    """Return a function from a number of test images to the stream that ``calibrated_ece`` reads for it.
+
+    All streams have the same seed, so that one array serves every checkpoint of at most ``IMAGES_KEPT`` images.
+    """
     most = max((number for number in images if number <= IMAGES_KEPT), default=0)
     drawn = Uniforms().take(1, CALIBRATED_RESAMPLES * most)[0]
     return lambda number: Uniforms(drawn=drawn if number <= most else None)
@@ -45,22 +49,30 @@ def uniforms_for(images: Sequence[int]) -> Callable[[int], Uniforms]:
 def calibrated_ece(
     confidence: Floats, *, resamples: int = CALIBRATED_RESAMPLES, uniforms: Uniforms | None = None
 ) -> tuple[float, float]:
-    """Return mean and 95th percentile of the ECE of a model whose confidences ``[N]`` are exactly true."""
+    """Return mean and 95th percentile of the ECE of a perfectly calibrated model with these confidences ``[N]``.
+
+    The ECE of a finite sample is above 0 for a perfectly calibrated model too; this is what to compare an ECE with.
+    """
     uniforms = uniforms or Uniforms()
     bins = ece_bins(confidence)
     gaps = np.zeros((ECE_BINS, resamples))
     for place in np.unique(bins):
         inside = confidence[bins == place]
+        # Bounds the memory of a large test split: 16 MB of random numbers at a time.
         for start in range(0, len(inside), 1000):
             part = inside[start : start + 1000]
             right = uniforms.take(resamples, len(part)) < part
+            # Small integer types, without a conversion to int64; uint16 holds the sum of 1,000 predictions.
             gaps[place] += right.view(np.uint8).sum(axis=1, dtype=np.uint16) - part.sum()
     errors = np.abs(gaps).sum(axis=0) / len(confidence)
     return float(errors.mean()), quantiles(errors, 0.95)[0]
 
 
 def front(accuracies: Floats, costs: Floats) -> NDArray[np.bool_]:
-    """Return which models no other one beats in accuracy and cost at once; ``[..., M]`` each, over leading axes."""
+    """Return which models are on the Pareto front of accuracy and cost; all arrays are ``[..., M]``.
+
+    A model is on the front if no other one is at least as good in both and better in one of them.
+    """
     better = accuracies[..., None, :] >= accuracies[..., :, None]
     cheaper = costs[..., None, :] <= costs[..., :, None]
     really = (accuracies[..., None, :] > accuracies[..., :, None]) | (costs[..., None, :] < costs[..., :, None])
@@ -68,12 +80,13 @@ def front(accuracies: Floats, costs: Floats) -> NDArray[np.bool_]:
 
 
 def resampled_accuracies(right: Floats, *, resamples: int = FRONT_RESAMPLES, seed: int = 0) -> Floats:
-    """Draw test images with replacement, alike for all models: accuracies ``[R, M]``.
+    """Return the accuracies ``[R, M]`` of R bootstrap samples of the test images, the same samples for all models.
 
-    ``right`` is ``[M, N]``, the share of a model's checkpoints that are right on an image. Images on which all models
-    do alike are drawn together.
+    ``right`` is ``[M, N]``, the share of a model's checkpoints that are correct on an image.
     """
     rng = np.random.default_rng(seed)
+    # Images with the same results of all models are interchangeable: drawing how often each pattern of results occurs
+    # is the same as drawing images, and a table of few models has few patterns.
     patterns, counts = np.unique(right, axis=1, return_counts=True)
     accuracies = np.empty((resamples, len(right)))
     for start in range(0, resamples, 100):
@@ -83,15 +96,17 @@ def resampled_accuracies(right: Floats, *, resamples: int = FRONT_RESAMPLES, see
 
 
 def front_probability(accuracies: Floats, costs: Sequence[Floats], *, seed: int = 0) -> Floats:
-    """Return the share of resampled accuracies ``[R, M]`` with which each model is on the front, ``[M]``.
+    """Return the share ``[M]`` of resamples in which each model is on the front, from accuracies ``[R, M]``.
 
-    A cost is resampled from its rounds, ``costs[m]`` ``[K]``; one that is exact has one.
+    ``costs[m]`` ``[K]`` are the values (rounds or seeds) from which the mean cost of model m is resampled; a cost that
+    does not vary has one value.
     """
     rng = np.random.default_rng(seed)
+    # Accuracies and costs vary for unrelated reasons (images and rounds), so that they are resampled independently.
     drawn = [cost[rng.integers(0, len(cost), size=(len(accuracies), len(cost)))].mean(axis=1) for cost in costs]
     every = np.stack(drawn, axis=1)
     found = np.zeros(len(costs), dtype=np.int64)
-    for start in range(0, len(accuracies), TOGETHER):  # the pairs of some resamples fit into the processor's cache
+    for start in range(0, len(accuracies), TOGETHER):
         part = slice(start, start + TOGETHER)
         found += front(accuracies[part], every[part]).sum(axis=0)
     return found / len(accuracies)

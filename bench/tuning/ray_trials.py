@@ -1,6 +1,7 @@
 """Trials on a Ray cluster: what a worker does, and the threads here that look after them."""
 
 import contextlib
+import logging
 import queue
 import threading
 import time
@@ -9,18 +10,19 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from bench.records import locks
 from bench.runs.plan import Task
-from bench.runs.preparation import Prepared
 from bench.runs.ray_cluster import Cluster, parcel_of
 from bench.runs.ray_tasks import Parcel, unpacked
 from bench.tuning.search import POLL_S, Evaluate, SweepTask, rungs_of, work
 from bench.tuning.storage import open_storage
 from bench.tuning.study import Show
 from bench.tuning.trial import Fitted, OnProgress, TrialProgress, pruned, run_trial
+from imgcls.data.prepared import Prepared
 from imgcls.errors import RunError
+
+LOGGER = logging.getLogger(__name__)
 
 WAIT_S: Final = 0.1
 
@@ -58,13 +60,13 @@ def _fit(
         return stopped.is_set()
 
     try:
-        with locks.machine_shared(say=lambda _line: None):
+        with locks.machine_shared():
             events.put(run_trial(task, prepared, on_progress, rungs=rungs, stop=stopped.is_set))
     except Exception as error:  # noqa: BLE001 - the caller makes a failed trial of it
         events.put(error)
 
 
-def evaluate_there(sweep: SweepTask, cluster: Cluster, console: Console) -> Evaluate:
+def evaluate_there(sweep: SweepTask, cluster: Cluster) -> Evaluate:
     """Return what carries out trials on the cluster."""
     import ray  # noqa: PLC0415
 
@@ -72,7 +74,7 @@ def evaluate_there(sweep: SweepTask, cluster: Cluster, console: Console) -> Eval
 
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
         there: Any = ray.remote(try_setting)
-        events = there.options(**options).remote(*parcel_of(task, cluster, console), rungs_of(sweep))
+        events = there.options(**options).remote(*parcel_of(task, cluster), rungs_of(sweep))
         for ref in events:
             event = ray.get(ref)
             if isinstance(event, Fitted):
@@ -88,13 +90,13 @@ def evaluate_there(sweep: SweepTask, cluster: Cluster, console: Console) -> Eval
     return evaluate
 
 
-def threads(sweep: SweepTask, show: Show, *, cluster: Cluster, jobs: int, console: Console) -> None:
+def threads(sweep: SweepTask, show: Show, *, cluster: Cluster, jobs: int) -> None:
     """Carry out trials on the cluster, a thread of ours looking after each; the storage stays with the caller."""
     errors: list[Exception] = []
 
     def look_after() -> None:
         try:
-            work(sweep, open_storage(sweep.url), evaluate_there(sweep, cluster, console))
+            work(sweep, open_storage(sweep.url), evaluate_there(sweep, cluster))
         except Exception as error:  # noqa: BLE001 - told below; the other threads go on
             errors.append(error)
 
@@ -105,4 +107,4 @@ def threads(sweep: SweepTask, show: Show, *, cluster: Cluster, jobs: int, consol
         show()
         time.sleep(POLL_S)
     for error in errors:
-        console.print(f"stopped: {error}", style="bold red", markup=False)
+        LOGGER.error("stopped: %s", error)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import optuna
@@ -14,13 +14,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from rich.console import Console
 
 from bench.config import RunConfig
 from bench.records import locks
 from bench.records.paths import Paths
 from bench.runs.plan import Task
-from bench.runs.preparation import Prepared, prepare
+from bench.runs.preparation import prepare
 from bench.tuning import space, storage
 from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial, config_of
 from bench.tuning.space import Space
@@ -29,6 +28,9 @@ from bench.tuning.trials import records
 from imgcls.errors import RunError
 from imgcls.files import write_aside
 from imgcls.models.building import save_trained
+
+if TYPE_CHECKING:
+    from imgcls.data.prepared import Prepared
 
 REDUCTION: Final = 2
 """At each rung the better half goes on (ASHA: Li et al. 2020)."""
@@ -239,14 +241,14 @@ def _weights_name(number: int) -> str:
     return f"trial-{number:05d}.safetensors"
 
 
-def evaluate_here(sweep: SweepTask, console: Console) -> Evaluate:
+def evaluate_here(sweep: SweepTask) -> Evaluate:
     """Return what carries out trials in this process: warm, with the data mapped once for each image size."""
     mapped: dict[object, Prepared] = {}
 
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
-        with locks.machine_shared(say=console.print):
+        with locks.machine_shared():
             if task.spec.resize not in mapped:
-                mapped[task.spec.resize] = prepare(task, console)
+                mapped[task.spec.resize] = prepare(task)
             return run_trial(task, mapped[task.spec.resize], on_progress, rungs=rungs_of(sweep))
 
     return evaluate

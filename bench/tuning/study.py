@@ -1,17 +1,18 @@
 """Carry out a study: its processes, what is shown while they work, and the record at the end."""
 
 import contextlib
+import logging
+import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import optuna
 from optuna.storages import RDBStorage
-from rich.console import Console
 
 from bench.runs.plan import Task, write_task
-from bench.runs.processes import end, start
-from bench.tuning import storage, view
+from bench.runs.processes import end, relay, start
+from bench.tuning import storage
 from bench.tuning.records import (
     ENDED,
     SWEEP_VERSION,
@@ -29,8 +30,14 @@ from bench.tuning.records import (
 from bench.tuning.search import POLL_S, SweepTask, leave_best_only, rungs_of, spent
 from bench.tuning.space import Space, Values, defaults
 from bench.tuning.trials import records
+from bench.tuning.view import StudyProgress
 from bench.tuning.worker import WORKER
 from imgcls.errors import ConfigError
+
+if TYPE_CHECKING:
+    import subprocess
+
+LOGGER = logging.getLogger(__name__)
 
 DEATHS_IN_A_ROW: Final = 3
 """After so many processes killed without a trial ended in between, the command gives up."""
@@ -58,25 +65,27 @@ Workers = Callable[[SweepTask, Show], None]
 """Carries out trials until the budget is spent, calling ``Show`` about once a second."""
 
 
-def carry_out(  # noqa: PLR0913 - a study is made of these
-    sweep: SweepTask, console: Console, *, store: RDBStorage, jobs: int, workers: Workers, since: float
-) -> StudyRecord | None:
-    """Run a study to the end of its budget, and write its record.
+def carry_out(sweep: SweepTask, *, store: RDBStorage, jobs: int, workers: Workers, since: float) -> StudyRecord | None:
+    """Run a study to the end of its budget, log its progress, and write its record.
 
     ``since``: when the command, or its part for this study, began, in seconds of the epoch. None where its workers
     gave up before; the same command goes on with it.
     """
     study = optuna.load_study(study_name=sweep.name, storage=store)
     before = {trial.number for trial in records(study) if trial.state in ENDED}
-    with view.watching(console, sweep.name, sweep.budget, jobs) as update:
+    shown: set[int] = set()
 
-        def show() -> int:
-            trials = records(study)
-            update(trials)
-            return sum(trial.state in ENDED for trial in trials)
+    def show() -> int:
+        trials = records(study)
+        ended = {trial.number for trial in trials if trial.state in ENDED}
+        new = tuple(sorted(ended - shown))
+        shown.update(new)
+        progress = StudyProgress(name=sweep.name, budget=sweep.budget, trials=tuple(trials), jobs=jobs, new=new)
+        LOGGER.log(logging.INFO if new else logging.DEBUG, progress)
+        return len(ended)
 
-        workers(sweep, show)
-        show()
+    workers(sweep, show)
+    show()
     trials = records(study)
     if not spent(sweep.budget, trials):
         return None
@@ -88,7 +97,7 @@ def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
     file = sweep.task.paths.task(sweep.name)
     write_task(sweep, file)
     command = [WORKER, "sweep", str(file)]
-    children = [start(command) for _ in range(jobs)]
+    children = [_begin(command) for _ in range(jobs)]
     deaths, ended = 0, show()
     try:
         while children:
@@ -99,11 +108,17 @@ def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
             deaths += len(killed)
             children = [child for child in children if child.poll() is None]
             if deaths < DEATHS_IN_A_ROW:
-                children += [start(command) for _ in killed]
+                children += [_begin(command) for _ in killed]
     finally:
         for child in children:
             end(child)
         file.unlink(missing_ok=True)
+
+
+def _begin(command: list[str]) -> "subprocess.Popen[bytes]":
+    child = start(command)
+    threading.Thread(target=relay, args=(child,), daemon=True).start()
+    return child
 
 
 def finish(

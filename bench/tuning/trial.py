@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bench.runs import execution
 from bench.runs.plan import Task
-from bench.runs.preparation import Prepared
 from imgcls.config import ArchitectureConfig
+from imgcls.data.prepared import Prepared
 from imgcls.errors import NonFiniteLossError
 from imgcls.models import complexity
 from imgcls.models.building import build_model

@@ -1,19 +1,41 @@
-"""What a person sees of a study that runs: a live table on a terminal, a line a trial elsewhere."""
+"""The progress of a study as an event: a table on a terminal, a line for each trial that has ended elsewhere."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from bench.leaderboard.cells import hyperparameters_text
+from bench.progress import clock_text
 from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial
 
 ROWS_SHOWN: Final = 20
 
-Update = Callable[[Sequence[TrialRecord]], None]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyProgress:
+    """All trials of a study so far, and the numbers of those that have ended since the last event."""
+
+    name: str
+    budget: SweepBudget
+    trials: tuple[TrialRecord, ...]
+    jobs: int
+    new: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """Return a line for each trial that has just ended."""
+        left = _left_text(self.budget, self.trials, self.jobs)
+        return "\n".join(_line(trial, self.trials, left) for trial in self.trials if trial.number in self.new)
+
+    def __rich__(self) -> Table:
+        """Return the last trials as a table."""
+        return _table(self.name, self.budget, self.trials, self.jobs)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to draw; the caller's next line ends a study."""
+        return False
 
 
 def score_text(trial: TrialRecord) -> str:
@@ -39,26 +61,7 @@ def _left_text(budget: SweepBudget, trials: Sequence[TrialRecord], jobs: int) ->
     left = left_s(budget, trials, jobs)
     if left is None:
         return "time left not known yet"
-    minutes, seconds = divmod(round(left), 60)
-    return f"about {minutes}:{seconds:02d} left"
-
-
-@contextlib.contextmanager
-def watching(console: Console, name: str, budget: SweepBudget, jobs: int) -> Iterator[Update]:
-    """Show the trials of a study as they come."""
-    if console.is_terminal:
-        with Live(console=console, refresh_per_second=2, transient=True) as live:
-            yield lambda trials: live.update(_table(name, budget, trials, jobs))
-        return
-    seen: set[int] = set()
-
-    def update(trials: Sequence[TrialRecord]) -> None:
-        for trial in trials:
-            if trial.state in ENDED and trial.number not in seen:
-                seen.add(trial.number)
-                console.print(_line(trial, trials, _left_text(budget, trials, jobs)), markup=False)
-
-    yield update
+    return f"about {clock_text(left)} left"
 
 
 def _line(trial: TrialRecord, trials: Sequence[TrialRecord], left: str) -> str:

@@ -1,30 +1,32 @@
 """A process that carries out trials of a study: ``python -m bench.tuning.worker sweep TASK.json``."""
 
+import logging
 import sys
 import warnings
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
-from bench.runs.processes import serve
+from bench.runs.processes import Tell, serve
 from imgcls.errors import RunError, UserError
+
+LOGGER = logging.getLogger(__name__)
 
 WORKER: Final = "bench.tuning.worker"
 
 
-def sweep(path: Path) -> int:
+def sweep(path: Path, _tell: Tell) -> int:
     """Carry out trials until the study's budget is spent; return 1 if it has to stop before."""
     from bench.runs.plan import read_task  # noqa: PLC0415 - imports torch, which the caller's process must not
     from bench.tuning.search import SweepTask, evaluate_here, work  # noqa: PLC0415
     from bench.tuning.storage import open_storage, quiet  # noqa: PLC0415
 
     quiet()
+    logging.getLogger("bench.progress").setLevel(logging.INFO)  # the study's table takes the place of bars
     task = read_task(path, SweepTask)
     try:
-        work(task, open_storage(task.url), evaluate_here(task, Console(quiet=True)))
+        work(task, open_storage(task.url), evaluate_here(task))
     except (UserError, RunError) as error:
-        print(f"stopped: {error}", file=sys.stderr)  # noqa: T201
+        LOGGER.error("stopped: %s", error)  # noqa: TRY400 - one line for the user
         return 1
     return 0
 

@@ -1,4 +1,5 @@
-"""Labelled images: where they come from, what is wrong with them, how they are divided, and how they become batches.
+"""Sources of labelled images, their audit, splits, the pixel cache, augmentation and batches.
 
-Nothing here knows of models. A bad image is listed and skipped in every split, never replaced. Start with ``audit``.
+Nothing in this package depends on models. An unusable image is reported and skipped in every split, never replaced.
+Start with ``audit``.
 """

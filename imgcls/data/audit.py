@@ -1,4 +1,4 @@
-"""Decode everything once, and say what is wrong: the manifest that everything later reads."""
+"""Audit of a data set: decode every file once, and list usable images, removed files and duplicates."""
 
 import hashlib
 import json
@@ -22,17 +22,17 @@ from imgcls.data.duplicates import MAX_GROUP_SHARE, group_pairs, near_pairs
 from imgcls.data.parallel import OnProgress, map_chunks, silent
 from imgcls.data.sources.folder import Dataset
 from imgcls.errors import DataError
-from imgcls.files import write_text
+from imgcls.files import default_cache, write_text
 
 AUDIT_VERSION: Final = 1
-"""Goes up when an audit of the same files would read otherwise."""
+"""Increased if the audit of unchanged files would have another result, so that stored audits are not reused."""
 THUMBNAIL_PX: Final = 16
 CONFLICT: Final = "same pixels under two labels"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditedImage:
-    """A usable image. Images of one ``group`` show the same picture and must stay in one split."""
+    """A usable image. Images with the same ``group`` are duplicates of each other and must stay in one split."""
 
     image_id: str
     label: int
@@ -44,7 +44,7 @@ class AuditedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Removal:
-    """A file skipped in every split alike, and why."""
+    """A file that is skipped in every split, and the reason."""
 
     image_id: str
     label: int
@@ -53,7 +53,7 @@ class Removal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Audit:
-    """What a data set holds; ``digest`` is a hash of its labels and decoded pixels."""
+    """Result of an audit; ``digest`` is a hash of class names, image ids, labels, splits and decoded pixels."""
 
     name: str
     digest: str
@@ -64,18 +64,35 @@ class Audit:
     exact_duplicates: tuple[tuple[str, ...], ...]
     near_duplicates: tuple[tuple[str, ...], ...]
     near_conflicts: tuple[tuple[str, ...], ...]
-    """Near-duplicates under two labels: kept, together, and listed."""
+    """Near-duplicates with different labels: kept in one split, and reported."""
     across_splits: tuple[tuple[str, ...], ...]
-    """Duplicates that the given train, val and test folders tear apart."""
+    """Duplicates that lie in more than one of the given train, val and test folders."""
     broken_groups: int
-    """Chains of near-duplicates over 1 % of the set, broken to their confirmed pairs."""
+    """Number of chains of near-duplicates over 1 % of the set that were divided into groups of confirmed pairs."""
     too_small_to_search: int
-    """Images whose shorter side is under 32 px: no perceptual hash works on them."""
+    """Number of images whose shorter side is under 32 px, for which perceptual hashes are not reliable."""
+
+    def __str__(self) -> str:
+        """Return a summary for people, one line or a few."""
+        share = len(self.removed) / (len(self.images) + len(self.removed))
+        first = (
+            f"{self.name}: {len(self.images):,} usable images in {len(self.class_names)} classes; "
+            f"{len(self.removed)} skipped ({100 * share:.2f} %); {len(self.exact_duplicates)} groups of exact and "
+            f"{len(self.near_duplicates)} of near-duplicates"
+        )
+        lines = [first]
+        if self.broken_groups:
+            lines.append(
+                f"{self.broken_groups} chain(s) of near-duplicates over 1 % of the set were reduced to confirmed pairs"
+            )
+        if self.too_small_to_search:
+            lines.append(f"{self.too_small_to_search} image(s) under 32 px were not searched for near-duplicates")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Seen:
-    """What one process saw in one file."""
+    """What decoding one file yields for the audit."""
 
     pixel_digest: str = ""
     phash: int | None = None
@@ -84,14 +101,15 @@ class _Seen:
     error: str | None = None
 
 
-def audit_dataset(dataset: Dataset, *, cache: Path, progress: OnProgress = silent) -> Audit:
-    """Audit a data set, or read the audit of this version of it from ``cache``.
+def audit_dataset(dataset: Dataset, *, cache: Path | None = None, progress: OnProgress = silent) -> Audit:
+    """Audit a data set, or read the stored audit of this version of it from ``cache``.
 
-    A version is the names, sizes and modification times of its files. Raises DataError where no image can
-    be used.
+    A version is identified by the names, sizes and modification times of its files. Raises DataError if no image is
+    usable.
     """
-    stored = cache / "audits" / f"{_fingerprint(dataset)}.json"
+    stored = (cache or default_cache()) / "audits" / f"{_fingerprint(dataset)}.json"
     if stored.exists():
+        # The fingerprint does not include the data set's name, which may differ from that of the stored audit.
         return replace(msgspec.json.decode(stored.read_bytes(), type=Audit), name=dataset.name)
     paths = [dataset.root / file.image_id for file in dataset.files]
     size = sum(path.stat().st_size for path in paths if path.exists())
@@ -107,13 +125,14 @@ def to_json(audit: Audit) -> str:
 
 
 def _fingerprint(dataset: Dataset) -> str:
+    # Pillow's version is included because its decoders may yield other pixels.
     digest = hashlib.sha256(f"{AUDIT_VERSION} {DECODE_VERSION} {PIL.__version__}".encode())
     digest.update(json.dumps([dataset.class_names, dataset.given_splits]).encode())
     for file in dataset.files:
         try:
             stat = (dataset.root / file.image_id).stat()
             version: tuple[int, int] | None = (stat.st_size, stat.st_mtime_ns)
-        except OSError:
+        except OSError:  # a dangling link; decoding reports it
             version = None
         digest.update(json.dumps([file.image_id, file.label, file.split, version]).encode())
     return digest.hexdigest()[:32]
@@ -129,6 +148,7 @@ def _look_at(path: Path) -> _Seen:
     except UndecodableError as error:
         return _Seen(error=str(error))
     image = decoded.image
+    # The size is hashed as well, because images of 2 x 8 and 4 x 4 pixels can have the same bytes.
     header = f"{image.width}x{image.height}:".encode()
     searched = min(image.size) >= LOW_RESOLUTION_PX
     return _Seen(
@@ -142,10 +162,11 @@ def _look_at(path: Path) -> _Seen:
 def _summarise(dataset: Dataset, seen: list[_Seen]) -> Audit:
     labels = [file.label for file in dataset.files]
     exact = _exact_groups(seen)
+    # One of the labels is wrong, but it is not known which: none of these files is used.
     conflicting = {index for group in exact for index in group if len({labels[i] for i in group}) > 1}
     usable = [index for index, one in enumerate(seen) if one.error is None and index not in conflicting]
     if not usable:
-        message = f"no usable image in {dataset.name}: all {len(seen)} files are unreadable or in conflict"
+        message = f"no usable image in {dataset.name}: all {len(seen)} files are unreadable or have conflicting labels"
         raise DataError(message)
     exact = [group for group in exact if group[0] not in conflicting]
     near, broken = _near_groups(seen, usable)
@@ -200,7 +221,11 @@ def _exact_groups(seen: list[_Seen]) -> list[list[int]]:
 
 
 def _near_groups(seen: list[_Seen], usable: list[int]) -> tuple[list[list[int]], int]:
-    """Group one image of each distinct picture; exact copies follow by the exact groups."""
+    """Group near-duplicates among one image of each set of exact copies, and count the chains that were divided.
+
+    ``_merge`` adds the other copies.
+    """
+    # reversed(): of exact copies, the first one remains in the dict.
     first_of = {seen[index].pixel_digest: index for index in reversed(usable)}
     searched = sorted(index for index in first_of.values() if seen[index].phash is not None)
     if not searched:
@@ -216,7 +241,7 @@ def _thumbnail(seen: _Seen) -> NDArray[np.uint8]:
 
 
 def _merge(groups: list[list[int]]) -> list[list[int]]:
-    """Join groups that share a member."""
+    """Join the groups that share a member."""
     joined = DisjointSet(index for group in groups for index in group)
     for first, *others in groups:
         for other in others:
@@ -225,6 +250,7 @@ def _merge(groups: list[list[int]]) -> list[list[int]]:
 
 
 def _content_digest(class_names: tuple[str, ...], images: tuple[AuditedImage, ...]) -> str:
+    # Without sizes and modification times, so that a copy on another machine has the same digest.
     digest = hashlib.sha256(json.dumps(class_names).encode())
     for image in images:
         digest.update(json.dumps([image.image_id, image.label, image.split, image.pixel_digest]).encode())

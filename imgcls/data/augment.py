@@ -1,4 +1,4 @@
-"""Batches of uint8 pictures to normalised tensors: augmented per image in training, fixed in evaluation."""
+"""Conversion of uint8 batches to normalised tensors, with random augmentation of each image in training."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ FLIP_PROBABILITY: Final = 0.5
 MAX_ROTATION_DEGREES: Final = 15.0
 BRIGHTNESS_RANGE: Final = (0.8, 1.2)
 CPU_CHUNK: Final = 8
-"""Images warped at once on a CPU: a batch of 32 at 224 px falls out of its cache."""
+"""Images warped at once on a CPU, because a batch of 32 at 224 px exceeds the CPU's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Normalisation:
-    """Channel means and standard deviations in units of [0, 1]; they belong to the weights."""
+    """Channel means and standard deviations of pixels in [0, 1]; a property of the weights."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -30,7 +30,7 @@ class Normalisation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draws:
-    """One draw for each image of a batch, float32 ``[B]``: flip (1 or -1), angle (radians), brightness."""
+    """Augmentation parameters, one per image, float32 ``[B]``: flip (1 or -1), angle (radians), brightness factor."""
 
     flip: Tensor
     angle: Tensor
@@ -38,7 +38,7 @@ class Draws:
 
 
 def draw(count: int, generator: torch.Generator) -> Draws:
-    """Draw the augmentation of ``count`` images on the CPU, so that every device gets the same."""
+    """Draw the augmentation parameters of ``count`` images on the CPU, so that they are the same for every device."""
     flip, angle, brightness = torch.rand(3, count, generator=generator)
     low, high = BRIGHTNESS_RANGE
     return Draws(
@@ -49,19 +49,21 @@ def draw(count: int, generator: torch.Generator) -> Draws:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """View uint8 ``[B, H, W, 3]`` as float32 ``[B, 3, H, W]`` in channels_last memory, 0 to 255."""
+    """Convert uint8 ``[B, H, W, 3]`` to float32 ``[B, 3, H, W]`` in channels_last memory, not scaled (0 to 255)."""
+    # permute() only changes strides, and the conversion keeps them: no separate pass transposes the batch.
     return images.permute(0, 3, 1, 2).to(torch.float32)
 
 
 def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
-    """Turn uint8 ``[B, H, W, 3]`` into normalised float32 ``[B, 3, H, W]``: the deterministic transform."""
+    """Normalise uint8 ``[B, H, W, 3]`` to float32 ``[B, 3, H, W]``, without augmentation."""
     pixels = to_float(images)
+    # 255, mean and std are folded into one factor and one offset, applied in place, to save passes over memory.
     scale, shift = normalisation.scale_and_shift(pixels)
     return pixels.mul_(scale).add_(shift)
 
 
 def augment(images: Tensor, draws: Draws, normalisation: Normalisation) -> Tensor:
-    """Flip, rotate (bilinear, black corners), brighten, then normalise uint8 ``[B, H, W, 3]``.
+    """Augment uint8 ``[B, H, W, 3]`` by flip, rotation (bilinear, black corners) and brightness, and normalise it.
 
     Returns float32 ``[B, 3, H, W]`` on the device of ``images``.
     """
@@ -86,20 +88,23 @@ def _augment_chunk(images: Tensor, draws: Draws, normalisation: Normalisation) -
     warped = functional.grid_sample(
         pixels, _grid(draws, pixels.shape[-1]), mode="bilinear", padding_mode="zeros", align_corners=False
     )
+    # Values that exceed 255 saturate before normalisation, as in an over-exposed photograph.
     bright = warped.mul_(draws.brightness.view(-1, 1, 1, 1)).clamp_(0, 255)
     scale, shift = normalisation.scale_and_shift(bright)
     return bright.mul_(scale).add_(shift)
 
 
 def _grid(draws: Draws, size: int) -> Tensor:
-    """Return where each output pixel comes from, ``[B, S, S, 2]`` in units of [-1, 1].
+    """Return the source position of each output pixel, ``[B, S, S, 2]`` in [-1, 1].
 
-    A rotation is a product of complex numbers; ``affine_grid``, which gives the same, takes many times as long
-    on a CPU.
+    The rotation is a multiplication of complex numbers, because ``affine_grid``, which returns the same grid, takes
+    many times as long on a CPU.
     """
+    # Pixel centres in the coordinates of align_corners=False, as in ``grid_sample`` above.
     steps = torch.arange(1 - size, size, 2, device=draws.angle.device, dtype=torch.float32) / size
     places = torch.complex(*torch.meshgrid(steps, steps, indexing="xy"))
     turned = places * torch.polar(torch.ones_like(draws.angle), draws.angle).view(-1, 1, 1)
     grid = torch.view_as_real(turned)
+    # Mirroring the source positions flips the image without another pass over its pixels.
     grid[..., 0].mul_(draws.flip.view(-1, 1, 1))
     return grid

@@ -1,4 +1,4 @@
-"""Decoded and resized pictures in one uint8 file, shared by all models of equal size, interpolation and crop."""
+"""Cache of decoded and resized images in one uint8 file, shared by models with equal size, interpolation and crop."""
 
 import hashlib
 import json
@@ -22,33 +22,36 @@ from imgcls.files import write_aside
 
 CACHE_VERSION: Final = 1
 BYTES_PER_FILE: Final = 30_000
-"""What decoding one file is taken to cost, when deciding whether to start processes."""
+"""Assumed size of one image file, for the decision of ``map_chunks`` whether to start processes."""
 
 
 def cache_key(audit: Audit, resize: Resize) -> str:
-    """Hash everything that changes the content of the cache."""
+    """Return a hash of everything that determines the content of the cache."""
+    # The audit's digest is of content, so that a copied or moved data set finds its cache. Pillow's version is
+    # included, because its decoders and resampling may yield other pixels.
     content = [CACHE_VERSION, DECODE_VERSION, PIL.__version__, audit.digest, astuple(resize)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
 
 
 def cache_path(audit: Audit, resize: Resize, *, cache: Path) -> Path:
-    """Return the place of a cache's file."""
+    """Return the path of the cache file."""
     return cache / "pixels" / f"{cache_key(audit, resize)}.npy"
 
 
 def build_cache(
     audit: Audit, resize: Resize, *, root: Path, cache: Path, progress: OnProgress = silent
 ) -> NDArray[np.uint8]:
-    """Open the read-only memmap uint8 ``[N, size, size, 3]`` in the order of ``audit.images``.
+    """Return a read-only memmap, uint8 ``[N, size, size, 3]``, in the order of ``audit.images``.
 
-    Built over all cores when it is not there, written aside and renamed; two commands that want the same one
-    build it once. Raises DataError where an image changed since its audit, OSError on a full disk.
+    If the file does not exist, it is built on all cores and written atomically; processes that need the same file
+    build it once. Raises DataError if an image has changed since its audit, OSError if the disk is full.
     """
     path = cache_path(audit, resize, cache=cache)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             _build(path, audit, resize, root=root, progress=progress)
+    # A memmap, because processes share its pages, and the file may be larger than the memory.
     pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     return pixels
 
@@ -64,19 +67,20 @@ def _build(path: Path, audit: Audit, resize: Resize, *, root: Path, progress: On
 
 
 def _reserve(path: Path, *, shape: tuple[int, ...]) -> None:
-    """Write the array's header and claim its disk space, so that a full disk is an OSError and no SIGBUS."""
+    """Write the array's header and allocate its disk space, so that a full disk raises OSError instead of SIGBUS."""
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).flush()
-    if hasattr(os, "posix_fallocate"):
+    if hasattr(os, "posix_fallocate"):  # macOS and Windows do not have it
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _fill(aside: Path, resize: Resize, jobs: Sequence[tuple[int, Path]]) -> None:
+    # Each process maps the file itself and writes other rows, so that no pixels are passed between processes.
     pixels = np.lib.format.open_memmap(aside, mode="r+")
     for index, path in jobs:
         try:
             pixels[index] = load_square(path, resize)
         except UndecodableError as error:
-            message = f"{path.name} could be decoded in the audit and now is {error}: audit again"
+            message = f"{path.name} was decoded in the audit and is now {error}: audit again"
             raise DataError(message) from error
     pixels.flush()

@@ -1,7 +1,6 @@
-"""Bytes to an upright RGB picture and to a uint8 square: Pillow and numpy, no torch.
+"""Decoding of files to upright RGB images, and resizing to uint8 squares, with Pillow and numpy; without torch.
 
-The one decode and the one resize: audit, cache and predict all call these, so that a photo gives the same
-pixels wherever it is read.
+Audit, cache and prediction share these functions, so that training and prediction read the same pixels from a file.
 """
 
 import io
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 DECODE_VERSION: Final = 1
-"""Goes up when the pixels that this module gives for a file change; part of every cache key."""
+"""Increased if this module reads other pixels from an unchanged file; part of every cache key."""
 PIXEL_LIMIT: Final = 89_478_485
-"""Largest picture that is decoded, in pixels (Pillow's own limit against decompression bombs)."""
+"""Largest image that is decoded, in pixels (Pillow's own limit against decompression bombs)."""
 LOW_RESOLUTION_PX: Final = 32
-"""A shorter side under this is reported as low resolution."""
+"""Images with a shorter side below this are reported as low resolution and not searched for near-duplicates."""
 
 RESAMPLING: Final[dict[str, Image.Resampling]] = {
     "nearest": Image.Resampling.NEAREST,
@@ -30,6 +29,7 @@ RESAMPLING: Final[dict[str, Image.Resampling]] = {
 }
 SUFFIXES: Final[dict[str, frozenset[str]]] = {
     "JPEG": frozenset({".jpg", ".jpeg", ".jpe", ".jfif"}),
+    # Cameras and phones write MPO, a JPEG with more frames, under the name .jpg.
     "MPO": frozenset({".jpg", ".jpeg", ".mpo"}),
     "PNG": frozenset({".png"}),
     "GIF": frozenset({".gif"}),
@@ -39,18 +39,18 @@ SUFFIXES: Final[dict[str, frozenset[str]]] = {
     "PPM": frozenset({".ppm", ".pgm", ".pbm", ".pnm"}),
     "AVIF": frozenset({".avif"}),
 }
-"""Formats that are read, and the file name endings that belong to each."""
+"""Supported formats, and the file name extensions of each."""
 EXIF_ORIENTATION: Final = 0x0112
 UINT16_MAX: Final = 65535
 
 
 class UndecodableError(Exception):
-    """A file that gives no usable picture; the text is the reason, one of the audit's words."""
+    """A file that yields no usable image; the message is the reason of removal in the audit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
-    """An upright RGB picture, and what was unusual about its file."""
+    """An upright RGB image, and notes on unusual properties of its file."""
 
     image: Image.Image
     notes: tuple[str, ...]
@@ -58,10 +58,10 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resize:
-    """How a picture becomes a square of ``size`` pixels.
+    """Resizing of an image to a square of ``size`` pixels.
 
-    Without ``crop_pct`` the whole picture is squeezed into the square. With it, the shorter side becomes
-    ``floor(size / crop_pct)`` and the centre is cut out, as timm evaluates its weights.
+    Without ``crop_pct`` the whole image is resized to the square, whatever its aspect ratio. With it, the shorter side
+    is resized to ``floor(size / crop_pct)`` and the centre is cropped, as in timm's evaluation of its weights.
     """
 
     size: int
@@ -70,23 +70,25 @@ class Resize:
 
     @property
     def side(self) -> int:
-        """Shorter side in pixels before the centre is cut out."""
+        """Shorter side in pixels before the centre crop."""
         return self.size if self.crop_pct is None else max(self.size, math.floor(self.size / self.crop_pct))
 
 
 def decode(path: Path, *, min_side: int | None = None) -> Decoded:
-    """Decode a whole file into an upright RGB picture.
+    """Decode a whole file to an upright RGB image.
 
-    ``min_side`` allows a cheaper JPEG decode of no less than twice that side (``Image.draft``).
-    The first frame of an animation is used, EXIF orientation is applied, transparency is laid over white,
+    ``min_side`` allows a faster JPEG decode at reduced size, with sides of at least twice that (``Image.draft``).
+    The first frame of an animation is used, EXIF orientation is applied, transparency is composited over white,
     16-bit grey is scaled to 8 bits.
 
-    Raises UndecodableError: empty, unreadable, not an image, truncated, over the pixel limit, or a pixel
-    format whose range is unknown.
+    Raises UndecodableError if the file is empty, unreadable, not an image, truncated, over the pixel limit, or in a
+    pixel format of unknown range.
     """
+    # Read first, because Pillow raises OSError for unreadable and for damaged files alike.
     data = _read(path)
     try:
         with warnings.catch_warnings():
+            # Between one and two times its limit Pillow only warns. Its UserWarnings are about damaged metadata.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning)
             return _decode_bytes(data, path.suffix.lower(), min_side)
@@ -113,13 +115,16 @@ def _read(path: Path) -> bytes:
 
 
 def _decode_bytes(data: bytes, suffix: str, min_side: int | None) -> Decoded:
+    # Image.OPEN is empty before init(). Only the formats above: Pillow decodes EPS, for one, by starting Ghostscript.
     Image.init()
     formats = [name for name in Image.OPEN if name in SUFFIXES]
     with Image.open(io.BytesIO(data), formats=formats) as image:
         if image.width * image.height > PIXEL_LIMIT:
             raise Image.DecompressionBombError
+        # Before draft(), which changes the size that the notes refer to.
         notes = _notes(image, suffix)
         if min_side is not None and image.format in {"JPEG", "MPO"}:
+            # Twice the side, the default gap of Image.thumbnail: close to a full decode, by Pillow's documentation.
             image.draft("RGB", (2 * min_side, 2 * min_side))
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -132,6 +137,7 @@ def _notes(image: Image.Image, suffix: str) -> tuple[str, ...]:
         notes.append(f"wrong extension: {image.format} named {suffix or 'without ending'}")
     if min(image.size) < LOW_RESOLUTION_PX:
         notes.append(f"low resolution: under {LOW_RESOLUTION_PX} px")
+    # The frames of an MPO file are views or previews of one photograph, not an animation.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         notes.append("animated: first frame used")
     if image.mode != "RGB" or "transparency" in image.info:
@@ -142,12 +148,13 @@ def _notes(image: Image.Image, suffix: str) -> tuple[str, ...]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to RGB: transparency over white, 16-bit grey scaled (not clipped)."""
+    """Convert any Pillow mode to RGB: transparency is composited over white, 16-bit grey is scaled, not clipped."""
     if image.mode.startswith("I"):
         return _from_16_bit(image)
     if image.mode == "F":
         reason = "float pixels of unknown range"
         raise UndecodableError(reason)
+    # PNG can mark one colour or palette entries as transparent without an alpha channel.
     if image.mode in {"LA", "PA", "RGBA", "La", "RGBa"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -156,6 +163,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
+    # Pillow reads some 16-bit files as mode I, which has 32 bits: the values show whether they are 16-bit ones.
     values = np.asarray(image).astype(np.int64)
     if values.min(initial=0) < 0 or values.max(initial=0) > UINT16_MAX:
         reason = "32-bit pixels of unknown range"
@@ -165,11 +173,12 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 
 def to_square(image: Image.Image, resize: Resize) -> NDArray[np.uint8]:
-    """Resize an RGB picture to uint8 ``[size, size, 3]``, with antialiasing."""
+    """Resize an RGB image to uint8 ``[size, size, 3]``, with antialiasing."""
     size, resample = resize.size, RESAMPLING[resize.interpolation]
     if resize.crop_pct is None:
         return np.asarray(image.resize((size, size), resample))
     scale = resize.side / min(image.size)
+    # max(), because rounding must not leave a side shorter than the crop.
     width, height = (max(size, round(length * scale)) for length in image.size)
     resized = image.resize((width, height), resample)
     left, top = (width - size) // 2, (height - size) // 2
@@ -177,5 +186,5 @@ def to_square(image: Image.Image, resize: Resize) -> NDArray[np.uint8]:
 
 
 def load_square(path: Path, resize: Resize) -> NDArray[np.uint8]:
-    """Decode a file straight to uint8 ``[size, size, 3]``; raises UndecodableError as ``decode`` does."""
+    """Decode a file and resize it to uint8 ``[size, size, 3]``; raises UndecodableError as ``decode`` does."""
     return to_square(decode(path, min_side=resize.side).image, resize)

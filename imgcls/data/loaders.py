@@ -1,4 +1,4 @@
-"""Batches out of the pixel cache; pictures stay uint8 until they are on the device."""
+"""Batches from the pixel cache; images are transferred to the device as uint8."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,36 +19,41 @@ BATCHES_AHEAD: Final = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One split of a cached data set: ``pixels`` uint8 ``[N, S, S, 3]``, and which rows bear which labels."""
+    """One split of a cached data set.
+
+    ``pixels`` are those of the whole data set, uint8 ``[N, S, S, 3]``; ``indices`` and ``labels``, int64 ``[M]``, are
+    the rows of the split's images and their labels.
+    """
 
     pixels: NDArray[np.uint8]
     indices: NDArray[np.int64]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """Count the images of the split."""
+        """Return the number of images in the split."""
         return len(self.indices)
 
 
 def train_batches(
     source: Source, *, batch_size: int, normalisation: Normalisation, device: torch.device, generator: torch.Generator
 ) -> Iterator[Batch]:
-    """Return one shuffled, augmented pass as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
+    """Yield one shuffled, augmented pass as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
 
-    ``generator`` (on the CPU) draws order and augmentation. A last batch of one image is dropped: batch norm
-    cannot use it.
+    ``generator`` (on the CPU) determines order and augmentation. A last batch of one image is dropped, because batch
+    norm needs two.
     """
     order = torch.randperm(len(source), generator=generator).numpy()
     starts = [start for start in range(0, len(order), batch_size) if len(order) - start > 1]
     rows = [order[start : start + batch_size] for start in starts]
     for images, labels in _transfer(source, rows, device):
+        # Augmented after the transfer, because uint8 needs a quarter of the bytes of float32.
         yield augment(images, draw(len(images), generator), normalisation), labels
 
 
 def eval_batches(
     source: Source, *, batch_size: int, normalisation: Normalisation, device: torch.device
 ) -> Iterator[Batch]:
-    """Return every image once, in order, without augmentation."""
+    """Yield every image once, in order, without augmentation."""
     positions = np.arange(len(source))
     rows = [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
     for images, labels in _transfer(source, rows, device):
@@ -62,7 +67,8 @@ def _read(source: Source, rows: NDArray[np.int64], *, pin: bool) -> Batch:
 
 
 def _transfer(source: Source, rows: Sequence[NDArray[np.int64]], device: torch.device) -> Iterator[Batch]:
-    """Read batches ahead in a thread; on CUDA through pinned memory, without blocking."""
+    """Read batches ahead in a thread, and transfer them; on CUDA without blocking, which needs pinned memory."""
+    # One thread instead of worker processes: reading a batch is one copy out of the memmap, without decoding.
     pin = device.type == "cuda"
     with ThreadPoolExecutor(max_workers=1) as pool:
         ahead: deque[Future[Batch]] = deque()

@@ -1,4 +1,4 @@
-"""Do one thing to many files, over all the cores that this process may use."""
+"""Parallel processing of many files on all cores that this process may use."""
 
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
@@ -10,17 +10,19 @@ Result = TypeVar("Result")
 OnProgress = Callable[[int, int], None]
 """Called with (done, total)."""
 IN_PROCESS_LIMIT: Final = 4_000_000
-"""Below this many bytes of work, starting processes costs more than it saves (about a second)."""
+"""Up to this many bytes of work, starting processes costs more than it saves (about a second)."""
+# Several chunks per core balance the load if files differ in size, and let progress be reported more often.
 CHUNKS_PER_CORE: Final = 16
 
 
 def usable_cores() -> int:
-    """Count the cores that affinity and cgroups leave to this process, not those of the host."""
+    """Return the number of cores that affinity and cgroup limits leave to this process."""
+    # os.cpu_count() counts the cores of the host.
     return int(joblib.cpu_count())
 
 
 def silent(done: int, total: int) -> None:
-    """Show no progress."""
+    """Report no progress."""
     del done, total
 
 
@@ -31,10 +33,14 @@ def map_chunks(
     cost_bytes: int,
     progress: OnProgress = silent,
 ) -> list[Result]:
-    """Apply ``function`` to chunks of ``items`` in processes; results in order of the chunks."""
+    """Apply ``function`` to chunks of ``items`` in parallel processes, and return the results in order of the chunks.
+
+    ``cost_bytes`` is an estimate of the work; if it is small, no processes are started.
+    """
     cores = usable_cores() if cost_bytes > IN_PROCESS_LIMIT else 1
     size = max(1, min(256, -(-len(items) // (cores * CHUNKS_PER_CORE))))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
+    # A generator returns each result as soon as it and all before it are there, so that progress can be reported.
     tasks = (joblib.delayed(function)(chunk) for chunk in chunks)
     results = []
     done = 0

@@ -1,4 +1,4 @@
-"""Divide audited images into train, val and test: stratified, duplicates kept together, own seed."""
+"""Division of audited images into train, val and test: stratified by class, with duplicates in one split."""
 
 import hashlib
 import json
@@ -17,37 +17,41 @@ from imgcls.errors import ConfigError, DataError
 SPLITS: Final = ("train", "val", "test")
 VAL_FRACTION: Final = 0.1
 TEST_FRACTION: Final = 0.1
+# One for each of train, val and test.
 MIN_GROUPS: Final = 3
 LEAST_FOR_TWO_FOLDS: Final = 4
-"""Of two folds one is tested: the other must hold train and val."""
+"""Groups per class for two folds: the fold that is not tested must hold train and val."""
+
+DEFAULT: Final = SplitConfig()
 
 Group = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Splits:
-    """Indices into the audit's images for each split, and a digest of what they hold."""
+    """Indices into the audit's images for each split, and a digest of their content."""
 
     train: tuple[int, ...]
     val: tuple[int, ...]
     test: tuple[int, ...]
     undersampled: tuple[int, ...]
-    """Training images dropped to even the classes."""
+    """Training images removed to balance the classes."""
     source: str
-    """Who divided: ``ours``, ``given``, ``given, val cut from train``, or ``ours, fold 1 of 5``."""
+    """Origin of the division: ``ours``, ``given``, ``given, val cut from train``, or ``ours, fold 1 of 5``."""
     digest: str
     folds_digest: str | None = None
-    """Of all folds together: equal where runs are folds of one division."""
+    """Digest of all folds together: equal for runs on folds of one division."""
 
 
-def make_splits(audit: Audit, config: SplitConfig) -> Splits:
-    """Divide the images 80/10/10, into folds, or as their folders say, then undersample train.
+def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
+    """Divide the images 80/10/10, into folds, or by their split folders, then undersample train.
 
-    Raises DataError where a class cannot stand in every split, or where the folders hold no test split. Of folds, one
-    may lack a small class of large groups of duplicates; ``missing_classes`` says so.
+    Raises DataError if a class is too small for all splits, or if the split folders hold no usable test image. A fold
+    may lack a small class that has large groups of duplicates; ``missing_classes`` reports it.
     """
     folds = assign_folds(audit, config)
     parts, source = _divide(audit, config) if folds is None else _take_fold(audit, folds, config)
+    # After the division, and only train: val and test keep the class distribution of the data.
     kept = _undersample(audit, parts["train"], config)
     left_out = sorted(set(parts["train"]) - set(kept))
     parts = {**parts, "train": kept}
@@ -63,9 +67,9 @@ def make_splits(audit: Audit, config: SplitConfig) -> Splits:
 
 
 def assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
-    """Return each image its fold, ``[N]``: stratified by class, duplicates together; None where no folds are wanted.
+    """Return the fold of each image, ``[N]``, stratified by class, duplicates in one fold; None without ``--folds``.
 
-    Raises DataError where a class has too few images, ConfigError where the data set has splits of its own.
+    Raises DataError if a class has too few images, ConfigError if the data set has split folders.
     """
     if config.folds is None:
         return None
@@ -75,7 +79,7 @@ def assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
         )
         raise ConfigError(message)
     _require_groups(audit, range(len(audit.images)), least=max(config.folds, LEAST_FOR_TWO_FOLDS // (config.folds - 1)))
-    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - a second
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - takes a second to import
 
     dealer = StratifiedGroupKFold(n_splits=config.folds, shuffle=True, random_state=config.split_seed)
     labels, groups = ([getattr(image, name) for image in audit.images] for name in ("label", "group"))
@@ -86,12 +90,13 @@ def assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
 
 
 def _take_fold(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> tuple[dict[str, list[int]], str]:
-    """Make one fold the test split, and cut val out of the others."""
+    """Return the splits of a run on one fold, which is its test split; val is drawn from the other folds."""
     assert config.folds is not None
     if config.fold is None:
         message = f"--folds {config.folds}: a run needs one of them, --fold 0 to {config.folds - 1}"
         raise ConfigError(message)
     rest = np.flatnonzero(folds != config.fold).tolist()
+    # val is the same fraction of all images as without folds.
     share = min(VAL_FRACTION * config.folds / (config.folds - 1), 0.5)
     parts = _cut(audit, rest, {"val": share}, config.split_seed)
     return {
@@ -101,13 +106,13 @@ def _take_fold(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> t
 
 
 def class_counts(audit: Audit, indices: Iterable[int]) -> list[int]:
-    """Count the images of each class, in the order of ``audit.class_names``."""
+    """Return the number of images of each class, in the order of ``audit.class_names``."""
     counts = Counter(audit.images[index].label for index in indices)
     return [counts[label] for label in range(len(audit.class_names))]
 
 
 def missing_classes(audit: Audit, splits: Splits) -> list[str]:
-    """Return in words which class a given split lacks."""
+    """Return a line for each class that a split lacks."""
     lines = []
     for split in SPLITS:
         counts = class_counts(audit, getattr(splits, split))
@@ -127,6 +132,7 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
     if not given["train"]:
         message = f"{audit.name} has no usable image in train/: add some, or cut our own with --split ours"
         raise DataError(message)
+    # A published division is used as it is, even if a split lacks a class: results on it must stay comparable.
     if given["val"]:
         return given, "given"
     share = VAL_FRACTION / (1 - TEST_FRACTION)
@@ -135,7 +141,10 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
 
 
 def _groups(audit: Audit, indices: Iterable[int]) -> dict[int, list[Group]]:
-    """Return groups of duplicates by the class that most of their images bear, in the order of the first image."""
+    """Return the groups of duplicates of each class, in the order of their first image.
+
+    The class of a group is that of most of its images, as near-duplicates may have different labels.
+    """
     members: defaultdict[int, list[int]] = defaultdict(list)
     for index in indices:
         members[audit.images[index].group].append(index)
@@ -159,9 +168,10 @@ def _require_groups(audit: Audit, indices: Iterable[int], *, least: int = MIN_GR
 
 
 def _cut(audit: Audit, indices: Sequence[int], fractions: dict[str, float], seed: int) -> dict[str, list[int]]:
-    """Cut the named fractions out of every class; the rest is train."""
+    """Draw the named fractions of every class; the rest is train."""
     parts: dict[str, list[int]] = {name: [] for name in SPLITS}
     for label, groups in sorted(_groups(audit, indices).items()):
+        # A generator per class, so that images added to one class do not change the division of the others.
         rng = np.random.default_rng([seed, label])
         waiting = [groups[position] for position in rng.permutation(len(groups))]
         total = sum(len(group) for group in groups)
@@ -175,13 +185,14 @@ def _cut(audit: Audit, indices: Sequence[int], fractions: dict[str, float], seed
 
 
 def _choose(waiting: list[Group], *, target: int, leave: int) -> list[Group]:
-    """Take groups up to ``target`` images, at least one group, and leave some for the other splits."""
+    """Choose groups of up to ``target`` images, at least one group, and leave ``leave`` groups for the other splits."""
     chosen: list[Group] = []
     size = 0
     for group in waiting:
         if size + len(group) <= target and len(waiting) - len(chosen) > leave:
             chosen.append(group)
             size += len(group)
+    # If no group fits, take the smallest one, so that no split lacks the class; the last group stays in train.
     return chosen or [min(waiting, key=len)][: len(waiting) - 1]
 
 
@@ -194,6 +205,7 @@ def _undersample(audit: Audit, train: list[int], config: SplitConfig) -> list[in
     limit = int(config.max_class_ratio * min(len(members) for members in by_class.values()))
     kept: list[int] = []
     for label, members in by_class.items():
+        # The 1 separates this random stream from that of the division.
         rng = np.random.default_rng([config.split_seed, label, 1])
         order = rng.permutation(len(members))[:limit]
         kept += [members[position] for position in order]

@@ -1,5 +1,6 @@
-"""The logits of a model for the images of a split."""
+"""The predictions of a model for the images of a split."""
 
+from pathlib import Path
 from typing import Final, cast
 
 import numpy as np
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source, eval_batches
-from imgcls.models.building import set_aux
+from imgcls.data.prepared import Prepared
+from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_predictions
+from imgcls.models.building import load_trained, memory_format, set_aux
+from imgcls.models.registry import ModelSpec
 
 EVAL_BATCH: Final = 64
 
@@ -25,3 +29,24 @@ def logits_of(
         for images, _ in eval_batches(source, batch_size=EVAL_BATCH, normalisation=normalisation, device=device):
             parts.append(cast("Tensor", model(images)).float().cpu().numpy())
     return np.concatenate(parts)
+
+
+def predict_split(weights: Path, data: Prepared, split: str, *, spec: ModelSpec, device: torch.device) -> Predictions:
+    """Predict a split with trained weights, once: predictions that lie beside the weights are read back.
+
+    TF32 stays off, so that predictions on a GPU can serve as the reference for exported models.
+    """
+    path = predictions_file(weights.parent, split)
+    if not path.exists():
+        torch.backends.cudnn.allow_tf32 = False
+        model = load_trained(weights)
+        model.to(device).to(memory_format=memory_format(spec.resize.size))
+        source = data.source(split)
+        predictions = Predictions(
+            image_ids=data.image_ids(split),
+            labels=source.labels,
+            logits=logits_of(model, source, normalisation=spec.normalisation, device=device),
+            groups=data.groups(split),
+        )
+        save_predictions(predictions, path)
+    return load_predictions(path)

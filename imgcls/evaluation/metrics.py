@@ -1,4 +1,4 @@
-"""What is computed from logits and labels; numpy and scikit-learn, no torch."""
+"""Metrics of logits and labels, computed with numpy and scikit-learn; without torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,25 +21,27 @@ TOP_K: Final = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """A number computed from logits ``[N, C]`` and labels ``[N]``; shown from ``min_classes`` classes on."""
+    """A function of logits ``[N, C]`` and labels ``[N]``, for data sets of at least ``min_classes`` classes."""
 
     compute: Callable[[Floats, Labels], float]
     min_classes: int = 2
 
 
 def top1_accuracy(logits: Floats, labels: Labels) -> float:
-    """Return the share of images whose largest logit is the label's."""
+    """Return the fraction of images whose largest logit is that of the label."""
     return float(sklearn_metrics.accuracy_score(labels, logits.argmax(axis=1)))
 
 
 def top5_accuracy(logits: Floats, labels: Labels) -> float:
-    """Return the share of images whose label is among the five largest logits."""
+    """Return the fraction of images whose label is among the five largest logits."""
+    # All classes are listed, because scikit-learn infers them from the labels, which may lack some.
     classes = np.arange(logits.shape[1])
     return float(sklearn_metrics.top_k_accuracy_score(labels, logits, k=TOP_K, labels=classes))
 
 
 def macro_f1(logits: Floats, labels: Labels) -> float:
-    """Average F1 over the classes that have images in the split."""
+    """Return the mean F1 over the classes that have images in the split."""
+    # By default scikit-learn also averages over classes that are only predicted, with an F1 of 0.
     predicted = logits.argmax(axis=1)
     return float(
         sklearn_metrics.f1_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
@@ -47,24 +49,26 @@ def macro_f1(logits: Floats, labels: Labels) -> float:
 
 
 def balanced_accuracy(logits: Floats, labels: Labels) -> float:
-    """Average recall over the classes that have images in the split."""
+    """Return the mean recall over the classes that have images in the split."""
+    # balanced_accuracy_score has the same value, but warns if a class is predicted that no label has.
     predicted = logits.argmax(axis=1)
     present = np.unique(labels)
     return float(sklearn_metrics.recall_score(labels, predicted, labels=present, average="macro", zero_division=0))
 
 
 def log_loss(logits: Floats, labels: Labels) -> float:
-    """Average cross-entropy in nats."""
+    """Return the mean cross-entropy in nats."""
     classes = np.arange(logits.shape[1])
     return float(sklearn_metrics.log_loss(labels, _probabilities(logits), labels=classes))
 
 
 def ece(logits: Floats, labels: Labels) -> float:
-    """Compute the expected calibration error over 15 equal-width bins of the top confidence (Guo et al. 2017)."""
+    """Return the expected calibration error over 15 equal-width bins of the top confidence (Guo et al. 2017)."""
     probabilities = _probabilities(logits)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bins = ece_bins(confidence)
+    # A bin's gap weighted by its number of images is the sum of its differences: no division by empty bins.
     gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
@@ -77,7 +81,7 @@ METRICS: Final[dict[str, Metric]] = {
     "log_loss": Metric(compute=log_loss),
     "ece": Metric(compute=ece),
 }
-"""Metrics by name; each is a fraction but for log_loss (nats)."""
+"""Metrics by name; all are fractions except ``log_loss`` (nats)."""
 
 
 def score(logits: Floats, labels: Labels) -> dict[str, float]:
@@ -90,7 +94,8 @@ def score(logits: Floats, labels: Labels) -> dict[str, float]:
 
 
 def per_class(logits: Floats, labels: Labels, class_names: tuple[str, ...]) -> tuple[ClassScore, ...]:
-    """Return precision, recall and F1 of each class, with the number of its images."""
+    """Return precision, recall, F1 and the number of images of each class."""
+    # nan instead of 0: a class that is never predicted has no precision.
     precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
         labels, logits.argmax(axis=1), labels=np.arange(len(class_names)), zero_division=np.nan
     )
@@ -107,13 +112,14 @@ def per_class(logits: Floats, labels: Labels, class_names: tuple[str, ...]) -> t
 
 
 def confusion_matrix(logits: Floats, labels: Labels) -> tuple[tuple[int, ...], ...]:
-    """Count images by true class (rows) and predicted class (columns)."""
+    """Return the number of images by true class (rows) and predicted class (columns)."""
     classes = np.arange(logits.shape[1])
     counts = sklearn_metrics.confusion_matrix(labels, logits.argmax(axis=1), labels=classes)
     return tuple(tuple(int(count) for count in row) for row in counts)
 
 
 def _probabilities(logits: Floats) -> NDArray[np.float64]:
+    # scikit-learn clips probabilities at the epsilon of their type: in float32, log loss could not exceed 16 nats.
     probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
     return probabilities
 

@@ -1,4 +1,4 @@
-"""Any predict function over a split gives Predictions, which are kept, so that a new metric needs no new run."""
+"""Predictions of a split and their files, from which metrics can be computed without running the model again."""
 
 import zipfile
 from collections.abc import Callable, Iterable
@@ -13,14 +13,14 @@ from scipy.special import log_softmax
 from imgcls.files import write_aside
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Pictures uint8 ``[B, S, S, 3]`` to logits ``[B, C]``."""
+"""Maps images uint8 ``[B, S, S, 3]`` to logits ``[B, C]``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predictions:
     """Ids and labels of a split's images, and float32 logits ``[N, C]`` in the same order.
 
-    ``groups`` ``[N]``: images of one group show the same picture; None if that is not known.
+    Images with the same value in ``groups``, ``[N]``, are duplicates of each other; None if groups are not known.
     """
 
     image_ids: tuple[str, ...]
@@ -30,17 +30,17 @@ class Predictions:
 
 
 def predict_all(predict: Predict, batches: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Run a predict function over batches, in order."""
+    """Return the logits of all batches, in order."""
     return np.concatenate([predict(batch) for batch in batches])
 
 
 def predictions_file(folder: Path, split: str) -> Path:
-    """Return the file of a split's predictions among a training's artifacts."""
+    """Return the path of a split's predictions in a training's artifact folder."""
     return folder / f"{split}_logits.npz"
 
 
 def save_predictions(predictions: Predictions, path: Path) -> None:
-    """Write all logits."""
+    """Write ids, labels, all logits and groups."""
     _save(
         path,
         image_ids=np.array(predictions.image_ids),
@@ -51,7 +51,8 @@ def save_predictions(predictions: Predictions, path: Path) -> None:
 
 
 def load_predictions(path: Path) -> Predictions:
-    """Read what ``save_predictions`` wrote; raises OSError or ValueError on a damaged file."""
+    """Read the file of ``save_predictions``; raises OSError or ValueError if it is damaged."""
+    # allow_pickle=False, because unpickling can run code.
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return Predictions(
@@ -66,11 +67,13 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def save_summary(predictions: Predictions, path: Path, *, temperature: float) -> None:
-    """Write what paired tests need of each image: label, prediction, group, and log-probabilities.
+    """Write the label, prediction, group and log-probabilities of each image, which paired tests need.
 
     The log-probabilities are those of the true and of the predicted class, from the logits as they are and divided by
     ``temperature``.
     """
+    # This file is stored with the record and may be published, so it holds four columns of float32 instead of all
+    # logits. log_softmax, because the logarithm of a softmax that underflows is -inf.
     predicted = predictions.logits.argmax(axis=1)
     rows = np.arange(len(predicted))
     raw, calibrated = (log_softmax(predictions.logits.astype(np.float64) / t, axis=1) for t in (1.0, temperature))
@@ -89,12 +92,12 @@ def save_summary(predictions: Predictions, path: Path, *, temperature: float) ->
 
 def _save(path: Path, **arrays: NDArray[Any]) -> None:
     def save(aside: Path) -> None:
-        with aside.open("wb") as file:  # numpy adds an ending to the name of a file that it opens itself
+        with aside.open("wb") as file:  # given a path, numpy appends .npz to it
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type] # its stub takes the names for its own options
 
     write_aside(path, save)
 
 
 def _groups(predictions: Predictions) -> NDArray[np.int64]:
-    """Return each image's group; where groups are not known, every image is its own."""
+    """Return the group of each image; if groups are not known, every image is a group of its own."""
     return np.arange(len(predictions.labels)) if predictions.groups is None else predictions.groups

@@ -1,11 +1,11 @@
-"""Results of training, scoring and export as plain data; importing it loads no library."""
+"""Results of scoring, calibration and export as dataclasses; this module imports no third-party library."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassScore:
-    """One class on one split; a ratio without a denominator is None, not 0."""
+    """Scores of one class on one split; a ratio with denominator 0 is None."""
 
     class_name: str
     precision: float | None
@@ -16,7 +16,7 @@ class ClassScore:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """A temperature fitted on val (Guo et al. 2017), and what test shows when the logits are divided by it."""
+    """A temperature fitted on val (Guo et al. 2017), and the scores on test of the logits divided by it."""
 
     temperature: float
     test_log_loss: float
@@ -25,7 +25,7 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flip:
-    """An image whose top class the export changed; ``margin`` is its top-2 logit difference before."""
+    """An image whose predicted class the export changed; ``margin`` is the original difference of its top-2 logits."""
 
     image_id: str
     margin: float
@@ -33,11 +33,11 @@ class Flip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parity:
-    """A model in some runtime against the trained one on the whole test split.
+    """Comparison of a model in some runtime with the trained one on the whole test split.
 
     Errors are relative to the largest absolute logit of the trained model. ``only_trained_right`` and
-    ``only_runtime_right`` count the images that one of the two gets right and the other wrong. ``batch_rel_error`` is
-    the largest difference between batch 1 and batch 32. None where an older version did not ask.
+    ``only_runtime_right`` count the images that only one of the two predicts correctly. ``batch_rel_error`` is the
+    largest difference between batch sizes 1 and 32. None: not measured, as in records of older versions.
     """
 
     max_rel_logit_error: float

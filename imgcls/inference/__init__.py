@@ -1,4 +1,4 @@
-"""A trained model in any runtime: sessions, export, parity, quantisation, prediction.
+"""Trained models in any runtime: sessions, export, parity, quantisation and prediction.
 
-Importing a module here loads no runtime; a runtime loads when a session opens. Start with ``runtimes``.
+Importing ``runtimes`` loads no runtime; each is loaded when a session is opened. Start with ``runtimes``.
 """

@@ -1,6 +1,6 @@
-"""What an exported model says of itself, and how pixels become its input: numpy only, no runtime is loaded.
+"""Metadata of exported models, and preprocessing of their input with numpy.
 
-A measuring process reads both without loading a runtime that it does not time.
+This module loads no runtime, so that a measuring process loads only the one that it times.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ CARD_VERSION: Final = 1
 OPSET: Final = 20
 
 MADE_FROM: Final = "imgcls.made_from"
-"""Metadata of a reduced-precision file: digests of the model it was made from and of its calibration's split."""
+"""Metadata key of reduced-precision files: digests of the original model and of the split used for calibration."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
-    """What an exported model says of itself, kept as JSON in the ONNX metadata."""
+    """Metadata of an exported model, stored as JSON in the ONNX file."""
 
     version: int
     model: str
@@ -39,6 +39,7 @@ class Card:
 
 def preprocess(pixels: NDArray[np.uint8], card: Card) -> NDArray[np.float32]:
     """Normalise uint8 ``[B, S, S, 3]`` to contiguous float32 ``[B, 3, S, S]``."""
+    # The formula of ``imgcls.data.augment``, whose import would load torch.
     scale = 1 / (255 * np.array(card.std, dtype=np.float32))
     shift = -np.array(card.mean, dtype=np.float32) / np.array(card.std, dtype=np.float32)
     return np.ascontiguousarray((pixels * scale + shift).transpose(0, 3, 1, 2), dtype=np.float32)
@@ -47,7 +48,7 @@ def preprocess(pixels: NDArray[np.uint8], card: Card) -> NDArray[np.float32]:
 def read_card(path: Path) -> Card:
     """Return an exported model's card from its ONNX metadata, without opening a session.
 
-    Raises ConfigError if the file is missing, is not ONNX, or carries no card.
+    Raises ConfigError if the file is missing, is not ONNX, or contains no card.
     """
     metadata = metadata_of(path)
     try:
@@ -57,14 +58,14 @@ def read_card(path: Path) -> Card:
 
 
 def missing_card(path: Path) -> ConfigError:
-    """Return the error for an ONNX file that this project has not exported."""
+    """Return the error for an ONNX file that was not exported by this project."""
     message = f"{path}: carries no {CARD_KEY} metadata (classes, size, mean, std); export it with this project"
     return ConfigError(message)
 
 
 def metadata_of(path: Path) -> dict[str, str]:
     """Return the metadata of an ONNX file without opening a session; raises ConfigError if it cannot be read."""
-    import onnx  # noqa: PLC0415 - a third of a second, and a process that is given the card does without it
+    import onnx  # noqa: PLC0415 - takes a third of a second, and is not needed by processes that get the card
     from google.protobuf.message import DecodeError  # noqa: PLC0415
 
     if not path.is_file():

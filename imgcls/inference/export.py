@@ -11,8 +11,15 @@ import onnx
 import torch
 from torch import nn
 
+from imgcls.data.prepared import Prepared
+from imgcls.evaluation.predictions import Predictions
+from imgcls.evaluation.results import Parity
 from imgcls.files import write_aside
-from imgcls.inference.card import CARD_KEY, CARD_VERSION, OPSET, Card
+from imgcls.inference.card import CARD_KEY, CARD_VERSION, OPSET, Card, read_card
+from imgcls.inference.parity import check_parity
+from imgcls.inference.runtimes import ONNX, open_session
+from imgcls.inference.torch_sessions import WEIGHTS
+from imgcls.models.building import load_trained
 from imgcls.models.registry import ModelSpec
 
 
@@ -50,6 +57,22 @@ def export_onnx(model: nn.Module, spec: ModelSpec, *, class_names: tuple[str, ..
     onnx.helper.set_model_props(proto, {CARD_KEY: msgspec.json.encode(card).decode()})
     onnx.checker.check_model(proto, full_check=True)
     write_aside(path, lambda aside: onnx.save(proto, str(aside)))
+
+
+def export_checked(folder: Path, spec: ModelSpec, data: Prepared, trained: Predictions) -> Parity:
+    """Export the weights in ``folder`` to ONNX beside them, and compare the file with ``trained`` on the test split.
+
+    Raises ParityError as ``check_parity`` does.
+    """
+    path, source = folder / ONNX, data.source("test")
+    export_onnx(load_trained(folder / WEIGHTS), spec, class_names=data.audit.class_names, path=path)
+    return check_parity(
+        open_session("onnxruntime-cpu", folder, threads=0).run,
+        read_card(path),
+        pixels=source.pixels,
+        rows=source.indices,
+        trained=trained,
+    )
 
 
 @contextlib.contextmanager

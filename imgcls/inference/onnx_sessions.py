@@ -1,4 +1,4 @@
-"""Sessions that open an ONNX file: ONNX Runtime on CPU, CUDA and TensorRT, and OpenVINO; torch is not needed."""
+"""Sessions of ONNX files: ONNX Runtime on CPU, CUDA and TensorRT, and OpenVINO on the CPU; without torch."""
 
 import json
 import os
@@ -15,13 +15,14 @@ from imgcls.errors import NoDeviceError, RuntimeUnavailableError
 from imgcls.inference.session import Images, Logits, Session
 
 HEAVY: Final = ("Conv", "Gemm", "MatMul")
-"""An operator whose name contains one of these must run where the row says; shape arithmetic may stay on the CPU."""
+"""Operators whose name contains one of these must run on the requested provider; shape arithmetic need not."""
 
 INSTALL: Final = {
     "CUDAExecutionProvider": "pip install onnxruntime-gpu",
     "TensorrtExecutionProvider": "pip install onnxruntime-gpu tensorrt",
 }
 
+# TF32 and fp16 are off, because a runtime with precision fp32 must compute in float32.
 PROVIDER_OPTIONS: Final[dict[str, dict[str, str]]] = {
     "CPUExecutionProvider": {},
     "CUDAExecutionProvider": {"use_tf32": "0"},
@@ -29,15 +30,16 @@ PROVIDER_OPTIONS: Final[dict[str, dict[str, str]]] = {
 }
 
 SILENT: Final = 4
-"""onnxruntime's log level: a provider that fails is read back, and becomes a row that says so."""
+"""Log level of onnxruntime (fatal errors only); a provider that fails is detected by reading the provider back."""
 
 
-def open_onnxruntime(  # noqa: PLR0913 - each is a row's own
+def open_onnxruntime(  # noqa: PLR0913 - each may differ between entries of RUNTIMES
     folder: Path, threads: int, *, provider: str, file: str, precision: str = "fp32", profile: Path | None = None
 ) -> Session:
-    """Open an ONNX file with exactly one provider; a silent fall-back to another is an error.
+    """Open an ONNX file with exactly one provider.
 
-    With ``profile``, onnxruntime writes what ran where into a file of that prefix when the session ends.
+    With ``profile``, onnxruntime writes the provider of each node to a file with that prefix when the session ends.
+    Raises RuntimeUnavailableError if the provider is not available, or another one runs.
     """
     import onnxruntime  # noqa: PLC0415
 
@@ -45,9 +47,10 @@ def open_onnxruntime(  # noqa: PLR0913 - each is a row's own
     options = _options(threads, profile)
     chosen = PROVIDER_OPTIONS[provider] | ({"trt_fp16_enable": "1"} if _half_in_tensorrt(provider, precision) else {})
     session = onnxruntime.InferenceSession(str(folder / file), options, providers=[(provider, chosen)])
+    # onnxruntime falls back to the CPU with only a log line.
     ran = session.get_providers()[0]
     if ran != provider:
-        message = f"{provider} was asked for and {ran} ran; {INSTALL.get(provider, 'see its log')}"
+        message = f"{provider} was requested, but {ran} ran; {INSTALL.get(provider, 'see its log')}"
         raise RuntimeUnavailableError(message)
 
     def run(images: Images) -> Logits:
@@ -70,7 +73,7 @@ def open_onnxruntime(  # noqa: PLR0913 - each is a row's own
 
 
 def _options(threads: int, profile: Path | None) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    """Set everything that decides the speed; what is left at its default is set to it."""
+    """Return session options in which everything that affects the speed is set explicitly, defaults included."""
     import onnxruntime  # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
@@ -86,7 +89,8 @@ def _options(threads: int, profile: Path | None) -> Any:  # noqa: ANN401 - onnxr
 
 
 def _tf32(session: Any, provider: str) -> str:  # noqa: ANN401
-    """Read TF32 back where the provider tells; TensorRT is told by the environment, and a CPU has none."""
+    """Return whether TF32 is on, as reported by the provider."""
+    # TensorRT does not report it, and is set by the environment in ``_require``; a CPU has no TF32.
     used = session.get_provider_options().get(provider, {}).get("use_tf32", "0")
     return "off" if used == "0" else "on"
 
@@ -102,15 +106,16 @@ def _require(provider: str, available: list[str]) -> None:
         message = f"this onnxruntime has no {provider}; {INSTALL.get(provider, 'reinstall onnxruntime')}"
         raise RuntimeUnavailableError(message)
     if provider != "CPUExecutionProvider":
-        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT has no option for it
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT's provider has no option for it
         if not cuda_devices():
             message = "no CUDA device"
             raise NoDeviceError(message)
+        # Loads the CUDA libraries of the nvidia-* packages, which are not on the library path.
         onnxruntime.preload_dlls()
 
 
 def cuda_devices() -> int:
-    """Count the NVIDIA devices that the driver shows, without loading torch."""
+    """Return the number of NVIDIA devices that the driver reports, without loading torch."""
     import pynvml  # noqa: PLC0415
 
     try:
@@ -121,7 +126,8 @@ def cuda_devices() -> int:
 
 
 def _bound_timer(session: Any) -> Callable[[Images], Callable[[], float]]:  # noqa: ANN401 - onnxruntime has no types
-    """Time runs whose input and output stay on the device (IO binding), by the host's clock."""
+    """Return a timer of runs whose input and output stay on the device (IO binding)."""
+    # By the host's clock, because onnxruntime's Python interface has no CUDA events.
     import onnxruntime  # noqa: PLC0415
 
     def prepare(images: Images) -> Callable[[], float]:
@@ -141,14 +147,14 @@ def _bound_timer(session: Any) -> Callable[[Images], Callable[[], float]]:  # no
 
 
 def nodes_by_provider(open_profiled: Callable[[Path], Session], images: Images, *, provider: str) -> dict[str, int]:
-    """Run once under onnxruntime's own profile, and count the nodes that each provider ran.
+    """Run once with onnxruntime's profiler, and return the number of nodes that each provider ran.
 
-    Raises RuntimeUnavailableError where a heavy operator ran elsewhere than on ``provider``.
+    Raises RuntimeUnavailableError if a heavy operator did not run on ``provider``.
     """
     with tempfile.TemporaryDirectory() as folder:
         session = open_profiled(Path(folder) / "profile")
         session.run(images)
-        del session  # its end writes the profile
+        del session  # the profile is written when the session is destroyed
         events = json.loads(next(Path(folder).iterdir()).read_text(encoding="utf-8"))
     nodes = {
         event["name"]: (event["args"]["provider"], event["args"]["op_name"])
@@ -156,20 +162,23 @@ def nodes_by_provider(open_profiled: Callable[[Path], Session], images: Images, 
         if event.get("cat") == "Node" and event.get("args", {}).get("provider")
     }
     strays = [op for ran, op in nodes.values() if ran != provider and any(heavy in op for heavy in HEAVY)]
+    # An empty profile would prove nothing.
     if strays or not nodes:
-        message = f"{provider} was asked for and {len(strays)} of {len(nodes)} nodes ran elsewhere ({strays[:3]})"
+        message = f"{provider} was requested, but {len(strays)} of {len(nodes)} nodes ran elsewhere ({strays[:3]})"
         raise RuntimeUnavailableError(message)
     return dict(Counter(ran for ran, _ in nodes.values()))
 
 
 def open_openvino(folder: Path, threads: int, *, file: str, precision: str = "fp32", hint: str = "f32") -> Session:
-    """Open an ONNX file in OpenVINO on the CPU with its precision set: it would take bf16 silently."""
+    """Open an ONNX file in OpenVINO on the CPU; raises RuntimeUnavailableError if it cannot run with ``hint``."""
     import openvino  # noqa: PLC0415
 
     core = openvino.Core()
     if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         message = "bf16 gains nothing on this CPU: OpenVINO lists no BF16 for it"
         raise RuntimeUnavailableError(message)
+    # The precision is set because OpenVINO otherwise uses bf16 silently if the CPU has it. One stream, because queries
+    # come one at a time.
     config = {
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": threads,
@@ -179,7 +188,7 @@ def open_openvino(folder: Path, threads: int, *, file: str, precision: str = "fp
     compiled = core.compile_model(str(folder / file), "CPU", config)
     ran = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if ran != hint:
-        message = f"OpenVINO was asked for {hint} and runs {ran}"
+        message = f"{hint} was requested, but OpenVINO runs {ran}"
         raise RuntimeUnavailableError(message)
     request = compiled.create_infer_request()
 

@@ -1,4 +1,4 @@
-"""The proof that a model in some runtime gives the logits of the trained one, on every image of a split; no torch."""
+"""Comparison of a model in some runtime with the trained one, on every image of a split; without torch."""
 
 from collections.abc import Callable
 from typing import Final
@@ -14,14 +14,15 @@ from imgcls.inference.card import Card, preprocess
 from imgcls.inference.session import Images, Logits
 
 MAX_REL_ERROR: Final = 1e-4
-"""Largest accepted difference of float32 logits, in units of the trained model's largest absolute logit.
+"""Largest accepted difference of float32 logits, relative to the trained model's largest absolute logit.
 
-One limit for two runtimes and for two batch sizes of one runtime: both are float32 rounding of unlike kernels, which
-reached 2.3e-5 between batch sizes on a barely trained network.
+The limit holds between runtimes and between batch sizes of one runtime: in both cases different kernels round
+differently, by up to 2.3e-5 between batch sizes of a barely trained network.
 """
 
 PARITY_BATCH: Final = 32
 
+# fp16 and bf16 round too coarsely for the limit; int8 kernels accumulate in integers, hence exactly.
 SAME_IN_ANY_BATCH: Final = ("fp32", "int8")
 
 
@@ -34,12 +35,12 @@ def check_parity(  # noqa: PLR0913 - a session, its card and a split
     trained: Predictions,
     precision: str = "fp32",
 ) -> Parity:
-    """Compare a session with the trained model's logits on ``pixels`` uint8 ``[N, S, S, 3]`` at ``rows``.
+    """Compare a session's logits with the trained model's on ``pixels`` uint8 ``[N, S, S, 3]`` at ``rows``.
 
-    Raises ParityError where float32 errs more than its limit or turns an image that its error does not explain, where
-    a logit is not finite, or where the batch size changes the answer. A reduced precision's errors are told, not
-    judged.
+    Raises ParityError if a logit is not finite or the logits depend on the batch size; for float32 also if their error
+    exceeds the limit, or does not explain a changed prediction. Errors of reduced precisions are reported only.
     """
+    # One batch is enough for the comparison of batch sizes: kernels are chosen by shape, not by content.
     together = _logits(run, card, pixels, rows, PARITY_BATCH)
     batch_error = _relative(_logits(run, card, pixels, rows[:PARITY_BATCH], 1), together[:PARITY_BATCH], trained)
     _require(batch_error, MAX_REL_ERROR, "batch 1 and batch 32 differ", judged=precision in SAME_IN_ANY_BATCH)
@@ -51,7 +52,7 @@ def check_parity(  # noqa: PLR0913 - a session, its card and a split
 
 
 def parity_of(logits: Logits, trained: Predictions, *, batch_rel_error: float | None = None) -> Parity:
-    """Sum up how far logits float32 ``[N, C]`` are from the trained model's; raises ParityError for a NaN."""
+    """Compare logits float32 ``[N, C]`` with the trained model's; raises ParityError if one is not finite."""
     if not np.isfinite(logits).all() or not np.isfinite(trained.logits).all():
         message = "a logit is not finite"
         raise ParityError(message)
@@ -80,6 +81,7 @@ def _logits(
 
 
 def _scale(trained: Predictions) -> float:
+    # Errors are relative, because the logits of randomly initialised networks can be huge.
     return float(np.abs(trained.logits).max()) or 1.0
 
 
@@ -93,15 +95,16 @@ def _cosine(first: Logits, second: Logits) -> float:
 
 
 def _require(error: float, limit: float, what: str, *, judged: bool) -> None:
-    if judged and not error <= limit:
+    if judged and not error <= limit:  # error > limit would be false for NaN
         message = f"{what} by {error:.1e} of the logits' scale (limit {limit:.0e})"
         raise ParityError(message)
 
 
 def _require_explained(parity: Parity, trained: Predictions) -> None:
+    # Two logits with an error of at most ``error`` each can change their order only if they differ by twice that.
     error = parity.max_rel_logit_error * _scale(trained)
     if wide := [flip for flip in parity.flips if flip.margin > 2 * error]:
-        message = f"the model turns {wide[0].image_id} although its margin exceeds twice the logit error"
+        message = f"the predicted class of {wide[0].image_id} differs, but its margin exceeds twice the logit error"
         raise ParityError(message)
 
 

@@ -1,6 +1,6 @@
-"""An ONNX file and photos to labels: onnxruntime, numpy and Pillow, no torch.
+"""Prediction from an exported ONNX file, with onnxruntime, numpy and Pillow; without torch.
 
-Everything it needs is in the file's metadata (``Card``), which ``imgcls.export`` writes.
+Classes and preprocessing are read from the file's metadata (``Card``), which ``imgcls.inference.export`` writes.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Classifier:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What the model says of one photo: the best class, its softmax probability, and all logits."""
+    """Prediction for one photograph: the best class, its softmax probability, and all logits."""
 
     photo: str
     class_name: str
@@ -43,7 +43,10 @@ class Answer:
 
 
 def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
-    """Open an exported model on the CPU; raises ConfigError for a file that is not one of ours."""
+    """Open an exported model on the CPU; raises ConfigError if the file was not exported by this project.
+
+    ``threads`` 0: as many as onnxruntime chooses.
+    """
     if not path.is_file():
         message = f"{path}: no such file; give a model.onnx that a run has exported"
         raise ConfigError(message)
@@ -58,6 +61,7 @@ def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
 
 
 def _card(session: onnxruntime.InferenceSession, path: Path) -> Card:
+    # From the open session: ``read_card`` would need the onnx package and load the file again.
     metadata: dict[str, Any] = session.get_modelmeta().custom_metadata_map
     try:
         return msgspec.json.decode(metadata[CARD_KEY], type=Card)
@@ -66,7 +70,7 @@ def _card(session: onnxruntime.InferenceSession, path: Path) -> Card:
 
 
 def classify(model: Path, photos: Sequence[Path]) -> list[Answer]:
-    """Label photos, one answer each; raises DataError for a photo that cannot be decoded."""
+    """Predict the class of each photograph; raises DataError if one cannot be decoded."""
     classifier = open_classifier(model)
     return [_answer(classifier, photo) for photo in photos]
 
@@ -75,7 +79,7 @@ def _answer(classifier: Classifier, photo: Path) -> Answer:
     try:
         pixels = load_square(photo, classifier.card.resize)
     except UndecodableError as error:
-        message = f"{photo}: {error}; give a picture file"
+        message = f"{photo}: {error}; give an image file"
         raise DataError(message) from error
     logits = classifier.logits(pixels[None])[0]
     best = int(logits.argmax())

@@ -1,4 +1,4 @@
-"""Reduced-precision variants of an exported model: static int8 (QDQ), and float16."""
+"""Reduced-precision variants of an exported model: static int8 (QDQ) and float16."""
 
 import contextlib
 import tempfile
@@ -22,17 +22,18 @@ CALIBRATION_BATCH: Final = 16
 
 
 def calibration_rows(train_rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Choose at most 256 training images at random, the same ones for every model of a split."""
+    """Choose at most 256 training images at random, the same ones for all models on a split."""
+    # Sorted, so that the memmap is read in order.
     count = min(CALIBRATION_IMAGES, len(train_rows))
     return np.sort(np.random.default_rng(0).choice(train_rows, count, replace=False))
 
 
 def ensure_int8(folder: Path, pixels: NDArray[np.uint8], train_rows: NDArray[np.int64], *, identity: str) -> Path:
-    """Quantise a run's exported model, unless the file of this ``identity`` (model and split) is there already.
+    """Quantise a run's exported model, unless the file of this ``identity`` (model and split) exists.
 
-    Static, per channel, QDQ with int8 weights and uint8 activations (int8 activations are 3 to 8 x slower on x86);
-    min-max calibration on training images ``pixels`` uint8 ``[N, S, S, 3]`` at ``train_rows``, preprocessed as in
-    evaluation (onnxruntime.quantization).
+    Static quantisation by onnxruntime, per channel, in QDQ format, with int8 weights and uint8 activations (int8
+    activations are 3 to 8 x slower on x86). Min-max calibration on the training images ``pixels``, uint8
+    ``[N, S, S, 3]``, at ``train_rows``, preprocessed as in evaluation.
     """
 
     def quantise(prepared: Path, path: Path) -> None:
@@ -68,22 +69,24 @@ def _ensure(folder: Path, name: str, convert: Callable[[Path, Path], None], *, i
         return path
     from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
 
+    # Shape inference and graph optimisation before conversion, as onnxruntime recommends.
     with tempfile.TemporaryDirectory() as aside, _quiet():
         prepared, converted = Path(aside) / "prepared.onnx", Path(aside) / name
         try:
             quant_pre_process(str(folder / ONNX), str(prepared))
             convert(prepared, converted)
-        except Exception as error:  # the converters raise whatever their helpers raise
+        except Exception as error:  # the converters document no exceptions
             message = f"{name} cannot be made: {type(error).__name__}: {error}"
             raise RunError(message) from error
         model = onnx.load(str(converted))
+        # With the card, so that the file can be used alone.
         onnx.helper.set_model_props(model, metadata_of(folder / ONNX) | {MADE_FROM: identity})
         write_aside(path, lambda target: onnx.save(model, str(target)))
     return path
 
 
 def _reader(model: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> object:
-    """Feed calibration images in batches, normalised by the model's own card."""
+    """Return a reader of calibration images in batches, normalised as in the model's card."""
     from onnxruntime.quantization import CalibrationDataReader  # noqa: PLC0415
 
     card = read_card(model)
@@ -92,7 +95,7 @@ def _reader(model: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> 
         for start in range(0, len(rows), CALIBRATION_BATCH)
     )
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime wants a subclass
+    class Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime requires a subclass
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             return next(batches, None)
 

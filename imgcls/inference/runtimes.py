@@ -1,4 +1,4 @@
-"""The table of ways to run a trained model; importing it loads none of them."""
+"""Registry of the runtimes that can execute a trained model; importing it loads none of them."""
 
 import functools
 import importlib.util
@@ -20,14 +20,14 @@ ONNX_INT8: Final = "model.int8.onnx"
 ONNX_FP16: Final = "model.fp16.onnx"
 
 OpenSession = Callable[[Path, int], Session]
-"""From a run's artifact folder and a number of threads."""
+"""Opens a session from a run's artifact folder and a number of threads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """One row: how it is opened, from which file, where it runs, and which modules it needs.
+    """An entry of ``RUNTIMES``: the function that opens a session, its file, precision and required modules.
 
-    ``provider`` is onnxruntime's, for the check that every heavy node ran there.
+    ``provider`` is onnxruntime's, for the check that every heavy node ran on it.
     """
 
     open: OpenSession
@@ -90,33 +90,36 @@ RUNTIMES: Final[dict[str, Runtime]] = {
     "onnxruntime-cuda": _onnxruntime("CUDAExecutionProvider", default=True),
     "onnxruntime-cuda-fp16": _onnxruntime("CUDAExecutionProvider", precision="fp16", file=ONNX_FP16),
     "onnxruntime-tensorrt": _onnxruntime("TensorrtExecutionProvider"),
+    # From the float32 file, which TensorRT converts itself.
     "onnxruntime-tensorrt-fp16": _onnxruntime("TensorrtExecutionProvider", precision="fp16"),
     "openvino-cpu": _openvino(),
     "openvino-cpu-bf16": _openvino(precision="bf16", hint="bf16"),
+    # Quantised operators run in int8 whatever the precision hint, which is for the others.
     "openvino-cpu-int8": _openvino(precision="int8", file=ONNX_INT8),
 }
 """Runtimes by the name that ``--runtimes`` takes."""
 
 
 def default_runtimes(*, cuda: bool) -> tuple[str, ...]:
-    """Name PyTorch and ONNX Runtime on the CPU, and on CUDA where there is a device."""
+    """Return the names of the default runtimes: PyTorch and ONNX Runtime on the CPU, and on CUDA if ``cuda``."""
     return tuple(name for name, runtime in RUNTIMES.items() if runtime.default and (cuda or not runtime.cuda))
 
 
 def check_runtimes(names: tuple[str, ...]) -> None:
-    """Raise ConfigError for a name that is not in ``RUNTIMES``, or that needs a package which is not installed."""
+    """Raise ConfigError if a name is not in ``RUNTIMES``, or needs a package that is not installed."""
     for name in names:
         if name not in RUNTIMES:
             message = f"--runtimes {name}: unknown; known: {', '.join(RUNTIMES)}"
             raise ConfigError(message)
         runtime = RUNTIMES[name]
+        # find_spec, because importing every runtime takes seconds.
         if missing := [module for module in runtime.modules if importlib.util.find_spec(module) is None]:
             message = f"--runtimes {name}: needs {missing[0]}, which is not installed; {runtime.install}"
             raise ConfigError(message)
 
 
 def threads_allowed(threads: int) -> int:
-    """Return the number of threads, 0 meaning all of this process's own; raises ConfigError for more than those."""
+    """Return the number of threads, for 0 all cores of this process; raises ConfigError if there are fewer cores."""
     cores = usable_cores()
     if threads > cores:
         message = f"--threads {threads}: this process may use {cores} cores; use 0 (all) to {cores}"
@@ -125,14 +128,14 @@ def threads_allowed(threads: int) -> int:
 
 
 def open_session(runtime: str, folder: Path, *, threads: int) -> Session:
-    """Open a run's artifacts in a runtime; raises RuntimeUnavailableError where it cannot be had."""
+    """Open a run's artifacts in a runtime; raises RuntimeUnavailableError if it is not available."""
     return RUNTIMES[runtime].open(folder, threads or usable_cores())
 
 
 def placement(runtime: str, folder: Path, images: Images) -> dict[str, int]:
-    """Count the nodes that each of onnxruntime's providers ran; empty for a runtime that has no such profile.
+    """Return the number of nodes that each provider of onnxruntime ran; empty for other runtimes.
 
-    Raises RuntimeUnavailableError where a heavy operator did not run on the provider of the row.
+    Raises RuntimeUnavailableError if a heavy operator did not run on the runtime's provider.
     """
     row = RUNTIMES[runtime]
     if row.provider is None:

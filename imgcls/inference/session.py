@@ -1,4 +1,4 @@
-"""An open model behind one small face, whatever runs it."""
+"""Common interface to an open model in any runtime."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,17 +12,17 @@ Logits = NDArray[np.float32]
 
 
 def nothing() -> None:
-    """Synchronise a runtime that returns only when its work is done."""
+    """Do nothing: the synchronisation of a runtime that returns only when its work is done."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
     """An open model: ``run`` maps host float32 ``[B, 3, S, S]`` to host logits ``[B, C]``.
 
-    ``provider`` and ``num_threads`` are read back from what really runs, never copied from what was asked;
-    ``precision`` too, but for onnxruntime, where it is the file's. ``settings`` says in words what else decides its
-    speed. ``device_timer`` (CUDA only) puts images on the device and gives a function that runs them once and returns
-    the ms that this took there.
+    ``provider`` and ``num_threads`` are read back from the runtime, never copied from the request; so is
+    ``precision``, except in onnxruntime, where it is that of the file. ``settings`` names what else affects the speed.
+    ``device_timer`` (CUDA only) copies images to the device and returns a function that runs them once and returns the
+    time on the device in ms.
     """
 
     run: Callable[[Images], Logits]

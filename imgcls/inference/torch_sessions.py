@@ -1,4 +1,4 @@
-"""Sessions of PyTorch: eager, channels_last, compiled; float32 with TF32 off, or a reduced precision."""
+"""Sessions of PyTorch: eager, channels_last, compiled; in float32 without TF32, or in a reduced precision."""
 
 import importlib.util
 import shutil
@@ -21,7 +21,7 @@ DTYPES: Final = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 COMPILE_MODE: Final = "default"
 
 
-def open_pytorch(  # noqa: PLR0913 - each is a row's own
+def open_pytorch(  # noqa: PLR0913 - each may differ between entries of RUNTIMES
     folder: Path,
     threads: int,
     *,
@@ -30,19 +30,21 @@ def open_pytorch(  # noqa: PLR0913 - each is a row's own
     channels_last: bool = False,
     compiled: bool = False,
 ) -> Session:
-    """Open the checkpoint; raises RuntimeUnavailableError without the device, or without what it needs."""
-    import torch  # noqa: PLC0415 - the other runtimes must not pay for it
+    """Open the checkpoint; raises RuntimeUnavailableError if the device or another requirement is missing."""
+    import torch  # noqa: PLC0415 - the other runtimes must not load it
 
     from imgcls.models.building import load_trained  # noqa: PLC0415
 
     _require(device, precision, compiled=compiled)
     _set_threads(threads)
+    # TF32 has 10 bits of mantissa: its errors may exceed the parity limit of float32.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     layout = torch.channels_last if channels_last else torch.contiguous_format
     dtype = getattr(torch, DTYPES[precision])
     model: Any = load_trained(folder / WEIGHTS).to(device, dtype=dtype)
     model.to(memory_format=layout)
+    # Device and precision are read back from a parameter, not copied from the arguments.
     real = next(model.parameters())
     forward = torch.compile(model, mode=COMPILE_MODE, dynamic=False) if compiled else model
 
@@ -82,7 +84,7 @@ def _require(device: str, precision: str, *, compiled: bool) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         message = "no CUDA device"
         raise NoDeviceError(message)
-    if device == "cpu" and precision != "fp32" and not torch.cpu._is_amx_tile_supported():  # noqa: SLF001 - no public way
+    if device == "cpu" and precision != "fp32" and not torch.cpu._is_amx_tile_supported():  # noqa: SLF001 - no public function
         message = f"{precision} gains nothing on this CPU: it has no AMX"
         raise RuntimeUnavailableError(message)
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
@@ -95,10 +97,11 @@ def _require(device: str, precision: str, *, compiled: bool) -> None:
 
 
 def _set_threads(threads: int) -> None:
-    """Return one operator, and operators side by side, the same number of threads."""
+    """Set the same number of threads within operators (intra-op) and between them (inter-op)."""
     import torch  # noqa: PLC0415
 
     torch.set_num_threads(threads)
+    # torch allows this call once per process, and raises RuntimeError afterwards.
     if torch.get_num_interop_threads() != threads:
         torch.set_num_interop_threads(threads)
 
@@ -106,7 +109,7 @@ def _set_threads(threads: int) -> None:
 def _device_timer(
     forward: "Callable[[torch.Tensor], torch.Tensor]", to_device: "Callable[[Images], torch.Tensor]"
 ) -> Callable[[Images], Callable[[], float]]:
-    """Time on the device alone, by CUDA events around one forward pass of images that lie there already."""
+    """Return a timer of one forward pass on the device, by CUDA events, of images that are already there."""
     import torch  # noqa: PLC0415
 
     def prepare(images: Images) -> Callable[[], float]:

@@ -1,4 +1,4 @@
-"""Architectures by name, their first weights, and how they are built, saved and counted.
+"""Architectures by name, their initial weights, building, saving and counting of models.
 
-Nothing here trains or scores. Start with ``registry``: a new model is a line in ``MODELS``.
+Nothing here trains or evaluates a model. Start with ``registry``: a new model is a line in ``MODELS``.
 """

@@ -1,4 +1,4 @@
-"""Models built, saved and loaded."""
+"""Building, saving and loading of models."""
 
 import json
 from dataclasses import replace
@@ -25,23 +25,28 @@ if TYPE_CHECKING:
 
 NETWORK_KEY: Final = "imgcls"
 
+CHANNELS_LAST_FROM_PX: Final = 64
+"""From this size on, channels_last trains 1.1 to 1.6 x faster (measured at 64, 75 and 128 px on two cores)."""
+
 
 def build_model(spec: ModelSpec, config: ArchitectureConfig, *, num_classes: int, aux_head: bool = False) -> nn.Module:
-    """Build the network with a new head of ``num_classes``; float32 ``[B, 3, S, S]`` to logits ``[B, C]``.
+    """Build a network with a new classifier; it maps float32 ``[B, 3, S, S]`` to logits ``[B, num_classes]``.
 
-    Random parts come from torch's global generator. With ``aux_head`` Inception carries its auxiliary head;
-    ``set_aux`` switches it.
+    Random parameters are drawn from torch's global generator. With ``aux_head``, Inception is built with its auxiliary
+    head, which ``set_aux`` enables and disables.
     """
     weights = spec.weights
     options: dict[str, Any] = {"num_classes": num_classes, "drop_rate": config.dropout}
     if spec.has_aux_head:
         options["aux_logits"] = aux_head
-    if weights.cfg.fixed_input_size:
+    if weights.cfg.fixed_input_size:  # vision transformers: their position embeddings depend on the size
         options["img_size"] = spec.resize.size
     if weights.file is not None:
+        # Without a source, timm loads the file, whose hash is recorded, instead of asking the hub.
         options["pretrained_cfg"] = replace(weights.cfg, file=str(weights.file), source="")
     name = spec.timm_name.split(".")[0]
     model = timm.create_model(name, pretrained=weights.file is not None, **options)
+    # With the same number of classes, timm keeps the pretrained classifier, of other classes than ours.
     if weights.file is not None and num_classes == weights.cfg.num_classes:
         cast("Callable[[int], None]", model.reset_classifier)(num_classes)
     if spec.has_aux_head and aux_head and spec.resize.size < AUX_STOCK_PX:
@@ -49,11 +54,19 @@ def build_model(spec: ModelSpec, config: ArchitectureConfig, *, num_classes: int
     return model
 
 
+def memory_format(image_size: int) -> torch.memory_format:
+    """Return the memory format for an image size, by a fixed rule: a resumed run must use the same."""
+    return torch.channels_last if image_size >= CHANNELS_LAST_FROM_PX else torch.contiguous_format
+
+
 class AdaptiveAux(nn.Module):
-    """Inception's auxiliary head with an adaptive pool, for maps under 17 x 17."""
+    """Inception's auxiliary head with an adaptive pool, for feature maps under 17 x 17.
+
+    The stock pool (kernel 5, stride 3) yields the 5 x 5 map that ``conv1`` needs from 17 x 17 on.
+    """
 
     def __init__(self, stock: InceptionAux) -> None:
-        """Take over the layers of the stock head, under the same names."""
+        """Use the layers of the stock head under the same names, so that both have the same state dict."""
         super().__init__()
         self.conv0 = stock.conv0
         self.conv1 = stock.conv1
@@ -67,27 +80,28 @@ class AdaptiveAux(nn.Module):
 
 
 def set_aux(model: nn.Module, *, enabled: bool) -> None:
-    """Make a model with an auxiliary head return (logits, auxiliary logits), or logits only."""
+    """Set whether a model with an auxiliary head returns (logits, auxiliary logits) or logits only."""
+    # Needed for evaluation too, as timm's inception_v3 returns the tuple in eval mode as well.
     if getattr(model, "AuxLogits", None) is not None:
         setattr(model, "aux_logits", enabled)  # noqa: B010 - timm's flag, unknown to nn.Module's types
 
 
 def without_aux(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Leave the auxiliary head out of a state dict: it is for training only."""
+    """Return a state dict without the auxiliary head, which is used in training only."""
     return {key: tensor for key, tensor in state.items() if not key.startswith("AuxLogits.")}
 
 
 def save_trained(state: dict[str, Tensor], spec: ModelSpec, *, num_classes: int, path: Path) -> None:
-    """Write trained weights with what is needed to build their network again in the file's metadata."""
+    """Write trained weights; the file's metadata contains what is needed to build their network again."""
     options = {"num_classes": num_classes}
     if spec.weights.cfg.fixed_input_size:
         options["img_size"] = spec.resize.size
     network = json.dumps({"timm_name": spec.timm_name, "options": options}, sort_keys=True)
-    save_file(state, path, metadata={NETWORK_KEY: network})  # one key: safetensors writes several in any order
+    save_file(state, path, metadata={NETWORK_KEY: network})  # one key: safetensors writes several in arbitrary order
 
 
 def load_trained(path: Path) -> nn.Module:
-    """Build the network of ``save_trained`` in eval mode, without an auxiliary head."""
+    """Load a model that ``save_trained`` has written, in eval mode, without an auxiliary head."""
     with safe_open(path, framework="pt") as tensors:
         network = json.loads(tensors.metadata()[NETWORK_KEY])
     name = network["timm_name"].split(".")[0]

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of a network at its own input size."""
+"""Number of parameters and multiply-accumulate operations (MACs) of a network."""
 
 import logging
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from torch import nn
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Complexity:
-    """``gmacs``: 1e9 MACs an image as fvcore counts them (a fused multiply-add is one; FLOPs = 2 x MACs).
+    """Size of a network; ``gmacs`` are 1e9 MACs per image as counted by fvcore (FLOPs = 2 x MACs).
 
-    fvcore adds two an element for batch norm and one for adaptive pools, 0.3 to 4 % over published figures.
+    fvcore adds two per element for batch norm and one for adaptive pools, so that its counts are 0.3 to 4 % above
+    published ones. ``uncounted_operators`` are those that it skips, with their number of calls.
     """
 
     num_params: int
@@ -21,9 +22,10 @@ class Complexity:
 
 
 def count(model: nn.Module, image_size: int) -> Complexity:
-    """Count in eval mode for one float32 image ``[1, 3, S, S]``; the auxiliary head is not part of ``model``."""
+    """Count parameters and MACs for one float32 image ``[1, 3, S, S]``; ``model`` must have no auxiliary head."""
     assert getattr(model, "AuxLogits", None) is None, "count the network without its auxiliary head"
     device = next(model.parameters()).device
+    # In eval mode, because batch norm cannot train on one image. fvcore's "flops" count a multiply-add once: MACs.
     analysis = FlopCountAnalysis(model.eval(), torch.zeros(1, 3, image_size, image_size, device=device))
     analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
     logging.getLogger("fvcore").setLevel(logging.ERROR)

@@ -1,5 +1,6 @@
-"""Which architectures there are, and what they need of their input."""
+"""Registry of architectures, and resolution of their weights, input size and preprocessing."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,18 +16,20 @@ from imgcls.data.decode import RESAMPLING, Resize
 from imgcls.errors import ConfigError
 from imgcls.models.weights import Weights, folder_weights, hub_answers, hub_weights, random_weights, shapes_of
 
+LOGGER = logging.getLogger(__name__)
+
 AUX_STOCK_PX: Final = 299
-"""Inception's stock auxiliary head wants a 17 x 17 map, that is 299 px; below, its pool becomes adaptive."""
+"""Inception's stock auxiliary head needs a 17 x 17 map, that is, 299 px; for smaller images its pool is adaptive."""
 
 AUX_POOL: Final = 5
 
 BATCH_COUNTER: Final = "num_batches_tracked"
-"""A buffer of batch norm that weights files may leave out: it plays no part at a fixed momentum."""
+"""A buffer of batch norm that weight files may lack, because it has no effect with a fixed momentum."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry:
-    """A model that is known by name: its timm name with an explicit weight tag, and its size limits."""
+    """A registered model: its timm name with an explicit weight tag, and its input sizes in pixels."""
 
     timm_name: str
     native_size: int
@@ -34,19 +37,21 @@ class ModelEntry:
     has_aux_head: bool = False
 
 
+# The tags are explicit, because timm's default tags may change, and the tag is part of a result's identity.
 MODELS: Final[dict[str, ModelEntry]] = {
     "resnet50": ModelEntry(timm_name="resnet50.a1_in1k", native_size=224),
     "efficientnet_b0": ModelEntry(timm_name="efficientnet_b0.ra_in1k", native_size=224),
+    # Only tv_in1k has weights of the auxiliary head. At 75 px the last feature map is 1 x 1.
     "inception_v3": ModelEntry(timm_name="inception_v3.tv_in1k", native_size=299, min_size=75, has_aux_head=True),
     "efficientnet_b3": ModelEntry(timm_name="efficientnet_b3.ra2_in1k", native_size=300),
     "efficientnet_b4": ModelEntry(timm_name="efficientnet_b4.ra2_in1k", native_size=380),
 }
-"""Known models; any other timm name works too."""
+"""Registered models; any other timm name works too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """Everything that is decided about a model before it is built."""
+    """Resolved settings of a model: weights, input size, normalisation."""
 
     name: str
     timm_name: str
@@ -57,7 +62,7 @@ class ModelSpec:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Departures from the stock architecture, for the record."""
+        """Differences from the stock architecture, for the record."""
         if self.has_aux_head and self.resize.size < AUX_STOCK_PX:
             return (f"auxiliary head pooled adaptively to {AUX_POOL} x {AUX_POOL} below {AUX_STOCK_PX} px",)
         return ()
@@ -66,17 +71,17 @@ class ModelSpec:
 WeightsFor = Callable[[str], Weights]
 
 
-def weights_policy(weights: str, *, warn: Callable[[str], None]) -> WeightsFor:
+def weights_policy(weights: str) -> WeightsFor:
     """Turn ``--weights`` into a function from a timm name to weights; the hub is probed once, here.
 
-    ``auto`` falls back to random weights with one call of ``warn``. Raises ConfigError for an unknown word.
+    ``auto`` falls back to random weights with a warning. Raises ConfigError for an unknown word.
     """
     if weights == "none":
         return random_weights
     if weights == "pretrained":
         return partial(hub_weights, reachable=hub_answers())
     if weights == "auto":
-        return partial(hub_weights, reachable=True) if hub_answers() else _all_random(warn)
+        return partial(hub_weights, reachable=True) if hub_answers() else _all_random()
     folder = Path(weights).expanduser()
     if not folder.is_dir():
         message = f"--weights {weights}: no such folder; use auto, pretrained, none or a folder"
@@ -84,16 +89,17 @@ def weights_policy(weights: str, *, warn: Callable[[str], None]) -> WeightsFor:
     return lambda timm_name: folder_weights(timm_name, folder)
 
 
-def _all_random(warn: Callable[[str], None]) -> WeightsFor:
+def _all_random() -> WeightsFor:
     """Use random weights for every model alike: mixing kinds of init by luck of a cache compares nothing."""
-    warn("The model hub cannot be reached: every model starts from RANDOM weights (init: random).")
+    LOGGER.warning("the model hub cannot be reached: every model starts from RANDOM weights (init: random)")
     return random_weights
 
 
 def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> ModelSpec:
-    """Decide weights, preprocessing and size of a model by name.
+    """Resolve the weights, preprocessing and size of a model by name.
 
-    Raises ConfigError: unknown model, weights that are not to be had or do not fit, image too small.
+    Raises ConfigError if the model is unknown, its weights are not available or do not fit, or the image size is too
+    small.
     """
     entry = MODELS.get(model)
     if entry is None and not timm.is_model(model):
@@ -112,6 +118,7 @@ def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> M
         weights=weights,
         resize=Resize(
             size=loader.image_size,
+            # A folder's config.json may name an interpolation that Pillow lacks; bicubic is timm's default.
             interpolation=cfg.interpolation if cfg.interpolation in RESAMPLING else "bicubic",
             crop_pct=cfg.crop_pct if loader.crop else None,
         ),
@@ -124,9 +131,11 @@ def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> M
 
 
 def _require_fit(spec: ModelSpec) -> None:
-    """Compare the file's tensors with the architecture's, so that nothing is left at random silently."""
+    """Raise ConfigError if the file lacks a tensor of the architecture; the classifier is new in any case."""
+    # timm loads weights with strict=False if the number of classes differs: what is missing would stay random silently.
     assert spec.weights.file is not None
     have = shapes_of(spec.weights.file)
+    # The meta device allocates no memory; only names and shapes are needed.
     with torch.device("meta"):
         model = timm.create_model(spec.timm_name.split(".")[0], pretrained=False)
     heads = _classifiers(spec)

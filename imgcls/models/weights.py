@@ -1,4 +1,4 @@
-"""Where a model's first weights come from: the hub, a folder, or a seed; never from a pickle."""
+"""Initial weights of a model: from the hub, from a folder, or random; pickles are never read."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ from timm.models import PretrainedCfg, get_pretrained_cfg
 
 from imgcls.errors import ConfigError
 
+# Without a hub, timm retries for 47 s per model, so the hub is probed once instead.
 PROBE_TIMEOUT_S: Final = 4.0
 
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -24,7 +25,7 @@ Init = Literal["pretrained", "random"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
-    """What a model starts from; ``file`` is this machine's place for it and is never recorded."""
+    """Initial weights of a model; ``file`` is a path of this machine and is never recorded."""
 
     init: Init
     tag: str
@@ -34,10 +35,12 @@ class Weights:
 
 
 def hub_answers() -> bool:
-    """Ask the model hub once, in at most five seconds, name look-up included; False where it is switched off."""
+    """Return whether the model hub answers within five seconds, name look-up included; False if it is disabled."""
     if HF_HUB_OFFLINE:
         return False
     answers: list[bool] = []
+    # In a thread, because the timeout of the request does not cover the name look-up; a daemon, because a look-up that
+    # hangs must not keep the process alive.
     asker = threading.Thread(target=_ask_hub, args=(answers,), daemon=True)
     asker.start()
     asker.join(PROBE_TIMEOUT_S + 1)
@@ -53,15 +56,15 @@ def _ask_hub(answers: list[bool]) -> None:
 
 
 def random_weights(architecture: str) -> Weights:
-    """Start from a seed; mean, std and interpolation are those of the default tag."""
+    """Return random initialisation, with the mean, std and interpolation of the architecture's default tag."""
     cfg = _default_cfg(architecture)
     return Weights(init="random", tag="random", sha256=None, file=None, cfg=cfg)
 
 
 def hub_weights(architecture: str, *, reachable: bool) -> Weights:
-    """Fetch safetensors weights of ``architecture.tag`` from the hub, or from its cache on this machine.
+    """Download the safetensors weights of ``architecture.tag`` from the hub, or read the hub's cache on this machine.
 
-    Raises ConfigError where there are none or the hub cannot be reached.
+    Raises ConfigError if there are none, or if the hub cannot be reached and they are not in the cache.
     """
     cfg = _default_cfg(architecture)
     if not cfg.hf_hub_id:
@@ -70,6 +73,7 @@ def hub_weights(architecture: str, *, reachable: bool) -> Weights:
     try:
         file = Path(hf_hub_download(cfg.hf_hub_id, WEIGHTS_FILE, local_files_only=not reachable))
     except EntryNotFoundError as error:
+        # A file that is not cached while the hub cannot be reached raises a subclass of EntryNotFoundError.
         reason = "cannot be reached" if isinstance(error, LocalEntryNotFoundError) else f"has no {WEIGHTS_FILE}"
         raise _hub_error(architecture, cfg, reason) from error
     except (OSError, HfHubHTTPError) as error:
@@ -85,7 +89,7 @@ def _hub_error(architecture: str, cfg: PretrainedCfg, reason: str) -> ConfigErro
 def folder_weights(architecture: str, folder: Path) -> Weights:
     """Read ``folder/<model>/config.json`` and ``model.safetensors``, in the layout of timm's ``local-dir:``.
 
-    Raises ConfigError: no such model there, another architecture, or no safetensors file.
+    Raises ConfigError if the model is not there, has another architecture, or has no valid safetensors file.
     """
     name = architecture.split(".", maxsplit=1)[0]
     home = folder / name
@@ -98,6 +102,7 @@ def folder_weights(architecture: str, folder: Path) -> Weights:
         message = f"--weights {folder}: no {name}/{WEIGHTS_FILE} there (other formats are not read: pickles run code)"
         raise ConfigError(message)
     cfg = _read_cfg(cfg_file, name)
+    # For its ConfigError: a damaged file is reported before it is hashed.
     shapes_of(file)
     return Weights(init="pretrained", tag=cfg.tag or "local", sha256=sha256_of(file), file=file, cfg=cfg)
 
@@ -112,17 +117,22 @@ def _read_cfg(cfg_file: Path, name: str) -> PretrainedCfg:
     if architecture != name:
         message = f"--weights: {name}/config.json is for {architecture!r}, not for {name!r}"
         raise ConfigError(message)
+    # timm writes num_classes beside pretrained_cfg; 1000 is the default of PretrainedCfg.
     values.setdefault("num_classes", config.get("num_classes", 1000))
+    # Other versions of timm write fields that the installed one does not accept.
     known = {field.name for field in fields(PretrainedCfg)}
     return PretrainedCfg(**{key: _frozen(value) for key, value in values.items() if key in known})
 
 
-def _frozen(value: Any) -> Any:  # noqa: ANN401 - JSON
+def _frozen(value: Any) -> Any:  # noqa: ANN401 - a JSON value; its lists are tuples in timm's configs
     return tuple(value) if isinstance(value, list) else value
 
 
 def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
-    """Read the names and shapes of the tensors in a safetensors file, without their values."""
+    """Return the shapes of a safetensors file's tensors by name, without reading their values.
+
+    Raises ConfigError if it is not a safetensors file.
+    """
     try:
         with safe_open(file, framework="pt") as tensors:
             return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118 - not a dict
@@ -132,7 +142,7 @@ def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 def sha256_of(file: Path) -> str:
-    """Hash a file's bytes."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""The training loop, its loss, schedules, checkpoints and events.
+"""The training loop, losses, schedules, checkpoints and events.
 
-It never sees a test split. Start with ``loop.train``; what it is given is ``setup.TrainingSetup``.
+This package never reads a test split. Start with ``loop.train``, whose input is ``setup.TrainingSetup``.
 """

@@ -1,4 +1,4 @@
-"""The state of a training on disk: whole after any kill, and enough to go on as if never stopped."""
+"""Checkpoints of a training: complete after a kill at any time, and sufficient to resume with the same result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ BEST_FILES: Final = "best-*.safetensors"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Learner:
-    """What learns, and what the state holds."""
+    """The objects whose state a checkpoint contains."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -30,38 +30,42 @@ class Learner:
 
 
 def selected_epoch(history: Sequence[EpochResult], select: Select) -> int:
-    """Return the last epoch, or the first one with the highest validation accuracy."""
+    """Return the epoch whose weights are kept: the last, or the first one with the highest validation accuracy."""
     if select == "last":
         return history[-1].epoch
     return max(history, key=lambda result: (result.val_top1_accuracy, -result.epoch)).epoch
 
 
 def best_file(folder: Path, epoch: int) -> Path:
-    """Return the place of the best weights; the epoch in the name ties them to the state that speaks of them."""
+    """Return the path of the selected weights; the epoch in the name links them to the state that refers to them."""
     return folder / f"best-{epoch:05d}.safetensors"
 
 
 def save(learner: Learner, folder: Path, history: list[EpochResult], *, resumed: list[int], select: Select) -> None:
-    """Write the selected weights first, then the state that speaks of them, each aside and then renamed."""
+    """Write the selected weights, if they are of this epoch, and the state, each atomically."""
+    # The weights first: after a kill between the two writes, the old state still refers to the old weights.
     best = selected_epoch(history, select)
     if best == len(history):
+        # safetensors refuses tensors that are not contiguous, such as those in channels_last.
         weights = {key: tensor.contiguous() for key, tensor in without_aux(learner.model.state_dict()).items()}
         write_aside(best_file(folder, best), lambda path: save_file(weights, path))
     state = {
         "model": learner.model.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "scheduler": learner.scheduler.state_dict(),
+        # As plain dicts, because ``restore`` loads with weights_only, which refuses other classes.
         "history": msgspec.to_builtins(history),
         "resumed": resumed,
     }
     write_aside(folder / STATE_FILE, lambda path: torch.save(state, path))
+    # Only now does no state refer to the weights of other epochs.
     for file in folder.glob(BEST_FILES):
         if file != best_file(folder, best):
             file.unlink()
 
 
 def restore(learner: Learner, folder: Path, device: torch.device) -> tuple[list[EpochResult], list[int]]:
-    """Read the state into ``learner``; the history and the epochs after which the run was stopped so far."""
+    """Load the state, if any, into ``learner``; return the history and the epochs after which the run was stopped."""
     path = folder / STATE_FILE
     if not path.exists():
         return [], []

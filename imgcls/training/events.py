@@ -1,4 +1,4 @@
-"""What training reports while it runs, and what it returns, as plain data: importing it costs nothing."""
+"""Progress events and results of training as dataclasses; this module imports no third-party library."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochResult:
-    """One epoch: losses in nats, validation accuracy, the lr it ran with, seconds of training and evaluation."""
+    """Result of an epoch: losses in nats, validation accuracy, learning rate, seconds of training and evaluation."""
 
     epoch: int
     train_loss: float
@@ -20,7 +20,7 @@ class EpochResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """Progress inside an epoch; ``train_time_s`` leaves evaluation out."""
+    """Progress within an epoch; ``train_time_s`` excludes evaluation."""
 
     epoch: int
     epochs: int
@@ -31,10 +31,15 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rung:
-    """Validation accuracy when ``fraction`` of the run's own steps are done."""
+    """Validation accuracy after a ``fraction`` of the run's steps, which a pruner compares between trials."""
 
     fraction: float
     val_top1_accuracy: float
 
 
 Report = Callable[[Step | Rung | EpochResult], None]
+
+
+def silent(event: Step | Rung | EpochResult) -> None:
+    """Report nothing."""
+    del event

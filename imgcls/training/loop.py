@@ -1,7 +1,7 @@
-"""The training loop: one budget, the best or the last epoch, and a state that survives any kill.
+"""The training loop: trains for a number of epochs, selects one, and resumes an interrupted run.
 
-Everything random is drawn from (seed, epoch), so that a run resumed after epoch k needs no generator's state
-and ends with the weights of a run never stopped.
+All random numbers are drawn from (seed, epoch), so that a resumed run needs no generator state and ends with the
+weights of an uninterrupted one.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from imgcls.data.parallel import usable_cores
 from imgcls.errors import NonFiniteLossError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
-from imgcls.models.building import set_aux
+from imgcls.models.building import memory_format, set_aux
 from imgcls.training.checkpoints import Learner, best_file, restore, save, selected_epoch
 from imgcls.training.events import EpochResult, Rung, Step
 from imgcls.training.losses import training_loss
 from imgcls.training.schedules import SCHEDULES
 from imgcls.training.setup import Training, TrainingSetup
 
-CHANNELS_LAST_FROM_PX: Final = 64
-"""channels_last trains 1.1 to 1.6 x faster from here on (measured at 64, 75 and 128 px on two cores)."""
-
 BETAS: Final = (0.9, 0.999)
 
 
 def train(model: nn.Module, setup: TrainingSetup) -> Training:
-    """Train, going on from ``setup.folder`` where a run was stopped; raises NonFiniteLossError."""
+    """Train, resuming from ``setup.folder`` if it contains a checkpoint.
+
+    Raises NonFiniteLossError if the training loss becomes NaN or infinite.
+    """
     learner = _learner(model, setup)
     history, resumed = restore(learner, setup.folder, setup.device)
     for epoch in range(len(history) + 1, setup.train.epochs + 1):
@@ -44,6 +44,7 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
         if isinstance(learner.scheduler, ReduceLROnPlateau):
             learner.scheduler.step(result.val_loss)
         history = [*history, result]
+        # Saved before it is reported: ``report`` may raise to stop the run, as a pruned trial does.
         save(learner, setup.folder, history, resumed=resumed, select=setup.train.select)
         setup.report(result)
     best = selected_epoch(history, setup.train.select)
@@ -55,19 +56,15 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
 def _learner(model: nn.Module, setup: TrainingSetup) -> Learner:
     model.to(setup.device).to(memory_format=memory_format(setup.loader.image_size))
     config = setup.train
+    # On two cores, a step with 24 M parameters took 33 ms with the fused implementation, otherwise 135 to 167 ms.
     optimizer = torch.optim.Adam(
         model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
     )
     return Learner(model=model, optimizer=optimizer, scheduler=SCHEDULES[setup.train.schedule](optimizer, setup))
 
 
-def memory_format(image_size: int) -> torch.memory_format:
-    """Choose by a rule, not by a measurement: a resumed run must not choose otherwise."""
-    return torch.channels_last if image_size >= CHANNELS_LAST_FROM_PX else torch.contiguous_format
-
-
 def use_threads(threads: int) -> int:
-    """Let torch use this many threads (0: all that this process may use), and return how many."""
+    """Set the number of threads of torch (0: all cores that this process may use), and return it."""
     count = threads or usable_cores()
     torch.set_num_threads(count)
     return count
@@ -92,8 +89,9 @@ def _epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> EpochResult:
 
 
 def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[float, int, float]:
-    """Train one pass; the mean loss over its images, how many they were, and the seconds without evaluation."""
+    """Train one epoch; return the mean loss, the number of images, and the seconds without evaluation."""
     total, seen, evaluated_s, started = 0.0, 0, 0.0, time.perf_counter()
+    # Dropout draws from torch's global generator; order and augmentation have one of their own, on the CPU.
     torch.manual_seed(_mixed(setup.seed, epoch, 0))
     generator = torch.Generator().manual_seed(_mixed(setup.seed, epoch, 1))
     rungs = _rungs_within(setup, epoch)
@@ -124,9 +122,10 @@ def _train_mode(model: nn.Module) -> None:
 def _train_step(
     learner: Learner, images: Tensor, labels: Tensor, *, setup: TrainingSetup, place: tuple[int, int]
 ) -> float:
-    """Make one step; the loss must be finite before the optimizer may use it."""
+    """Make one step and return the loss; raises NonFiniteLossError before the optimizer's step."""
     with _autocast(setup.device):
         loss = training_loss(learner.model(images), labels, setup)
+    # item() waits for the device: the price of stopping before a non-finite loss reaches the weights.
     value = loss.item()
     if not np.isfinite(value):
         message = f"the loss is {value} at epoch {place[0]}, step {place[1]}; a lower --lr may help"
@@ -134,13 +133,13 @@ def _train_step(
     learner.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     learner.optimizer.step()
-    if not isinstance(learner.scheduler, ReduceLROnPlateau):  # which needs the validation loss, once an epoch
+    if not isinstance(learner.scheduler, ReduceLROnPlateau):  # stepped once per epoch, with the validation loss
         learner.scheduler.step()
     return value
 
 
 def _rungs_within(setup: TrainingSetup, epoch: int) -> dict[int, float]:
-    """Return the steps of this epoch after which a fraction of the whole run is done."""
+    """Return the steps of this epoch after which a rung of the whole run is reached, with the rung's fraction."""
     per_epoch = setup.steps_per_epoch
     steps = {fraction: max(1, round(fraction * setup.train.epochs * per_epoch)) for fraction in setup.rungs}
     first = (epoch - 1) * per_epoch
@@ -148,10 +147,11 @@ def _rungs_within(setup: TrainingSetup, epoch: int) -> dict[int, float]:
 
 
 def _score_rung(learner: Learner, setup: TrainingSetup, fraction: float) -> float:
-    """Score validation in mid-training and report it; the seconds that scoring took."""
+    """Score validation within an epoch and report it; return the seconds that this took."""
     started = time.perf_counter()
     accuracy = top1_accuracy(_val_logits(learner, setup), setup.val_source.labels)
     setup.report(Rung(fraction=fraction, val_top1_accuracy=accuracy))
+    # Scoring has set the eval mode and disabled the auxiliary head.
     _train_mode(learner.model)
     return time.perf_counter() - started
 
@@ -171,12 +171,15 @@ def _batches(setup: TrainingSetup, generator: torch.Generator) -> Iterator[tuple
 
 
 def _autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """bf16 on CUDA, where it needs no loss scaling; float32 on a CPU, where bf16 without AMX is slower."""
+    """Return autocast to bf16 on CUDA, and float32 on a CPU."""
+    # bf16 needs no loss scaling, unlike fp16. On a CPU, bf16 was 1.8 x faster to 0.67 x as fast, depending on the model
+    # and the CPU.
     if device.type == "cuda":
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def _mixed(*parts: int) -> int:
-    """Mix integers into one 63-bit seed."""
+    """Return a 63-bit seed that depends on all ``parts``."""
+    # Not their sum: (seed 0, epoch 1) and (seed 1, epoch 0) must not draw the same numbers.
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

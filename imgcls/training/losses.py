@@ -1,4 +1,4 @@
-"""What a training step minimises: cross-entropy, and the auxiliary head's share of it."""
+"""Training loss: cross-entropy, and the weighted loss of an auxiliary head."""
 
 from torch import Tensor
 from torch.nn import functional
@@ -6,14 +6,14 @@ from torch.nn import functional
 from imgcls.training.setup import TrainingSetup
 
 Outputs = Tensor | tuple[Tensor, Tensor]
-"""Logits ``[B, C]``, or (logits, auxiliary logits) of a network whose auxiliary head is on."""
+"""Logits ``[B, C]``, or (logits, auxiliary logits) of a network with an enabled auxiliary head."""
 
 
 def training_loss(outputs: Outputs, labels: Tensor, setup: TrainingSetup) -> Tensor:
     """Return the scalar loss of a batch; ``labels`` are int64 ``[B]``.
 
-    The auxiliary head counts with ``architecture.aux_weight`` (Szegedy et al. 2015), and targets are smoothed by
-    ``train.label_smoothing`` (Szegedy et al. 2016). Another loss is a function beside ``_cross_entropy``, chosen here.
+    The auxiliary loss is weighted by ``architecture.aux_weight`` (Szegedy et al. 2015), and targets are smoothed by
+    ``train.label_smoothing`` (Szegedy et al. 2016). A new loss is a function beside ``_cross_entropy``, selected here.
     """
     smoothing = setup.train.label_smoothing
     if isinstance(outputs, Tensor):

@@ -1,4 +1,4 @@
-"""How the learning rate goes on from its start."""
+"""Learning-rate schedules."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,12 +10,13 @@ from imgcls.training.setup import TrainingSetup
 
 
 def plateau(optimizer: Optimizer, setup: TrainingSetup) -> LRScheduler:
-    """Return a schedule that steps once an epoch: the rate drops when the validation loss stalls."""
+    """Return a schedule, stepped once per epoch, that reduces the rate when the validation loss stops improving."""
     return ReduceLROnPlateau(optimizer, factor=setup.train.lr_factor, patience=setup.train.lr_patience)
 
 
 def cosine(optimizer: Optimizer, setup: TrainingSetup) -> LRScheduler:
-    """Return a schedule that steps once a batch: the rate falls to 0 over the run (Loshchilov and Hutter 2017)."""
+    """Return a schedule, stepped once per batch, that falls to 0 over the run (Loshchilov and Hutter 2017)."""
+    # Per batch, because in a run of a few epochs steps per epoch would be coarse.
     return CosineAnnealingLR(optimizer, T_max=setup.train.epochs * setup.steps_per_epoch)
 
 

@@ -1,20 +1,22 @@
-"""What the training loop is given, what it reports on the way, and what it gives back."""
+"""Input and result of the training loop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
+from imgcls.config import ArchitectureConfig, Device, LoaderConfig, TrainConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source
+from imgcls.data.parallel import usable_cores
+from imgcls.errors import ConfigError
 from imgcls.training.events import EpochResult, Report
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """What training cost and gave; ``state`` is the best epoch's, without the auxiliary head."""
+    """Result of a training; ``state`` are the weights of the selected epoch, without the auxiliary head."""
 
     history: tuple[EpochResult, ...]
     best_epoch: int
@@ -25,7 +27,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSetup:
-    """What the loop needs beside the model; the configs have the names that they have in every config and record."""
+    """Input of the training loop besides the model; the configs are named as in configs and records."""
 
     train_source: Source
     val_source: Source
@@ -38,9 +40,24 @@ class TrainingSetup:
     folder: Path
     report: Report
     rungs: tuple[float, ...] = ()
-    """Fractions of the run's steps at which validation is scored too, within epochs: what a pruner compares."""
+    """Fractions of the run's steps after which validation is also scored, within epochs, for a pruner."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Count the batches of a pass; a last one of one image is dropped."""
+        """Number of batches of an epoch; a last batch of one image is dropped."""
         return len(range(0, len(self.train_source) - 1, self.loader.batch_size))
+
+
+def resolve_train(train: TrainConfig, *, cuda: bool) -> TrainConfig:
+    """Replace the device ``auto`` and 0 threads by what the machine has, so that a record states what ran.
+
+    ``cuda`` states whether the machine that trains has a CUDA device. Raises ConfigError if CUDA is requested without
+    one.
+    """
+    if train.device == "cuda" and not cuda:
+        message = "--device cuda: no CUDA device here; use --device cpu or auto"
+        raise ConfigError(message)
+    device: Device = train.device
+    if device == "auto":
+        device = "cuda" if cuda else "cpu"
+    return replace(train, device=device, train_threads=train.train_threads or usable_cores())

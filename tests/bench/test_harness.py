@@ -25,7 +25,7 @@ ONE_RUNTIME = ("--runtimes", "onnxruntime-cpu")
 
 
 def records(results: Path) -> list[RunRecord]:
-    return read_records(results, warn=pytest.fail)
+    return read_records(results)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_what_is_done_is_skipped(done: Path) -> None:
     environment = {"IMGCLS_CACHE": str(done / "cache")}
     status, output = bench("run-all", *models, *FLAGS, "--results", str(done / "results"), environment=environment)
     assert status == 0
-    assert output.count("done already") == 2
+    assert output.count("already done") == 2
     assert "epoch 1/1" not in output
     assert records(done / "results") == before
 
@@ -93,7 +93,7 @@ def test_a_record_without_its_artifacts_as_in_a_fresh_clone_is_trained_again(don
     status, output = bench("run", "test_efficientnet", *FLAGS, "--results", str(results), environment=environment)
     assert status == 0, output
     assert "epoch 1/1" in output
-    assert "done already" not in output
+    assert "already done" not in output
 
 
 def test_other_runtimes_measure_again_without_training_again(done: Path) -> None:
@@ -286,7 +286,7 @@ def test_folds_test_every_image_once_and_are_one_row(make_folder: MakeFolder, tm
     flags = ("--data", str(root), "--folds", "2", *FLAGS, *ONE_RUNTIME, "--results", str(results))
     status, output = bench("run", "test_efficientnet", *flags)
     assert status == 0, output
-    (found,) = analysis.read(results, warn=pytest.fail)
+    (found,) = analysis.read(results)
     (row,) = found.table.rows
     assert [record.config.split.fold for record in row.checkpoints[0].records] == [0, 1]
     assert row.checkpoints[0].answers is not None

@@ -19,7 +19,7 @@ def rows(results: Path) -> dict[Key, tuple[str, Measurement]]:
             f"{record.config.model} ({record.dataset.name}) on {row.runtime}, {row.kind}, batch {row.batch_size}",
             row,
         )
-        for record in read_records(results, warn=print)
+        for record in read_records(results)
         for row in record.measurements
         if len(row.rounds) > 1
     }

@@ -7,20 +7,19 @@ from pathlib import Path
 import optuna
 import torch
 from optuna.pruners import BasePruner, NopPruner
-from rich.console import Console
 
-from bench.cli import planning
-from bench.cli.arguments import SweepArgs
+from bench import harness
 from bench.leaderboard.cells import accuracy_cell, hyperparameters_text
 from bench.recipes import RECIPES
 from bench.runs.plan import Task
-from bench.runs.preparation import Prepared, prepare
+from bench.runs.preparation import prepare
 from bench.tuning import search, trials
 from bench.tuning.records import SweepBudget, TrialRecord, best_trial
 from bench.tuning.search import SweepTask, asha
 from bench.tuning.space import DEFAULT_SPACE, Values, apply, defaults, parse_space, suggest
 from bench.tuning.storage import open_storage, quiet
 from bench.tuning.trial import run_trial, rungs_for
+from imgcls.data.prepared import Prepared
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.files import write_text
@@ -39,8 +38,7 @@ def base_task(results: Path) -> Task:
         train=replace(recipe.train, epochs=EPOCHS),
         loader=replace(recipe.loader, image_size=IMAGE_SIZE),
     )
-    args = SweepArgs(weights="none", results=results)
-    return planning.planner(args, [config], Console())(config)
+    return harness.planner([config], data="digits", weights="none", results=results)(config)
 
 
 def study_of(folder: Path, task: Task, settings: list[Values]) -> tuple[SweepTask, optuna.Study]:
@@ -63,7 +61,7 @@ def settings_of(task: Task) -> list[Values]:
 
 def carry_out(folder: Path, task: Task, settings: list[Values], pruner: BasePruner) -> list[TrialRecord]:
     whole, study = study_of(folder, task, settings)
-    search.work(whole, open_storage(whole.url), search.evaluate_here(whole, Console(quiet=True)), pruner=pruner)
+    search.work(whole, open_storage(whole.url), search.evaluate_here(whole), pruner=pruner)
     return trials.records(study)
 
 
@@ -109,7 +107,7 @@ def main() -> None:
     quiet()
     with tempfile.TemporaryDirectory() as home:
         task = base_task(Path(home) / "results")
-        prepared = prepare(task, Console(quiet=True))
+        prepared = prepare(task)
         settings = settings_of(task)
         pruned = carry_out(Path(home) / "pruned", task, settings, asha())
         whole = carry_out(Path(home) / "whole", task, settings, NopPruner())
@@ -130,7 +128,6 @@ def main() -> None:
         ]
     text = "\n".join(lines) + "\n"
     write_text(text, ROOT / "docs" / "pruning.md")
-    Console().print(text, markup=False)
 
 
 if __name__ == "__main__":

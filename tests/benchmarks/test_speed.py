@@ -200,7 +200,7 @@ def test_bootstrap_of_ten_models_on_ten_thousand_images(benchmark: Any, tmp_path
         right = predicted == labels
         answers = examples.answered(right, labels, classes=classes, predicted=predicted)
         examples.keep(tmp_path, f"model {model}", answers, info)
-    (found,) = analysis.read(tmp_path, warn=print)
+    (found,) = analysis.read(tmp_path)
     checkpoints = [one for row in found.table.rows for one in row.checkpoints]
     benchmark.pedantic(lambda: analysis.bootstrapped(checkpoints), rounds=5)
 

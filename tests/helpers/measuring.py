@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from bench.latency import measure
 from bench.records.paths import OUTCOME, Paths
 from bench.records.schema import RunRecord
@@ -30,4 +28,4 @@ def trained(results: Path) -> RunRecord:
 
 def measured(made: RunRecord, home: Path) -> bool:
     paths = Paths(results=home, cache=home / "cache")
-    return measure.measure_all([made], paths, Console(quiet=True), protocol=PROTOCOL, runtime=RUNTIME).ok
+    return measure.measure_all([made], paths, protocol=PROTOCOL, runtime=RUNTIME).ok

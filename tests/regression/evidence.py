@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from rich.console import Console
-
 from bench.records.environment import read_environment
 from imgcls.files import write_text
 from tests.regression.judge import LIMIT
@@ -150,7 +148,6 @@ def main() -> None:
     unchanged = [run(f"unchanged-{turn:02d}", folder) for turn in range(1, UNCHANGED + 1)]
     text = page(unchanged, planted)
     write_text(text, ROOT / "docs" / "regression.md")
-    Console().print(text, markup=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where labelled files come from: folders of class folders, and named sets that are written as such once.
+"""Sources of labelled image files: class folders, and named data sets, which are written as class folders once.
 
-A source lists files and decodes none. Start with ``named.load_dataset``.
+A source lists files without decoding them. Start with ``named.load_dataset``.
 """

@@ -1,6 +1,6 @@
-"""Public data sets through ``torchvision.datasets``, downloaded when asked for and laid out as folders.
+"""Public data sets from ``torchvision.datasets``, downloaded on first use and stored as class folders.
 
-torchvision is imported only when one of them is asked for.
+torchvision is imported only when one of them is downloaded.
 """
 
 import importlib
@@ -17,12 +17,12 @@ from imgcls.errors import DataError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TorchvisionSet:
-    """A class of ``torchvision.datasets``; each of its parts becomes one of our splits (None: not divided)."""
+    """A class of ``torchvision.datasets``; ``parts`` maps each of our splits to its arguments (None: no splits)."""
 
     class_name: str
     parts: dict[str | None, dict[str, Any]] = field(default_factory=dict)
     keeps_files: bool = True
-    """Whether it takes a ``loader``, so that the original files can be kept instead of encoded again."""
+    """True if the class takes a ``loader``, so that the original files can be kept instead of encoded again."""
 
 
 def _by_split(*splits: str) -> dict[str | None, dict[str, Any]]:
@@ -42,30 +42,33 @@ TORCHVISION_SETS: Final[dict[str, TorchvisionSet]] = {
         keeps_files=False,
     ),
     "eurosat": TorchvisionSet(class_name="EuroSAT", parts={None: {}}),
+    # The first of DTD's ten partitions, torchvision's default.
     "dtd": TorchvisionSet(class_name="DTD", parts=_by_split("train", "val", "test")),
     "food101": TorchvisionSet(class_name="Food101", parts=_by_split("train", "test")),
-    # Imagenette has train and val only; its val is the part that others report on, so it is our test.
+    # Imagenette has only train and val. Published results are on val, so it is our test split.
     "imagenette": TorchvisionSet(
         class_name="Imagenette",
         parts={"train": {"split": "train", "size": "320px"}, "test": {"split": "val", "size": "320px"}},
     ),
 }
-"""Public sets by the name that ``--data`` takes (https://docs.pytorch.org/vision/stable/datasets.html)."""
+"""Public data sets by the name that ``--data`` takes (https://docs.pytorch.org/vision/stable/datasets.html)."""
 
 
 def write_named_set(folder: Path, *, name: str) -> None:
-    """Download a public set and write it below ``folder`` as SPLIT/CLASS/FILE; the raw download is removed.
+    """Download a public data set and write it below ``folder`` as SPLIT/CLASS/FILE; the raw download is removed.
 
-    Raises DataError where it cannot be downloaded.
+    Raises DataError if it cannot be downloaded.
     """
     entry = TORCHVISION_SETS[name]
     raw = folder.parent / f"{name}.raw"
     try:
         for split, kwargs in entry.parts.items():
             _write_part(_open_part(entry, raw, kwargs), folder / (split or ""))
+    # torchvision raises RuntimeError if a download is incomplete or has a wrong checksum.
     except (urllib.error.URLError, ConnectionError, TimeoutError, RuntimeError) as error:
         message = f"--data {name}: cannot be downloaded here ({_first_line(error)}); use a folder, or 'digits'"
         raise DataError(message) from error
+    # Kept after an error: torchvision does not download an archive with the right checksum again.
     shutil.rmtree(raw, ignore_errors=True)
 
 
@@ -88,15 +91,18 @@ def _write_part(dataset: Any, folder: Path) -> None:  # noqa: ANN401
         if isinstance(picture, Path):
             _link_or_copy(picture, stem.with_suffix(picture.suffix.lower()))
         else:
+            # PNG is lossless; the images of these classes are arrays or already decoded.
             picture.save(stem.with_suffix(".png"))
 
 
 def _items(dataset: Any) -> Iterator[tuple[Any, int]]:  # noqa: ANN401
-    """Return a picture, or the path of one, with its label."""
+    """Yield each image, or its path, with its label."""
+    # By index, because torchvision's data sets do not define __iter__.
     return (dataset[index] for index in range(len(dataset)))
 
 
 def _folder_name(class_name: str | tuple[str, ...]) -> str:
+    # Imagenette's class names are tuples of synonyms, and FashionMNIST has a class "T-shirt/top".
     name = class_name if isinstance(class_name, str) else class_name[0]
     return name.replace("/", "-")
 
@@ -104,5 +110,5 @@ def _folder_name(class_name: str | tuple[str, ...]) -> str:
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:
+    except OSError:  # exFAT and some network file systems have no hard links
         shutil.copyfile(source, target)

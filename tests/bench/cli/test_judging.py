@@ -66,7 +66,7 @@ def test_a_run_without_predictions_is_not_compared(three: Path, capsys: pytest.C
     for path in three.glob("records/*/*.npz"):
         path.unlink()
     assert main(["compare", "best", "poor", "--results", str(three)]) == 2
-    assert "best: no predictions at hand" in said(capsys)
+    assert "best: predictions are not available" in said(capsys)
 
 
 def test_runs_on_other_test_images_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +137,7 @@ def test_nothing_fits_is_status_3_and_says_which_limit_excluded_what(
 
 def test_a_runtime_without_figures_fits_nobody(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert recommend(three, "--runtime", "onnxruntime-cuda") == 3
-    assert "--runtime onnxruntime-cuda excludes best (no figures there)" in said(capsys)
+    assert "--runtime onnxruntime-cuda excludes best (no measurement on this runtime)" in said(capsys)
 
 
 def test_several_seeds_ship_the_one_that_val_prefers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +157,7 @@ def test_two_tables_need_a_name(three: Path, capsys: pytest.CaptureFixture[str])
     assert recommend(three) == 2
     assert "holds 2 tables" in said(capsys)
     assert recommend(three, "--data", "pets") == 0
-    (pets,) = (one for one in read(three, warn=pytest.fail) if one.table.key.dataset == "pets")
+    (pets,) = (one for one in read(three) if one.table.key.dataset == "pets")
     assert recommend(three, "--table", pets.table.key.id) == 0
 
 

@@ -38,7 +38,7 @@ def test_run_all_works_out_the_leaderboard_once_and_prints_the_tables_of_its_own
         run_id=ours.run_id,
     )
     console = Console(file=io.StringIO(), width=200)
-    assert training._carry_out([task], console, lambda _tasks, _console: [ours]) == 0
+    assert training._carry_out([task], console, lambda _tasks: [ours]) == 0
     assert len(comparison) == len(set(comparison)) == 1
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "written: " in printed

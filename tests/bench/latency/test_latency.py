@@ -18,7 +18,7 @@ from bench.latency.combining import Stamp, combine
 from bench.latency.measuring import Timed
 from bench.latency.protocol import FULL, MAX_SAMPLES, allowed_over, enough_queries, measure, thin, upper_bound
 from bench.latency.worker import WORKER
-from bench.runs.processes import read_lines
+from bench.runs.processes import launch
 from tests.helpers.examples import SHORT, disturbance
 
 STAMP = Stamp(session_id="s", measured_at="now", commit="c")
@@ -171,7 +171,7 @@ def test_a_round_prints_what_it_tries_before_it_tries_it(artifacts: Path, tmp_pa
     }
     (tmp_path / "t.task").write_text(json.dumps(task))
     printed: list[bytes] = []
-    assert read_lines([WORKER, "measure", str(tmp_path / "t.task")], printed.append) == 0
+    assert launch([WORKER, "measure", str(tmp_path / "t.task")], printed.append) == 0
     lines = [json.loads(line) for line in printed]
     assert [("begun" in line, line["batch_size"]) for line in lines] == [(True, 1), (False, 1), (True, 8), (False, 8)]
     assert all(line["samples_ms"] and line["disturbance"] for line in lines if "begun" not in line)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from bench import progress
 from bench.latency import measure, rounds
 from bench.records import locks
 from tests.helpers.examples import ENVIRONMENT
@@ -28,15 +27,13 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def around(name: str) -> Callable[..., contextlib.AbstractContextManager[None]]:
         @contextlib.contextmanager
-        def stand_in(*args: object, **_kwargs: object) -> Iterator[None]:
-            title = f" {args[1]!r}" if args else ""
-            seen.append(f"{name}{title}")
+        def stand_in(*_args: object, **_kwargs: object) -> Iterator[None]:
+            seen.append(name)
             yield
             seen.append(f"end {name}")
 
         return stand_in
 
-    monkeypatch.setattr(progress, "waiting", around("title"))
     monkeypatch.setattr(locks, "machine_shared", around("shared"))
     monkeypatch.setattr(locks, "machine_alone", around("alone"))
     monkeypatch.setattr(measure, "find_images", tell("find pictures"))
@@ -48,12 +45,5 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_all_is_prepared_beside_others_and_only_the_rounds_are_alone(tmp_path: Path, events: list[str]) -> None:
     assert measured(trained(tmp_path), tmp_path)
-    steps = [event for event in events if "title" not in event]
     prepared = ["find pictures", "make job"]
-    assert steps == ["read environment", "shared", *prepared, "end shared", "alone", "carry out", "end alone"]
-
-
-def test_the_title_says_waiting_until_the_machine_is_held(tmp_path: Path, events: list[str]) -> None:
-    measured(trained(tmp_path), tmp_path)
-    began = len(events) - 1 - events[::-1].index("title 'waiting to measure'")
-    assert events[began:] == ["title 'waiting to measure'", "alone", "end title", "carry out", "end alone"]
+    assert events == ["read environment", "shared", *prepared, "end shared", "alone", "carry out", "end alone"]

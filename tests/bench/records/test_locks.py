@@ -14,13 +14,14 @@ import pytest
 from tests.helpers.commands import ROOT
 
 HOLDER = """
-import sys, time
+import logging, sys, time
 from bench.records import locks
 
 lock, name = getattr(locks, sys.argv[1]), sys.argv[2]
 hold_s, times = float(sys.argv[3]), int(sys.argv[4])
+logging.basicConfig(stream=sys.stdout, level="INFO", format=name + " %(message)s")
 for _ in range(times):
-    with lock(say=lambda line: print(name, line, flush=True)):
+    with lock():
         print(name, "holds", flush=True)
         time.sleep(hold_s)
         print(name, "ends", flush=True)

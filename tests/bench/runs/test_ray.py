@@ -18,10 +18,8 @@ import torch
 
 pytest.importorskip("ray")
 
-from rich.console import Console
 
-from bench.cli import planning
-from bench.cli.arguments import RunAllArgs
+from bench import harness
 from bench.recipes import RECIPES
 from bench.records.schema import RunRecord
 from bench.records.store import read_record
@@ -33,15 +31,12 @@ from bench.tuning.search import SweepTask, evaluate_here
 from tests.conftest import MakeFolder
 from tests.helpers.commands import bench
 
-QUIET = Console(quiet=True)
-
 
 def plan(data: Path, results: Path, *, epochs: int) -> Task:
     recipe = RECIPES["quick"]("test_efficientnet")
     train = replace(recipe.train, epochs=epochs, train_threads=1)
     config = replace(recipe, train=train, loader=replace(recipe.loader, image_size=32))
-    args = RunAllArgs(data=str(data), weights="none", results=results)
-    return planning.planner(args, [config], QUIET)(config)
+    return harness.planner([config], data=str(data), weights="none", results=results)(config)
 
 
 def ray_workers(name: str) -> list[psutil.Process]:
@@ -91,15 +86,15 @@ def test_a_killed_worker_is_replaced_and_the_result_is_that_of_a_run_here(
     with ray_cluster.connected("", jobs=2) as connected:
         assert (connected.threads, connected.gpus) == (1, 0)
         with one_killed("try_setting"):
-            trial = ray_trials.evaluate_there(sweep, connected, QUIET)(theirs_task, lambda _at: False)
+            trial = ray_trials.evaluate_there(sweep, connected)(theirs_task, lambda _at: False)
         with one_killed("run"):
-            (theirs,) = ray_cluster.train([theirs_task], QUIET, cluster=connected)
-    here = evaluate_here(sweep, QUIET)(ours_task, lambda _at: False)
+            (theirs,) = ray_cluster.train([theirs_task], cluster=connected)
+    here = evaluate_here(sweep)(ours_task, lambda _at: False)
     assert (trial.ended, trial.images) == (here.ended, here.images) == ("complete", 25 * 64)
     assert trial.state is not None
     assert here.state is not None
     assert all(torch.equal(tensor, here.state[key]) for key, tensor in trial.state.items())
-    (ours,) = local.train_here([ours_task], QUIET)
+    (ours,) = local.train_here([ours_task])
     assert ours.status == theirs.status == "ok", theirs.error
     assert weights(ours, ours_task) == weights(theirs, theirs_task)
     assert ours.outcome is not None

@@ -8,10 +8,8 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from rich.console import Console
 
-from bench.cli import planning
-from bench.cli.arguments import SweepArgs
+from bench import harness
 from bench.recipes import RECIPES
 from bench.runs.plan import Task
 from bench.tuning import search, storage
@@ -35,8 +33,8 @@ def task(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     storage.quiet()
     recipe = RECIPES["standard"]("test_efficientnet")
     config = replace(recipe, loader=replace(recipe.loader, image_size=32))
-    args = SweepArgs(data=str(make_folder({"cat": 20, "dog": 20})), weights="none", results=tmp_path / "results")
-    return planning.planner(args, [config], Console(quiet=True))(config)
+    data = str(make_folder({"cat": 20, "dog": 20}))
+    return harness.planner([config], data=data, weights="none", results=tmp_path / "results")(config)
 
 
 def study(task: Task, trials: int | None = 8, **changes: object) -> SweepTask:

@@ -17,7 +17,7 @@ from bench.records.schema import DatasetInfo, RunRecord
 from bench.report import study_page
 from bench.tuning.records import Origin, StudyRecord, SweepBudget, TrialRecord, study_file, tuned_by, write_study
 from bench.tuning.space import DEFAULT_SPACE, apply, parse_space
-from bench.tuning.view import left_s, watching
+from bench.tuning.view import StudyProgress, left_s
 from imgcls.errors import ConfigError
 from tests.helpers import examples
 
@@ -207,17 +207,19 @@ def test_a_tuned_row_without_its_default_says_so_instead_of_another_models_score
 
 def test_a_terminal_shows_a_table_of_trials_and_a_file_a_line_a_trial() -> None:
     trials = [trial(0, 0.5), trial(1, None), trial(2, None, state="running", reason=None)]
-    for terminal in (True, False):
-        console = Console(file=io.StringIO(), force_terminal=terminal, width=160)
-        with watching(console, "resnet50-pets-standard", SweepBudget(trials=6), 1) as update:
-            update(trials[:1])
-            update(trials)
-        text = console.file.getvalue()  # type: ignore[attr-defined]
-        assert "lr 0.01, dropout 0, epochs 1" in text
+    progress = StudyProgress(
+        name="resnet50-pets-standard", budget=SweepBudget(trials=6), trials=tuple(trials), jobs=1, new=(1,)
+    )
+    console = Console(file=io.StringIO(), width=160)
+    console.print(progress.__rich__())
+    table = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "lr 0.01, dropout 0, epochs 1" in table
+    for text in (str(progress), table):
         assert "best so far 50.00 % (trial 0)" in text
         assert "left" in text
-        assert ("running" in text) == terminal
-    assert text.count("trial 0:") == 1
+    assert "running" in table
+    assert str(progress).strip().startswith("trial 1:")
+    assert "trial 0:" not in str(progress)
 
 
 def test_the_page_names_every_machine_that_carried_out_trials() -> None:

@@ -6,30 +6,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from bench.cli import planning
-from bench.cli.arguments import SweepArgs
+from bench import harness
 from bench.recipes import RECIPES
 from bench.runs import execution
 from bench.runs.plan import Task
-from bench.runs.preparation import Prepared, prepare
+from bench.runs.preparation import prepare
 from bench.tuning.records import SweepBudget
 from bench.tuning.search import SweepTask, evaluate_here
 from bench.tuning.space import apply
 from bench.tuning.trial import RUNGS, TrialProgress, macs_per_image, run_trial
+from imgcls.data.prepared import Prepared
 from imgcls.errors import NonFiniteLossError
 from tests.conftest import MakeFolder
-
-QUIET = Console(quiet=True)
 
 
 @pytest.fixture
 def task(make_folder: MakeFolder, tmp_path: Path) -> Task:
     recipe = RECIPES["quick"]("test_efficientnet")
     config = replace(recipe, loader=replace(recipe.loader, image_size=32, batch_size=8))
-    args = SweepArgs(data=str(make_folder({"cat": 20, "dog": 20})), weights="none", results=tmp_path / "results")
-    return planning.planner(args, [config], QUIET)(config)
+    data = str(make_folder({"cat": 20, "dog": 20}))
+    return harness.planner([config], data=data, weights="none", results=tmp_path / "results")(config)
 
 
 class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
@@ -45,7 +42,7 @@ class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
 
 def watched(task: Task) -> Prepared:
     """Return the data of a task with every read of the test split an error."""
-    prepared = prepare(task, QUIET)
+    prepared = prepare(task)
     pixels = np.asarray(prepared.pixels).view(Watched)
     pixels.forbidden = frozenset(prepared.rows["test"])
     return replace(prepared, pixels=pixels)
@@ -62,11 +59,11 @@ def test_a_trial_never_reads_the_test_split(task: Task, monkeypatch: pytest.Monk
         return source(self, split)
 
     monkeypatch.setattr(Prepared, "source", only_train_and_val)
-    monkeypatch.setattr("bench.tuning.search.prepare", lambda _task, _console: prepared)
+    monkeypatch.setattr("bench.tuning.search.prepare", lambda _task: prepared)
     seen: list[TrialProgress] = []
     whole = SweepTask(task=task, name="pets", url="", space={}, budget=SweepBudget(trials=2))
     for config in (task.config, apply(task.config, {"lr": 1e-3, "epochs": 2})):
-        fitted = evaluate_here(whole, QUIET)(replace(task, config=config), lambda at: bool(seen.append(at)))
+        fitted = evaluate_here(whole)(replace(task, config=config), lambda at: bool(seen.append(at)))
         assert fitted.ended == "complete"
     assert {at.at_rung for at in seen} == {True, False}
 
@@ -75,7 +72,7 @@ def test_a_trial_counts_what_it_trained_on_and_leaves_no_files(task: Task) -> No
     seen: list[TrialProgress] = []
     fitted = run_trial(
         replace(task, config=apply(task.config, {})),
-        prepare(task, QUIET),
+        prepare(task),
         lambda at: bool(seen.append(at)),
         rungs=RUNGS,
     )
@@ -89,9 +86,7 @@ def test_a_trial_counts_what_it_trained_on_and_leaves_no_files(task: Task) -> No
 
 
 def test_a_trial_that_is_told_to_stop_does_not_train_on(task: Task) -> None:
-    fitted = run_trial(
-        replace(task, config=apply(task.config, {})), prepare(task, QUIET), lambda at: at.at_rung, rungs=RUNGS
-    )
+    fitted = run_trial(replace(task, config=apply(task.config, {})), prepare(task), lambda at: at.at_rung, rungs=RUNGS)
     assert fitted.ended == "pruned"
     assert fitted.state is None
     train = sum(task.dataset.counts["train"])
@@ -113,7 +108,7 @@ def test_a_bad_loss_and_a_full_memory_are_ends_of_a_trial(
         raise error
 
     monkeypatch.setattr(execution, "fit", fails)
-    fitted = run_trial(task, prepare(task, QUIET), lambda _at: False, rungs=RUNGS)
+    fitted = run_trial(task, prepare(task), lambda _at: False, rungs=RUNGS)
     assert fitted.ended == ended
     assert fitted.reason
 
@@ -125,7 +120,7 @@ def test_other_errors_are_not_taken_for_ends(task: Task, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(execution, "fit", fails)
     with pytest.raises(RuntimeError, match="size mismatch"):
-        run_trial(task, prepare(task, QUIET), lambda _at: False, rungs=RUNGS)
+        run_trial(task, prepare(task), lambda _at: False, rungs=RUNGS)
 
 
 def test_the_compute_of_a_trial_is_that_of_the_model_without_weights_or_auxiliary_head(task: Task) -> None:

@@ -152,7 +152,7 @@ def test_int8_made_from_another_model_is_not_taken_for_this_ones(run: Path) -> N
 
 
 def test_int8_without_the_runs_images_is_told(run: Path) -> None:
-    assert "model.int8.onnx is not there" in str(check(run, "onnxruntime-cpu-int8").reason)
+    assert "model.int8.onnx does not exist" in str(check(run, "onnxruntime-cpu-int8").reason)
 
 
 CARD = Card(

@@ -106,7 +106,7 @@ def test_a_provider_that_falls_back_is_an_error(artifacts: Path, monkeypatch: py
         "InferenceSession",
         lambda path, options, providers: real(path, options, providers=["CPUExecutionProvider"]),  # noqa: ARG005
     )
-    with pytest.raises(RuntimeUnavailableError, match="CUDAExecutionProvider was asked for and CPUExecution"):
+    with pytest.raises(RuntimeUnavailableError, match="CUDAExecutionProvider was requested, but CPUExecution"):
         open_session("onnxruntime-cuda", artifacts, threads=1)
 
 

@@ -141,7 +141,7 @@ def test_equal_weights_are_written_to_equal_bytes(tmp_path: Path) -> None:
 
 def test_weights_from_a_folder_are_loaded_with_their_preprocessing(tmp_path: Path) -> None:
     folder = write_weights(tmp_path / "w")
-    spec = resolve_spec(TINY, LoaderConfig(image_size=32), weights_policy(str(folder), warn=pytest.fail))
+    spec = resolve_spec(TINY, LoaderConfig(image_size=32), weights_policy(str(folder)))
     assert spec.normalisation.std == (0.4, 0.5, 0.6)
     assert (spec.weights.init, spec.weights.tag) == ("pretrained", "made_up")
     data = (folder / TINY / "model.safetensors").read_bytes()
@@ -212,12 +212,11 @@ def test_pretrained_without_the_hub_is_refused_with_what_would_do() -> None:
         hub_weights("resnet50.a1_in1k", reachable=False)
 
 
-def test_auto_without_the_hub_warns_once_for_all_models() -> None:
-    warnings: list[str] = []
-    policy = weights_policy("auto", warn=warnings.append)
+def test_auto_without_the_hub_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    policy = weights_policy("auto")
     assert [policy(name).init for name in ("resnet50", TINY)] == ["random", "random"]
-    assert len(warnings) == 1
-    assert "RANDOM" in warnings[0]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "RANDOM" in caplog.text
 
 
 def test_a_hub_that_does_not_answer_is_given_up_within_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +269,7 @@ def test_pretrained_weights_come_from_the_hub_with_tag_and_sha256(hub: str, tmp_
 from imgcls.models.building import build_model
 from imgcls.models.registry import resolve_spec, weights_policy
 from imgcls.config import LoaderConfig, ArchitectureConfig
-spec = resolve_spec("{TINY}", LoaderConfig(image_size=32), weights_policy("auto", warn=print))
+spec = resolve_spec("{TINY}", LoaderConfig(image_size=32), weights_policy("auto"))
 build_model(spec, ArchitectureConfig(), num_classes=3)
 print(spec.weights.init, spec.weights.tag, spec.weights.sha256)
 """

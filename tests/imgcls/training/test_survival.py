@@ -17,7 +17,7 @@ FLAGS = ("test_efficientnet", "--weights", "none", *TRAINING, "--runtimes", "onn
 
 def finished(results: Path) -> tuple[bytes, np.ndarray, tuple[int, ...]]:
     """Return the final weights, the test logits, and the epochs after which the run was stopped."""
-    (record,) = read_records(results, warn=print)
+    (record,) = read_records(results)
     assert record.outcome is not None, record.error
     folder = results / "artifacts" / record.train_id
     logits = load_predictions(folder / "test_logits.npz").logits

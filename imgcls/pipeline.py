@@ -1,0 +1,119 @@
+"""One model on one data set, from weights to an ONNX file: the steps that ``import imgcls`` offers to a notebook."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import torch
+
+from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
+from imgcls.data.audit import Audit
+from imgcls.data.prepared import Prepared, prepare
+from imgcls.data.sources.folder import Dataset
+from imgcls.data.splits import Splits
+from imgcls.errors import ConfigError
+from imgcls.evaluation.forward import predict_split
+from imgcls.evaluation.metrics import score
+from imgcls.files import default_cache, write_aside, write_text
+from imgcls.inference.export import export_checked
+from imgcls.inference.runtimes import ONNX
+from imgcls.inference.torch_sessions import WEIGHTS
+from imgcls.models.building import save_trained
+from imgcls.models.registry import ModelSpec, resolve_spec, weights_policy
+from imgcls.training.events import Report, silent
+from imgcls.training.fitting import fit
+from imgcls.training.setup import Training, resolve_train
+
+SETTINGS: Final = "settings.json"
+"""Beside the weights: the digest of everything that a training depends on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FineTuned:
+    """A trained model: its specification, its data, its history, and the folder that holds its weights."""
+
+    spec: ModelSpec
+    data: Prepared
+    training: Training
+    device: torch.device
+    folder: Path
+
+
+def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
+    model: str,
+    dataset: Dataset,
+    audit: Audit,
+    splits: Splits,
+    *,
+    folder: str | Path,
+    weights: str = "auto",
+    loader: LoaderConfig | None = None,
+    architecture: ArchitectureConfig | None = None,
+    train: TrainConfig | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+    report: Report = silent,
+) -> FineTuned:
+    """Train a timm model on the train split, select its epoch on val, and write its weights into ``folder``.
+
+    ``model`` and ``weights`` are what the command line takes: a name of ``MODELS`` or of timm; ``auto``,
+    ``pretrained``, ``none`` or a folder. An interrupted call is resumed by the same call. The test split is not read.
+
+    Raises ConfigError for a wrong name, size or device, or where ``folder`` holds a training with other settings.
+    """
+    loader, architecture = loader or LoaderConfig(), architecture or ArchitectureConfig()
+    train = resolve_train(train or TrainConfig(), cuda=torch.cuda.is_available())
+    spec = resolve_spec(model, loader, weights_policy(weights))
+    home = Path(folder)
+    identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
+    _claim(home, hashlib.sha256(json.dumps(msgspec.to_builtins(identity)).encode()).hexdigest())
+    data = prepare(audit, splits, spec.resize, root=dataset.root, cache=cache or default_cache())
+    training = fit(
+        spec,
+        num_classes=len(audit.class_names),
+        train_source=data.source("train"),
+        val_source=data.source("val"),
+        loader=loader,
+        architecture=architecture,
+        train=train,
+        seed=seed,
+        folder=home,
+        report=report,
+    )
+    classes = len(audit.class_names)
+    write_aside(home / WEIGHTS, lambda path: save_trained(training.state, spec, num_classes=classes, path=path))
+    return FineTuned(spec=spec, data=data, training=training, device=torch.device(train.device), folder=home)
+
+
+def _claim(folder: Path, digest: str) -> None:
+    """Note the settings of a training in its folder; raises ConfigError if those of another are there.
+
+    The training loop resumes from whatever state it finds: without this, other settings would silently continue it.
+    """
+    file = folder / SETTINGS
+    if file.exists() and file.read_text(encoding="utf-8") != digest:
+        message = f"{folder}: holds a training with other settings or data; name another folder"
+        raise ConfigError(message)
+    write_text(digest, file)
+
+
+def evaluate(model: FineTuned, split: str = "test") -> dict[str, float]:
+    """Predict a split once and return every metric by name: fractions, and log_loss in nats.
+
+    The logits are kept in the model's folder. ``split`` is ``train``, ``val`` or ``test``.
+    """
+    predictions = predict_split(model.folder / WEIGHTS, model.data, split, spec=model.spec, device=model.device)
+    return score(predictions.logits, predictions.labels)
+
+
+def export(model: FineTuned) -> Path:
+    """Write ``model.onnx`` beside the weights, and compare its logits with the trained model's on the test split.
+
+    Raises ParityError if they differ by more than float32 rounding explains.
+    """
+    trained = predict_split(model.folder / WEIGHTS, model.data, "test", spec=model.spec, device=model.device)
+    export_checked(model.folder, model.spec, model.data, trained)
+    return model.folder / ONNX
