@@ -1,4 +1,4 @@
-"""Checks, in the environment that nox itself runs in: plain ``nox`` runs what CI runs."""
+"""Nox sessions: ``nox`` without arguments runs what CI runs."""
 
 import pathlib
 import sys
@@ -6,13 +6,14 @@ import sys
 import nox
 
 nox.options.sessions = ["lint", "typing", "tests", "leaderboard", "smoke"]
+# In the environment of nox itself, because installing torch once per session takes longer than all checks.
 nox.options.default_venv_backend = "none"
 PYTHON = (sys.executable, "-m")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format and the order of packages."""
+    """Check style, format and the import order of packages."""
     session.run(*PYTHON, "ruff", "check", ".")
     session.run(*PYTHON, "ruff", "format", "--check", ".")
     session.run("lint-imports", "--no-cache", external=True)
@@ -20,19 +21,20 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check types, strictly."""
+    """Check types with mypy in strict mode."""
     session.run(*PYTHON, "mypy")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, two files at a time, for most wait for processes that import torch; arguments go to pytest."""
+    """Run the tests, two files at a time; arguments are passed to pytest."""
+    # Two, because many tests wait for processes that import torch. By file, because the fixtures of some train models.
     session.run(*PYTHON, "pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
 def leaderboard(session: nox.Session) -> None:
-    """Make every published leaderboard again from its records, and fail on any difference."""
+    """Write every published leaderboard again from its records, and fail if one differs."""
     for example in sorted(pathlib.Path("results/examples").iterdir()):
         session.run(*PYTHON, "bench", "leaderboard", "--results", str(example), silent=True)
     session.run("git", "diff", "--exit-code", "--stat", "--", "results/examples", external=True)
@@ -40,7 +42,7 @@ def leaderboard(session: nox.Session) -> None:
 
 @nox.session
 def smoke(session: nox.Session) -> None:
-    """Run the main command for real, with a tiny model, into a folder of its own."""
+    """Run the main command with a tiny model, into a temporary folder."""
     results = session.create_tmp()
     models = ("--models", "test_efficientnet", "--weights", "none", "--epochs", "1")
     session.run(*PYTHON, "bench", "run-all", *models, "--results", results, "--force")
@@ -48,7 +50,7 @@ def smoke(session: nox.Session) -> None:
 
 @nox.session
 def perf(session: nox.Session) -> None:
-    """Measure speed; figures, not pass or fail: read the ratios in extra_info. Not part of CI."""
+    """Measure speed, without limits to pass: read the ratios in extra_info. Not part of CI."""
     session.run(
         *PYTHON, "pytest", "tests/benchmarks", "--benchmark-only", "--benchmark-columns=median,rounds", *session.posargs
     )
@@ -56,14 +58,14 @@ def perf(session: nox.Session) -> None:
 
 @nox.session
 def pruning(session: nox.Session) -> None:
-    """Measure what pruning is worth and write docs/pruning.md; eight minutes on two cores. Not part of CI."""
+    """Measure the benefit of pruning and write docs/pruning.md, in eight minutes on two cores. Not part of CI."""
     session.run(*PYTHON, "tests.benchmarks.pruning")
 
 
 @nox.session
 def regression(session: nox.Session) -> None:
-    """Compare the working tree with a base revision, ``-- --base main``, in four minutes at most. Not in CI."""
+    """Compare the working tree with a base revision, ``-- --base main``, in at most four minutes. Not part of CI."""
     base = () if any(argument.startswith("--base") for argument in session.posargs) else ("--base", "main")
-    options = ("-o", "addopts=--strict-markers --strict-config --import-mode=importlib -ra")  # less --benchmark-skip
+    options = ("-o", "addopts=--strict-markers --strict-config --import-mode=importlib -ra")  # without --benchmark-skip
     options += ("-o", "junit_family=xunit1", "--benchmark-columns=median,rounds")
     session.run(*PYTHON, "pytest", "tests/regression", *options, *base, *session.posargs)

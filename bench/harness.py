@@ -1,4 +1,4 @@
-"""Plan runs, carry them out, measure their latency, write the leaderboard: what ``run-all`` does, as functions."""
+"""The steps of ``run-all`` as functions: plan runs, carry them out, measure their latency, write the leaderboard."""
 
 import logging
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
     force: bool = False,
     **overrides: Value,
 ) -> Comparison:
-    """Train, evaluate, export and measure models under one budget; write the leaderboard, return its table.
+    """Train, evaluate, export and measure models under one budget; write the leaderboard and return its table.
 
     Each run is a process of its own. ``overrides`` are fields of the configs in ``bench.config.RunConfig``, such as
     ``epochs=5``. Runs that are already done are not repeated. The table also holds earlier runs of the same data,
@@ -54,10 +54,10 @@ def run_all(  # noqa: PLR0913 - the flags of the command
 
 
 class Planner(Protocol):
-    """Turns a config into a task on the data, weights and machine of one command."""
+    """Returns the task of a config, on the data, weights and machine of one command."""
 
     def __call__(self, config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
-        """Plan one run; raises ConfigError for what the user got wrong."""
+        """Plan one run; raises ConfigError for invalid settings."""
 
 
 def planner(  # noqa: PLR0913 - what the runs of a command share
@@ -69,13 +69,13 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     threads: int = 0,
     cuda: bool | None = None,
 ) -> Planner:
-    """Check the models, decide on weights, audit and split the data: once for all runs of a command.
+    """Check the models, choose the weights, and audit and split the data, once for all runs of a command.
 
-    Training uses ``threads`` (0: all cores) unless a config names a number; ``cuda``: whether there is a GPU where the
-    runs train (None: as here).
+    Training uses ``threads`` CPU threads (0: all cores) unless a config has its own number. ``cuda`` is whether the
+    machine that trains has a GPU (None: as this machine). Raises ConfigError or DataError for a wrong argument.
     """
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
-    # Names and sizes are checked with random weights first: a typo must not cost a download.
+    # With random weights first, so that a wrong name or size is reported before weights are downloaded.
     for config in configs:
         resolve_spec(config.model, config.loader, random_weights)
     weights_for = weights_policy(weights)
@@ -83,7 +83,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     LOGGER.info(str(audit))
     if audit.removed:
         LOGGER.info("skipped files and reasons: python -m bench audit %s", data)
-    plans = {config.split: plan_data(audit, config, data=data) for config in configs}
+    plans = {split: plan_data(audit, split, data=data) for split in {config.split for config in configs}}
     environment = read_environment()
 
     def plan(config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
@@ -104,14 +104,14 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
-    """The outcome of a plan: whether every run and measurement succeeded, and the table that the runs belong to."""
+    """Result of carrying out tasks: whether every run and measurement succeeded, and the table of the runs."""
 
     ok: bool
     comparison: Comparison
 
 
 def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
-    """Carry out every task that is not done, measure, write the leaderboard; the tasks belong to one table."""
+    """Carry out the tasks that are not done, measure latency and write the leaderboard. The tasks are of one table."""
     for line in tasks[0].dataset.missing:
         LOGGER.warning(line)
     records = train(tasks)
@@ -120,11 +120,13 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
     for task in tasks:
         remember_place(task)
     ok = len(done) == len(records)
+    # After all trainings, because a measurement needs the machine alone.
     for runtime, waiting in _waiting(done, tasks[0].environment.machine):
         measured = measure_all(waiting, tasks[0].paths, protocol=QUICK, runtime=runtime)
         for line in measured_lines(measured):
             LOGGER.info(line)
         ok = ok and measured.ok
+    # A results folder may hold other tables too.
     wanted = {task.run_id for task in tasks}
     comparison = next(
         one for one in page.write(results) if any(record.run_id in wanted for record in one.table.records)
@@ -133,7 +135,8 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
 
 
 def _waiting(records: Sequence[RunRecord], machine: str) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
-    """Group the records that lack figures by the runtimes they lack: one that failed is tried again."""
+    """Group the records that lack measurements by the runtimes that they lack; failed measurements are repeated."""
+    # In groups, because models that are compared should be timed in the same rounds.
     waiting: dict[RuntimeConfig, list[RunRecord]] = {}
     for record in records:
         rows = record.latency[machine].measurements if machine in record.latency else ()

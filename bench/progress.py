@@ -1,7 +1,7 @@
-"""Progress events: typed messages that are sent through ``logging`` and drawn by whoever listens.
+"""Progress events: typed messages that are sent through ``logging`` and drawn by a handler.
 
-A module logs an event in place of a text, as in ``LOGGER.debug(Count(...))`` ("Using arbitrary objects as messages" in
-Python's logging documentation). ``str(event)`` is its plain line, ``event.__rich__()`` what a terminal draws.
+A module logs an event instead of a text, as in ``LOGGER.debug(Count(...))`` ("Using arbitrary objects as messages" in
+the logging documentation of Python). ``str(event)`` is its plain line, ``event.__rich__()`` its drawing on a terminal.
 """
 
 import logging
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 READ_BACK_S: Final = 0.2
-"""A step that took less was read back from an interrupted measurement, and says nothing about the time left."""
+"""A shorter step was read from an interrupted measurement, and is not used to estimate the remaining time."""
 
 BAR_WIDTH: Final = 30
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """``done`` of ``total`` items; logged at DEBUG, as only a bar can show it."""
+    """``done`` of ``total`` items; logged at DEBUG, because as lines these events would be too many."""
 
     title: str
     done: int
@@ -49,7 +49,7 @@ class Count(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The result of an epoch; ``left_s`` estimates the seconds until the last one ends."""
+    """The result of an epoch; ``left_s`` is the estimated time until the last epoch ends."""
 
     result: EpochResult
     epochs: int
@@ -66,7 +66,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A measurement's last finished step, and its progress in seconds of the whole as expected."""
+    """The last finished step of a measurement, and its progress in expected seconds."""
 
     step: str
     done_s: float
@@ -88,12 +88,13 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return self.done_s >= self.expected_s
 
 
+# msgspec structs with tags, so that an event keeps its type on the way through JSON.
 Event = Count | Epoch | Timing
 """The events that a worker process forwards to its caller."""
 
 
 def _bar(text: str, done: float, total: float, left_s: float) -> "RenderableType":
-    # A process that measures latency imports this module and must not load what it does not time.
+    # Imported here, because measuring processes import this module and must not load what they do not time.
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -136,7 +137,8 @@ def training(title: str, epochs: int) -> Report:
             LOGGER.debug(count)
         elif isinstance(event, EpochResult):
             first.append(event.epoch)
-            done = event.epoch - first[0] + 1  # a resumed run did the epochs before at another speed
+            # Only epochs of this process: those before a resumption are not in the time since ``began``.
+            done = event.epoch - first[0] + 1
             left_s = (time.perf_counter() - began) / done * (epochs - event.epoch)
             LOGGER.info(Epoch(result=event, epochs=epochs, left_s=left_s))
 
@@ -144,11 +146,11 @@ def training(title: str, epochs: int) -> Report:
 
 
 StepDone = Callable[[str, float], None]
-"""Called when a step is done, with its name and the seconds that it was expected to take."""
+"""Receives the name of a finished step and its expected duration in seconds."""
 
 
 def timing(expected_s: float) -> StepDone:
-    """Return a callback that logs the steps of a measurement, with the time left corrected by the steps so far."""
+    """Return a callback that logs the steps of a measurement; ``expected_s`` is the expected duration of all steps."""
     last, done, counted_s, took_s = time.perf_counter(), 0.0, 0.0, 0.0
 
     def step(name: str, weight_s: float) -> None:
@@ -156,6 +158,7 @@ def timing(expected_s: float) -> StepDone:
         took, last, done = time.perf_counter() - last, time.perf_counter(), done + weight_s
         if took > READ_BACK_S:
             counted_s, took_s = counted_s + weight_s, took_s + took
+        # Corrected by the ratio of actual to expected durations so far, as machines differ in speed.
         left_s = (expected_s - done) * (took_s / counted_s if counted_s else 1.0)
         LOGGER.info(Timing(step=name, done_s=done, expected_s=expected_s, left_s=left_s))
 

@@ -1,6 +1,7 @@
 """One data set, one model: audit, split, fine-tune, evaluate, export, predict. Works without ``bench``.
 
-``docs/library.md`` shows a session. Names are imported when they are first used: ``import imgcls`` loads no torch.
+Start with ``docs/library.md``, which shows a session, and ``pipeline``. Names are imported when they are first used:
+``import imgcls`` loads no torch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""One model on one data set, from weights to an ONNX file: the steps that ``import imgcls`` offers to a notebook."""
+"""One model on one data set, from weights to an ONNX file: the functions of ``imgcls`` for use in notebooks."""
 
 import hashlib
 import json
@@ -28,12 +28,12 @@ from imgcls.training.fitting import fit
 from imgcls.training.setup import Training, resolve_train
 
 SETTINGS: Final = "settings.json"
-"""Beside the weights: the digest of everything that a training depends on."""
+"""File beside the weights with the digest of everything that a training depends on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FineTuned:
-    """A trained model: its specification, its data, its history, and the folder that holds its weights."""
+    """A trained model: its specification, data, training history and device, and the folder of its weights."""
 
     spec: ModelSpec
     data: Prepared
@@ -57,14 +57,15 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     cache: Path | None = None,
     report: Report = silent,
 ) -> FineTuned:
-    """Train a timm model on the train split, select its epoch on val, and write its weights into ``folder``.
+    """Train a timm model on the train split, select the epoch on val, and write its weights into ``folder``.
 
-    ``model`` and ``weights`` are what the command line takes: a name of ``MODELS`` or of timm; ``auto``,
-    ``pretrained``, ``none`` or a folder. An interrupted call is resumed by the same call. The test split is not read.
+    ``model`` is a name in ``MODELS`` or of timm; ``weights`` is ``auto``, ``pretrained``, ``none`` or a folder, as on
+    the command line. The same call resumes an interrupted one. The test split is not read.
 
-    Raises ConfigError for a wrong name, size or device, or where ``folder`` holds a training with other settings.
+    Raises ConfigError for a wrong name, size or device, or if ``folder`` holds a training with other settings.
     """
     loader, architecture = loader or LoaderConfig(), architecture or ArchitectureConfig()
+    # Resolved before the digest: ``auto`` may be another device in a later call.
     train = resolve_train(train or TrainConfig(), cuda=torch.cuda.is_available())
     spec = resolve_spec(model, loader, weights_policy(weights))
     home = Path(folder)
@@ -89,10 +90,8 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
 
 
 def _claim(folder: Path, digest: str) -> None:
-    """Note the settings of a training in its folder; raises ConfigError if those of another are there.
-
-    The training loop resumes from whatever state it finds: without this, other settings would silently continue it.
-    """
+    """Write the digest of a training's settings into its folder; raises ConfigError if it holds another digest."""
+    # The training loop resumes from any state that it finds, also from one with other settings.
     file = folder / SETTINGS
     if file.exists() and file.read_text(encoding="utf-8") != digest:
         message = f"{folder}: holds a training with other settings or data; name another folder"
@@ -101,18 +100,18 @@ def _claim(folder: Path, digest: str) -> None:
 
 
 def evaluate(model: FineTuned, split: str = "test") -> dict[str, float]:
-    """Predict a split once and return every metric by name: fractions, and log_loss in nats.
+    """Return the metrics of a split (``train``, ``val`` or ``test``) by name: fractions, and log_loss in nats.
 
-    The logits are kept in the model's folder. ``split`` is ``train``, ``val`` or ``test``.
+    The split is predicted once: its logits are stored in the model's folder and read by later calls.
     """
     predictions = predict_split(model.folder / WEIGHTS, model.data, split, spec=model.spec, device=model.device)
     return score(predictions.logits, predictions.labels)
 
 
 def export(model: FineTuned) -> Path:
-    """Write ``model.onnx`` beside the weights, and compare its logits with the trained model's on the test split.
+    """Write ``model.onnx`` beside the weights, check its logits on the test split, and return its path.
 
-    Raises ParityError if they differ by more than float32 rounding explains.
+    Raises ParityError if they differ from the trained model's by more than float32 rounding explains.
     """
     trained = predict_split(model.folder / WEIGHTS, model.data, "test", spec=model.spec, device=model.device)
     export_checked(model.folder, model.spec, model.data, trained)

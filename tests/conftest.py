@@ -1,15 +1,12 @@
-"""What the tests share: small folders of pictures, and a cache that is theirs alone."""
+"""Fixtures of all tests: folders of small images, a tiny exported model, and a cache folder for each test."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub library is imported
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the import of the hub library, which reads it once
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.inference.export import export_onnx
@@ -18,8 +15,7 @@ from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models.building import build_model, save_trained
 from imgcls.models.registry import resolve_spec
 from imgcls.models.weights import random_weights
-
-MakeFolder = Callable[..., Path]
+from tests.helpers.images import MakeFolder, smooth_image
 
 
 @pytest.fixture(autouse=True)
@@ -32,16 +28,9 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def picture(seed: int, *, size: int = 48) -> Image.Image:
-    """A smooth coloured picture, unlike those of other seeds."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
-
-
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """Write a folder of class folders, some pictures a class."""
+    """Return a function that writes a folder with a folder of images for each class."""
 
     def make(counts: dict[str, int], *, name: str = "pets", start: int = 0) -> Path:
         root = tmp_path / name
@@ -49,7 +38,7 @@ def make_folder(tmp_path: Path) -> MakeFolder:
         for class_name, count in counts.items():
             (root / class_name).mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                picture(seed).save(root / class_name / f"{number:03d}.png")
+                smooth_image(seed).save(root / class_name / f"{number:03d}.png")
                 seed += 1
         return root
 
@@ -58,7 +47,7 @@ def make_folder(tmp_path: Path) -> MakeFolder:
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model's checkpoint and ONNX file for 32 px and three classes; copy it before changing it."""
+    """A tiny model's checkpoint and ONNX file for 32 px and three classes; copy the folder before changing it."""
     folder = tmp_path_factory.mktemp("artifacts")
     spec = resolve_spec("test_efficientnet", LoaderConfig(image_size=32), random_weights)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The guard itself: what it calls slower, worse and changed, and that real processes of two trees show it."""
+"""The regression guard: its decisions, and its comparison of real processes of two source trees."""
 
 import contextlib
 import shutil
@@ -27,31 +27,29 @@ PREPROCESS_RETURN = (
 
 
 def noisy(true_ratio: float, seed: int, *, rounds: int = compare.ROUNDS) -> list[float]:
-    """Ratios as a busy machine gives them: one round in ten is out by half, in either direction."""
+    """Return ratios as measured on a busy machine: one round in ten is off by half, in either direction."""
     rng = np.random.default_rng(seed)
     log_noise = rng.normal(0, 0.08, rounds) + rng.choice([-0.4, 0.4], rounds) * (rng.random(rounds) < 0.1)
     return list(true_ratio * np.exp(log_noise))
 
 
 @pytest.mark.parametrize(("true_ratio", "least", "most"), [(1.0, 0, 0), (1.05, 2, 22), (1.15, 390, 400)])
-def test_noise_gives_no_alarm_the_limit_itself_hardly_one_and_15_percent_nearly_always(
-    true_ratio: float, least: int, most: int
-) -> None:
+def test_alarm_rate_follows_the_slow_down(true_ratio: float, least: int, most: int) -> None:
     assert least <= sum(judge.slower(noisy(true_ratio, seed)) for seed in range(400)) <= most
 
 
-def test_an_interval_above_1_that_includes_the_limit_gives_no_alarm() -> None:
+def test_interval_around_the_limit_is_no_alarm() -> None:
     ratios = [1.02, 1.04, 1.06, 1.08, 1.10, 1.12] * 2
     interval = judge.ratio_interval(ratios)
     assert 1 < interval.low < judge.LIMIT < interval.high
     assert not judge.slower(ratios)
 
 
-def test_one_wild_round_does_not_hide_a_slow_down() -> None:
+def test_one_outlier_does_not_hide_a_slow_down() -> None:
     assert judge.slower([*[1.14, 1.15, 1.16] * 5, 0.02])
 
 
-def test_fewer_right_answers_to_the_same_images_are_worse_only_where_significant() -> None:
+def test_only_significant_losses_are_worse() -> None:
     truth, right = ["a"] * 20, ["a"] * 20
     assert judge.paired(truth, right, ["b"] * 8 + ["a"] * 12).worse
     assert not judge.paired(truth, right, ["b"] * 7 + ["a"] * 13).worse
@@ -60,7 +58,7 @@ def test_fewer_right_answers_to_the_same_images_are_worse_only_where_significant
     assert judge.paired(truth, right, right) == judge.Paired(only_base_right=0, only_head_right=0, p=1.0)
 
 
-def test_a_changed_count_is_named_with_its_old_and_its_new_value() -> None:
+def test_changed_counts_are_named() -> None:
     base = {"num_params": 10.0, "gmacs": 0.5} | judge.operators(["Conv", "Conv", "Relu"])
     head = {"num_params": 10.0, "gmacs": 0.6} | judge.operators(["Conv", "Gemm"])
     assert judge.exact_changes(base, head) == [
@@ -78,33 +76,33 @@ def trained(predicted: tuple[int, ...], image_ids: tuple[str, ...]) -> compare.T
 
 
 def sides(tmp_path: Path, head: compare.Trained | TrainingFailedError) -> compare.Sides:
-    """The base has ten images and is wrong of the first."""
+    """Return both versions; the base has ten test images and an error on the first."""
     version = Version(name="any", tree=ROOT, home=tmp_path)
     base = trained((1, *(0,) * 9), tuple("abcdefghij"))
     return compare.Sides(base=version, head=version, base_trained=base, head_trained=head)
 
 
-def test_stored_predictions_are_paired_by_image_and_not_by_place(tmp_path: Path) -> None:
+def test_predictions_are_paired_by_image(tmp_path: Path) -> None:
     head = trained((*(0,) * 9, 1, 1), tuple("jihgfedcbaz"))
     assert compare.tested(sides(tmp_path, head)) == judge.Paired(only_base_right=0, only_head_right=0, p=1.0)
 
 
-def test_predictions_of_other_images_cannot_be_compared(tmp_path: Path) -> None:
+def test_predictions_of_other_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no test image"):
         compare.tested(sides(tmp_path, trained((0,), ("elsewhere",))))
 
 
-def test_a_head_that_cannot_train_is_told_when_its_training_is_asked_for(tmp_path: Path) -> None:
+def test_failed_training_is_raised_when_asked_for(tmp_path: Path) -> None:
     with pytest.raises(TrainingFailedError, match="ParityError"):
         compare.tested(sides(tmp_path, TrainingFailedError("ParityError: too far off")))
 
 
-def test_an_unknown_base_is_one_line_that_names_it() -> None:
+def test_unknown_base_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^--base nosuch: no such revision .*$"), worktree("nosuch"):
         pass
 
 
-def test_the_tree_of_the_base_is_removed_on_failure_too() -> None:
+def test_base_tree_is_removed_on_failure() -> None:
     with contextlib.suppress(KeyError), worktree("HEAD") as tree:
         assert (tree / "imgcls" / "files.py").is_file()
         raise KeyError
@@ -113,7 +111,7 @@ def test_the_tree_of_the_base_is_removed_on_failure_too() -> None:
     assert str(tree) not in known
 
 
-def test_the_normal_run_of_the_tests_leaves_the_comparison_out() -> None:
+def test_default_run_skips_the_comparison() -> None:
     command = [sys.executable, "-m", "pytest", "tests/regression", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0
@@ -122,7 +120,7 @@ def test_the_normal_run_of_the_tests_leaves_the_comparison_out() -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A model of two classes that tells whether the mean of a normalised picture is above 0."""
+    """A model of two classes that depends on whether the mean of a normalised image is above 0."""
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
@@ -164,15 +162,15 @@ def two(base: Path, head: Path, home: Path) -> tuple[Version, Version]:
     return Version(name="base", tree=base, home=home / "b"), Version(name="head", tree=head, home=home / "h")
 
 
-def test_a_planted_slow_down_shows_between_real_processes(tmp_path: Path, model: Path) -> None:
-    """By 30 %, so that a busy machine never hides it; 15 % is what tests.regression.evidence plants."""
+def test_planted_slow_down_is_found(tmp_path: Path, model: Path) -> None:
+    """30 % is found on a busy machine, too; tests.regression.evidence tries 15 %."""
     changed = copy_with(slower("imgcls/inference/card.py", PREPROCESS_RETURN, 0.3), tmp_path / "changed")
     with compare.fresh_pairs(*two(ROOT, changed, tmp_path), model) as pairs:
         ratios = compare.rounds(pairs, PREPROCESS)
     assert "cpu_s" in compare.slower_clocks(ratios), compare.intervals(ratios)
 
 
-def test_a_planted_wrong_normalisation_shows_in_the_labels_of_the_same_photos(tmp_path: Path, model: Path) -> None:
+def test_planted_wrong_normalisation_is_found(tmp_path: Path, model: Path) -> None:
     photos = []
     for number in range(20):
         grey = 40 + number if number % 2 else 200 + number
@@ -186,7 +184,7 @@ def test_a_planted_wrong_normalisation_shows_in_the_labels_of_the_same_photos(tm
     assert judge.paired(truth, base, head).worse
 
 
-def test_what_the_base_lacks_is_not_judged_and_what_the_head_lacks_is_an_error(tmp_path: Path, model: Path) -> None:
+def test_functions_missing_in_one_version(tmp_path: Path, model: Path) -> None:
     gone = Plant(what="no preprocess", edits=(("imgcls/inference/card.py", "def preprocess(", "def prepare("),))
     lacking = copy_with(gone, tmp_path / "lacking")
     with compare.fresh_pairs(*two(lacking, ROOT, tmp_path), model, 1) as pairs:
@@ -196,7 +194,7 @@ def test_what_the_base_lacks_is_not_judged_and_what_the_head_lacks_is_an_error(t
             compare.repetitions([pairs[0][::-1]], PREPROCESS)
 
 
-def test_a_process_that_imports_other_code_than_its_tree_ends(tmp_path: Path, model: Path) -> None:
+def test_process_with_foreign_imports_ends(tmp_path: Path, model: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     version = Version(name="base", tree=empty, home=tmp_path / "home")
@@ -205,13 +203,13 @@ def test_a_process_that_imports_other_code_than_its_tree_ends(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_what_is_planted_for_the_evidence_still_has_its_place(tmp_path: Path, name: str) -> None:
+def test_planted_changes_still_apply(tmp_path: Path, name: str) -> None:
     copy_with(PLANTED[name], tmp_path)
     for file, _, _ in PLANTED[name].edits:
         compile((tmp_path / file).read_text(encoding="utf-8"), file, "exec")
 
 
-def test_the_page_of_evidence_tells_the_largest_lower_bound_and_every_alarm(tmp_path: Path) -> None:
+def test_evidence_page_lists_bounds_and_alarms(tmp_path: Path) -> None:
     report = """<testsuites><testsuite time="61.5">
     <testcase name="test_t[decode]"><properties><property name="head/base cpu_s" value="{} to 1.2"/>
     <property name="head/base wall_s" value="0.9 to 1.1"/></properties>{}</testcase></testsuite></testsuites>"""

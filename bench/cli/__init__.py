@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one function and prints.
+"""The command line: each command parses its flags, calls one function and prints.
 
-Commands that only read leave torch unloaded. Start with ``main.COMMANDS``.
+Commands that only read records must not load torch. Start with ``main.COMMANDS``.
 """

@@ -1,4 +1,4 @@
-"""The flags of every command, generated from dataclasses by tyro, and the configs that they ask for."""
+"""The flags of every command as dataclasses, which tyro turns into parsers, and the configs that they result in."""
 
 import contextlib
 import io
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Any, Final, TypeVar, cast
 
 import tyro
 
@@ -15,29 +15,39 @@ from bench.config import DEFAULT_MODELS, FIELDS, RunConfig, value_of
 from bench.recipes import RECIPES, configs_of
 from bench.tuning.space import DEFAULT_SPACE
 from imgcls.config import RuntimeConfig
+from imgcls.errors import ConfigError
 
 Parsed = TypeVar("Parsed")
+
+COMPLETION_FLAGS: Final = {"--tyro-print-completion": 2, "--tyro-write-completion": 3}
+"""Tyro's own flags, by the number of words of each with its values."""
+
+SHELLS: Final = ("bash", "zsh", "tcsh", "fish")
+
+MARKERS: Final = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanArgs:
-    """Which runs to plan, and where things are."""
+    """Flags of all commands that plan runs."""
 
     data: str = "digits"
-    """A folder of class folders, a folder of train/, val/ and test/, or a named set (python -m bench data)."""
+    """Folder with one subfolder per class, or with train/, val/ and test/, or data set name (python -m bench data)."""
     recipe: str = "quick"
-    """quick, standard or report: it gives all settings below (here: those of quick for ResNet50)."""
+    """Recipe that sets the defaults of the groups below: quick, standard or report.
+    The defaults shown there are those of quick for ResNet50."""
     seeds: tuple[int, ...] = (0,)
-    """One run a seed."""
+    """Training seeds; each is one run of every model."""
     weights: str = "auto"
-    """auto (pretrained, or random with a warning), pretrained, none, or a folder of MODEL/model.safetensors."""
+    """Initial weights: auto, pretrained, none (random), or a folder with MODEL/config.json and MODEL/model.safetensors.
+    With auto they are pretrained, or random with a warning if the model hub cannot be reached."""
     results: Path = Path("results")
-    """Where records, artifacts and the leaderboard go."""
+    """Folder for records, artifacts and the leaderboard."""
     run: RunConfig = field(default_factory=RunConfig)
 
     @property
     def planned_models(self) -> tuple[str, ...]:
-        """The models that runs are planned for."""
+        """The models to plan runs for."""
         raise NotImplementedError
 
 
@@ -46,9 +56,9 @@ class RunArgs(PlanArgs):
     """Train, evaluate, export and measure one model."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "resnet50"
-    """Model by name (python -m bench models), or any other timm name."""
+    """Name of the model: one that python -m bench models lists, or any other timm name."""
     force: bool = False
-    """Repeat runs that are done."""
+    """Repeat runs that are already done."""
 
     @property
     def planned_models(self) -> tuple[str, ...]:
@@ -58,35 +68,35 @@ class RunArgs(PlanArgs):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchArgs(PlanArgs):
-    """What a study searches, and what carries it out."""
+    """Flags of all commands that can carry out studies."""
 
     space: tuple[str, ...] = DEFAULT_SPACE
-    """Hyperparameters to search, as NAME or NAME=LOW:HIGH: lr, dropout, epochs, weight_decay, label_smoothing,
-    batch_size, image_size."""
+    """Hyperparameters to search, each as NAME or NAME=LOW:HIGH.
+    Known: lr, dropout, epochs, weight_decay, label_smoothing, batch_size, image_size."""
     storage: str = ""
-    """An RDB URL of Optuna's for the studies; none means an SQLite file in the results folder."""
+    """Optuna storage URL of the studies, of SQLite or PostgreSQL; if empty, an SQLite file in the results folder."""
     launcher: str = "local"
-    """local, or ray: train on a Ray cluster."""
+    """Where to train: local (processes on this machine) or ray (a Ray cluster)."""
     ray_address: str = ""
-    """Address of a Ray cluster; none means one started on this machine."""
+    """Address of the Ray cluster, as HOST:PORT or auto; if empty, a cluster is started on this machine."""
     jobs: int = 1
-    """Trainings at once."""
+    """Number of trials that are trained at the same time; with ray, also of runs."""
     force_new: bool = False
-    """Start another study where its name is taken by one of another space, data set or setting."""
+    """Start a new study if one of the same name has another search space, data set or setting."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepArgs(SearchArgs):
-    """Search a model's best setting by validation score with Optuna; the test split is not opened."""
+    """Search a model's hyperparameters by validation accuracy with Optuna; the test split is not read."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "resnet50"
-    """Model by name (python -m bench models), or any other timm name."""
+    """Name of the model: one that python -m bench models lists, or any other timm name."""
     trials: int | None = None
-    """Budget in trials finished or pruned (20 where no budget is given); more than before goes on with the study."""
+    """Budget: number of finished and pruned trials (20 if no budget is given); a larger number continues the study."""
     minutes: float | None = None
-    """Budget in minutes of trials."""
+    """Budget: duration in minutes, summed over all trials."""
     tmacs: float | None = None
-    """Budget in 1e12 multiply-adds of training (3 x forward x images)."""
+    """Budget: training compute of all trials in 1e12 multiply-accumulate operations, as 3 x forward x images."""
 
     @property
     def planned_models(self) -> tuple[str, ...]:
@@ -99,17 +109,17 @@ class RunAllArgs(SearchArgs):
     """Train, evaluate, export and measure several models under one budget, and write the leaderboard."""
 
     models: tuple[str, ...] = DEFAULT_MODELS
-    """Models by name (python -m bench models), or any other timm name."""
+    """Names of the models: those that python -m bench models lists, or any other timm names."""
     force: bool = False
-    """Repeat runs that are done."""
+    """Repeat runs that are already done."""
     tuned: bool = False
-    """Run the best setting of each model's finished study too, beside the default one."""
+    """Also run the best setting of each model's finished study."""
     tune_trials: int | None = None
-    """Tune every model first, each with this budget in trials, and run the tuned settings too."""
+    """Tune every model first with this number of trials per model, and also run the tuned settings."""
     tune_minutes: float | None = None
-    """The same with a budget in minutes of trials a model."""
+    """As --tune-trials, with a budget in minutes per model, summed over its trials."""
     tune_tmacs: float | None = None
-    """The same with a budget in 1e12 multiply-adds of training a model."""
+    """As --tune-trials, with a budget in 1e12 multiply-accumulate operations of training per model."""
 
     @property
     def planned_models(self) -> tuple[str, ...]:
@@ -122,27 +132,27 @@ class ResultsArgs:
     """Write the leaderboard from the records in a results folder, and print it."""
 
     results: Path = Path("results")
-    """The results folder."""
+    """Results folder to read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TablesArgs(ResultsArgs):
-    """Which tables of a results folder."""
+    """Flags of all commands that read the tables of a results folder."""
 
     data: str | None = None
-    """Only the tables on this data set, by its name."""
+    """Read only the tables of the data set with this name; None: of all data sets."""
     table: str | None = None
-    """Only this table, by the id in its heading."""
+    """Read only the table with this id, which its heading shows; None: all tables."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportArgs(TablesArgs):
-    """Write one page with tables, plots and galleries that needs no network."""
+    """Write one HTML page with tables, plots and galleries that loads nothing from the network."""
 
     no_images: bool = False
-    """Leave all pictures of the data out."""
+    """Omit all images of the data set."""
     to: Path | None = None
-    """The page's folder; none means report/ in the results folder."""
+    """Output folder; None: report/ in the results folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,57 +160,57 @@ class CompareArgs(TablesArgs):
     """Compare two rows of the leaderboard, or two runs, on the same test images."""
 
     first: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
-    """A row's name, such as resnet50, or the first characters of a run's id."""
+    """A row by its name, such as resnet50, or a run by the first characters of its id."""
     second: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]
-    """The same of what is compared with it."""
+    """The row or run to compare with it, in the same form."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecommendArgs(TablesArgs):
-    """Name the model to ship: of those not significantly worse than the best within all limits, the fastest."""
+    """Recommend the fastest model among the most accurate one within all limits and those not significantly worse."""
 
     max_latency_ms: float | None = None
-    """Most ms of p90, one picture at a time."""
+    """Maximum p90 latency in ms at batch 1."""
     runtime: str = "onnxruntime-cpu"
-    """The runtime that it will run in."""
+    """Runtime in which the model will be used."""
     min_recall: tuple[str, ...] = ()
-    """Least recall of classes, as CLASS=SHARE, such as glass=0.8."""
+    """Minimum recall of classes on test, each as CLASS=SHARE, such as glass=0.8."""
     max_size_mb: float | None = None
-    """Most megabytes of the exported file."""
+    """Maximum size in MB of the model file that the runtime reads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasureArgs:
-    """Measure the latency of this machine's runs by the whole protocol, from their artifacts, without training."""
+    """Measure the latency of finished runs on this machine by the full protocol, from their artifacts."""
 
     results: Path = Path("results")
-    """The results folder."""
+    """Results folder with the records and artifacts."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditArgs:
-    """Decode every picture of a data set and say what is wrong."""
+    """Decode every image of a data set, and report unusable files and duplicates."""
 
     folder: tyro.conf.Positional[str]
-    """A folder, or a named set."""
+    """A folder, or the name of a data set."""
     results: Path = Path("results")
-    """The report goes to audits/ in this folder, as JSON."""
+    """Results folder; the audit is written to its folder audits/ as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictArgs:
-    """Label photos with an exported model; needs neither torch nor the data set."""
+    """Predict the classes of photographs with an exported model; needs neither torch nor the data set."""
 
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL.onnx")]
-    """An ONNX file that a run has exported."""
+    """ONNX file that a run has exported."""
     images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...")]
-    """Photos."""
+    """Photographs to classify."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelsArgs:
-    """List the models that are known by name."""
+    """List the known models with their pretrained weights and image sizes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,14 +218,16 @@ class DataArgs:
     """List the named data sets, or download some."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Sets to download now."""
+    """Names of the data sets to download."""
 
 
 AnyPlan = TypeVar("AnyPlan", bound=PlanArgs)
 
 
 def named_fields(arguments: Sequence[str]) -> list[str]:
-    """Return the fields of ``RunConfig`` that stand on a command line as flags, whatever their value is."""
+    """Return the fields of ``RunConfig`` whose flags are on a command line, whatever their values."""
+    # Read from the words, because a parsed value does not show whether it was given: a flag with the recipe's own value
+    # is an override too. Optional twins of all fields would, but they would hide the defaults from --help.
     flags = [word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")]
     return [name for name in dict.fromkeys(flags) if name in FIELDS]
 
@@ -233,7 +245,7 @@ def parse(kind: type[Parsed], arguments: Sequence[str], command: str, *, default
                 prog=f"python -m bench {command}",
                 args=list(arguments),
                 default=default,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                config=MARKERS,
             )
             return cast("Parsed", parsed)
     except SystemExit as ended:
@@ -243,8 +255,25 @@ def parse(kind: type[Parsed], arguments: Sequence[str], command: str, *, default
         raise
 
 
+def complete(kinds: dict[str, type[Any]], arguments: Sequence[str]) -> int:
+    """Print or write tyro's completion script of all commands, as its own flags in ``arguments`` ask for."""
+    flag, shell = arguments[0], arguments[1] if len(arguments) > 1 else "nothing"
+    if flag not in COMPLETION_FLAGS:
+        message = f"unknown flag {flag}; known: {', '.join(COMPLETION_FLAGS)}"
+        raise ConfigError(message)
+    if shell not in SHELLS or len(arguments) != COMPLETION_FLAGS[flag]:
+        message = (
+            f"{shlex.join(arguments)}: use {flag} with one of {', '.join(SHELLS)} (--tyro-write-completion: and a file)"
+        )
+        raise ConfigError(message)
+    tyro.extras.subcommand_cli_from_dict(dict(kinds), prog="imgcls-bench", args=list(arguments), config=MARKERS)
+    return 0
+
+
 def parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> tuple[AnyPlan, list[RunConfig]]:
-    """Parse the flags once, into overrides, and apply them to the recipe's config of every model."""
+    """Parse the flags of a command; return them, and the config of each run, in which they override the recipe."""
+    # The default is for --help only: a recipe's config depends on the model, so only flags that were given are read
+    # from ``args.run``.
     args = parse(kind, arguments, command, default=kind(run=RECIPES["quick"](DEFAULT_MODELS[0])))
     overrides = {name: value_of(args.run, name) for name in named_fields(arguments)}
     return args, configs_of(args.planned_models, recipe=args.recipe, seeds=args.seeds, overrides=overrides)

@@ -1,4 +1,4 @@
-"""The terminal's side of ``logging``: progress events are drawn in place, everything else is a line."""
+"""Display of log records: on a terminal, progress events are drawn in place; everything else is printed as lines."""
 
 import contextlib
 import logging
@@ -14,10 +14,13 @@ from rich.logging import RichHandler
 from rich.theme import Theme
 
 REDRAW_S: Final = 0.1
+"""Minimum time between two drawings: drawing takes CPU time from the work that it shows."""
 
 WARNING_TEXT: Final = "WARNING:"
+"""Prefix of warnings, as text and not only as a colour, which is lost when output is piped."""
 
 LOGGERS: Final = ("bench", "imgcls")
+"""Loggers whose records are shown. Not the root logger, which also receives the records of libraries."""
 
 
 @runtime_checkable
@@ -29,16 +32,17 @@ class Drawable(Protocol):
         """Whether the drawing can be removed."""
 
     def __rich__(self) -> RenderableType:
-        """Return what is drawn."""
+        """Return what to draw."""
 
 
 class Display(logging.Handler):
-    """Shows log records on a console: on a terminal with live drawings, elsewhere as plain lines."""
+    """A logging handler that prints records as lines and, on a terminal, draws progress events in place."""
 
     def __init__(self, console: Console) -> None:
-        """Draw nothing yet."""
+        """Create the handler of a console; nothing is drawn yet."""
         super().__init__()
         self._console = console
+        # Not rich elsewhere: its handler lays out each record as a table, which breaks long lines.
         self._lines = _terminal_lines(console) if console.is_terminal else logging.StreamHandler(sys.stdout)
         self._lines.setFormatter(_Formatter())
         self._live: Live | None = None
@@ -50,7 +54,8 @@ class Display(logging.Handler):
         if self._console.is_terminal and isinstance(event, Drawable):
             self._draw(event)
         elif record.levelno >= logging.INFO:
-            self.clear()  # whatever was drawn may have ended without its last event, as when a worker was killed
+            # The drawn work may have ended without its last event, for example because its worker was killed.
+            self.clear()
             self._lines.emit(record)
 
     def _draw(self, event: Drawable) -> None:
@@ -58,7 +63,7 @@ class Display(logging.Handler):
             self.clear()
             return
         if self._live is None:
-            # No thread redraws: it would run beside what is timed.
+            # Without a refresh thread, which would use CPU time during a latency measurement.
             self._live = Live(console=self._console, transient=True, auto_refresh=False)
             self._live.start()
             self._drawn = 0.0
@@ -82,32 +87,37 @@ class _Formatter(logging.Formatter):
 def _terminal_lines(console: Console) -> logging.Handler:
     return RichHandler(
         console=console,
+        # Without the columns for time, level and path, which would leave less width for the lines.
         show_time=False,
         show_level=False,
         show_path=False,
+        # Rich's own highlighter colours numbers and paths, between which the keywords would not stand out.
         highlighter=NullHighlighter(),
         keywords=[WARNING_TEXT, "failed:", "stopped:"],
     )
 
 
 def new_console() -> Console:
-    """Return the console of a command, which wraps nothing: a line that is piped stays one."""
+    """Return the console of a command."""
     theme = Theme({"logging.keyword": "bold red"})
+    # soft_wrap leaves the wrapping of text to the terminal, so that a line stays one line when it is piped.
     return Console(highlight=False, soft_wrap=True, theme=theme)
 
 
 @contextlib.contextmanager
 def showing_logs(console: Console) -> Iterator[None]:
-    """Show what ``bench`` and ``imgcls`` log, until the command ends."""
+    """Show the log records of ``bench`` and ``imgcls`` within the context."""
     display = Display(console)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.addHandler(display)
+        # Records at DEBUG are drawings, which only a terminal can show.
         logger.setLevel(logging.DEBUG if console.is_terminal else logging.INFO)
     try:
         yield
     finally:
         display.clear()
+        # The loggers outlive the command: ``main`` may be called again in the same process.
         for logger in loggers:
             logger.removeHandler(display)
             logger.setLevel(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""The commands leaderboard, compare, recommend and report: they read records, and do without torch."""
+"""The commands leaderboard, compare, recommend and report, which read records and do not load torch."""
 
 from collections.abc import Iterable, Sequence
 
@@ -25,8 +25,9 @@ def leaderboard(args: ResultsArgs, console: Console) -> int:
 
 
 def show(parts: Iterable[RenderableType], console: Console) -> None:
-    """Print tables and sentences."""
+    """Print tables and lines of text."""
     for part in parts:
+        # Names of classes, files and folders may contain square brackets, which rich would read as markup.
         console.print(part, markup=False)
 
 
@@ -37,7 +38,7 @@ def compare_two(args: CompareArgs, console: Console) -> int:
 
 
 def recommend_one(args: RecommendArgs, console: Console) -> int:
-    """Print what to ship; return 3 if nothing keeps to the limits."""
+    """Print the recommended model; return 3 if no row keeps to all limits."""
     limits = recommend.limits_of(
         runtime=args.runtime,
         max_latency_ms=args.max_latency_ms,
@@ -45,6 +46,7 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
         max_size_mb=args.max_size_mb,
     )
     found = _read(args)
+    # Rows of different tables differ in data, budget or machine, and are not compared with each other.
     if len(found) > 1:
         message = f"--results {args.results} holds {len(found)} tables: {_listed(found)}; choose one by --table ID"
         raise ConfigError(message)
@@ -54,8 +56,8 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
 
 
 def report(args: ReportArgs, console: Console) -> int:
-    """Write the page and its plots."""
-    from bench.report import page  # noqa: PLC0415 - Matplotlib takes a second, and only this command draws
+    """Write the HTML page and its plots."""
+    from bench.report import page  # noqa: PLC0415 - importing Matplotlib takes a second
 
     found = _read(args)
     paths = Paths(results=args.results.absolute())
@@ -65,7 +67,8 @@ def report(args: ReportArgs, console: Console) -> int:
 
 
 def _read(args: TablesArgs) -> list[Comparison]:
-    """Read the tables that are asked for, by data set or id; raises ConfigError if there are none."""
+    """Read the tables that the flags select; raises ConfigError if there are none."""
+    # Each flag is checked by itself, so that the error names the one that excludes everything, and lists valid values.
     if not args.results.is_dir():
         message = f"--results {args.results}: no such folder; run-all makes one"
         raise ConfigError(message)

@@ -1,4 +1,4 @@
-"""What carries out trainings and trials: processes here, or a Ray cluster."""
+"""Launchers, which carry out trainings and trials: in processes on this machine, or on a Ray cluster."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,9 +16,9 @@ from imgcls.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launcher:
-    """How to train and how to carry out trials; threads of each (0: all of the machine's).
+    """The functions that train and that carry out trials, and the CPU threads of a run and of a trial (0: all cores).
 
-    ``cuda`` says whether there is a GPU where it trains; None means as here.
+    ``cuda`` is whether the machines that train have a GPU; None: the same as this machine.
     """
 
     train: local.Train
@@ -30,14 +30,16 @@ class Launcher:
 
 @contextmanager
 def on_this_machine(args: SearchArgs) -> Iterator[Launcher]:
-    """Train in processes here: runs one after the other, trials ``--jobs`` at a time."""
+    """Train in processes on this machine: one run at a time, ``--jobs`` trials at a time."""
     if args.ray_address:
         message = "--ray-address needs --launcher ray"
         raise ConfigError(message)
     yield Launcher(
         train=local.train_here,
         workers=partial(study.processes, jobs=args.jobs),
+        # All cores, as runs are trained one at a time.
         run_threads=0,
+        # Trials that each use all cores would compete for them.
         trial_threads=max(1, usable_cores() // args.jobs),
         cuda=None,
     )
@@ -45,7 +47,7 @@ def on_this_machine(args: SearchArgs) -> Iterator[Launcher]:
 
 @contextmanager
 def on_ray(args: SearchArgs) -> Iterator[Launcher]:
-    """Train on a Ray cluster, ``--jobs`` at a time; latency is measured here afterwards."""
+    """Train on a Ray cluster, ``--jobs`` runs or trials at a time; latency is measured on this machine afterwards."""
     with ray_cluster.connected(args.ray_address, jobs=args.jobs) as cluster:
         yield Launcher(
             train=partial(ray_cluster.train, cluster=cluster),
@@ -64,7 +66,7 @@ LAUNCHERS: Final[dict[str, Callable[[SearchArgs], AbstractContextManager[Launche
 
 
 def launcher_of(args: SearchArgs) -> AbstractContextManager[Launcher]:
-    """Open the launcher that was asked for; raises ConfigError."""
+    """Return the launcher that ``--launcher`` names, as a context manager; raises ConfigError if a flag is invalid."""
     require(name="jobs", value=args.jobs, low=1, high=4096, hint="use 1 or more")
     if args.launcher not in LAUNCHERS:
         message = f"--launcher {args.launcher}: unknown; known: {', '.join(LAUNCHERS)}"

@@ -1,6 +1,7 @@
-"""The table of commands, and what each invocation does: parse, call one function, print."""
+"""The commands, and their dispatch: parse the flags, call one function, print."""
 
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,21 +21,27 @@ from bench.cli.arguments import (
     RunAllArgs,
     RunArgs,
     SweepArgs,
+    complete,
     parse,
     parse_runs,
 )
+from bench.records.environment import read_commit
 from imgcls.errors import ConfigError, UserError
 
 USER_ERROR_STATUS: Final = 2
+"""The status with which argparse, and so tyro, exits if the flags are invalid."""
+
 INTERRUPTED_STATUS: Final = 130
+"""The status that shells report after Ctrl-C: 128 + SIGINT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The flags of a command, the function that carries it out, as ``module:function``, and a line of help.
+    """The dataclass of a command's flags, the function that carries it out, as ``module:function``, and a line of help.
 
-    The module is imported when the command runs: a command that only reads leaves torch unloaded. The function gets the
-    parsed flags, the configs of all runs if the command plans any, and a console, and returns the exit status.
+    The module is imported when the command runs, so that commands that only read records do not load torch. The
+    function receives the parsed flags, the configs of all runs if the command plans runs, and a console; it returns the
+    exit status.
     """
 
     args: type
@@ -42,7 +49,7 @@ class Command:
     text: str
 
     def load(self) -> Callable[..., int]:
-        """Import the function."""
+        """Import the module and return the function."""
         module, name = self.function.split(":")
         function: Callable[..., int] = getattr(importlib.import_module(module), name)
         return function
@@ -54,23 +61,27 @@ COMMANDS: Final[dict[str, Command]] = {
         "bench.cli.training:run_all",
         "train, evaluate, export and measure several models; write the leaderboard",
     ),
-    "run": Command(RunArgs, "bench.cli.training:run_one_model", "the same for one model"),
-    "sweep": Command(SweepArgs, "bench.cli.tuning:sweep", "search a model's best setting by validation score"),
+    "run": Command(RunArgs, "bench.cli.training:run_one_model", "train, evaluate, export and measure one model"),
+    "sweep": Command(SweepArgs, "bench.cli.tuning:sweep", "search a model's hyperparameters by validation accuracy"),
     "measure": Command(
-        MeasureArgs, "bench.cli.training:measure_again", "latency again, from the artifacts, without training"
+        MeasureArgs, "bench.cli.training:measure_again", "measure latency by the full protocol, without training"
     ),
     "leaderboard": Command(
-        ResultsArgs, "bench.cli.judging:leaderboard", "records to leaderboard.md and leaderboard.csv, nothing else"
+        ResultsArgs, "bench.cli.judging:leaderboard", "write leaderboard.md and leaderboard.csv from the records"
     ),
-    "report": Command(ReportArgs, "bench.cli.judging:report", "one page with tables, plots and galleries"),
-    "compare": Command(CompareArgs, "bench.cli.judging:compare_two", "two rows or runs on the same test images"),
+    "report": Command(ReportArgs, "bench.cli.judging:report", "write an HTML page with tables, plots and galleries"),
+    "compare": Command(
+        CompareArgs, "bench.cli.judging:compare_two", "compare two rows or runs on the same test images"
+    ),
     "recommend": Command(
-        RecommendArgs, "bench.cli.judging:recommend_one", "what to ship under limits of latency, recall and size"
+        RecommendArgs, "bench.cli.judging:recommend_one", "recommend a model under limits on latency, recall and size"
     ),
-    "audit": Command(AuditArgs, "bench.cli.reading:show_audit", "what is wrong with these images"),
-    "predict": Command(PredictArgs, "bench.cli.reading:show_predictions", "an exported model and photos to labels"),
-    "models": Command(ModelsArgs, "bench.cli.training:show_models", "models that are known by name"),
-    "data": Command(DataArgs, "bench.cli.reading:show_datasets", "named data sets; with names: download them"),
+    "audit": Command(AuditArgs, "bench.cli.reading:show_audit", "list unusable files and duplicates of a data set"),
+    "predict": Command(
+        PredictArgs, "bench.cli.reading:show_predictions", "predict the classes of photographs with an exported model"
+    ),
+    "models": Command(ModelsArgs, "bench.cli.training:show_models", "list the known models"),
+    "data": Command(DataArgs, "bench.cli.reading:show_datasets", "list the named data sets, or download some"),
 }
 """Commands by name."""
 
@@ -78,33 +89,46 @@ COMMANDS: Final[dict[str, Command]] = {
 def usage() -> str:
     """Return the overview of all commands."""
     lines = [f"  {name:<12} {command.text}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        ["usage: python -m bench COMMAND [FLAGS]", "", *lines, "", "python -m bench COMMAND --help shows its flags."]
-    )
+    flags = [
+        "COMMAND --help shows its flags. Other flags: --version, --tyro-print-completion SHELL.",
+        "imgcls-bench is the same command.",
+    ]
+    return "\n".join(["usage: python -m bench COMMAND [FLAGS]", "", *lines, "", *flags])
+
+
+def version() -> str:
+    """Return the version of the package, and the commit if it runs from a checkout."""
+    commit, dirty = read_commit()
+    code = f" (commit {commit[:8]}{', modified' if dirty else ''})" if commit else ""
+    return f"imgcls-bench {importlib.metadata.version('imgcls-bench')}{code}"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command, and return its exit status.
 
-    0 all well, 1 a run failed, 2 the user's mistake, 3 no model keeps to the limits, 130 interrupted.
+    0 success, 1 a run failed, 2 wrong arguments or data, 3 no model meets the limits, 130 interrupted.
     """
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(usage())  # noqa: T201 - the help is this program's output
         return 0 if arguments else USER_ERROR_STATUS
-    name, *rest = arguments
     try:
-        return _carry_out(name, rest)
-    except SystemExit as ended:  # tyro has printed its help, or what is wrong
+        return _carry_out(*arguments)
+    except SystemExit as ended:  # tyro has printed its help or its error
         return int(ended.code or 0)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         return USER_ERROR_STATUS
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        print("interrupted; repeat the command to continue", file=sys.stderr)  # noqa: T201
         return INTERRUPTED_STATUS
 
 
-def _carry_out(name: str, flags: Sequence[str]) -> int:
+def _carry_out(name: str, *flags: str) -> int:
+    if name == "--version":
+        print(version())  # noqa: T201
+        return 0
+    if name.startswith("--tyro-"):
+        return complete({name: command.args for name, command in COMMANDS.items()}, [name, *flags])
     if name not in COMMANDS:
         message = f"unknown command {name!r}; known: {', '.join(COMMANDS)}"
         raise ConfigError(message)

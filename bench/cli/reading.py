@@ -1,4 +1,4 @@
-"""The commands audit, predict and data, which do without torch."""
+"""The commands audit, predict and data, which do not load torch."""
 
 from collections import Counter
 
@@ -21,6 +21,7 @@ def show_audit(args: AuditArgs, console: Console) -> int:
     """Print an audit as tables and write it as JSON."""
     paths = Paths(results=args.results)
     _, audit = audited(args.folder, paths.cache)
+    # Printed before it is written: a results folder that cannot be written must not cost the result of a long audit.
     console.print(str(audit), markup=False)
     console.print(_class_table(audit))
     for table in _finding_tables(audit):
@@ -40,6 +41,7 @@ def _class_table(audit: Audit) -> Table:
     removed = Counter(removal.label for removal in audit.removed)
     table = Table("Class", "Usable", "Skipped")
     for label, class_name in enumerate(audit.class_names):
+        # Escaped here and below, because cells of a table are always read as markup.
         table.add_row(escape(class_name), str(usable[label]), str(removed[label]))
     return table
 
@@ -66,7 +68,7 @@ def _finding_tables(audit: Audit) -> list[Table]:
 
 
 def show_predictions(args: PredictArgs, console: Console) -> int:
-    """Print the class of each photo."""
+    """Print the predicted class of each photograph."""
     if not args.images:
         message = "predict needs a model and one photo or more: python -m bench predict MODEL.onnx IMAGE..."
         raise ConfigError(message)
@@ -78,7 +80,8 @@ def show_predictions(args: PredictArgs, console: Console) -> int:
 
 
 def show_datasets(args: DataArgs, console: Console) -> int:
-    """List the named data sets, or write those that were named."""
+    """List the named data sets, or download those in ``args.names``."""
+    # All names are checked before the first download.
     if unknown := [name for name in args.names if name.lower() not in DATASETS]:
         message = f"unknown data set {unknown[0]!r}; known: {', '.join(DATASETS)}"
         raise ConfigError(message)
@@ -86,7 +89,7 @@ def show_datasets(args: DataArgs, console: Console) -> int:
         dataset = load_dataset(name, cache=default_cache())
         console.print(f"{dataset.name}: {len(dataset.files):,} files in {dataset.root}", markup=False)
     if not args.names:
-        console.print("Embedded: digits (1,797 handwritten digits). Downloaded when asked for:")
+        console.print("Embedded: digits (1,797 handwritten digits). Downloaded on first use:")
         console.print(", ".join(name for name in DATASETS if name != "digits"))
-        console.print("A folder of class folders, or of train/, val/ and test/, is a data set too.")
+        console.print("A folder with one subfolder per class, or with train/, val/ and test/, is a data set too.")
     return 0

@@ -32,16 +32,17 @@ LOGGER = logging.getLogger(__name__)
 
 
 def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console) -> int:
-    """Plan the runs of one model, then carry them out; 0 all well, 1 where a run failed."""
+    """Plan and carry out the runs of one model; return 0, or 1 if a run or measurement failed."""
     with terminate_as_interrupt():
         planner = harness.planner(configs, data=args.data, weights=args.weights, results=args.results)
         tasks = [planner(config, force=args.force) for config in configs]
+        # After the planning, because it creates the folder, which an invalid flag must not leave behind.
         check_writable(args.results)
         return _carry_out(unique(tasks), console)
 
 
 def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) -> int:
-    """Plan all runs, tune where asked for, then carry them out; 0 all well, 1 where a run or a study failed."""
+    """Plan all runs, tune if requested, and carry them out; return 0, or 1 if a run, measurement or study failed."""
     with terminate_as_interrupt(), launcher_of(args) as launcher:
         planner = harness.planner(
             configs,
@@ -62,7 +63,7 @@ def _carry_out(tasks: list[Task], console: Console, train: local.Train = local.t
     try:
         finished = harness.carry_out(tasks, train)
     except OSError as error:
-        LOGGER.error("stopped: the results cannot be written (%s)", error.strerror)  # noqa: TRY400 - a full disk is no bug
+        LOGGER.error("stopped: the results cannot be written (%s)", error.strerror)  # noqa: TRY400 - a full disk needs no traceback
         return 1
     show(terminal.tables([finished.comparison]), console)
     console.print(f"written: {tasks[0].paths.leaderboard}", markup=False)
@@ -70,9 +71,9 @@ def _carry_out(tasks: list[Task], console: Console, train: local.Train = local.t
 
 
 def measure_again(args: MeasureArgs, console: Console) -> int:
-    """Measure every good run that was made here, or whose artifacts are here, by the full protocol.
+    """Measure by the full protocol all successful runs of this machine, and of others if their artifacts are here.
 
-    0 if all have figures.
+    Return 0 if every run was measured in every runtime, else 1.
     """
     paths = Paths(results=args.results.absolute(), cache=default_cache().absolute())
     machine = read_environment().machine
@@ -82,6 +83,7 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         threads=threads_allowed(args.runtime.threads),
         runtimes=args.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available()),
     )
+    # Runs of this machine whose artifacts are missing are included: ``measure_all`` warns about each of them.
     records = [
         record
         for record in read_records(paths.results)
@@ -102,10 +104,10 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
 
 
 def show_models(_args: ModelsArgs, console: Console) -> int:
-    """List the known models with their weights and sizes."""
-    table = Table("Model", "Weights (timm)", "Native px", "Least px")
+    """List the known models with their pretrained weights and image sizes."""
+    table = Table("Model", "Weights (timm)", "Native px", "Minimum px")
     for name, row in MODELS.items():
         table.add_row(name, row.timm_name, str(row.native_size), str(row.min_size))
     console.print(table)
-    console.print("Any other name that timm lists works too.")
+    console.print("Any other timm model can be used by its name.")
     return 0

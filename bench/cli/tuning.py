@@ -1,4 +1,4 @@
-"""The command sweep, and the tuning that run-all can be asked for."""
+"""The command sweep, and the tuning of run-all."""
 
 import logging
 import time
@@ -34,7 +34,7 @@ DEFAULT_TRIALS: Final = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Search:
-    """What the studies of a command share."""
+    """The flags, budget and launcher of all studies of a command."""
 
     args: SearchArgs
     budget: SweepBudget
@@ -42,12 +42,13 @@ class Search:
 
 
 def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> int:
-    """Run or take up a study of one model; 0 where it has a best setting, 1 where it has none."""
+    """Start or continue the study of one model; return 0 if it ends with a best setting, else 1."""
     if len(configs) > 1:
         folds = configs[0].split.folds
         asked = f"--folds {folds}" if folds else f"--seeds {' '.join(map(str, args.seeds))}"
         message = f"{asked}: a study has one seed and one split"
         raise ConfigError(message)
+    # Parsed before a cluster is started, which takes seconds.
     budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
     space = parse_space(args.space, configs[0])
     with terminate_as_interrupt(), launcher_of(args) as launcher:
@@ -60,6 +61,7 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> i
             cuda=launcher.cuda,
         )
         budget = budget or SweepBudget(trials=DEFAULT_TRIALS)
+        # From the start of the process, so that the time of the command includes imports and planning.
         since = psutil.Process().create_time()
         ours = Search(args=args, budget=budget, launcher=launcher)
         record = _carry_out(ours, planner(configs[0]), space, since=since)
@@ -68,14 +70,17 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> i
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuned:
-    """Runs of tuned settings, and how many studies gave none."""
+    """Runs of tuned settings, and the number of studies without a best setting."""
 
     tasks: list[Task]
     failed: int = 0
 
 
 def tuned_tasks(args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, launcher: Launcher) -> Tuned:
-    """Return the runs of tuned settings: of finished studies, or of studies carried out now under one budget."""
+    """Return the runs of tuned settings, from finished studies or from studies that are carried out now.
+
+    Raises ConfigError if the flags exclude each other, or if ``--tuned`` finds no finished study of a model.
+    """
     budget = _budget(
         {"trials": args.tune_trials, "minutes": args.tune_minutes, "tmacs": args.tune_tmacs}, prefix="tune_"
     )
@@ -85,11 +90,12 @@ def tuned_tasks(args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, la
     if budget is None and not args.tuned:
         return Tuned(tasks=[])
     if budget is not None and args.tuned:
-        message = "--tuned takes finished studies, and --tune-* makes them: give one of the two"
+        message = "--tuned uses finished studies, and --tune-* carries them out: give one of the two"
         raise ConfigError(message)
     if folds := tasks[0].config.split.folds:
-        message = f"--folds {folds}: a setting tuned on one fold has seen the others' test images; leave the tuning out"
+        message = f"--folds {folds}: a setting tuned on one fold has seen the others' test images; run without tuning"
         raise ConfigError(message)
+    # Reversed, so that the first task of each model remains: a model has one study, whatever its number of seeds.
     first = {task.config.model: task for task in reversed(tasks)}
     bases = [first[model] for model in args.models]
     if budget is None:
@@ -102,7 +108,9 @@ def tuned_tasks(args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, la
 
 
 def _tune(search: Search, bases: Sequence[Task]) -> list[StudyRecord]:
+    # All spaces first: an invalid one must be reported before the first study, not after it.
     spaces = [parse_space(search.args.space, task.config) for task in bases]
+    # The tasks were planned with the threads of runs, but several trials may share the machine.
     threads = search.args.run.train.train_threads or search.launcher.trial_threads
     done = [
         _carry_out(search, _with_threads(task, threads), space, since=time.time())
@@ -119,6 +127,7 @@ def _with_threads(task: Task, threads: int) -> Task:
 def _tuned(task: Task, record: StudyRecord, planner: Planner, args: RunAllArgs) -> Task:
     assert record.best is not None
     tuned = planner(config_of(task.config, record.best), force=args.force, tuning=record.tuning())
+    # A tuned row belongs to the table of its default, even if the number of epochs was tuned.
     return replace(tuned, derived_from=(task.run_id,))
 
 
@@ -127,14 +136,17 @@ def _budget(limits: dict[str, Any], *, prefix: str) -> SweepBudget | None:
         return None
     for name, limit in limits.items():
         low, hint = (1, "use 1 or more") if name == "trials" else (1e-9, "use a number above 0")
+        # A finite upper bound, so that infinity is refused.
         require(name=f"{prefix}{name}", value=limit, low=low, high=1e12, hint=hint)
     return SweepBudget(**limits)
 
 
 def _carry_out(search: Search, task: Task, space: Space, *, since: float) -> StudyRecord | None:
-    """Open the storage, join or make the study, carry it out, and report its result."""
+    """Open the storage, join or create the study, carry it out, and log its result; None if its budget is not spent."""
     quiet()
     args = search.args
+    # A given storage is opened first, so that an invalid URL leaves no results folder behind. The default one is a file
+    # in that folder.
     store = open_storage(args.storage) if args.storage else None
     check_writable(task.paths.results)
     url = args.storage or default_url(task.paths.results)

@@ -1,4 +1,4 @@
-"""Measure finished runs: everything is prepared beside others, then the machine is held alone for the rounds."""
+"""Latency measurement of finished runs: preparation beside other runs, then the rounds with the machine held alone."""
 
 import logging
 from collections.abc import Sequence
@@ -26,19 +26,20 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """What a measurement gave: each record's rows, and whether every model has figures everywhere."""
+    """Result of a measurement: the rows of each record, and whether every run was measured in every runtime."""
 
     rows: tuple[tuple[RunRecord, tuple[Measurement, ...]], ...]
     ok: bool
 
 
 def measure_all(records: Sequence[RunRecord], paths: Paths, *, protocol: Protocol, runtime: RuntimeConfig) -> Measured:
-    """Measure the artifacts of some records alone on the machine, and put the figures into their records."""
+    """Measure the artifacts of records with the machine held alone, and write the rows into the records."""
     here = [record for record in records if _has_artifacts(record, paths)]
     if not here:
         return Measured(rows=(), ok=not records)
     environment = read_environment()
-    # Auditing and caching keep the cores busy: not beside another's measurement, nor while others wait for this one.
+    # Auditing and caching keep the cores busy, so they must not run beside another measurement; trainings need not wait
+    # for them.
     with locks.machine_shared(purpose="measure"):
         job = _prepare(here, paths, protocol=protocol, runtime=runtime, environment=environment)
     with locks.machine_alone():
@@ -47,6 +48,7 @@ def measure_all(records: Sequence[RunRecord], paths: Paths, *, protocol: Protoco
         rows = tuple(found.rows.get(record.train_id, ()))
         checks = tuple(found.checks.get(record.train_id, ()))
         _merge(record, rows, checks, environment=environment, results=paths.results)
+    # Only batch 1 decides: a larger batch that does not fit in memory is a result, not a failure.
     single = [row for rows in found.rows.values() for row in rows if (row.kind, row.batch_size) == ("host", 1)]
     return Measured(
         rows=tuple((record, tuple(found.rows.get(record.train_id, ()))) for record in here),
@@ -62,7 +64,7 @@ def _prepare(
     runtime: RuntimeConfig,
     environment: Environment,
 ) -> rounds.Job:
-    """Return all that is measured, with its images found and cached."""
+    """Return the job to measure, with its images located and cached."""
     look = any(rounds.to_check(protocol, name) for name in runtime.runtimes)
     return rounds.make_job(
         _models(records, paths, look=look),
@@ -82,7 +84,7 @@ def _has_artifacts(record: RunRecord, paths: Paths) -> bool:
 
 
 def _models(records: Sequence[RunRecord], paths: Paths, *, look: bool) -> list[rounds.Model]:
-    """Return each training once, however many records share it; ``look`` for its images if a check wants them."""
+    """Return the model of each training once, with its images if ``look``; several records may share a training."""
     models = {}
     for record in records:
         if record.train_id in models:
@@ -114,7 +116,7 @@ def _images(record: RunRecord, paths: Paths) -> RunImages | None:
 
 
 def _card(path: Path) -> Card | None:
-    """Return an exported model's card; None if it cannot be read, for which the model's check gives the reason."""
+    """Return the card of an exported model, or None if it cannot be read; the check of the model reports the reason."""
     try:
         return read_card(path)
     except ConfigError:
@@ -122,7 +124,7 @@ def _card(path: Path) -> Card | None:
 
 
 def _earlier_anchors(results: Path, machine: str) -> tuple[float, ...]:
-    """Return the usual best anchor of each earlier session of this protocol on a machine, oldest first."""
+    """Return the usual best anchor in ms of each earlier session on a machine, oldest first."""
     rows = [
         row
         for record in read_records(results)
@@ -141,15 +143,18 @@ def _merge(
     environment: Environment,
     results: Path,
 ) -> None:
-    """Put this machine's measurements into the record on disk; those of other runtimes, threads and machines stay."""
+    """Write measurements of this machine into a record; those of other runtimes, threads and machines are kept."""
     with locks.record_lock(results, record.run_id):
+        # Read again under the lock: another command may have replaced the record since the measurement began.
         path = record_path(results, record)
         current = read_if_whole(path) or record
         before = current.latency.get(environment.machine, Latency(environment=environment))
         renewed = {(row.runtime, row.num_threads) for row in rows}
-        failed = {(row.runtime, None) for row in rows}  # rows of older protocols that failed know no threads
+        # Failed rows of older protocols have no number of threads.
+        failed = {(row.runtime, None) for row in rows}
         kept = tuple(row for row in before.measurements if (row.runtime, row.num_threads) not in renewed | failed)
         checked = {check.runtime for check in checks}
         still = tuple(check for check in before.checks if check.runtime not in checked)
         found = Latency(environment=environment, measurements=kept + rows, checks=still + checks)
+        # The content of an older version was upgraded when it was read.
         write_json(replace(current, schema_version=SCHEMA_VERSION).with_latency(found), path)

@@ -1,4 +1,4 @@
-"""A whole measurement: every model checked in every runtime, then rounds; it goes on after a kill."""
+"""A measurement session: checks of every model in every runtime, then rounds; an interrupted session is resumed."""
 
 import datetime as dt
 import os
@@ -27,15 +27,15 @@ from imgcls.config import RuntimeConfig
 from imgcls.inference.runtimes import ONNX_FP16, ONNX_INT8, RUNTIMES
 
 CHECKED_BY_THE_RUN: Final = ("pytorch-cpu", "onnxruntime-cpu")
-"""A quick round need not check these again: the run itself compared them."""
+"""Runtimes that a session of one round does not check, because the run itself has compared their logits."""
 
 CHECK_S: Final = 8.0
-"""What a check is expected to take, for the time left."""
+"""Expected duration of a check, for the display of the remaining time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A trained model to measure, with what its record says of the exported file."""
+    """A trained model to measure, with the digest of its exported file from the record, and its images if available."""
 
     subject: Subject
     name: str
@@ -45,7 +45,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionResult:
-    """What a measurement gave, by train_id."""
+    """The checks and rows of a session, by train_id."""
 
     checks: dict[str, list[Check]] = field(default_factory=dict)
     rows: dict[str, list[Measurement]] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class SessionResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """All that is measured in one go; ``folder`` keeps finished parts until the whole is done.
+    """What is measured in one session; ``folder`` keeps finished parts until the session is complete.
 
     ``earlier_anchors_ms`` are the usual best anchors of earlier sessions on this machine, oldest first.
     """
@@ -66,7 +66,7 @@ class Job:
     earlier_anchors_ms: tuple[float, ...]
 
 
-def make_job(  # noqa: PLR0913 - what a job is made of
+def make_job(  # noqa: PLR0913 - the fields of a job
     models: Sequence[Model],
     config: RuntimeConfig,
     protocol: Protocol,
@@ -75,7 +75,9 @@ def make_job(  # noqa: PLR0913 - what a job is made of
     commit: str | None,
     earlier_anchors_ms: tuple[float, ...],
 ) -> Job:
-    """Return a job whose finished parts lie in ``folder``, in one named after everything that they depend on."""
+    """Return a job that keeps its finished parts in a subfolder of ``folder``."""
+    # The subfolder is named by everything that the parts depend on, the commit included, so that a session never
+    # resumes one of other models, settings or code.
     identity = [PROTOCOL_VERSION, protocol, config, [model.subject.train_id for model in models], commit]
     return Job(
         models=tuple(models),
@@ -88,8 +90,9 @@ def make_job(  # noqa: PLR0913 - what a job is made of
 
 
 def carry_out(job: Job) -> SessionResult:
-    """Check and time; what an interrupted call has done is read back. The caller holds the machine alone."""
+    """Check and time all models; finished parts of an interrupted call are read. The caller holds the machine alone."""
     job.folder.mkdir(parents=True, exist_ok=True)
+    # Written before anything is measured, because it contains the start time of the session.
     _stamp(job)
     wanted = [
         (runtime, model) for runtime in job.config.runtimes for model in job.models if to_check(job.protocol, runtime)
@@ -101,6 +104,8 @@ def carry_out(job: Job) -> SessionResult:
         found.checks.setdefault(model.subject.train_id, []).append(_checked(job, runtime, model))
         step(f"checked {model.name} on {runtime}", CHECK_S)
     timed: dict[str, dict[int, list[Timed]]] = {runtime: {} for runtime in job.config.runtimes}
+    # All runtimes within a round, in rotated order: noise that lasts for minutes then affects all of them alike, so
+    # that ratios within a round can be compared, and none of them is always first.
     for number in range(job.protocol.rounds):
         for runtime in _rotated(job.config.runtimes, number):
             timed[runtime][number] = _round(job, runtime, number, found)
@@ -111,7 +116,7 @@ def carry_out(job: Job) -> SessionResult:
 
 
 def _stamp(job: Job) -> Stamp:
-    """Return the identity and the beginning of this session, the same after an interruption."""
+    """Return the id, start time and commit of this session, which stay the same after an interruption."""
     place = job.folder / "session.json"
     if not place.exists():
         began = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -130,7 +135,7 @@ def _rotated(items: Sequence[Any], by: int) -> tuple[Any, ...]:
 
 
 def _checked(job: Job, runtime: str, model: Model) -> Check:
-    """Convert where the runtime wants a file of its own, then check, each in a fresh process."""
+    """Check a model in a runtime in a fresh process, after converting its file if the runtime needs that."""
     answer = job.folder / f"check-{runtime}-{model.subject.train_id}.json"
     if answer.exists():
         return msgspec.json.decode(answer.read_bytes(), type=Check)
@@ -146,6 +151,7 @@ def _checked(job: Job, runtime: str, model: Model) -> Check:
     question = job.folder / "check.task"
     write_json(task, question)
     if RUNTIMES[runtime].file in {ONNX_INT8, ONNX_FP16}:
+        # In another process than the check, whose cold start must not find the libraries of the conversion loaded.
         launch([WORKER, "convert", str(question)])
     status = launch([WORKER, "check", str(question)])
     if not answer.exists():
@@ -161,7 +167,7 @@ def _checked(job: Job, runtime: str, model: Model) -> Check:
 
 
 def _round(job: Job, runtime: str, number: int, found: SessionResult) -> list[Timed]:
-    """Time all models that passed their check, in an order that turns with the round."""
+    """Time all models that passed their check, in an order that is rotated by the round."""
     answer = job.folder / f"round-{number}-{runtime}.json"
     if answer.exists():
         return msgspec.json.decode(answer.read_bytes(), type=list[Timed])
@@ -180,7 +186,8 @@ def _round(job: Job, runtime: str, number: int, found: SessionResult) -> list[Ti
 
 
 def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
-    """Run the process of a round; where it is killed at a model, say so, and go on with the next ones."""
+    """Run the process of a round; if it is killed at a model, record the reason and continue with the next models."""
+    # Rows arrive one by one, so that those from before a kill are kept.
     rows: list[Timed] = []
     while subjects:
         question = job.folder / f"{os.getpid()}.task"
@@ -189,6 +196,7 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
         )
         begun: list[Begun] = []
 
+        # ``begun`` is bound as a default: the function must not see the list of a later pass of the loop.
         def receive(answer: bytes, begun: list[Begun] = begun) -> None:
             content = msgspec.json.decode(answer, type=dict[str, Any])
             if "begun" in content:
@@ -199,6 +207,7 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
         status = launch([WORKER, "measure", str(question)], receive)
         if status == 0:
             return rows
+        # Without a message, the process was killed before its first row.
         last = begun[-1] if begun else Begun(begun=subjects[0].train_id, kind="host", batch_size=1)
         reason = f"{failures.killed(status)} at batch {last.batch_size}"
         rows.append(Timed(train_id=last.begun, kind=last.kind, batch_size=last.batch_size, reason=reason))
@@ -209,6 +218,7 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
 
 def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: SessionResult) -> None:
     seen = [value for rounds in timed.values() for value in anchors(rounds.values())]
+    # One reference for all runtimes, because the anchor is a property of the machine.
     reference_ms = reference_anchor(job.earlier_anchors_ms, usual_best(seen))
     for runtime, rounds in timed.items():
         rows = combine(

@@ -1,6 +1,6 @@
 """Processes that measure, check or convert one model: ``python -m bench.latency.worker KIND TASK.json``.
 
-Each function imports what it needs and nothing more: what is loaded before the timing would be timed with it.
+Each function imports only what it needs, because a measuring process must not load what it does not time.
 """
 
 import logging
@@ -20,7 +20,7 @@ WORKER: Final = "bench.latency.worker"
 
 
 def measure(path: Path, tell: Tell) -> int:
-    """Time one round of one runtime; each row is an answer."""
+    """Time one round of one runtime; each row is sent as an answer."""
     from bench.latency.measuring import RoundTask, run_round  # noqa: PLC0415
 
     run_round(msgspec.json.decode(path.read_bytes(), type=RoundTask), tell)
@@ -28,15 +28,16 @@ def measure(path: Path, tell: Tell) -> int:
 
 
 def check(path: Path, _tell: Tell) -> int:
-    """Compare one model in one runtime with the trained one, after its cold start, and write what was found."""
+    """Measure the cold start of one model in one runtime, compare it with the trained one, and write the check."""
     from bench.latency.cold_start import CheckTask, ColdStart, cold_start  # noqa: PLC0415
 
     task = msgspec.json.decode(path.read_bytes(), type=CheckTask)
     cold: ColdStart | Exception
     try:
         cold = cold_start(task)
-    except Exception as error:  # noqa: BLE001 - becomes the check's reason
+    except Exception as error:  # noqa: BLE001 - becomes the reason of the check
         cold = error
+    # Imported only now: these load libraries that would otherwise be missing from the cold start.
     from bench.latency.checking import check_runtime  # noqa: PLC0415
     from bench.records.store import write_json  # noqa: PLC0415
 
@@ -45,7 +46,7 @@ def check(path: Path, _tell: Tell) -> int:
 
 
 def convert(path: Path, _tell: Tell) -> int:
-    """Make the file of a reduced precision; return 1 if that cannot be done."""
+    """Write the model file of a reduced precision; return 1 if that fails."""
     from bench.latency.checking import convert as make  # noqa: PLC0415
     from bench.latency.cold_start import CheckTask  # noqa: PLC0415
 
@@ -61,5 +62,5 @@ KINDS: Final = {"measure": measure, "check": check, "convert": convert}
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message=".*torch.jit")  # timm's import; nothing a user can do
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # by timm's import; users cannot act on it
     sys.exit(serve(sys.argv[1:], KINDS))

@@ -1,4 +1,4 @@
 """Render a comparison: Markdown, CSV and the terminal.
 
-Nothing here computes a statistic or reads a record. Start with ``page``.
+Nothing here computes a statistic or prints. Start with ``page``.
 """

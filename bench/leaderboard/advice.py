@@ -1,4 +1,4 @@
-"""A recommendation in words: what to ship, what it is level with, and what each limit costs."""
+"""A recommendation in words: the model to ship, rows without a significant difference, the cost of each limit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from bench.comparison.recommend import (
 from bench.comparison.speeds import shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure, score_cell, validity_word
-from bench.leaderboard.summary import difference_text, listed, p_text, power_text
+from bench.leaderboard.summary import difference_text, listed, p_text, power_basis, power_text
 from bench.records.paths import Paths
 from bench.stats.intervals import percentile
 from bench.stats.pairs import ALPHA
@@ -46,7 +46,7 @@ def advice(limits: Limits, comparison: Comparison, results: Path) -> Advice:
 
 
 def _nothing(comparison: Comparison, checks: Mapping[str, LimitCheck]) -> list[str]:
-    lines = ["No row keeps to all limits."]
+    lines = ["No row meets all limits."]
     for flag, check in checks.items():
         excluded = [f"{row.name} ({check(row).words})" for row in comparison.compared if not check(row).fits]
         if excluded:
@@ -56,7 +56,7 @@ def _nothing(comparison: Comparison, checks: Mapping[str, LimitCheck]) -> list[s
 
 def _not_compared(comparison: Comparison) -> list[str]:
     names = [row.name for row in comparison.not_compared]
-    return [f"Not considered, as predictions are not at hand: {listed(names)}."] if names else []
+    return [f"Not considered, because predictions are missing: {listed(names)}."] if names else []
 
 
 def _answer(
@@ -64,11 +64,11 @@ def _answer(
 ) -> list[str]:
     fitting = fitting_rows(comparison, checks)
     level = [row.name for row in not_different(best, fitting, comparison)]
-    others = f": {listed(level)}" if level else " to no other row"
-    lines = [
-        f"Ship {best.name}: top-1 {score_cell(accuracy(best))} %, {_timing(best, limits.runtime)}.",
-        f"No significant difference in accuracy within the limits{others}.",
-    ]
+    lines = [f"Ship {best.name}: top-1 {score_cell(accuracy(best))} %, {_timing(best, limits.runtime)}."]
+    if level:
+        lines.append(f"No significant difference in accuracy to {listed(level)} within the limits.")
+    elif len(fitting) > 1:
+        lines.append("All other rows within the limits differ significantly in accuracy.")
     if fitting[0] is not best:
         p_value = p_text(comparison.adjusted(fitting[0], best))
         lines.append(
@@ -78,9 +78,9 @@ def _answer(
     for flag, check in checks.items():
         result = check(best)
         if not result.sure:
-            lines.append(f"{flag} holds for the estimate, not for the whole interval: {result.words}.")
+            lines.append(f"{flag} is met by the estimate, but not by its whole interval: {result.words}.")
         lines.append(_cost(flag, best, comparison, limits, checks))
-    power = [power_text(comparison.power)] if comparison.power else []
+    power = [f"{power_text(comparison.power)} {power_basis(comparison.power)}"] if comparison.power else []
     return [
         line for line in [*lines, _artifact(best, limits.runtime, results), *_not_compared(comparison), *power] if line
     ]
@@ -94,20 +94,20 @@ def _timing(row: Row, runtime: str) -> str:
 
 
 def _cost(flag: str, best: Row, comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck]) -> str:
-    """Return what would be shipped without one limit."""
+    """Return the recommendation without one limit."""
     without = recommended(comparison, limits, {other: check for other, check in checks.items() if other != flag})
     if without is None or without is best:
-        return "" if flag.startswith("--runtime") else f"{flag} costs nothing: {best.name} is the choice without it."
+        return "" if flag.startswith("--runtime") else f"{flag} does not change the recommendation."
     paired = comparison.pair(best, without)
     gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
     adjusted = comparison.adjusted(best, without)
     kind = "significant" if adjusted <= ALPHA else "no significant difference"
-    return f"{flag} costs: {without.name} without it, {gap}, unadjusted; {kind} ({p_text(adjusted)}, Holm)."
+    return f"Without {flag}: {without.name}, {gap}, unadjusted; {kind} ({p_text(adjusted)}, Holm)."
 
 
 def _artifact(row: Row, runtime: str, results: Path) -> str:
     one = chosen(row)
     path = Paths(results=results).artifacts(one.records[0].train_id) / RUNTIMES[runtime].file
     why = f" (seed {one.seed}, the best on val of {len(row.checkpoints)})" if len(row.checkpoints) > 1 else ""
-    fold = " (the first of several folds: train once more on all images)" if len(one.records) > 1 else ""
-    return f"Artifact: {path}{why}{fold}{'' if path.exists() else ', which is not on this machine'}"
+    fold = " (the first of several folds; to ship a model, train on all images)" if len(one.records) > 1 else ""
+    return f"Artifact: {path}{why}{fold}{'' if path.exists() else ', not on this machine'}"

@@ -1,4 +1,4 @@
-"""Figures and names as cells of a table."""
+"""Numbers and names as cells of a table."""
 
 import math
 import re
@@ -16,14 +16,14 @@ from bench.stats.intervals import Interval, Score, percentile, wilson_interval
 NO_VALUE: Final = "-"
 
 LATENCY_COLUMNS: Final = {"CUDA ms": "pytorch-cuda", "ONNX ms": "onnxruntime-cpu"}
-"""The runtimes of the main table, by column; all others stand in the tables below it."""
+"""The runtimes of the main table, by column; the others are in the tables below it."""
 
 OUTLIER_MARK: Final = " ~"
-"""Follows a figure of a row that is worse than its session."""
+"""Follows the figure of a row that is noisier than the others of its session."""
 
 
 def latency_cell(row: Measurement, sessions: Sessions) -> str:
-    """Return p50 and p90 with their half-width and number of queries, or the reason why there is no figure."""
+    """Return p50 and p90 with their half-width and number of queries, or the reason for a missing figure."""
     if not row.has_figures:
         return f"{validity_word(row)}: {code(row.reason)}"
     median = percentile(row.samples_ms, 50)
@@ -33,7 +33,7 @@ def latency_cell(row: Measurement, sessions: Sessions) -> str:
 
 
 def latency_text(row: Row, runtime: str, sessions: Sessions) -> str:
-    """Return p50 and p90 of the measurement that is shown of a runtime, or why none is."""
+    """Return p50 and p90 of the measurement shown for a runtime, or the reason for a missing one."""
     found = shown(row, runtime)
     if found is None:
         return _no_figure(row, runtime, reason=True)
@@ -41,13 +41,13 @@ def latency_text(row: Row, runtime: str, sessions: Sessions) -> str:
 
 
 def _threads(measurement: Measurement) -> str:
-    """Return the number of threads where it is not the usual one."""
+    """Return the number of threads if it is not 1."""
     threads = measurement.num_threads
     return "" if threads in {None, 1} else f"{threads} threads: "
 
 
 def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
-    """Return the p50 of one image at a time with its relative half-width, or the word for why there is none."""
+    """Return p50 at batch 1 with its relative half-width, or a word for a missing figure."""
     found = shown(row, runtime)
     if found is None:
         return _no_figure(row, runtime, reason=False)
@@ -58,7 +58,7 @@ def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
 
 
 def _no_figure(row: Row, runtime: str, *, reason: bool) -> str:
-    """Return the word for a runtime without a figure; not measured, unless something was tried or refused."""
+    """Return a word for a runtime without a figure: not measured, refused, invalid or failed."""
     tried = asked(row, runtime)
     if any(refused(record, runtime) for record, _ in tried):
         return "refused"
@@ -69,7 +69,7 @@ def _no_figure(row: Row, runtime: str, *, reason: bool) -> str:
 
 
 def precision_text(row: Measurement, sessions: Sessions) -> str:
-    """Return how precise a figure is: its relative half-width and queries, that it is a quick one, or a mark."""
+    """Return the relative half-width (or "quick"), the number of queries, and a mark if the row is an outlier."""
     width = relative_half_width(row)
     known = "quick" if row.protocol == "quick" else "" if width is None else f"±{100 * width:.0f} %"
     mark = OUTLIER_MARK if is_outlier(row, sessions) else ""
@@ -77,28 +77,28 @@ def precision_text(row: Measurement, sessions: Sessions) -> str:
 
 
 def validity_word(row: Measurement) -> str:
-    """Return the word for a row: valid, noisy, invalid, quick, failed or not measured."""
+    """Return the validity of a row: valid, noisy, invalid, quick (not judged), failed or not measured."""
     if row.status != "ok":
         return row.status
     return row.validity or row.protocol
 
 
 def percentile_cell(row: Measurement, percent: int) -> str:
-    """Return a percentile in ms, where there are queries enough to state it."""
+    """Return a percentile in ms if there are enough queries to state it."""
     if not enough_queries(percent, row.num_queries):
         return NO_VALUE
     return figure(percentile(row.samples_ms, percent))
 
 
 def figure(milliseconds: float) -> str:
-    """Write ms with three digits that mean something."""
+    """Return ms with three significant digits."""
     return f"{milliseconds:.{max(0, 2 - int(math.log10(max(milliseconds, 0.01)) + 1e-9))}f}"
 
 
 def code(text: object) -> str:
-    """Return a name as a Markdown code span, which may hold anything: classes, files and errors are named by others.
+    """Return a name as a Markdown code span: names of classes and files, and errors, may contain any character.
 
-    Only a pipe needs a backslash: in a table it ends a cell even within a code span (GitHub's Markdown, section 4.10).
+    Only a pipe needs a backslash: it ends the cell of a table even within a code span (GitHub Flavored Markdown, 4.10).
     """
     plain = re.sub(r"\s", " ", str(text)) or " "
     fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
@@ -109,8 +109,8 @@ def code(text: object) -> str:
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, keep: int = 1) -> list[str]:
     """Return a Markdown table as lines; cells with foreign text go through ``code`` first.
 
-    The first ``left`` columns are set to the left, figures to the right. A column that has no value in any row is left
-    out, but for the first ``keep``. Without rows there is no table.
+    The first ``left`` columns are aligned left, the others right. Columns without a value in any row are omitted,
+    except the first ``keep``. Without rows there is no table.
     """
     if not rows:
         return []
@@ -127,16 +127,16 @@ def accuracy_cell(accuracy: float, number: int) -> str:
 
 
 def interval_cell(interval: Interval) -> str:
-    """Return an interval of shares in per cent, within 0 and 100."""
+    """Return an interval of fractions in per cent, clipped to 0 and 100."""
     return f"{100 * max(interval.low, 0.0):.1f} to {100 * min(interval.high, 1.0):.1f}"
 
 
 def score_cell(score: Score) -> str:
-    """Return a score in per cent with its interval; of several seeds the mean, whose interval is over seeds."""
+    """Return a score in per cent with its interval; "t" marks the mean of several seeds with a t interval."""
     seeds = "t, " if score.over_seeds and score.least < score.most else ""
     return f"{100 * score.value:.1f} ({seeds}{interval_cell(score.interval)})"
 
 
 def hyperparameters_text(values: Mapping[str, float]) -> str:
-    """Return hyperparameters in words, to four digits."""
+    """Return hyperparameters with their values to four significant digits."""
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())

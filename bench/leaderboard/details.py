@@ -1,4 +1,4 @@
-"""The tables under a leaderboard's main one: pairs, single checkpoints, classes."""
+"""The tables below the main one: pairs, checkpoints, classes, Pareto fronts and the conditions of the runs."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -15,13 +15,13 @@ from bench.stats.intervals import independent_difference, wilson_interval
 from bench.stats.pairs import ALPHA
 
 PAIRS_SHOWN: Final = 45
-"""Pairs of ten models; of more, those of the best ones."""
+"""All pairs of ten rows; of more rows, the pairs of the most accurate ones."""
 
 LEAST_P: Final = 0.0001
 
 
 def pair_table(comparison: Comparison) -> list[str]:
-    """Return a line for every pair: difference, p values, and the decision."""
+    """Return a line for each pair: the difference, p values, and whether it is significant."""
     rows = comparison.compared
     pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))]
     minority = comparison.minority
@@ -76,7 +76,7 @@ CHECKPOINT_COLUMNS: Final = (
 
 
 def checkpoint_table(comparison: Comparison) -> list[str]:
-    """Return a line for every checkpoint: what a single training scored."""
+    """Return a line for each checkpoint, that is, for each training."""
     lines = [_checkpoint(row, checkpoint, comparison) for row, checkpoint in comparison.shown_checkpoints]
     found = table(CHECKPOINT_COLUMNS, lines)
     total = sum(len(row.checkpoints) for row in comparison.table.rows)
@@ -115,7 +115,7 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
 
 
 def _metric(checkpoint: Checkpoint, name: str, *, percent: bool = False) -> str:
-    """Return a stored metric; of folds none but means of images are given, and ECE is none."""
+    """Return a stored metric; pooled over folds only if it is a mean over images, which ECE is not."""
     if name not in checkpoint.outcomes[0].metrics.test_metrics or (name == "ece" and len(checkpoint.outcomes) > 1):
         return NO_VALUE
     value = checkpoint.mean("test", name)
@@ -123,7 +123,7 @@ def _metric(checkpoint: Checkpoint, name: str, *, percent: bool = False) -> str:
 
 
 def _gap(checkpoint: Checkpoint) -> str:
-    """Return val minus test with Newcombe's interval: a gap beyond chance is what selecting by val costs."""
+    """Return val minus test with Newcombe's interval: val is optimistic, as it selected the epoch."""
     if len(checkpoint.outcomes) > 1:
         return NO_VALUE
     counts = {split: sum(checkpoint.records[0].dataset.counts[split]) for split in ("val", "test")}
@@ -133,7 +133,7 @@ def _gap(checkpoint: Checkpoint) -> str:
 
 
 def class_table(rows: Sequence[Row]) -> list[str]:
-    """Return every class's recall with its interval, a column for each row of the leaderboard."""
+    """Return the recall of each class with its interval, a column for each row of the leaderboard."""
     done = [row for row in rows if row.checkpoints]
     if not done:
         return []
@@ -153,8 +153,8 @@ def pareto_table(comparison: Comparison) -> list[str]:
         return []
     lines = [[code(row.name), *(_on_front(row, front) for front in fronts)] for row in comparison.compared]
     words = (
-        "In 2,000 bootstraps: accuracy of these checkpoints by test images, latency by rounds, training time by seeds; "
-        "a cost of one round or one seed counts as exact."
+        "Share of 2,000 bootstrap samples. Resampled are the test images for accuracy, the rounds for latency and the "
+        "seeds for training time; a cost from one round or one seed counts as exact."
     )
     return [*table(["Probability of being on the front", *(front.title for front in fronts)], lines), "", words]
 
@@ -167,7 +167,7 @@ def _on_front(row: Row, front: Front) -> str:
 
 
 def facts(compared: Table) -> list[str]:
-    """Return under which conditions the runs of a table were made, as a Markdown list."""
+    """Return the conditions under which the runs of a table were made, as a Markdown list."""
     records = compared.records
     first, data = records[0], records[0].dataset
     sizes = ", ".join(f"{name} {sum(counts):,}" for name, counts in data.counts.items())
@@ -178,38 +178,35 @@ def facts(compared: Table) -> list[str]:
     gpu = environment.gpu_name or "none, so CUDA is not measured"
     memory = f"{environment.ram_bytes / 2**30:.0f} GiB"
     digests = f"data digest {data.digest}, split digest {data.folds_digest or data.split_digest}"
-    skipped = f"files skipped: {code(removed)}; {data.undersampled} undersampled"
+    skipped = f"files skipped: {code(removed)}; training images dropped by undersampling: {data.undersampled}"
     seconds = ", ".join(code(name) for name in LATENCY_COLUMNS.values())
     lines = [
         f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {split}; {digests})",
-        f"- Cleaning: {skipped}; {data.duplicate_groups} group(s) of duplicates, each kept in one split",
-        f"- Recipe: {_recipes(records)}; the Setting column names what a row has otherwise",
+        f"- Cleaning: {skipped}; groups of duplicates, each kept in one split: {data.duplicate_groups}",
+        f"- Recipe: {_recipes(records)}; the Setting column lists deviations from it",
         f"- Budget: {epochs_text(compared.key.budget)}",
         f"- Image size: {sizes_text(compared.key.budget)}",
         f"- Latency columns: p50 of one image at a time on {seconds}",
         f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, {memory}; GPU: {gpu}",
         f"- Software: {_software(records)}",
-        f"- Test: {scorings(compared)}",
+        f"- Test split: {scorings(compared)}",
     ]
     return lines + [f"- Note: {note}" for note in _notes(records)]
 
 
 def _recipes(records: list[RunRecord]) -> str:
-    """Return the recipes, each with how its runs without overrides trained: today's recipe may differ from theirs."""
+    """Return the recipes, and how the runs without overrides trained: the recipe itself may have changed since."""
     plain = {training_text(record.base): None for record in records if set(record.base.overrides) <= OF_THE_TABLE}
     names = sorted({record.base.recipe for record in records})
     return "; ".join([*map(code, names), *plain])
 
 
 def _notes(records: list[RunRecord]) -> list[str]:
-    """Return what a reader must know before comparing rows."""
+    """Return what may limit the comparison of rows, and where their weights come from."""
     data = records[0].dataset
     notes = [code(note) for note in dict.fromkeys(note for record in records for note in record.dataset.missing)]
     if data.duplicates_across_splits:
-        notes.append(f"{data.duplicates_across_splits} group(s) of duplicates lie across the given splits")
-    inits = sorted({record.init for record in records})
-    if len(inits) > 1:
-        notes.append(f"initialisation differs ({', '.join(inits)}): rows differ in more than architecture")
+        notes.append(f"groups of duplicates across the given splits: {data.duplicates_across_splits}")
     notes += [
         f"{code(record.config.model)}, seed {record.config.seed}, was trained on {record.outcome.environment.machine}"
         for record in records
@@ -240,7 +237,15 @@ def _onnxruntime(record: RunRecord) -> str | None:
 
 
 def scorings(compared: Table) -> str:
-    """Return how often test was scored: each further look makes the best row more optimistic."""
+    """Return how often test was scored: the more often, the more optimistic the best row is."""
     trainings, times = count_scorings(compared)
-    again = f", {times - trainings} of them again by --force" if times > trainings else ""
-    return f"scored {times} time(s), {trainings} training(s){again}; sweeps never open it"
+    again = f", {times - trainings} of them repetitions by `--force`" if times > trainings else ""
+    return f"scored {_times(times)} for {_counted(trainings, 'training')}{again}; never read by sweeps"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The latency table of a leaderboard: every runtime of every model, with its validity, cold start and parity."""
+"""The latency table: each runtime of each model, with its validity, cold start and parity."""
 
 import statistics
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ COLUMNS: Final = (
 
 
 def latency_table(rows: Sequence[Row], sessions: Sessions) -> list[str]:
-    """Return a line for every runtime of each of the first runs, and remarks below; empty if nothing was measured."""
+    """Return a line for each runtime of each of the first runs, and remarks; empty if nothing was measured."""
     every = [view for row in rows for record in row.records for view in _by_machine(row, record)]
     views = every[:CHECKPOINTS_SHOWN]
     lines = [line for title, record in views for line in _rows(title, record, sessions)]
@@ -63,17 +63,17 @@ def latency_table(rows: Sequence[Row], sessions: Sessions) -> list[str]:
         return []
     cells = [[line[name] for name in COLUMNS] for line in lines]
     remarks = [remark for title, record in views for remark in _remarks(title, record, sessions)]
-    left_out = (
+    omitted = (
         [f"- The first {len(views)} of {len(every)} runs; `leaderboard.csv` has all."]
         if len(every) > len(views)
         else []
     )
-    found = [*table(COLUMNS, cells, left=3, keep=3), "", *left_out]
+    found = [*table(COLUMNS, cells, left=3, keep=3), "", *omitted]
     return [*found, *machine_noise(sessions), *dict.fromkeys(remarks)]
 
 
 def _by_machine(row: Row, record: RunRecord) -> list[tuple[str, RunRecord]]:
-    """Return a run as each machine has measured it, with a title that names the machine if it is another."""
+    """Return a run as each machine has measured it; the title names a machine that did not train it."""
     views = []
     for machine, latency in record.latency.items():
         elsewhere = "" if machine == record.environment.machine else f", on {machine}"
@@ -83,15 +83,15 @@ def _by_machine(row: Row, record: RunRecord) -> list[tuple[str, RunRecord]]:
 
 
 def machine_noise(sessions: Sessions) -> list[str]:
-    """Return a sentence about each session in which noise is the rule and not the exception."""
+    """Return a sentence for each session in which most rows are noisy."""
     return [f"- {_noise(session)}" for session in sessions.values() if session.mostly_noisy]
 
 
 def _noise(session: Session) -> str:
     return (
-        f"{session.noisy} of {session.rows} rows of one session are noisy: the machine itself changes speed (median "
-        f'half-width of p50 ±{100 * session.half_width:.0f} %). Compare ratios within rounds; "~" marks rows that are '
-        "at least twice as wide."
+        f"{session.noisy} of {session.rows} rows of one session are noisy, as the machine's speed varies (median "
+        f'half-width of p50 ±{100 * session.half_width:.0f} %). Compare ratios within rounds; "~" marks rows with at '
+        "least twice that half-width."
     )
 
 
@@ -105,7 +105,7 @@ def _rows(title: str, record: RunRecord, sessions: Sessions) -> list[dict[str, s
 
 
 def _find(rows: Sequence[Measurement], kind: str) -> Measurement | None:
-    """Find a row at batch 1 that has figures to show."""
+    """Return the row at batch 1 that has valid figures, if there is one."""
     return next((row for row in rows if row.kind == kind and row.batch_size == 1 and row.has_figures), None)
 
 
@@ -153,20 +153,20 @@ def _percentiles(row: Measurement, sessions: Sessions) -> dict[str, str]:
 
 
 def _with_half_width(row: Measurement, percent: int) -> str:
-    """Return a percentile of all samples, with the relative half-width of the rounds' own."""
+    """Return a percentile of all samples, with the relative half-width over rounds."""
     text, width = percentile_cell(row, percent), relative_half_width(row, percent)
     return text if text == NO_VALUE or width is None else f"{text} ±{100 * width:.0f} %"
 
 
 def _over_baseline(record: RunRecord, row: Measurement) -> str:
-    """Return the row's time over the baseline's, each ratio taken within a round of one and the same measurement."""
+    """Return the row's time over the baseline's, from ratios within the rounds of one session."""
     base = _find([other for other in record.measurements if _key(other) == (BASELINE, row.num_threads)], "host")
     found = None if base is None or base is row else ratio(row, base)
     return NO_VALUE if found is None else f"{found.value:.3f} ({found.interval.low:.3f} to {found.interval.high:.3f})"
 
 
 def _throughput(rows: Sequence[Measurement], sessions: Sessions) -> str:
-    """Return the most images a second of any batch size, and that size."""
+    """Return the highest throughput in images/s over all batch sizes, and that batch size."""
     speeds = [
         (1e3 * row.batch_size / percentile(row.samples_ms, 50), row)
         for row in rows
@@ -205,13 +205,13 @@ def _checked(check: Check | None) -> dict[str, str]:
 
 
 def _errors(parity: Parity) -> str:
-    """Return both errors relative to the largest logit: against the trained model, and between batch sizes."""
+    """Return the largest errors relative to the largest logit: against the trained model, and between batch sizes."""
     between = "" if parity.batch_rel_error is None else f" ({parity.batch_rel_error:.1e})"
     return f"{parity.max_rel_logit_error:.1e}{between}"
 
 
 def _remarks(name: str, record: RunRecord, sessions: Sessions) -> list[str]:
-    """Return why figures are marked, missing or refused, a line a runtime."""
+    """Return a line per runtime with the reasons why figures are marked, missing or refused."""
     lines = [f"- Refused: {name} on {line}" for line in reasons(record)]
     spoken: dict[tuple[str, int | None], list[str]] = {}
     for row in record.measurements:

@@ -1,4 +1,4 @@
-"""Two rows or runs side by side on the same test images, in words."""
+"""Two rows or runs compared on the same test images, as text and tables."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ from bench.comparison.speeds import ratio, runtimes_of, shown
 from bench.comparison.tables import Checkpoint
 from bench.leaderboard.cells import NO_VALUE, score_cell
 from bench.leaderboard.details import p_cell
-from bench.leaderboard.summary import difference_text, power_text
+from bench.leaderboard.summary import difference_text, power_basis, power_text
 from bench.recipes import budget_text
 from bench.stats.macro import MacroIntervals, macro_intervals
 from bench.stats.pairs import ALPHA, Paired, compare_pair, speaks_of_models
@@ -68,14 +68,14 @@ def _tests(first: Side, second: Side, paired: Paired) -> list[str]:
     gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
     lines = [
         f"Accuracy: {gap}; {_p_words(first, second, paired)}: {kind} between these {what}.",
-        "This is one pair, not adjusted; for several pairs read the leaderboard, which adjusts for all (Holm).",
+        "The test is not adjusted for other pairs; the leaderboard adjusts for all pairs of its table (Holm).",
     ]
     if power := power_of([first.right, second.right]):
-        lines.append(power_text(power))
+        lines += [power_text(power), power_basis(power)]
     if first.row.init != second.row.init:
         lines.append("Initialisation differs, so the comparison confounds pre-training with architecture.")
     if first.table.key != second.table.key:
-        lines.append("The tables differ (budget, image size or machine), so the comparison confounds those too.")
+        lines.append("The rows are from two tables, so the comparison confounds budget, image size or machine, too.")
     return lines
 
 
@@ -99,7 +99,7 @@ def _times(first: Side, second: Side) -> list[str]:
             interval = f"95 % CI {low:.3f} to {high:.3f}, within rounds"
             lines.append(f"{runtime}: {within.value:.3f} x the time of {first.name} ({interval})")
         else:
-            lines.append(f"{runtime}: not timed in one session; python -m bench measure times them together")
+            lines.append(f"{runtime}: not measured in one session; python -m bench measure measures them together")
     return lines
 
 
@@ -108,9 +108,9 @@ def _minority(first: Side, second: Side) -> list[str]:
     rows = np.isin(first.answers.labels, classes) if first.answers is not None else np.zeros(0, dtype=bool)
     names = ", ".join(first.row.first.dataset.class_names[label] for label in classes)
     if not classes:
-        return ["No class has fewer than half of the median class's images, so there is no minority class."]
+        return ["No minority class: every class has at least half of the median class's images."]
     if not rows.any():
-        return [f"Minority ({names}): no test image, so nothing is shown."]
+        return [f"Minority classes ({names}): no test images."]
     paired = compare_pair(first.right[:, rows], second.right[:, rows])
     gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
-    return [f"Minority ({names}; {rows.sum()} images): {gap}; {_p_words(first, second, paired)}"]
+    return [f"Minority classes ({names}; {rows.sum()} images): {gap}; {_p_words(first, second, paired)}"]

@@ -1,4 +1,4 @@
-"""Records as CSV: one line a run, unrounded."""
+"""leaderboard.csv: one line per run, unrounded."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from bench.stats.intervals import percentile
 
 
 def text(comparisons: Sequence[Comparison]) -> str:
-    """Return one line a run, unrounded, for spreadsheets and scripts."""
+    """Return the CSV of some tables, for spreadsheets and scripts."""
     rows = [
         _flat(record) | _of_row(row, one) for one in comparisons for row in one.table.rows for record in row.records
     ]
@@ -35,9 +35,9 @@ def _of_row(row: Row, comparison: Comparison) -> dict[str, object]:
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return rows as CSV, as pandas writes them, which takes most of a second to import.
+    """Return rows as CSV, the same text that pandas writes; importing pandas takes most of a second.
 
-    A column of numbers that holds a fraction or a gap is one of floats, so that one reader finds one type in it.
+    A column of numbers with a fraction or a gap is written as floats, so that all its values have one type.
     """
     columns = {
         name: _column([row.get(name) for row in rows]) for name in dict.fromkeys(key for row in rows for key in row)

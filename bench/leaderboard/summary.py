@@ -1,4 +1,4 @@
-"""What a comparison shows, in sentences that never say more than its tests do: for Markdown, terminal and page."""
+"""A comparison in words: a summary of at most four sentences, and notes; for Markdown, terminal and page alike."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from bench.comparison.analysis import Comparison, accuracy, minority_classes, small_classes
+from bench.comparison.analysis import SMALL_CLASS, Comparison, accuracy, minority_classes, small_classes
 from bench.comparison.speeds import ratio, reference_runtime, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure
@@ -14,35 +14,48 @@ from bench.stats.intervals import percentile, wilson_interval
 from bench.stats.pairs import ALPHA
 from bench.stats.power import Power
 
+SENTENCES_SHOWN: Final = 4
 NAMES_SHOWN: Final = 5
-"""A sentence that lists more is not read."""
+"""Longer summaries and lists are skipped by readers."""
 PAIR: Final = 2
 
 Style = Callable[[str], str]
-"""Makes a name recognisable as one: a code span in Markdown, nothing on a terminal."""
+"""Marks a name as one: a code span in Markdown, nothing on a terminal."""
 
 
 def summary(comparison: Comparison, style: Style) -> list[str]:
-    """Return the sentences above a table: accuracy, what could have been detected, speed, and caveats."""
-    return _Summary(comparison, style).sentences()
+    """Return at most four sentences: accuracy, significant differences, what could have been detected, a caveat."""
+    return _Statements(comparison, style).ordered()[:SENTENCES_SHOWN]
+
+
+def notes(comparison: Comparison, style: Style) -> list[str]:
+    """Return the statements for which the summary has no room, the most important first."""
+    return _Statements(comparison, style).ordered()[SENTENCES_SHOWN:]
 
 
 def power_text(power: Power) -> str:
-    """Return the smallest difference that the deciding test detects, for models that disagree as much as these do."""
+    """Return the minimum detectable difference of the test that decides."""
     pairs = f"Holm, {power.pairs} pairs" if power.pairs > 1 else "one pair"
-    images = f"{power.images:,} test image{'s' if power.images > 1 else ''}"
     if power.difference is None:
-        return f"No difference, however large, is detected at 80 % power ({pairs}, {images})."
+        return f"No difference, however large, is detectable at 80 % power ({pairs}, {_images(power.images)})."
+    return f"Minimum detectable difference at 80 % power: {100 * power.difference:.1f} pp ({pairs})."
+
+
+def power_basis(power: Power) -> str:
+    """Return what the minimum detectable difference was computed for."""
     what = "models" if power.about_models else "checkpoints"
-    disagreeing = f"{what} that disagree on {100 * power.disagreement:.0f} % of them"
-    smallest = f"{100 * power.difference:.1f} pp"
-    return f"Minimum detectable difference at 80 % power: {smallest} ({pairs}, {images}, {disagreeing})."
+    disagreement = f"{what} that disagree on {100 * power.disagreement:.0f} % of them"
+    return f"The minimum detectable difference is for {_images(power.images)} and {disagreement}."
 
 
-def listed(names: Sequence[str], *, most: int | None = None) -> str:
-    """Join names as a sentence does; of more than ``most``, the first ones and the number of the others."""
-    if most is not None and len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
+def _images(number: int) -> str:
+    return f"{number:,} test image{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names for a sentence; of more than five, the first five and the number of the others."""
+    if len(names) > NAMES_SHOWN:
+        return f"{', '.join(names[:NAMES_SHOWN])} and {len(names) - NAMES_SHOWN} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
@@ -57,49 +70,66 @@ def p_text(p_value: float) -> str:
 
 
 @dataclass(frozen=True)
-class _Summary:
+class _Statements:
     comparison: Comparison
     style: Style
 
-    def sentences(self) -> list[str]:
-        power = [power_text(self.comparison.power)] if self.comparison.power else []
-        found = [*self._accuracy(), *power, *self._not_compared(), *self._speed(), *self._minority(), *self._caveats()]
+    def ordered(self) -> list[str]:
+        """Return everything there is to say, the most important first."""
+        if not self.comparison.compared:
+            return [
+                "No predictions are available, so nothing can be compared.",
+                *filter(None, [self._initialisation()]),
+            ]
+        power = self.comparison.power
+        found = [
+            self._accuracy(),
+            self._significantly_worse(),
+            power_text(power) if power else "",
+            self._not_compared(),
+            self._no_better_than_majority(),
+            self._initialisation(),
+            *self._speed(),
+            *self._minority(),
+            self._seeds(),
+            self._tuned(),
+            self._small(),
+            power_basis(power) if power else "",
+        ]
         return [sentence for sentence in found if sentence]
 
     def _names(self, rows: Sequence[Row]) -> str:
-        return listed([self.style(row.name) for row in rows], most=NAMES_SHOWN)
+        return listed([self.style(row.name) for row in rows])
 
-    def _accuracy(self) -> list[str]:
-        rows, images = self.comparison.compared, f"{self.comparison.number:,} test images"
-        if not rows:
-            return ["No predictions are at hand, so nothing can be compared."]
-        if len(rows) == 1:
+    def _accuracy(self) -> str:
+        top, *others = self.comparison.compared
+        name, images = self.style(top.name), _images(self.comparison.number)
+        score = f"{100 * accuracy(top).value:.1f} % of {images}"
+        if not others:
             which = "the only row with predictions" if self.comparison.not_compared else "the only row"
-            return [f"{self.style(rows[0].name)} is {which} ({images}): nothing to compare with."]
-        top = rows[0]
-        among = " of the rows compared" if self.comparison.not_compared else ""
-        lead = f"{self.style(top.name)} has the highest accuracy{among}, {100 * accuracy(top).value:.1f} % of {images}."
-        level = [row for row in rows[1:] if self.comparison.adjusted(top, row) > ALPHA]
-        below = [row for row in rows[1:] if self.comparison.adjusted(top, row) <= ALPHA]
-        return [lead, self._level(top, level), self._below(top, below)]
+            return f"{name} is {which}: {score} correct."
+        lead = f"{name} has the highest accuracy, {score}"
+        undecided = [row for row in others if self.comparison.adjusted(top, row) > ALPHA]
+        if not undecided:
+            return f"{lead}."
+        p_value = f" ({p_text(self.comparison.adjusted(top, undecided[0]))})" if len(undecided) == 1 else ""
+        return f"{lead}; no significant difference to {self._names(undecided)}{p_value}."
 
-    def _level(self, top: Row, level: Sequence[Row]) -> str:
-        if not level:
+    def _significantly_worse(self) -> str:
+        top, *others = self.comparison.compared
+        worse = [row for row in others if self.comparison.adjusted(top, row) <= ALPHA]
+        if not worse:
             return ""
-        p_values = f" ({p_text(self.comparison.adjusted(top, level[0]))})" if len(level) == 1 else ""
-        return f"No significant difference to it: {self._names(level)}{p_values}."
+        # In the order in which the table of pairs compares them, so that the pair is not computed twice.
+        paired = self.comparison.pair(worse[0], top)
+        low, high = -100 * paired.interval.high, -100 * paired.interval.low
+        gap = f"({-100 * paired.difference:+.1f} pp, unadjusted 95 % CI {low:+.1f} to {high:+.1f})"
+        first, *rest = [self.style(row.name) for row in worse]
+        return f"Significantly less accurate than {self.style(top.name)}: {listed([f'{first} {gap}', *rest])}."
 
-    def _below(self, top: Row, below: Sequence[Row]) -> str:
-        if not below:
-            return ""
-        paired = self.comparison.pair(below[0], top)  # as the table of pairs has it, so that it is worked out once
-        gap = difference_text(-paired.difference, -paired.interval.high, -paired.interval.low)
-        nearest = f" (the first: {gap}, unadjusted)" if len(below) > 1 else f" ({gap}, unadjusted)"
-        return f"Significantly less accurate: {self._names(below)}{nearest}."
-
-    def _not_compared(self) -> list[str]:
+    def _not_compared(self) -> str:
         rows = self.comparison.not_compared
-        return [f"Not compared, as predictions are not at hand: {self._names(rows)}."] if rows else []
+        return f"Not compared, because predictions are missing: {self._names(rows)}." if rows else ""
 
     def _speed(self) -> list[str]:
         """Compare the most accurate row with the fastest of those without a significant difference, or of all."""
@@ -140,24 +170,19 @@ class _Summary:
         tests, number = self.comparison.minority
         names = self.comparison.table.first.dataset.class_names
         classes = listed([self.style(names[label]) for label in minority_classes(self.comparison.table)])
-        where = f"On the {number} test image{'s' if number > 1 else ''} of minority classes ({classes})"
+        where = f"On the {_images(number)} of minority classes ({classes})"
         firsts, seconds = np.nonzero(np.triu(tests.apart, 1))
         if len(firsts) == 0:
-            return [f"{where} there is no significant difference."]
+            return [f"{where}, no difference is significant."]
         said = []
         for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
             ahead, behind = (second, first) if tests.differences[first, second] > 0 else (first, second)
             better, worse = (self.style(self.comparison.compared[place].name) for place in (ahead, behind))
             said.append(f"{better} is significantly better than {worse}")
-        return [f"{where} {listed(said, most=NAMES_SHOWN)}."]
-
-    def _caveats(self) -> list[str]:
-        if not self.comparison.compared:
-            return []
-        return [self._initialisation(), self._tuned(), self._no_better_than_majority(), self._small(), self._seeds()]
+        return [f"{where}, {listed(said)}."]
 
     def _initialisation(self) -> str:
-        kinds = sorted({row.init for row in self.comparison.compared})
+        kinds = sorted({row.init for row in self.comparison.table.rows})
         if len(kinds) == 1:
             return ""
         return (
@@ -166,7 +191,7 @@ class _Summary:
 
     def _tuned(self) -> str:
         tuned = [row for row in self.comparison.compared if row.first.tuning is not None]
-        return f"The cost of a study comes on top for {self._names(tuned)}." if tuned else ""
+        return f"The training cost of {self._names(tuned)} does not include the study." if tuned else ""
 
     def _no_better_than_majority(self) -> str:
         majority, total = self.comparison.table.majority, self.comparison.number
@@ -177,18 +202,17 @@ class _Summary:
         ]
         if not weak:
             return ""
-        return (
-            f"Not shown to beat the majority-class baseline ({self.style(majority.class_name)}): {self._names(weak)}."
-        )
+        baseline = f"majority-class baseline ({self.style(majority.class_name)})"
+        return f"Not significantly better than the {baseline}: {self._names(weak)}."
 
     def _small(self) -> str:
         small = small_classes(self.comparison.table)
         if not small:
             return ""
         if len(small) == sum(count > 0 for count in self.comparison.table.test_counts):
-            return "Every class has fewer than 30 test images, so intervals of single classes are wide."
-        named = listed([f"{self.style(name)} ({count})" for name, count in small], most=NAMES_SHOWN)
-        return f"Fewer than 30 test images, so wide intervals: {named}."
+            return f"Every class has fewer than {SMALL_CLASS} test images, so intervals of single classes are wide."
+        named = listed([f"{self.style(name)} ({count})" for name, count in small])
+        return f"Classes with fewer than {SMALL_CLASS} test images have wide intervals: {named}."
 
     def _seeds(self) -> str:
         counts = sorted({len(row.checkpoints) for row in self.comparison.compared})

@@ -1,8 +1,9 @@
-"""The leaderboard in short form on a terminal."""
+"""The leaderboard in short form, for a terminal."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table as Grid
@@ -16,21 +17,29 @@ if TYPE_CHECKING:
     from bench.latency.measure import Measured  # imports torch, which a command that only reads must not
 
 ROWS_SHOWN: Final = 30
-"""Rows of a table that a terminal shows; the page has all."""
+"""Rows of a table that a terminal shows; leaderboard.md has all."""
 
 
 def tables(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
-    """Return each table in short form, five columns that fit into 80 characters, and its summary."""
+    """Return each table with its summary: five columns that fit into 80 characters."""
     for comparison in comparisons:
         rows = comparison.ordered
-        grid = Grid(title=escape(page.heading(comparison)), title_justify="left")
+        # Without vertical lines, the names of the default models and of most settings fit into 80 columns unbroken.
+        grid = Grid(
+            title=escape(page.heading(comparison)),
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+        )
         for name in ("Rank", "Model", "Setting", "Top-1 % (95 % CI)", "ONNX ms"):
-            grid.add_column(name, justify="left" if name in {"Model", "Setting"} else "right", overflow="fold")
+            text = name in {"Model", "Setting"}
+            grid.add_column(name, justify="left" if text else "right", overflow="fold", no_wrap=not text)
         for row in rows[:ROWS_SHOWN]:
             grid.add_row(*_cells(row, comparison))
         majority = comparison.table.majority
         score = cells.accuracy_cell(majority.top1_accuracy, comparison.number)
-        grid.add_row("-", "majority class", escape(majority.class_name), score, "")
+        grid.add_row("-", f"majority class ({escape(majority.class_name)})", "-", score, "")
         yield grid
         if len(rows) > ROWS_SHOWN:
             yield f"and {len(rows) - ROWS_SHOWN} more rows in leaderboard.md"
@@ -38,7 +47,7 @@ def tables(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
 
 
 def measured_lines(measured: "Measured") -> list[str]:
-    """Return a line for each measurement from host to host."""
+    """Return a line for each measurement from input on the host to logits on the host."""
     return [
         f"  {record.config.model} on {row.runtime}: {cells.latency_cell(row, {})}"
         for record, rows in measured.rows

@@ -1,4 +1,4 @@
-"""Tuned rows beside the default ones: what the tuning chose, what it cost, and what it gave on test."""
+"""Tuned rows beside the default ones: the chosen setting, its scores, and the cost of the study."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ from bench.config import RunConfig
 from bench.leaderboard.cells import NO_VALUE, accuracy_cell, code, hyperparameters_text, table
 from bench.records.schema import RunRecord
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "Tuned",
     "Seed",
     "Chosen setting",
@@ -22,28 +22,28 @@ _COLUMNS: Final = (
     "Study",
 )
 
-_WORDS: Final = """Each study selected by val, so its val figures are optimistic; test was scored once a run. Whether a
-tuned row differs significantly from the default is in the table of pairs. A default row cost one training, a tuned
-one a training and the study: TMACs are 1e12 multiply-adds of training, 3 x forward x images."""
+_WORDS: Final = """Each study selects by val, so its val scores are optimistic; test was scored once per run. The table
+of pairs shows whether a tuned row differs significantly from the default. A tuned row costs its study in addition to
+one training; TMACs are 1e12 multiply-adds of training, 3 x forward x images."""
 
 
 def tuning_table(records: Sequence[RunRecord], *, sweeps: str) -> list[str]:
-    """Return a markdown table with a line a tuned run; nothing where there is none."""
+    """Return a Markdown table with a line per tuned run; empty if there is none."""
     tuned = [record for record in records if record.tuning is not None]
     if not tuned:
         return []
     rows = [_row(record, _default_of(record, records), sweeps) for record in tuned]
-    return [*table(_COLUMNS, rows), "", _WORDS]
+    return [*table(COLUMNS, rows), "", _WORDS]
 
 
 def _default_of(record: RunRecord, records: Sequence[RunRecord]) -> RunRecord | None:
-    """Find the run of the default setting with the same start and seed."""
+    """Return the run of the default setting with the same initialisation and seed, if there is one."""
     same = (_default_setting(record), record.init)
     return next((other for other in records if other.tuning is None and (other.config, other.init) == same), None)
 
 
 def _default_setting(record: RunRecord) -> RunConfig:
-    """Return the default setting as this run's own seed, threads and runtimes would have trained and timed it."""
+    """Return the default setting with the seed, device, threads and runtimes of this run."""
     base, own = record.base, record.config
     train = replace(base.train, device=own.train.device, train_threads=own.train.train_threads)
     return replace(base, seed=own.seed, train=train, runtime=own.runtime)
@@ -53,9 +53,7 @@ def _row(record: RunRecord, default: RunRecord | None, sweeps: str) -> list[str]
     tuning = record.tuning
     assert tuning is not None
     chosen = (
-        "the default itself"
-        if record.config == _default_setting(record)
-        else hyperparameters_text(tuning.hyperparameters)
+        "the default" if record.config == _default_setting(record) else hyperparameters_text(tuning.hyperparameters)
     )
     val = tuning.default_val_top1_accuracy
     images = sum(record.dataset.counts["val"])

@@ -53,7 +53,7 @@ def read_environment() -> Environment:
     """Return the environment of this process."""
     cpu_model, cpu_count = _cpu_model(), os.cpu_count() or 1
     gpu_name, gpu_driver = _gpu()
-    commit, dirty = _git()
+    commit, dirty = read_commit()
     return Environment(
         machine=slug(cpu_model, cpu_count, gpu_name),
         os=f"{platform.system()} {platform.machine()}",
@@ -113,7 +113,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _git() -> tuple[str | None, bool | None]:
+def read_commit() -> tuple[str | None, bool | None]:
     """Return the commit of this code, and whether files outside ``results/`` differ from it."""
     git = ["git", "-C", str(REPOSITORY)]
     commit = _output([*git, "rev-parse", "HEAD"])

@@ -1,6 +1,6 @@
-"""Who may run now: one command a training, and nothing of ours beside a latency measurement.
+"""Locks: one command per training, and no training beside a latency measurement on the same machine.
 
-All locks are the kernel's: they end with the process that holds them, however it ends.
+All locks are held by the kernel, which releases them when their process ends, however it ends.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ from bench.records.paths import Paths
 LOGGER = logging.getLogger(__name__)
 
 PASSING_S: Final = 0.5
-"""A training holds the queue for milliseconds; a longer wait is for a measurement, and worth a line."""
+"""A wait for the queue is logged after this time: a training holds it for milliseconds, a measurement for long."""
 
 SLICE_S: Final = 1.0
-"""One wait for the machine cannot be interrupted; in slices, Ctrl-C ends it and frees the queue."""
+"""Longest single wait for a lock. It cannot be interrupted: Ctrl-C takes effect only between two waits."""
 
 
 @contextlib.contextmanager
 def training_lock(results: Path, train_id: str) -> Iterator[None]:
-    """Hold a training of this results folder; wait, and log it, while another command holds it."""
+    """Hold the lock of a training in this results folder; a wait for another command is logged."""
     folder = Paths(results=results).locks
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{train_id}.lock")
@@ -35,16 +35,15 @@ def training_lock(results: Path, train_id: str) -> Iterator[None]:
 
 
 def record_lock(results: Path, run_id: str) -> FileLock:
-    """Return the lock that is held while a record is replaced; whoever holds it waits for nothing else."""
+    """Return the lock to hold while a record is replaced; its holder must not wait for another lock."""
     return FileLock(Paths(results=results).locks / f"{run_id}.record.lock")
 
 
 @contextlib.contextmanager
 def machine_shared(*, purpose: str = "train") -> Iterator[None]:
-    """Hold the machine with others that train; wait while a latency is measured, or a measurement waits for its turn.
-
-    The queue is left before the machine is held: who holds the machine waits for nothing that a measurement holds.
-    """
+    """Hold the machine together with other trainings; wait while a latency measurement runs or waits for its turn."""
+    # The queue is free unless a measurement waits. It is released before the machine is taken, because a process that
+    # holds the machine must not wait for anything that a waiting measurement holds.
     with _queue(wait=f"waiting to {purpose}: a latency measurement is next on this machine"):
         pass
     lock = _machine_lock()
@@ -55,21 +54,22 @@ def machine_shared(*, purpose: str = "train") -> Iterator[None]:
 
 @contextlib.contextmanager
 def machine_alone() -> Iterator[None]:
-    """Hold the machine alone, to measure latency; wait while any of ours trains or measures.
-
-    Whoever waits for the machine holds the queue, so that trainings that come later do not start before it.
-    """
+    """Hold the machine alone to measure latency; wait while other processes of this harness train or measure."""
+    # The queue is held while waiting, so that later trainings do not start first. With the machine lock alone,
+    # trainings that overlap could make a measurement wait forever.
     lock = _machine_lock()
     busy = "waiting to measure: other runs of this harness are busy on this machine, and latency is measured alone"
     with contextlib.ExitStack() as turn:
         turn.enter_context(_queue(wait="waiting to measure: another measurement is next on this machine"))
         with _held(lock.acquire_write, lock.release, wait=busy):
+            # The next measurement may now wait in the queue.
             turn.close()
             yield
 
 
 def _queue(*, wait: str) -> contextlib.AbstractContextManager[None]:
-    """Hold the place of the next one that gets the machine."""
+    """Hold the queue, which has room for one: the next process that takes the machine."""
+    # In the folder of temporary files, because all results folders share the machine.
     lock = FileLock(Path(tempfile.gettempdir()) / "imgcls-bench-machine.queue.lock")
     return _held(lock.acquire, lock.release, wait=wait, patience_s=PASSING_S)
 
@@ -82,7 +82,7 @@ def _held(
     wait: str,
     patience_s: float = 0.0,
 ) -> Iterator[None]:
-    """Take a lock, by a function of a timeout in seconds; log the reason if it takes more than ``patience_s``."""
+    """Hold a lock, whose ``acquire`` takes a timeout in seconds; log ``wait`` if it takes more than ``patience_s``."""
     try:
         acquire(patience_s)
     except Timeout:
@@ -102,4 +102,5 @@ def _wait(acquire: Callable[[float], object]) -> None:
 
 
 def _machine_lock() -> ReadWriteLock:
+    # Not a singleton: threads that share an instance would get an error instead of waiting for each other.
     return ReadWriteLock(str(Path(tempfile.gettempdir()) / "imgcls-bench-machine.lock"), is_singleton=False)

@@ -1,4 +1,4 @@
-"""Records on disk: written whole or not at all, and read back, older versions too."""
+"""Reading and writing of records; writing is atomic, and records of older versions can be read."""
 
 import json
 import logging
@@ -17,32 +17,35 @@ LOGGER = logging.getLogger(__name__)
 
 
 def to_json(content: object) -> str:
-    """Return JSON text; a NaN or an infinity is a bug and raises ValueError."""
+    """Return JSON text; raises ValueError for NaN and infinity, which JSON cannot represent."""
+    # Not msgspec's encoder, which writes NaN as null. Indented, so that git shows changes of records by line.
     return json.dumps(msgspec.to_builtins(content), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
 def write_json(content: object, path: Path) -> None:
-    """Write content as JSON, whole or not at all."""
+    """Write content as JSON, atomically."""
     write_text(to_json(content), path)
 
 
 def record_path(results: Path, record: RunRecord) -> Path:
-    """Return the place of a record: ``records/<machine>/<run_id>.json``."""
+    """Return the path of a record: ``records/<machine>/<run_id>.json``."""
     return Paths(results=results).record(record.environment.machine, record.run_id)
 
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+"""Maps the content of a file of an older version to that of the present version."""
 
 Versioned = TypeVar("Versioned")
 
 
 def read_versioned(path: Path, kind: type[Versioned], *, key: str, version: int, upgrade: Upgrade) -> Versioned:
-    """Read what ``write_json`` wrote, of ``version`` or, through ``upgrade``, of an older one.
+    """Read a file of ``write_json``, of ``version`` or, after ``upgrade``, of an older one.
 
-    Raises ValueError if the file is cut short, or of a version that this code does not know.
+    Raises ValueError if the file is damaged, or of a version that this code does not know.
     """
     data = path.read_bytes()
     try:
+        # Raw leaves the other fields undecoded, so that a file of this version is decoded once, directly to its type.
         found = msgspec.json.decode(msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get(key, b"null"))
         if found == version:
             return msgspec.json.decode(data, type=kind)
@@ -61,7 +64,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def read_if_whole(path: Path) -> RunRecord | None:
-    """Read one record, or give None where there is none that can be read."""
+    """Read one record; return None if it does not exist or cannot be read."""
     try:
         return read_record(path)
     except (OSError, ValueError):

@@ -1,4 +1,5 @@
-"""The HTML page of a results folder and the pages of studies: plots, galleries, provenance.
+"""The HTML page of a results folder, and the Markdown pages of studies.
 
-A page loads nothing from anywhere. Start with ``page``: a new plot is a function and a line in ``PLOTS``.
+The HTML page is self-contained: it loads nothing from the network. Start with ``page``; a new plot is a function and a
+line in ``PLOTS``.
 """

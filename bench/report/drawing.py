@@ -1,4 +1,4 @@
-"""How the report draws: SVG text whose colours follow the page's theme, and names that are text and never markup."""
+"""Drawing of figures as SVG text whose colours follow the theme of the page."""
 
 import io
 import math
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK: Final = "#010203"
-"""Stands for the page's text colour until the SVG is written."""
+"""Placeholder of the page's text colour, which matplotlib has no name for; a colour that nothing else uses."""
 
 STYLE: Final[dict[Any, Any]] = {
+    # Text stays text: it can be searched, and is smaller than the outlines of its letters.
     "svg.fonttype": "none",
+    # Names of classes may contain "$".
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 9,
@@ -31,13 +33,18 @@ STYLE: Final[dict[Any, Any]] = {
 }
 
 COLOURS: Final = 20
+"""Number of colours of matplotlib's colormap tab20."""
 
 PANEL: Final = 3.4
-"""Inches."""
+"""Height of a panel in inches."""
 
 
 def svg(draw: Callable[[], Figure | None], *, name: str) -> str | None:
-    """Draw a figure and give it as SVG text without a date, in the colour of the text around it; None where no data."""
+    """Return a figure as SVG text in the colour of the text around it; None if ``draw`` returns None.
+
+    The same figure gives the same text: ``name`` replaces the random salt of its ids, and the date is omitted.
+    """
+    # ``name`` differs between the figures of a page, because equal ids in one HTML document would refer to the first.
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = draw()
         if figure is None:
@@ -45,15 +52,17 @@ def svg(draw: Callable[[], Figure | None], *, name: str) -> str | None:
         out = io.StringIO()
         FigureCanvasSVG(figure).print_figure(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
+    # Without the XML declaration and the doctype, which are invalid within HTML.
     return text[text.index("<svg") :].replace(INK, "currentColor")
 
 
 def panels(
     number: int, *, columns: int = 3, height: float = PANEL, layout: Literal["constrained"] | None = "constrained"
 ) -> tuple[Figure, list["Axes"]]:
-    """Lay out some panels in rows; ``height`` of one in inches."""
+    """Return a figure with ``number`` panels in rows, and their axes; ``height`` is that of one panel in inches."""
     columns = min(columns, number)
     rows = math.ceil(number / columns)
+    # Not with pyplot, which would keep every figure until it is closed.
     figure = Figure(figsize=(PANEL * 1.2 * columns, height * rows), layout=layout)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for spare in axes[number:]:
@@ -62,7 +71,8 @@ def panels(
 
 
 def logarithmic(axes: "Axes", *, along: Literal["x", "y"] = "x") -> None:
-    """Label 1, 2 and 5 of each decade in plain figures: text is never read as mathematics here."""
+    """Set a logarithmic scale with plain numbers at 1, 2 and 5 of each decade."""
+    # The default labels are powers of ten as mathematical text, which STYLE disables.
     axes.set(**{f"{along}scale": "log"})
     axis = axes.xaxis if along == "x" else axes.yaxis
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -71,11 +81,13 @@ def logarithmic(axes: "Axes", *, along: Literal["x", "y"] = "x") -> None:
 
 
 def colour(place: int) -> Any:  # noqa: ANN401 - a matplotlib colour
-    """Return strong colours first, then the pale ones."""
+    """Return the colour of row ``place``."""
+    # tab20 alternates between ten strong colours and their pale variants: the strong ones first.
     place %= COLOURS
     return mpl.colormaps["tab20"](2 * place if place < COLOURS // 2 else 2 * place - COLOURS + 1)
 
 
 def name_inches(names: Sequence[str]) -> float:
-    """Guess the room that the longest class name takes, up to 2.5 inches: measuring hundreds of them takes minutes."""
+    """Return the estimated width of the longest name in inches, at most 2.5."""
+    # Estimated from its length: matplotlib takes minutes to measure hundreds of tick labels.
     return min(0.3 + 0.075 * max(len(name) for name in names), 2.5)

@@ -1,4 +1,4 @@
-"""What models get wrong, and what the audit found, with thumbnails where the images are at hand."""
+"""Galleries of misclassified images and of the findings of the audit, with thumbnails of the images."""
 
 import base64
 import io
@@ -15,8 +15,9 @@ from bench.comparison.tables import Row
 from bench.runs.images import ImageSource
 from imgcls.data.decode import UndecodableError, decode
 
+# The numbers of images are limited because the page contains their thumbnails, and must not grow with the data set.
 WRONG_SHOWN: Final = 24
-"""Mistakes of each row's first seed, the most confident first."""
+"""Misclassified images shown of each row's first seed, the most confident first."""
 
 ALL_WRONG_SHOWN: Final = 48
 
@@ -27,12 +28,12 @@ REMOVED_SHOWN: Final = 200
 THUMBNAIL_PX: Final = 96
 
 PIXEL_ART_PX: Final = 32
-"""Smaller pictures are kept whole, without loss."""
+"""Images of up to this size are shown unscaled and lossless."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mistake:
-    """One wrong answer."""
+    """One misclassified image: its true class, and the predicted class or classes as text."""
 
     image_id: str
     true: str
@@ -40,7 +41,7 @@ class Mistake:
 
 
 def mistakes(comparison: Comparison) -> list[tuple[str, list[Mistake]]]:
-    """Return each row's wrong answers by its first seed, with a title, the most confident first."""
+    """Return a title and the misclassified images of each row's first seed, the most confident first."""
     return [_mistakes_of(row, comparison.table.first.dataset.class_names) for row in comparison.compared]
 
 
@@ -48,6 +49,7 @@ def _mistakes_of(row: Row, names: Sequence[str]) -> tuple[str, list[Mistake]]:
     answers = row.checkpoints[0].answers
     assert answers is not None
     wrong = np.flatnonzero(~answers.right)
+    # Stable, so that equal confidences do not change the page when it is written again.
     worst = wrong[np.argsort(-answers.p_predicted[wrong], kind="stable")][:WRONG_SHOWN]
     shown = [
         Mistake(
@@ -57,11 +59,12 @@ def _mistakes_of(row: Row, names: Sequence[str]) -> tuple[str, list[Mistake]]:
         )
         for image in worst.tolist()
     ]
-    return f"{row.name}, seed {row.checkpoints[0].seed}: {len(wrong)} wrong", shown
+    return f"{row.name}, seed {row.checkpoints[0].seed}: {len(wrong)} misclassified", shown
 
 
 def wrong_by_all(comparison: Comparison) -> tuple[list[Mistake], int]:
-    """List images that every checkpoint gets wrong, and count them: their labels may be what is wrong."""
+    """Return the first images that all checkpoints misclassify, and the number of all of them."""
+    # An image that no model classifies correctly may have a wrong label.
     every = [one.answers for entry in comparison.compared for one in entry.checkpoints if one.answers is not None]
     if not every:
         return [], 0
@@ -79,7 +82,7 @@ def wrong_by_all(comparison: Comparison) -> tuple[list[Mistake], int]:
 
 
 def audit_view(images: ImageSource) -> dict[str, Any]:
-    """Return an audit as data: skipped files and reasons, and groups of images that show one picture."""
+    """Return what the page shows of an audit: skipped files with their reasons, and groups of duplicates."""
     audit = images.audit
     groups = [("exact", ids) for ids in audit.exact_duplicates] + [("near", ids) for ids in audit.near_duplicates]
     return {
@@ -91,8 +94,9 @@ def audit_view(images: ImageSource) -> dict[str, Any]:
 
 
 def thumbnails(root: Path, image_ids: Iterable[str]) -> dict[str, str]:
-    """Return each picture as a data URI; one that cannot be decoded is skipped, as by the audit."""
+    """Return a data URI for each image; an image that cannot be decoded is omitted."""
     found = {}
+    # Without repetitions, as an image may be in several galleries; ``dict`` keeps the order, unlike ``set``.
     for image_id in dict.fromkeys(image_ids):
         try:
             found[image_id] = _data_uri(decode(root / image_id).image)
@@ -102,6 +106,7 @@ def thumbnails(root: Path, image_ids: Iterable[str]) -> dict[str, str]:
 
 
 def _data_uri(image: Image.Image) -> str:
+    # JPEG artefacts would hide the content of an image of 8 x 8 px, whose PNG is small anyway.
     small = max(image.size) <= PIXEL_ART_PX
     out = io.BytesIO()
     if not small:

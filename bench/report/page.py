@@ -1,4 +1,4 @@
-"""One self-contained page of what a results folder shows: tables, plots, galleries, audit, provenance."""
+"""The self-contained HTML page of a results folder: tables, plots, galleries, audit and provenance."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -36,15 +36,17 @@ PLOTS: Final = {
     "reliability": plots.reliability,
     "risk": plots.risk_coverage,
 }
-"""The page's plots by name, each of a comparison."""
+"""Functions that draw a plot of a comparison, by name in the template; they return None if there is no data."""
 
 
 def write(comparisons: Sequence[Comparison], paths: Paths, folder: Path, *, images: bool) -> Path:
-    """Write ``index.html`` and its plots as SVG files into a folder; raises ConfigError if it cannot be written."""
+    """Write ``index.html`` and its plots as SVG files into a folder; raises ConfigError if that fails."""
     figures: dict[str, str] = {}
+    # Relative, so that the links to studies remain valid when the results folder is moved.
     sweeps = Path(os.path.relpath(paths.sweeps, folder.absolute())).as_posix()
     sources = [_source(one, paths) if images else Source(missing="omitted by --no-images") for one in comparisons]
     tables = [
+        # Numbered only if there are several tables, so that the usual file names are short.
         _view(one, source, figures, prefix=f"{number}-" if len(comparisons) > 1 else "", sweeps=sweeps)
         for number, (one, source) in enumerate(zip(comparisons, sources, strict=True), start=1)
     ]
@@ -55,25 +57,27 @@ def write(comparisons: Sequence[Comparison], paths: Paths, folder: Path, *, imag
             write_text(drawn, folder / FIGURES / name)
         write_text(text, folder / "index.html")
     except OSError as error:
-        message = f"--to {folder}: cannot be written ({error.strerror}); give a folder that can"
+        message = f"--to {folder}: cannot be written ({error.strerror}); use a writable folder"
         raise ConfigError(message) from error
     return folder / "index.html"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """The images of a table on this machine, or the reason why they are missing."""
+    """The images of a table, or the reason why they are not available on this machine."""
 
     images: ImageSource | None = None
     missing: str = ""
 
 
 def _render(tables: Sequence[Mapping[str, Any]], shots: Mapping[str, str], *, total: int) -> str:
+    # StrictUndefined: a misspelt name in the template is an error and not an empty text.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((PAGE / "index.html.j2").read_text(encoding="utf-8"))
     return template.render(
         tables=tables,
         total=total,
+        # A list and indices into it: an image that is shown several times is in the page once.
         thumbnails=list(shots.values()),
         thumbnail_ids={image_id: number for number, image_id in enumerate(shots)},
         style=(PAGE / "page.css").read_text(encoding="utf-8"),
@@ -82,8 +86,9 @@ def _render(tables: Sequence[Mapping[str, Any]], shots: Mapping[str, str], *, to
 
 
 def _source(comparison: Comparison, paths: Paths) -> Source:
-    """Find the images of a table by any of its runs."""
-    reason = "no run here has artifacts"
+    """Return the images of a table."""
+    # All runs of a table have the same images, but their location is stored for each training, and may be missing.
+    reason = "no run of this table has artifacts on this machine"
     for record in comparison.table.records:
         try:
             return Source(images=find_source(record, paths))
@@ -95,7 +100,7 @@ def _source(comparison: Comparison, paths: Paths) -> Source:
 def _view(
     comparison: Comparison, source: Source, figures: dict[str, str], *, prefix: str, sweeps: str
 ) -> dict[str, Any]:
-    """Return what the template shows of a table, and put its plots among the figures."""
+    """Return the values of a table for the template, and add its plots to ``figures``."""
     first = comparison.table.first
     drawn = {
         name: svg(partial(draw, comparison), name=prefix + name) for name, draw in PLOTS.items() if _any(comparison)
@@ -118,9 +123,9 @@ def _view(
         "all_wrong_total": all_wrong_total,
         "mistakes": gallery.mistakes(comparison),
         "audit": gallery.audit_view(source.images) if source.images else None,
-        "no_audit": f"The audit's list is not at hand: {source.missing}" if source.missing else "",
-        "no_pictures": f"No pictures: {source.missing}." if source.missing else "",
-        "removed": ", ".join(f"{n} {reason}" for reason, n in first.dataset.removed.items()) or "no file was skipped",
+        "no_audit": f"The audit is not available: {source.missing}" if source.missing else "",
+        "no_pictures": f"No thumbnails: {source.missing}." if source.missing else "",
+        "removed": ", ".join(f"{n} {reason}" for reason, n in first.dataset.removed.items()) or "none",
         "runs": [_provenance(record, row) for row in comparison.table.rows for record in row.records],
     }
 
@@ -130,8 +135,9 @@ def _any(comparison: Comparison) -> bool:
 
 
 def _html(lines: Sequence[str]) -> str:
-    """Render markdown; what looks like HTML in it stays text."""
+    """Return Markdown lines as HTML; HTML in them is escaped."""
     html: str = MarkdownIt("js-default", {"html": False}).render("\n".join(lines))
+    # Wide tables scroll by themselves, so that a narrow screen does not scroll the whole page.
     return html.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
 
 
@@ -144,7 +150,7 @@ def _confusions(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _confusion_figures(comparison: Comparison, figures: dict[str, str], *, prefix: str) -> list[tuple[str, str]]:
-    """Draw every row's first seed."""
+    """Draw the confusion matrix of each row's first seed; return titles and files."""
     listed = []
     names = comparison.table.first.dataset.class_names
     for number, row in enumerate((row for row in comparison.table.rows if row.checkpoints), start=1):
@@ -168,7 +174,7 @@ def _thumbnails(tables: Sequence[Mapping[str, Any]], sources: Sequence[Source]) 
 
 
 def _provenance(record: RunRecord, row: Row) -> dict[str, str]:
-    """Return what a run was: everything but its history, figures and images."""
+    """Return the record of a run as JSON text with a title, without its history, measurements and metrics."""
     model = record.outcome.model if record.outcome else None
     content = {
         "run_id": record.run_id,

@@ -1,4 +1,4 @@
-"""The report's plots, each of a comparison; one without data is None."""
+"""Plots of the report. Each function draws one of a comparison; some return None if there is no data."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,22 +21,24 @@ if TYPE_CHECKING:
 
 
 def _numbered(comparison: Comparison) -> list[tuple[int, Row]]:
-    """Return the rows that have a checkpoint, each with its number, which is its colour in every plot."""
+    """Return the rows with checkpoints, each with its number, from which its colour in every plot is derived."""
     return list(enumerate(row for row in comparison.table.rows if row.checkpoints))
 
 
 def _compared(comparison: Comparison) -> list[tuple[int, Row]]:
+    # Filtered after numbering, so that a row keeps its colour if others have no predictions.
     return [(place, row) for place, row in _numbered(comparison) if comparison.rank_of(row)]
 
 
 def learning_curves(comparison: Comparison) -> Figure:
-    """Draw losses, val accuracy and learning rate over epochs, a line a run."""
+    """Draw losses, val accuracy and learning rate over epochs, one line per run."""
     figure, axes = panels(4, columns=4)
     wanted = (("train loss", "train_loss"), ("val loss", "val_loss"), ("val top-1", "val_top1_accuracy"), ("lr", "lr"))
     for place, row in _numbered(comparison):
         histories = [outcome.training.history for one in row.checkpoints for outcome in one.outcomes]
         for number, history in enumerate(histories):
             for axis, (_, field) in zip(axes, wanted, strict=True):
+                # One entry of the legend per row, not per run and panel.
                 label = row.name if number == 0 and axis is axes[0] else None
                 values = [getattr(epoch, field) for epoch in history]
                 axis.plot([e.epoch for e in history], values, ".-", color=colour(place), alpha=0.8, label=label)
@@ -44,13 +46,14 @@ def learning_curves(comparison: Comparison) -> Figure:
         axis.set_title(title)
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # Schedules change the learning rate by factors.
     logarithmic(axes[3], along="y")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
 def pareto(comparison: Comparison) -> Figure | None:
-    """Draw accuracy against every cost, with the intervals of both."""
+    """Draw accuracy against each cost, with the intervals of both; None if no row is compared."""
     every = comparison.fronts
     if not every:
         return None
@@ -69,7 +72,9 @@ def pareto(comparison: Comparison) -> Figure | None:
 
 def _point(axis: "Axes", row: Row, cost: Cost, chance: float, *, shade: object) -> None:
     score = accuracy(row)
+    # A t interval over seeds may extend beyond 0 and 1.
     low, high = max(score.interval.low, 0.0), min(score.interval.high, 1.0)
+    # errorbar takes distances from the value, and refuses negative ones, which rounding may give.
     sideways = (
         None
         if cost.interval is None
@@ -92,16 +97,19 @@ def _point(axis: "Axes", row: Row, cost: Cost, chance: float, *, shade: object) 
 
 
 def recall_bars(comparison: Comparison) -> Figure:
-    """Draw each class's recall with its interval, a panel a row."""
+    """Draw the recall of each class with its interval, one panel per row."""
     done = _numbered(comparison)
     names = comparison.table.first.dataset.class_names
     height = max(1.2, 0.17 * len(names))
+    # Without constrained layout, which measures every label: minutes with hundreds of classes. The space of the labels
+    # is estimated instead.
     figure, axes = panels(len(done), height=height + 0.9, layout=None)
     room, (across, down) = name_inches(names), figure.get_size_inches()
     spaces = {"wspace": room / (PANEL * 1.2 - room), "hspace": 0.9 / height}
     figure.subplots_adjust(left=room / across, right=1 - 0.2 / across, bottom=0.5 / down, top=1 - 0.4 / down, **spaces)
     places = np.arange(len(names))
     for axis, (number, row) in zip(axes, done, strict=True):
+        # A class without test images has no recall, but keeps its line, so that all panels have the same classes.
         known = [(place, score) for place, score in zip(places, recalls(row), strict=True) if score is not None]
         values = np.array([100 * score.value for _, score in known])
         ends = 100 * np.array([(score.interval.low, score.interval.high) for _, score in known]).reshape(-1, 2)
@@ -109,6 +117,7 @@ def recall_bars(comparison: Comparison) -> Figure:
         spread = np.maximum([values - ends[:, 0], ends[:, 1] - values], 0)
         axis.errorbar(values, [place for place, _ in known], xerr=spread, fmt="none", ecolor=INK, elinewidth=1)
         axis.set_yticks(places, names)
+        # Inverted: the first class at the top.
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.set_xlim(0, 100)
         axis.set_title(row.name)
@@ -117,12 +126,13 @@ def recall_bars(comparison: Comparison) -> Figure:
 
 
 def latencies(comparison: Comparison) -> Figure | None:
-    """Draw the share of queries answered within a time, a panel a runtime."""
+    """Draw the cumulative distribution of latencies, one panel per runtime; None if nothing was measured."""
     done = _numbered(comparison)
     runtimes = [name for name in runtimes_of(comparison.table) if any(shown(entry, name) for _, entry in done)]
     if not runtimes:
         return None
     figure, axes = panels(len(runtimes), height=PANEL + 0.16 * len(done))
+    # At fixed percentiles: a step for each of thousands of queries would make the SVG many times larger.
     shares = np.linspace(0, 100, 201)
     for axis, runtime in zip(axes, runtimes, strict=True):
         for place, entry in done:
@@ -132,14 +142,14 @@ def latencies(comparison: Comparison) -> Figure | None:
                 axis.plot(np.percentile(row[1].samples_ms, shares), shares, color=colour(place), label=label)
         logarithmic(axis)
         axis.set_title(runtime)
-        axis.set_xlabel("ms, one picture at a time")
+        axis.set_xlabel("ms, one image at a time")
         axis.set_ylabel("% of queries")
         axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.2))
     return figure
 
 
 def reliability(comparison: Comparison) -> Figure | None:
-    """Draw how often answers of a confidence are right, in 15 bins with Wilson's intervals; the first seed of each."""
+    """Draw reliability diagrams of the first seeds: accuracy over confidence, in 15 bins, with Wilson intervals."""
     known = _compared(comparison)
     if not known:
         return None
@@ -153,17 +163,18 @@ def reliability(comparison: Comparison) -> Figure | None:
             right, total = int(answers.right[inside].sum()), int(inside.sum())
             sure = wilson_interval(right, total)
             spread = [[right / total - sure.low], [sure.high - right / total]]
+            # At the mean confidence of the bin, as in the definition of ECE, and not at its centre.
             confidence = float(answers.p_predicted[inside].mean())
             axis.errorbar([confidence], [right / total], yerr=np.maximum(spread, 0), fmt="o", color=colour(place), ms=4)
         axis.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
         axis.set_title(f"{row.name}, seed {row.checkpoints[0].seed}")
         axis.set_xlabel("confidence")
-        axis.set_ylabel("share right")
+        axis.set_ylabel("accuracy")
     return figure
 
 
 def risk_coverage(comparison: Comparison) -> Figure | None:
-    """Draw the error among the answers that a model is most sure of, over the share that it answers."""
+    """Draw risk-coverage curves: the error rate of the most confident predictions over their share of all images."""
     if not comparison.compared:
         return None
     figure, (axis,) = panels(1)
@@ -174,28 +185,31 @@ def risk_coverage(comparison: Comparison) -> Figure | None:
             order = np.argsort(-answers.p_predicted, kind="stable")
             answered = np.arange(1, len(order) + 1)
             risk = 100 * np.cumsum(~answers.right[order]) / answered
+            # At most 400 points of each curve, to limit the size of the SVG with many test images.
             kept = np.unique(np.linspace(0, len(order) - 1, 400).astype(int))
             label = row.name if checkpoint is row.checkpoints[0] else None
             axis.plot(100 * answered[kept] / len(order), risk[kept], color=colour(place), alpha=0.8, label=label)
-    axis.set_xlabel("answered, % of test images, most confident first")
-    axis.set_ylabel("wrong among them, %")
+    axis.set_xlabel("coverage, % of test images, most confident first")
+    axis.set_ylabel("risk (error rate), %")
     axis.legend(fontsize=7)
     return figure
 
 
 def confusion(checkpoint: Checkpoint, names: Sequence[str], title: str) -> Figure:
-    """Draw a confusion matrix, each row as shares of its true class."""
+    """Draw a confusion matrix; each row is normalised by the number of images of its true class."""
     counts = checkpoint.confusion
+    # Placed by hand, for the same reason as in ``recall_bars``.
     side, room = max(2.5, min(0.25 * len(names), 13)), name_inches(names) + 0.3
     figure = Figure(figsize=(side + room + 0.2, side + room + 0.4))
     width, height = figure.get_size_inches()
     axis = figure.add_axes((room / width, room / height, side / width, side / height))
+    # Divided by at least 1: a class without test images is a row of zeros.
     axis.imshow(
         counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues", interpolation="none"
     )
     axis.set_xticks(range(len(names)), names, rotation=90)
     axis.set_yticks(range(len(names)), names)
-    axis.set_xlabel("answered")
+    axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     axis.set_title(title)
     return figure

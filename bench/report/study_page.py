@@ -1,4 +1,4 @@
-"""A finished study as a page that a person can act on, with Optuna's own plots beside it."""
+"""The Markdown page of a finished study, with plots by Optuna."""
 
 import datetime as dt
 import warnings
@@ -22,10 +22,11 @@ BEST_SHOWN: Final = 10
 LEAST_FOR_IMPORTANCE: Final = 10
 """With fewer finished trials, importances are shown with a warning."""
 
+# fANOVA fits a random forest; seeded, so that the page stays the same when it is written again.
 FOREST_SEED: Final = 0
 
-REGIME: Final = """Every trial: cosine schedule over its own epochs, scored on val at its last epoch; but the default
-  setting is trained and scored as its own row of the leaderboard is"""
+REGIME: Final = """Trials: cosine schedule over each trial's own epochs, scored on val at its last epoch. The default
+  setting is trained and scored like its row in the leaderboard"""
 
 PLOT_INCHES: Final = (9, 5)
 
@@ -33,7 +34,8 @@ UNIT: Final = "(1e12 multiply-adds, 3 x forward x images)"
 
 
 def write(record: StudyRecord, results: Path) -> None:
-    """Write ``sweeps/<study>.md`` and its plots, from the record alone."""
+    """Write ``sweeps/<study>.md`` and its plots."""
+    # From the record alone: the storage may be a server that is no longer available.
     folder = Paths(results=results).sweeps
     study = as_study(record)
     drawn = _plots(study, folder, record.name)
@@ -41,12 +43,13 @@ def write(record: StudyRecord, results: Path) -> None:
 
 
 def as_study(record: StudyRecord) -> "optuna.Study":
-    """Put the trials of a record into an Optuna study in memory, for its importances and plots."""
+    """Return the finished and pruned trials of a record as an Optuna study in memory, for importances and plots."""
     import optuna  # noqa: PLC0415 - a quarter of a second
 
     study = optuna.create_study(study_name=record.name, direction="maximize")
     kinds = {"complete": optuna.trial.TrialState.COMPLETE, "pruned": optuna.trial.TrialState.PRUNED}
     for trial in record.trials:
+        # A failed trial may have no hyperparameters, which Optuna refuses.
         if trial.state not in kinds:
             continue
         study.add_trial(
@@ -78,9 +81,9 @@ def _distributions(record: StudyRecord) -> "dict[str, optuna.distributions.BaseD
 
 
 def markdown(record: StudyRecord, study: "optuna.Study", drawn: list[str]) -> str:
-    """Return the page."""
+    """Return the page; ``drawn`` are the names of its plots."""
     title = f"# Study {code(record.name)}\n"
-    parts = [title, *_facts(record), "", *_verdict(record), "", *_trials(record), "", *_importance(record, study), ""]
+    parts = [title, *_facts(record), "", *_result(record), "", *_trials(record), "", *_importance(record, study), ""]
     parts += [*_cost(record), "", *_rerun(record)]
     if drawn:
         parts += ["", "## Plots", "", *(f"![{name}]({record.name}-{name}.png)" for name in drawn)]
@@ -96,18 +99,18 @@ def _facts(record: StudyRecord) -> list[str]:
     default = f"{budget_text(record.base.budget)}; {training_text(record.base)}"
     return [
         f"- Model: {code(record.base.model)}, init: {record.origin[1]}, seed {record.base.seed}",
-        f"- Data: {code(data.name)}, {images} ({digests}); the test split was not opened",
+        f"- Data: {code(data.name)}, {images} ({digests}); the test split was not read",
         f"- Default setting: recipe {record.base.recipe}, {default}",
-        f"- Searched: {ranges}; TPE, {_pruning(record)}",
+        f"- Search space: {ranges}; sampler: TPE; {_pruning(record)}",
         f"- {REGIME}",
-        f"- Budget: {record.budget}; spent: see below",
+        f"- Budget: {record.budget}; see Cost for what was used",
         f"- Machine: {machines}; code {(environment.git_commit or 'unknown')[:8]}",
     ]
 
 
 def _pruning(record: StudyRecord) -> str:
     rungs = " and ".join(f"{rung:.0%}" for rung in record.rungs)
-    return f"pruned by ASHA at {rungs} of each trial's own steps" if rungs else "not pruned: the budget is too short"
+    return f"pruned by ASHA at {rungs} of each trial's own steps" if rungs else "no pruning: trials are too short"
 
 
 def _range(record: StudyRecord, name: str) -> str:
@@ -117,22 +120,22 @@ def _range(record: StudyRecord, name: str) -> str:
     return f"{hyperparameter.low:g} to {hyperparameter.high:g}{' (logarithmic)' if hyperparameter.log else ''}"
 
 
-def _verdict(record: StudyRecord) -> list[str]:
+def _result(record: StudyRecord) -> list[str]:
     best, default = record.best, record.default
     if best is None:
-        return ["No trial came to its end: there is no tuned setting."]
+        return ["No trial finished, so there is no tuned setting."]
     number = sum(record.dataset.counts["val"])
     chosen = hyperparameters_text(best.hyperparameters)
-    lines = [f"**Best: trial {best.number}**, {chosen}: {_score(best, number)} % of {number} val images."]
+    lines = [f"**Best: trial {best.number}**, {chosen}: top-1 {_score(best, number)} % on {number} val images."]
     if default is None:
-        lines.append("The default setting did not come to its end, so nothing is said of a gain.")
+        lines.append("The default setting did not finish, so the gain is unknown.")
     elif default.number == best.number:
-        lines.append("That is the default setting: no trial was better on val.")
+        lines.append("This is the default setting: no other trial was better on val.")
     else:
         lines.append(f"The default setting, trial {default.number}: {_score(default, number)} %.")
     lines.append(
-        "The best of several trials is optimistic, and the intervals (95 % Wilson, of one training each) "
-        "do not cover the selection: the test score of a tuned run does not have this bias (`run-all --tuned`)."
+        "The val score of the best trial is optimistically biased by the selection, which the intervals (95 % Wilson, "
+        "one training each) do not cover. The test score of a tuned run (`run-all --tuned`) does not have this bias."
     )
     return lines
 
@@ -145,14 +148,14 @@ def _trials(record: StudyRecord) -> list[str]:
     number, names = sum(record.dataset.counts["val"]), list(record.space)
     done = [trial for trial in record.trials if trial.state == "complete"]
     done.sort(key=lambda trial: (-(trial.val_top1_accuracy or 0.0), trial.number))
-    lines = [f"## The best {min(BEST_SHOWN, len(done))} of {len(done)} finished trials", ""]
-    columns = ["Trial", "Val top-1, % (95 % interval)", *names, "TMACs", "Training, s"]
+    lines = [f"## Best {min(BEST_SHOWN, len(done))} of {len(done)} finished trials", ""]
+    columns = ["Trial", "Val top-1 % (95 % CI)", *names, "TMACs", "Training, s"]
     lines += table(columns, [_finished(trial, names, number) for trial in done[:BEST_SHOWN]])
     early = [trial for trial in record.trials if trial.state != "complete"]
     if early:
-        lines += ["", f"## The {len(early)} that did not finish", ""]
+        lines += ["", f"## Trials that did not finish ({len(early)})", ""]
         lines += table(
-            ["Trial", "State", *names, "Done of its steps", "Why"],
+            ["Trial", "State", *names, "Steps done", "Reason"],
             [
                 [
                     str(t.number),
@@ -181,17 +184,17 @@ def _importance(record: StudyRecord, study: "optuna.Study") -> list[str]:
     lines = ["## Importance of each hyperparameter (fANOVA)", ""]
     shares = importances(study)
     if not shares:
-        return [*lines, f"Not computed: {done} finished trial(s) do not tell."]
+        return [*lines, f"Not computed: no two finished trials differ in score (finished: {done})."]
     lines += table(
         ["Hyperparameter", "Share of the variance of val top-1"],
         [[name, f"{part:.2f}"] for name, part in shares.items()],
     )
-    few = f" These are fewer than {LEAST_FOR_IMPORTANCE}: take it as a hint." if done < LEAST_FOR_IMPORTANCE else ""
-    return [*lines, "", f"From the {done} finished trials alone; pruned ones, mostly bad settings, are not in it.{few}"]
+    few = f" Fewer than {LEAST_FOR_IMPORTANCE} trials are a weak basis." if done < LEAST_FOR_IMPORTANCE else ""
+    return [*lines, "", f"Computed from the {done} finished trials; pruned trials, mostly worse, are excluded.{few}"]
 
 
 def importances(study: "optuna.Study") -> dict[str, float]:
-    """Return each hyperparameter's share of the variance (Hutter et al. 2014); nothing where the trials cannot tell."""
+    """Return each hyperparameter's share of the variance of the score (fANOVA, Hutter et al. 2014), if there is any."""
     import optuna  # noqa: PLC0415
 
     done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
@@ -209,18 +212,18 @@ def _cost(record: StudyRecord) -> list[str]:
     share = record.command_train_s / (record.command_s * record.jobs)
     states = f"{record.count('complete')} finished, {len(pruned)} pruned, {record.count('failed')} failed"
     lines = [
-        "## What it cost",
+        "## Cost",
         "",
-        f"{len(record.trials)} trials ({states}); {took} of trials; {spent:.2f} TMACs of training {UNIT}.",
+        f"{len(record.trials)} trials ({states}); trial time {took}; training compute {spent:.2f} TMACs {UNIT}.",
     ]
     if pruned:
         lines.append(
-            f"Pruning and early ends left {saved:.2f} TMACs undone, {100 * saved / (spent + saved):.0f} % of what the "
-            "same trials would have taken to their ends."
+            f"Pruning saved {saved:.2f} TMACs, {100 * saved / (spent + saved):.0f} % of the compute of the same trials "
+            "without pruning."
         )
     lines.append(
-        f"The last command took {record.command_s:.0f} s with {record.jobs} process(es); {100 * share:.0f} % of that "
-        "was training steps."
+        f"The last command took {record.command_s:.0f} s (processes: {record.jobs}); {100 * share:.0f} % of that time "
+        "was spent in training steps."
     )
     return lines
 
@@ -228,12 +231,13 @@ def _cost(record: StudyRecord) -> list[str]:
 def _rerun(record: StudyRecord) -> list[str]:
     if record.best is None:
         return []
-    return ["## The best setting again", "", f"    {rerun_command(record)}"]
+    return ["## Command to train the best setting again", "", f"    {rerun_command(record)}"]
 
 
 def rerun_command(record: StudyRecord) -> str:
-    """Return the command that trains the best setting again; the data set and weights by name, not by place."""
+    """Return the command that trains the best setting again, of which there must be one."""
     assert record.best is not None
+    # Data set and weights by name: their paths on this machine are not in the record.
     words = ["python -m bench run", record.base.model, "--data", record.dataset.name, "--recipe", record.base.recipe]
     words += ["--seeds", str(record.base.seed), *flags(record.tuned_config)]
     words += ["--weights", "none" if record.origin[1] == "random" else "pretrained"]
@@ -241,10 +245,11 @@ def rerun_command(record: StudyRecord) -> str:
 
 
 def _plots(study: "optuna.Study", folder: Path, name: str) -> list[str]:
-    """Draw what the trials allow; the names of the plots that there are."""
+    """Draw Optuna's plots of the finished trials as PNG files; return the names of the plots."""
     import matplotlib as mpl  # noqa: PLC0415
     import optuna  # noqa: PLC0415
 
+    # Optuna draws with pyplot, whose default backend may need a display.
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
     from optuna.visualization import matplotlib as plots  # noqa: PLC0415
@@ -259,7 +264,7 @@ def _plots(study: "optuna.Study", folder: Path, name: str) -> list[str]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls its matplotlib plots experimental; ours are a page's pictures
+        warnings.simplefilter("ignore")  # Optuna marks its matplotlib plots as experimental
         for kind, plot in draw.items():
             plot(study, target_name="val top-1 accuracy")
             plt.gcf().set_size_inches(*PLOT_INCHES)

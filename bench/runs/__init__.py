@@ -1,4 +1,4 @@
-"""Plan runs and carry them out: one process a run, here or on a Ray cluster.
+"""Planning of runs, and their execution, each in a process of its own, on this machine or on a Ray cluster.
 
-A run's record is the only interface between processes. Start with ``plan.Task`` and ``execution.run_one``.
+The record of a run is the only interface between processes. Start with ``plan.Task`` and ``execution.run_one``.
 """

@@ -1,4 +1,7 @@
-"""One run: ``fit`` never sees the test split; ``run_one`` is all of it; ``run_and_record`` keeps what came out."""
+"""One run: ``fit`` trains, ``run_one`` also evaluates and exports, and ``run_and_record`` writes the record.
+
+``fit`` does not receive the test split.
+"""
 
 import datetime as dt
 import logging
@@ -41,13 +44,13 @@ from imgcls.training.setup import Training
 LOGGER = logging.getLogger(__name__)
 
 SUMMARY_LIMIT_BYTES: Final = 1_000_000
-"""A summary of predictions over this stays with the artifacts instead of beside its record."""
+"""Largest summary of predictions that is stored beside its record, which may be in git; larger ones are artifacts."""
 
 
 def fit(
     task: Task, *, train_source: Source, val_source: Source, report: Report, rungs: tuple[float, ...] = ()
 ) -> Training:
-    """Build the model from its seed and train it; the test split is not among the arguments."""
+    """Build the model from its seed and train it, without the test split."""
     config = task.config
     return fitting.fit(
         task.spec,
@@ -65,9 +68,10 @@ def fit(
 
 
 def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
-    """Train, score on test once, export, check parity; what is done already is read back."""
+    """Train, evaluate on test once, export and check parity; a training that is complete is read instead."""
     folder = task.paths.artifacts(task.train_id)
     done = task.paths.outcome(task.train_id)
+    # Several runs can share a training, for example with other runtimes to time.
     if done.exists():
         return msgspec.json.decode(done.read_bytes(), type=Outcome)
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +84,7 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
         lambda path: save_trained(training.state, task.spec, num_classes=num_classes, path=path),
     )
     device = torch.device(task.config.train.device)
+    # val too, because the temperature is fitted on it.
     val, test = (
         predict_split(folder / WEIGHTS, prepared, split, spec=task.spec, device=device) for split in ("val", "test")
     )
@@ -90,12 +95,14 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
         metrics=_score(task, val=val, test=test),
         artifact=_export(task, prepared, test),
     )
+    # Last: the existence of this file means that all artifacts are complete.
     write_json(outcome, done)
     return outcome
 
 
 def _environment(task: Task) -> Environment:
-    """Return where this trained, which may be another machine than the caller's; the code is the caller's."""
+    """Return the environment of this machine, which may not be the caller's, with the commit of the caller's code."""
+    # Ray copies the packages to its workers without their git repository.
     code = task.environment
     return replace(read_environment(), git_commit=code.git_commit, git_dirty=code.git_dirty)
 
@@ -125,6 +132,7 @@ def _export(task: Task, prepared: Prepared, test: Predictions) -> ArtifactInfo:
 
 def _model_info(task: Task) -> ModelInfo:
     spec = task.spec
+    # The exported network, without the auxiliary head that a training may have had.
     model = load_trained(task.paths.artifacts(task.train_id) / WEIGHTS)
     counted = complexity.count(model, spec.resize.size)
     return ModelInfo(
@@ -157,6 +165,7 @@ def _training_info(task: Task, training: Training) -> TrainingInfo:
         resumed_from=training.resumed_from,
         train_time_s=train_time_s,
         eval_time_s=sum(epoch.eval_time_s for epoch in history),
+        # Without evaluation, whose share depends on the size of val.
         train_img_per_s=sum(epoch.images for epoch in history) / train_time_s,
         num_threads=torch.get_num_threads(),
         device=task.config.train.device,
@@ -168,19 +177,22 @@ def _training_info(task: Task, training: Training) -> TrainingInfo:
 
 
 def run_and_record(task: Task, prepared: Prepared | None = None) -> RunRecord:
-    """Run a task under its lock and write its record, ok or failed."""
+    """Carry out a task under its lock, and write and return its record, whose status is ok or failed."""
     folder = task.paths.artifacts(task.train_id)
     with locks.training_lock(task.paths.results, task.train_id):
-        before = read_if_whole(record_file(task))
         if task.force:
             shutil.rmtree(folder, ignore_errors=True)
-        elif (done := finished_record(task)) is not None:  # another command's, while this one waited for the lock
+        elif (done := finished_record(task)) is not None:
+            # Another command carried the task out while this one waited for the lock.
             return done
-        record = _after(before, _attempt(task, prepared))
-        if record.outcome is not None:
-            _keep_summary(task, record.outcome)
+        attempted = _attempt(task, prepared)
+        if attempted.outcome is not None:
+            _keep_summary(task, attempted.outcome)
+        # The previous record is read under the lock: a measurement may have put figures into it meanwhile.
         with locks.record_lock(task.paths.results, task.run_id):
+            record = _after(read_if_whole(record_file(task)), attempted)
             write_json(record, record_file(task))
+        # Only now, and not after a failure: the same command resumes from these files.
         if record.outcome is not None:
             for leftover in (folder / STATE_FILE, *folder.glob(BEST_FILES)):
                 leftover.unlink(missing_ok=True)
@@ -188,7 +200,7 @@ def run_and_record(task: Task, prepared: Prepared | None = None) -> RunRecord:
 
 
 def _after(before: RunRecord | None, record: RunRecord) -> RunRecord:
-    """Count that test was scored again; keep the latency figures where the ONNX file came out the same to the byte."""
+    """Add the earlier scorings on test to a record, and keep the earlier latency if the ONNX file is byte-identical."""
     if before is None:
         return record
     record = replace(record, test_scorings=before.test_scorings + record.test_scorings)
@@ -208,19 +220,21 @@ def _attempt(task: Task, prepared: Prepared | None) -> RunRecord:
     try:
         with locks.machine_shared():
             outcome = run_one(task, prepared)
-    except Exception as failure:  # noqa: BLE001 - whatever went wrong becomes a failed row, with its traceback
+    except Exception as failure:  # noqa: BLE001 - every error becomes a failed row, with its traceback
+        # Records may be published, and must not contain paths of this machine.
         places = {Path(task.data): "DATA", task.paths.results: "RESULTS", task.paths.cache: "CACHE"}
         error = failures.traceback_text(failure, places)
-        LOGGER.error("  failed: %s", failures.last_line(error))  # noqa: TRY400 - the record has the traceback
+        LOGGER.error("  failed: %s", failures.last_line(error))  # noqa: TRY400 - the record contains the traceback
     return make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=outcome, error=error)
 
 
 def _keep_summary(task: Task, outcome: Outcome) -> None:
-    """Write the predictions' summary beside the record, or with the artifacts where it is large."""
+    """Write the summary of the test predictions beside the record, or with the artifacts if it is large."""
     folder = task.paths.artifacts(task.train_id)
     summary = folder / f"{task.run_id}.npz"
     calibration = outcome.metrics.calibration
-    temperature = calibration.temperature if calibration else 1.0  # an outcome that was made before version 4
+    # Outcomes that were stored before schema version 4 have no calibration.
+    temperature = calibration.temperature if calibration else 1.0
     save_summary(load_predictions(predictions_file(folder, "test")), summary, temperature=temperature)
     if summary.stat().st_size <= SUMMARY_LIMIT_BYTES:
         target = record_file(task).with_suffix(".npz")

@@ -1,4 +1,4 @@
-"""What a failed run says of itself: its traceback, without this machine's folders."""
+"""Reasons of failed runs: tracebacks without paths of this machine, and the exit status of processes."""
 
 import re
 import sys
@@ -10,19 +10,20 @@ from bench.records.environment import REPOSITORY
 
 
 def traceback_text(error: BaseException, places: dict[Path, str]) -> str:
-    """Format a traceback in which ``places`` and every other folder of this machine have neutral names."""
+    """Return the traceback of an error, in which ``places`` and other folders of this machine have neutral names."""
     return _neutral("".join(traceback.format_exception(error)), places)
 
 
 def last_line(error: str) -> str:
-    """Return the line that names the error."""
+    """Return the last line of a traceback that names an exception, or else its last line."""
+    # Not always the last line, because the message of an exception can have several.
     lines = [line for line in error.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
     return (named or lines or ["unknown"])[-1]
 
 
 def killed(status: int) -> str:
-    """Return how a process ended that left no record."""
+    """Return the reason for which a process with this exit status left no record."""
     if status < 0:
         return f"RunError: the process was killed by signal {-status} (out of memory, or by somebody)"
     return f"RunError: the process ended with status {status} and left no record"
@@ -37,7 +38,9 @@ def _neutral(text: str, places: dict[Path, str]) -> str:
         Path.home(): "HOME",
     }
     places = {place.expanduser().resolve(): name for place, name in places.items()} | own
+    # The longest first: one folder can contain another, as the home folder often contains the results folder.
     for place, name in sorted(places.items(), key=lambda item: -len(str(item[0]))):
+        # The root, as a home folder in some containers, would match every absolute path.
         if place != Path(place.anchor):
             text = text.replace(str(place), name)
     return text

@@ -1,4 +1,4 @@
-"""The images of finished runs on this machine, found again for parity, calibration, timing and galleries."""
+"""Access to the images of finished runs on this machine, for parity checks, calibration, timing and galleries."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +19,19 @@ from imgcls.data.splits import make_splits
 from imgcls.errors import RunError, UserError
 
 if TYPE_CHECKING:
-    from bench.runs.plan import Task  # imports torch, which a command that only reads must not
+    from bench.runs.plan import Task  # loads torch, which commands that only read records must not
 
 PLACE: Final = "place.json"
-"""Beside the artifacts, never in a record: where this machine has the images of a training."""
+"""File beside the artifacts with the path or name of a training's data set, which is not in the record."""
 
 
 class MissingImagesError(RunError):
-    """The images of a run are not on this machine, or not as they were."""
+    """The images of a run are not on this machine, or have changed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSource:
-    """An audited data set and its folder, which holds the very images of a run."""
+    """An audited data set with exactly the images of a run, and its folder."""
 
     audit: Audit
     root: Path
@@ -39,50 +39,53 @@ class ImageSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunImages:
-    """A run's images: in the cache, and the test images as files."""
+    """The images of a run: their pixels in the cache, and the paths of the test images."""
 
     pictures: Pictures
     test_files: tuple[str, ...]
 
 
 def remember_place(task: "Task") -> None:
-    """Keep where the images of a task are, beside its artifacts."""
+    """Write the location of a task's images beside its artifacts."""
     folder, place = task.paths.artifacts(task.train_id), Path(task.data).expanduser()
+    # A failed run may have no artifacts.
     if folder.is_dir():
+        # Absolute, because another command may run in another working directory; the name of a data set as it is.
         write_json({"data": str(place.resolve()) if place.is_dir() else task.data}, folder / PLACE)
 
 
 def audited(data: str, cache: Path) -> tuple[Dataset, Audit]:
-    """List and audit a data set, or read its audit back; logs how far it is."""
+    """Return a data set and its audit, which is read if it is stored; the progress of an audit is logged."""
     dataset = load_dataset(data, cache=cache)
     count = progress.counting(f"auditing {dataset.name}")
     return dataset, audit_dataset(dataset, cache=cache, progress=count)
 
 
 def find_source(record: RunRecord, paths: Paths) -> ImageSource:
-    """Return the data set that a run was made of; raises MissingImagesError with the reason why it cannot be found."""
+    """Return the data set of a run; raises MissingImagesError with the reason if it is missing or has changed."""
     name = record.dataset.name
     try:
         place = (paths.artifacts(record.train_id) / PLACE).read_bytes()
         dataset, audit = audited(msgspec.json.decode(place, type=dict[str, str])["data"], paths.cache)
     except (OSError, msgspec.MsgspecError, KeyError) as error:
-        message = f"where the images of {name} are is not known here; the run-all that made the run notes it"
+        message = f"the location of the images of {name} is not known here; the command that trains a run stores it"
         raise MissingImagesError(message) from error
     except UserError as error:
-        message = f"the images of {name} are not as they were: {error}"
+        message = f"the images of {name} are not available: {error}"
         raise MissingImagesError(message) from error
     if audit.digest != record.dataset.digest:
-        message = f"the images of {name} are not as they were: digest {audit.digest}"
+        message = f"the images of {name} have changed since the run: digest {audit.digest}"
         raise MissingImagesError(message)
     return ImageSource(audit=audit, root=dataset.root)
 
 
 def find_images(record: RunRecord, paths: Paths) -> RunImages:
-    """Return the very images and split of a run; raises MissingImagesError."""
+    """Return the images and the split of a run; raises MissingImagesError if they are missing or have changed."""
     source = find_source(record, paths)
+    # Divided again, because a record contains the digest of its split only.
     splits = make_splits(source.audit, record.config.split)
     if splits.digest != record.dataset.split_digest:
-        message = f"the split of {record.dataset.name} is not as it was: digest {splits.digest}"
+        message = f"the split of {record.dataset.name} has changed since the run: digest {splits.digest}"
         raise MissingImagesError(message)
     assert record.outcome is not None
     model = record.outcome.model

@@ -1,4 +1,4 @@
-"""Carry out planned runs on this machine: one process a run."""
+"""Execution of planned runs on this machine."""
 
 import datetime as dt
 import logging
@@ -14,11 +14,12 @@ from bench.runs.worker import WORKER
 LOGGER = logging.getLogger(__name__)
 
 Train = Callable[[Sequence[Task]], list[RunRecord]]
-"""Carries out what is not done, here or on a cluster, and returns the records."""
+"""Carries out the tasks that are not done, on this machine or on a cluster, and returns all records."""
 
 
 def train_here(tasks: Sequence[Task]) -> list[RunRecord]:
     """Carry out tasks one after the other, each in a process of its own."""
+    # Its own process, so that a crash or a lack of memory ends one run only.
     return [_run(task, f"[{number}/{len(tasks)}]") for number, task in enumerate(tasks, start=1)]
 
 
@@ -33,13 +34,14 @@ def _run(task: Task, place: str) -> RunRecord:
     status = launch([WORKER, "run", str(task_file)])
     task_file.unlink(missing_ok=True)
     record = read_if_whole(record_file(task))
+    # Otherwise the process ended before it wrote a record.
     if status in {0, 1} and record is not None and record != before:
         return record
     return write_failed(task, failures.killed(status), started)
 
 
 def title_of(task: Task) -> str:
-    """Name a run in a line of its own."""
+    """Return the title of a run for log lines."""
     tuned = f", tuned by {task.tuning.study}" if task.tuning else ""
     return f"{task.config.model}, seed {task.config.seed}, init: {task.spec.weights.init}{tuned}"
 
@@ -49,12 +51,13 @@ def done_already(task: Task, title: str) -> RunRecord | None:
     before = finished_record(task)
     if before is None or task.force:
         return None
+    # Also if the code has changed: with the commit in a run's id, every commit would repeat all trainings.
     LOGGER.info("%s: already done%s", title, _other_code(before, task))
     return before
 
 
 def write_failed(task: Task, error: str, started: dt.datetime) -> RunRecord:
-    """Write the record of a run that could not write its own."""
+    """Write and return the failed record of a run whose process did not write one."""
     LOGGER.error("  failed: %s", error)
     duration_s = (dt.datetime.now(dt.UTC) - started).total_seconds()
     record = make_record(task, started=started, duration_s=duration_s, outcome=None, error=error)

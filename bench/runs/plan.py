@@ -1,4 +1,4 @@
-"""From a data set and configs to tasks: everything that can be wrong is found here, before anything runs."""
+"""Planning: a data set and configs to tasks. Invalid settings are reported here, before any run starts."""
 
 import datetime as dt
 import json
@@ -17,6 +17,7 @@ from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
 from bench.records.schema import SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, Tuning
 from bench.records.store import read_if_whole
+from imgcls.config import SplitConfig
 from imgcls.data.audit import Audit
 from imgcls.data.splits import SPLITS, Splits, class_counts, make_splits, missing_classes
 from imgcls.files import write_text
@@ -27,12 +28,12 @@ from imgcls.training.setup import resolve_train
 AnyTask = TypeVar("AnyTask")
 
 Source = list[list[str | None]]
-"""What identifies the weights that a run starts from, and its data."""
+"""Identity of the weights that a run starts from, and of its data."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """One run as its process gets it; ``data`` and ``paths`` are places and stay out of the record."""
+    """One run, as its process receives it; ``data`` and ``paths`` are of one machine and not in the record."""
 
     run_id: str
     train_id: str
@@ -49,16 +50,16 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataPlan:
-    """An audited data set, how it is divided by one split config, and where it is."""
+    """An audited data set, its division by one split config, and its path or name."""
 
     data: str
     audit: Audit
     splits: Splits
 
 
-def plan_data(audit: Audit, config: RunConfig, *, data: str) -> DataPlan:
-    """Divide an audited data set as a config says."""
-    return DataPlan(data=data, audit=audit, splits=make_splits(audit, config.split))
+def plan_data(audit: Audit, config: SplitConfig, *, data: str) -> DataPlan:
+    """Split an audited data set."""
+    return DataPlan(data=data, audit=audit, splits=make_splits(audit, config))
 
 
 def make_task(  # noqa: PLR0913 - a task is made of these
@@ -74,8 +75,8 @@ def make_task(  # noqa: PLR0913 - a task is made of these
 ) -> Task:
     """Resolve device, threads, runtimes, weights and identity of one run.
 
-    ``cuda`` says whether there is a GPU where it trains; None means here. Raises ConfigError for what the user got
-    wrong.
+    ``cuda`` is whether the machine that trains has a GPU; None: as this machine. Raises ConfigError for invalid
+    settings.
     """
     config = _resolve(
         replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda
@@ -101,21 +102,25 @@ def make_task(  # noqa: PLR0913 - a task is made of these
 
 
 def _run_id(config: RunConfig, source: Source, machine: str, tuning: Tuning | None) -> str:
-    """Return the hash of all that a run depends on; ``source`` identifies its weights and its data."""
-    settings = identity(replace(config, overrides={}))  # they follow from the other fields
+    """Return the hash of everything that a run depends on; ``source`` identifies its weights and its data."""
+    # Without the overrides, which the other fields determine. With the study, because the best setting of a study can
+    # be the default, which has a row of its own.
+    settings = identity(replace(config, overrides={}))
     return hash_of([settings, *source, machine, *([tuning.study] if tuning else [])])
 
 
 def _train_id(config: RunConfig, source: Source, machine: str) -> str:
-    """Return the hash of what training alone depends on, so that runs that differ in what is timed share it."""
+    """Return the hash of everything that training depends on; runs that differ only in what is timed share it."""
+    # With the machine, so that in a shared results folder no run has the training time of another machine.
     read = [identity(part) for part in (config.loader, config.architecture, config.train)]
     return hash_of([[config.model, config.seed, *read, machine], *source])
 
 
 def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
-    """Replace ``auto`` and 0 by what the machine has, so that the record says what ran."""
+    """Replace ``auto`` and 0 by the values of the machine, so that the record contains what was used."""
     train = resolve_train(config.train, cuda=cuda)
     check_runtimes(config.runtime.runtimes)
+    # The GPU of this machine and not ``cuda``: latency is measured here, wherever the run trains.
     runtimes = config.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available())
     return replace(
         config,
@@ -125,7 +130,7 @@ def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
 
 
 def dataset_info(audit: Audit, splits: Splits) -> DatasetInfo:
-    """Sum up the data of a run for its record."""
+    """Return the description of a run's data for its record."""
     counts = {name: tuple(class_counts(audit, getattr(splits, name))) for name in SPLITS}
     groups = Counter(image.group for image in audit.images)
     return DatasetInfo(
@@ -147,7 +152,7 @@ def dataset_info(audit: Audit, splits: Splits) -> DatasetInfo:
 def make_record(
     task: Task, *, started: dt.datetime, duration_s: float, outcome: Outcome | None, error: str | None
 ) -> RunRecord:
-    """Put together a record; without an outcome it is a failed one."""
+    """Return the record of a task; without an outcome its status is failed."""
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         run_id=task.run_id,
@@ -168,12 +173,13 @@ def make_record(
 
 
 def write_task(task: object, path: Path) -> None:
-    """Write a task for its process; for this user's eyes only, as a storage's URL may hold a password."""
+    """Write a task for its process, readable by this user only, because a storage URL may contain a password."""
+    # msgspec does not support Path, which is written as a string here and converted by ``read_task``.
     write_text(json.dumps(msgspec.to_builtins(task, enc_hook=str)), path, mode=0o600)
 
 
 def read_task(path: Path, kind: type[AnyTask]) -> AnyTask:
-    """Read what ``write_task`` wrote."""
+    """Return the task that ``write_task`` wrote; ``kind`` is its class."""
     return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_path)
 
 
@@ -183,14 +189,14 @@ def _path(kind: type, value: object) -> object:
 
 
 def record_file(task: Task) -> Path:
-    """Return the place of a task's record."""
+    """Return the path of a task's record."""
     return task.paths.record(task.environment.machine, task.run_id)
 
 
 def finished_record(task: Task) -> RunRecord | None:
-    """Return the record of a run that is done here: it succeeded and its artifacts are in this results folder.
+    """Return the record of a run that succeeded and whose artifacts are in this results folder, else None.
 
-    A record alone, from git or from another machine, has nothing to export, to measure or to ship.
+    A record alone, for example from git, is not enough: measurement and prediction need the artifacts.
     """
     record = read_if_whole(record_file(task))
     if record is None or record.status != "ok":
@@ -199,5 +205,5 @@ def finished_record(task: Task) -> RunRecord | None:
 
 
 def unique(tasks: Sequence[Task]) -> list[Task]:
-    """Leave out tasks that stand twice."""
+    """Return the tasks in order, each once."""
     return list({task.run_id: task for task in tasks}.values())

@@ -1,4 +1,4 @@
-"""The data of one run, ready to be trained on."""
+"""Preparation of the data of one run."""
 
 from bench import progress
 from bench.runs.plan import Task
@@ -10,7 +10,7 @@ from imgcls.data.splits import make_splits
 
 
 def prepare(task: Task) -> Prepared:
-    """Load, audit, split and cache; all but the first time this only reads."""
+    """Load, audit, split and cache the data of a task; a stored audit and cache are read."""
     dataset = load_dataset(task.data, cache=task.paths.cache)
     audit = audit_dataset(dataset, cache=task.paths.cache)
     splits = make_splits(audit, task.config.split)

@@ -1,7 +1,7 @@
-"""Worker processes: started one at a time or several, heard through a pipe, and never outliving their caller.
+"""Worker processes: starting them, reading what they send through a pipe, and ending them with their caller.
 
-A worker writes lines of JSON to its standard output: log records, which the caller logs again under the same name, and
-answers. What libraries print there goes to standard error.
+A worker writes lines of JSON to its standard output: log records, which the caller logs under the same logger name, and
+answers. What libraries print there is redirected to standard error.
 """
 
 import contextlib
@@ -22,8 +22,10 @@ import msgspec
 from bench.progress import Event
 
 PARENT_GONE_STATUS = 129
+"""Exit status of a worker whose caller has ended: 128 + SIGHUP."""
 
 GRACE_S = 10.0
+"""Time from SIGTERM to SIGKILL."""
 
 Tell = Callable[[object], None]
 """Sends an answer from a worker to its caller."""
@@ -41,35 +43,36 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ignore(_answer: bytes) -> None:
-    """Receive an answer that nobody asked for."""
+    """Discard an answer."""
 
 
 def launch(command: list[str], answer: Answer = ignore) -> int:
-    """Run ``python -m`` with ``command`` to its end and return its exit status (negative: killed by that signal).
+    """Run ``python -m`` with ``command`` until it ends, and return its exit status (minus the signal that killed it).
 
-    The child holds the reading end of a pipe of ours and ends when we are gone (``end_with_parent``). When we
-    are interrupted, it is ended too.
+    The child is ended if this process is interrupted, and ends by itself if this process is killed
+    (``end_with_parent``).
     """
     with start(command) as child:
         try:
             relay(child, answer)
             return child.wait()
-        except BaseException:
+        except BaseException:  # KeyboardInterrupt is not an Exception
             end(child)
             raise
 
 
 def start(command: list[str]) -> "subprocess.Popen[bytes]":
-    """Start ``python -m`` with ``command``; the caller must ``relay`` what it writes, or the pipe fills."""
+    """Start ``python -m`` with ``command``; the caller must ``relay`` its output, as a full pipe would block it."""
+    # Nothing is written to its stdin, which reaches its end when this process ends.
     return subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def relay(child: "subprocess.Popen[bytes]", answer: Answer = ignore) -> None:
-    """Read what a child writes until its end: log its records here, and pass its answers on."""
+    """Read the output of a child until it ends: log its records, and pass its answers to ``answer``."""
     assert child.stdout is not None
     for line in child.stdout:
         if not line.endswith(b"\n"):
-            return  # cut short by a kill
+            return  # the child was killed while it wrote the line
         kind, content = msgspec.json.decode(line, type=tuple[Literal["log", "answer"], msgspec.Raw])
         if kind == "answer":
             answer(bytes(content))
@@ -79,7 +82,7 @@ def relay(child: "subprocess.Popen[bytes]", answer: Answer = ignore) -> None:
 
 
 def end(child: "subprocess.Popen[bytes]") -> None:
-    """End a child, gently at first."""
+    """Terminate a child, and kill it if it has not ended within ``GRACE_S``."""
     child.terminate()
     try:
         child.wait(timeout=GRACE_S)
@@ -89,12 +92,14 @@ def end(child: "subprocess.Popen[bytes]") -> None:
 
 
 def serve(arguments: list[str], kinds: Mapping[str, Callable[[Path, Tell], int]]) -> int:
-    """Carry out one task in a process that ``start`` has begun, and return its exit status.
+    """Carry out one task in a process started by ``start``, and return the exit status.
 
-    ``arguments`` are the kind of task and the file that holds it.
+    ``arguments`` are the kind of the task and its file.
     """
+    # Prints a traceback if native code crashes.
     faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; the caller ends us in order
+    # Ctrl-C reaches all processes of a terminal; the caller handles it and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     lines = _own_output()
     _forward_logs(lines)
@@ -103,7 +108,8 @@ def serve(arguments: list[str], kinds: Mapping[str, Callable[[Path, Tell], int]]
 
 
 def _own_output() -> TextIO:
-    """Keep standard output for our lines alone: what libraries print goes to standard error."""
+    """Return a stream to standard output, and redirect everything else that is printed to standard error."""
+    # By file descriptor, because native code does not print through ``sys.stdout``.
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return lines
@@ -111,11 +117,12 @@ def _own_output() -> TextIO:
 
 def _write(lines: TextIO, kind: str, content: object) -> None:
     lines.write(json.dumps([kind, msgspec.to_builtins(content)], allow_nan=False) + "\n")
+    # So that progress is seen when it happens, and a kill loses no answer that was sent.
     lines.flush()
 
 
 class _Forward(logging.Handler):
-    """Writes each record as a line for the caller."""
+    """A logging handler that writes each record as a line for the caller."""
 
     def __init__(self, lines: TextIO) -> None:
         super().__init__()
@@ -124,7 +131,8 @@ class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         line = LogLine(logger=record.name, level=record.levelno, message=record.getMessage())
         if isinstance(record.msg, Event):
-            with contextlib.suppress(ValueError):  # a loss that is not finite has no JSON; its text has
+            # ValueError for a loss that is not finite, which JSON cannot represent: its text is sent instead.
+            with contextlib.suppress(ValueError):
                 _write(self._lines, "log", msgspec.structs.replace(line, message=record.msg))
                 return
         _write(self._lines, "log", line)
@@ -139,7 +147,8 @@ def _forward_logs(lines: TextIO) -> None:
 
 
 def end_with_parent() -> None:
-    """Make this process end as soon as its caller, which holds the other end of stdin, is gone."""
+    """End this process as soon as its caller, which holds the other end of stdin, has ended."""
+    # Portable, and effective even if the caller is killed.
     threading.Thread(target=_watch, daemon=True).start()
 
 
@@ -147,12 +156,13 @@ def _watch() -> NoReturn:
     with contextlib.suppress(OSError):
         while os.read(0, 1):
             pass
+    # sys.exit would end this thread only.
     os._exit(PARENT_GONE_STATUS)
 
 
 @contextlib.contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that children end and the exit status is 130 for both."""
+    """Treat SIGTERM as Ctrl-C within the context, so that children are ended and the exit status is 130 for both."""
 
     def interrupt(_signal: int, _frame: object) -> NoReturn:
         raise KeyboardInterrupt

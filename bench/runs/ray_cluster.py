@@ -1,4 +1,4 @@
-"""Carry out trainings and trials on Ray: one GPU each where there are GPUs, a share of a node's cores elsewhere."""
+"""Execution of trainings and trials on Ray, each with one GPU or, without GPUs, with a share of a node's cores."""
 
 import datetime as dt
 import logging
@@ -24,14 +24,14 @@ from imgcls.files import write_bytes
 LOGGER = logging.getLogger(__name__)
 
 RETRIES: Final = 2
-"""So often a task whose worker was killed is carried out again."""
+"""Number of times that Ray repeats a task whose worker was killed."""
 
 CONNECT_LIMIT_S: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
-    """What a training gets of the cluster; ``parcels`` holds what was put into its object store already."""
+    """The CPU threads and GPUs of one training, and ``parcels``, the objects already in the cluster's object store."""
 
     threads: int
     gpus: int
@@ -39,13 +39,14 @@ class Cluster:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a task asks of Ray."""
+        """The options of a task, for Ray."""
         return {"num_cpus": self.threads, "num_gpus": self.gpus, "max_retries": RETRIES}
 
 
 @contextmanager
 def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
-    """Connect to a cluster, or start one here; raises ConfigError where that cannot be done."""
+    """Connect to a cluster, or start one on this machine; raises ConfigError if that fails or GPUs are too few."""
+    # By default Ray sends usage statistics, and some versions hide the GPUs from tasks that request none.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -60,6 +61,7 @@ def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
         if 0 < gpus < jobs:
             message = f"--jobs {jobs}: the cluster has {gpus} GPU(s), and each training takes one"
             raise ConfigError(message)
+        # Any node may receive a training, so the node with the fewest cores determines the threads of all.
         at_once = -(-jobs // len(nodes))
         cores = int(min(node.get("CPU", 1) for node in nodes))
         yield Cluster(threads=max(1, cores // at_once), gpus=1 if gpus else 0, parcels={})
@@ -68,7 +70,8 @@ def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
 
 
 def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may not be installed
-    """Connect in this thread: what Ray starts here ends with the thread that started it."""
+    """Connect in this thread, with which the processes that Ray starts here end; raises ConfigError if that fails."""
+    # The packages are sent along, because the workers may have no checkout, or one of another version.
     code = {"py_modules": [str(REPOSITORY / "imgcls"), str(REPOSITORY / "bench")]}
     options: dict[str, Any] = {"runtime_env": code, "log_to_driver": False, "logging_level": "error"}
     options |= {"address": address} if address else {"num_cpus": usable_cores(), "include_dashboard": False}
@@ -83,35 +86,35 @@ def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may n
 
 
 def _knock(address: str) -> None:
-    """Ask whether anybody listens: Ray itself would wait for minutes. Raises OSError or ValueError."""
+    """Raise OSError or ValueError if nothing listens at an address, for which Ray itself would wait for minutes."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S):
         pass
 
 
 def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any, Any]:
-    """Put a task's pixels and weights into the object store, once for all tasks that share them."""
+    """Put the pixels and weights of a task into the object store, once for all tasks that share them."""
     import ray  # noqa: PLC0415
 
     resize, file = task.spec.resize, task.spec.weights.file
+    prepared = prepare(task)  # of each task: pixels are shared by all splits and folds, rows are not
     if resize not in cluster.parcels:
-        prepared = prepare(task)
-        cluster.parcels[resize] = (ray.put(prepared.pixels[:]), prepared.audit, prepared.rows)
+        cluster.parcels[resize] = ray.put(prepared.pixels[:])
     if file not in cluster.parcels:
         cluster.parcels[file] = ray.put(None if file is None else Path(file).read_bytes())
-    pixels, audit, rows = cluster.parcels[resize]
+    # Without paths of this machine, which workers may not have.
     spec = replace(task.spec, weights=replace(task.spec.weights, file=None))
     return (
-        ray_tasks.Parcel(task=replace(task, spec=spec, data=""), audit=audit, rows=rows),
-        pixels,
+        ray_tasks.Parcel(task=replace(task, spec=spec, data=""), audit=prepared.audit, rows=prepared.rows),
+        cluster.parcels[resize],
         cluster.parcels[file],
     )
 
 
 def train(tasks: Sequence[Task], *, cluster: Cluster) -> list[RunRecord]:
-    """Carry out every task that is not done on the cluster, bring its files home, and leave the cluster.
+    """Carry out all tasks that are not done on the cluster, write their files here, and disconnect.
 
-    One that was started here ends with that: nothing of it runs beside the measurements that follow.
+    Disconnecting ends a cluster that was started here, so that it does not run beside the measurements that follow.
     """
     import ray  # noqa: PLC0415
 
@@ -124,6 +127,7 @@ def train(tasks: Sequence[Task], *, cluster: Cluster) -> list[RunRecord]:
         if records[number] is None
     }
     while waiting:
+        # In the order in which they end: the results of a finished task survive an interruption.
         (ref,), _ = ray.wait(list(waiting))
         number = waiting.pop(ref)
         records[number] = _collected(tasks[number], ref, started)
@@ -135,7 +139,7 @@ def _collected(task: Task, ref: Any, started: dt.datetime) -> RunRecord:  # noqa
     import ray  # noqa: PLC0415
 
     try:
-        bring_home(ray.get(ref), task.paths.results)
+        write_files(ray.get(ref), task.paths.results)
     except ray.exceptions.RayError as error:
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return local.write_failed(task, f"RunError: lost on the cluster ({reason})", started)
@@ -147,7 +151,8 @@ def _collected(task: Task, ref: Any, started: dt.datetime) -> RunRecord:  # noqa
     return record
 
 
-def bring_home(files: ray_tasks.Files, results: Path) -> None:
-    """Write files into the results folder, those that say that others are there last."""
+def write_files(files: ray_tasks.Files, results: Path) -> None:
+    """Write files into the results folder."""
+    # Records and outcomes last: their existence means that the files they refer to are complete.
     for name in sorted(files, key=lambda name: (name.startswith("records/"), name.endswith((OUTCOME, ".json")))):
         write_bytes(files[name], results / name)

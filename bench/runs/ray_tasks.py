@@ -1,4 +1,4 @@
-"""What a Ray worker does: its data comes in a parcel, its files go back as bytes; it shares no disk with the caller."""
+"""Tasks of a Ray worker, which shares no disk with the caller: data arrive as objects, and files return as bytes."""
 
 import contextlib
 import shutil
@@ -17,12 +17,12 @@ from imgcls.data.audit import Audit
 from imgcls.data.prepared import Prepared
 
 Files = dict[str, bytes]
-"""Files by their path in a results folder."""
+"""Contents of files by their path relative to a results folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parcel:
-    """A task without its data's place, and the rows of each split."""
+    """A task without paths of the caller's machine, the audit of its data, and the rows of each split."""
 
     task: Task
     audit: Audit
@@ -31,7 +31,7 @@ class Parcel:
 
 @contextlib.contextmanager
 def unpacked(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Iterator[tuple[Task, Prepared]]:
-    """Return the task a folder of its own on this machine, and its data."""
+    """Yield the task with paths in a temporary folder of this machine, and its data."""
     home = Path(tempfile.mkdtemp(prefix="imgcls-"))
     try:
         spec = parcel.task.spec

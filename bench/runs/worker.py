@@ -1,4 +1,4 @@
-"""The process of one run: ``python -m bench.runs.worker run TASK.json``."""
+"""The worker process of one run: ``python -m bench.runs.worker run TASK.json``."""
 
 import sys
 import warnings
@@ -12,7 +12,7 @@ WORKER: Final = "bench.runs.worker"
 
 def run(path: Path, _tell: Tell) -> int:
     """Carry out a run and write its record; return 1 if the run failed."""
-    from bench.runs.execution import run_and_record  # noqa: PLC0415 - imports torch, which the caller's process must not
+    from bench.runs.execution import run_and_record  # noqa: PLC0415 - loads torch, which importing this module must not
     from bench.runs.plan import Task, read_task  # noqa: PLC0415
 
     record = run_and_record(read_task(path, Task))
@@ -23,5 +23,5 @@ KINDS: Final = {"run": run}
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message=".*torch.jit")  # timm's import; nothing a user can do
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # by timm's import; users cannot act on it
     sys.exit(serve(sys.argv[1:], KINDS))

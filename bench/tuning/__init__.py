@@ -1,4 +1,4 @@
-"""Optuna studies over ``fit``: space, storage, trials, and the record that a study leaves.
+"""Hyperparameter search with Optuna: search space, storage, trials, and the records of studies.
 
-A trial never opens the test split. Start with ``space`` and ``search.work``.
+A trial never reads the test split. Start with ``space`` and ``search.work``.
 """

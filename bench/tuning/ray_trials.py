@@ -1,4 +1,4 @@
-"""Trials on a Ray cluster: what a worker does, and the threads here that look after them."""
+"""Trials on a Ray cluster: the task of a Ray worker, and the threads of the caller that supervise the trials."""
 
 import contextlib
 import logging
@@ -24,13 +24,18 @@ from imgcls.errors import RunError
 
 LOGGER = logging.getLogger(__name__)
 
+# ray.cancel only sets the interrupt flag of the worker's main thread, which a wait without a timeout does not notice.
 WAIT_S: Final = 0.1
 
 
 def try_setting(
     parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None, rungs: tuple[float, ...]
 ) -> Iterator[TrialProgress | Fitted | Exception]:
-    """Carry out one trial, giving its progress as it comes and its end last; ended by whoever stops reading."""
+    """Run one trial in a Ray worker: yield its progress, and its result or error last.
+
+    The trial stops when the generator is closed.
+    """
+    # ``fit`` reports through a callback, which cannot yield; it runs in a thread, and its events pass through a queue.
     events: queue.Queue[TrialProgress | Fitted | Exception] = queue.Queue()
     stopped = threading.Event()
     with unpacked(parcel, pixels, weights) as (task, prepared):
@@ -45,6 +50,7 @@ def try_setting(
                     yield event
         finally:
             stopped.set()
+            # The files of the trial must not be removed while the thread still uses them.
             thread.join()
 
 
@@ -60,16 +66,18 @@ def _fit(
         return stopped.is_set()
 
     try:
+        # Ray may have started the worker on a machine where a latency measurement runs.
         with locks.machine_shared():
             events.put(run_trial(task, prepared, on_progress, rungs=rungs, stop=stopped.is_set))
-    except Exception as error:  # noqa: BLE001 - the caller makes a failed trial of it
+    except Exception as error:  # noqa: BLE001 - raised again by the caller, where it fails the trial
         events.put(error)
 
 
 def evaluate_there(sweep: SweepTask, cluster: Cluster) -> Evaluate:
-    """Return what carries out trials on the cluster."""
+    """Return a function that runs a trial on the cluster."""
     import ray  # noqa: PLC0415
 
+    # Streaming, so that each score arrives while the trial runs: the pruner decides here, beside the storage.
     options = cluster.options | {"num_returns": "streaming"}
 
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
@@ -91,13 +99,17 @@ def evaluate_there(sweep: SweepTask, cluster: Cluster) -> Evaluate:
 
 
 def threads(sweep: SweepTask, show: Show, *, cluster: Cluster, jobs: int) -> None:
-    """Carry out trials on the cluster, a thread of ours looking after each; the storage stays with the caller."""
+    """Run ``jobs`` trials at a time on the cluster until the budget is spent.
+
+    A thread of this process supervises each of them.
+    """
+    # Threads here and not Optuna on the workers, which need no access to the database that way.
     errors: list[Exception] = []
 
     def look_after() -> None:
         try:
             work(sweep, open_storage(sweep.url), evaluate_there(sweep, cluster))
-        except Exception as error:  # noqa: BLE001 - told below; the other threads go on
+        except Exception as error:  # noqa: BLE001 - logged below; the other threads continue
             errors.append(error)
 
     at_work = [threading.Thread(target=look_after, daemon=True) for _ in range(jobs)]

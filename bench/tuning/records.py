@@ -1,4 +1,4 @@
-"""What a study leaves behind: a JSON file in ``results/sweeps/``, from which ``--tuned`` takes its setting."""
+"""Records of finished studies: JSON files in ``results/sweeps/``, from which ``--tuned`` reads the best setting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,42 +17,43 @@ from bench.tuning import space
 from bench.tuning.space import Space
 from imgcls.errors import ConfigError
 
+# How trials are trained and compared; part of a study's identity, so that one study never mixes versions.
+# 1: cosine schedule over a trial's own epochs, scored at its last epoch, rungs at equal fractions of its steps.
 REGIME_VERSION: Final = 1
 
-# 1: cosine over a trial's own epochs, its last epoch, rungs at equal fractions of its steps.
+# Version of the file format.
+# 1: first. 2: the base has its budget and overrides; ``hyperparameters`` of a trial were called ``knobs`` before.
 SWEEP_VERSION: Final = 2
-
-# 1: first. 2: the base has its budget and overrides, a trial has hyperparameters (before: knobs).
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 ENDED: Final = frozenset({"complete", "pruned", "failed"})
 
 Origin = tuple[str, str, str | None]
-"""What a model starts from: timm name, init, sha256 of the weights."""
+"""Initialisation of a model: timm name, init, and the sha256 of the weights (None if random)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepBudget:
-    """What a study may spend, in trials finished or pruned, minutes of trials, or 1e12 MACs of training."""
+    """Budget of a study: finished or pruned trials, minutes of trial time, or 1e12 MACs of training; None: no limit."""
 
     trials: int | None = None
     minutes: float | None = None
     tmacs: float | None = None
 
     def __str__(self) -> str:
-        """Return it in words."""
-        parts = ((self.trials, "trials"), (self.minutes, "minutes of trials"), (self.tmacs, "TMACs of training"))
+        """Return the limits with their units."""
+        parts = ((self.trials, "trials"), (self.minutes, "minutes of trial time"), (self.tmacs, "TMACs of training"))
         return " or ".join(f"{number:g} {unit}" for number, unit in parts if number is not None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRecord:
-    """One trial: its hyperparameters, val top-1 accuracy where it came to its end, what it cost and why it stopped.
+    """One trial: its hyperparameters, its cost, val top-1 accuracy if it finished, and the reason if it did not.
 
-    ``fraction`` is the share of its own steps that it was seen to have done; ``planned_tmacs`` what all of them
-    cost; ``gone``: the worker died without reporting. A retried trial goes on from its last whole epoch, and counts
-    only what it did itself.
+    ``fraction`` is the last reported share of its own steps; ``planned_tmacs`` is the compute of all its steps;
+    ``gone`` is true if the worker died without reporting. A retry resumes from the last complete epoch of the trial
+    ``retry_of``, and its cost excludes what that trial had spent.
     """
 
     number: int
@@ -69,12 +70,12 @@ class TrialRecord:
     train_time_s: float
     trial_time_s: float
     machine: str | None = None
-    """The one that carried it out; on a cluster, that asked for it."""
+    """The machine that ran the trial; with a cluster, the machine of the command."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyRecord:
-    """A finished study. ``command_s`` and ``command_train_s`` are the last command's seconds, whole and in steps."""
+    """A finished study; ``command_s`` and ``command_train_s`` are the last command's seconds, in all and in steps."""
 
     sweep_version: int
     name: str
@@ -92,17 +93,17 @@ class StudyRecord:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The first finished trial with the highest score; none where all were pruned or failed."""
+        """The first finished trial with the highest score; None if no trial finished."""
         return best_trial(self.trials)
 
     @property
     def default(self) -> TrialRecord | None:
-        """The trial of the default setting, where it came to its end."""
+        """The trial of the default setting; None if it did not finish."""
         return next((trial for trial in self.trials if trial.is_default and trial.state == "complete"), None)
 
     @property
     def tuned_config(self) -> RunConfig:
-        """The setting of the best trial."""
+        """The config of the best trial, of which there must be one."""
         assert self.best is not None
         return config_of(self.base, self.best)
 
@@ -111,7 +112,7 @@ class StudyRecord:
         return sum(trial.state == state for trial in self.trials)
 
     def tuning(self) -> Tuning:
-        """Return what a tuned run's record says of its study."""
+        """Return the part of a tuned run's record that describes this study."""
         best, default = self.best, self.default
         assert best is not None
         assert best.val_top1_accuracy is not None
@@ -131,18 +132,20 @@ class StudyRecord:
 
 
 def config_of(base: RunConfig, trial: TrialRecord) -> RunConfig:
-    """Return the setting of a trial; the default's is the base itself."""
+    """Return the config of a trial; for the default setting, the base itself."""
     return base if trial.is_default else space.apply(base, trial.hyperparameters)
 
 
 def best_trial(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the first of the finished trials with the highest score, so that the default wins a tie."""
+    """Return the first of the finished trials with the highest score; None if there is none."""
+    # The first, so that the default setting is kept unless another one is better.
     done = [trial for trial in trials if trial.state == "complete"]
     return max(done, key=lambda trial: (trial.val_top1_accuracy or 0.0, -trial.number), default=None)
 
 
 def identity(base: RunConfig, search: Space, dataset: DatasetInfo, origin: Origin) -> dict[str, Any]:
-    """Return what must be equal for trials to belong to one study; where it runs is no part of it."""
+    """Return what must be equal for trials to belong to one study."""
+    # Without device and threads: several machines may join one study.
     where = replace(base.train, device="auto", train_threads=0)
     content = {
         "code's sweep version": REGIME_VERSION,
@@ -153,39 +156,40 @@ def identity(base: RunConfig, search: Space, dataset: DatasetInfo, origin: Origi
         "weights": origin,
         "settings": [base.model, base.recipe, base.split, base.loader, base.architecture, where],
     }
+    # As plain JSON types: one side of a comparison has been read back from the storage, where tuples are lists.
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(content))
     return plain
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """Name what differs between two identities."""
+    """Return the names of what differs between two identities."""
     return [name for name in ours if ours[name] != theirs.get(name)]
 
 
 def study_file(results: Path, name: str) -> Path:
-    """Return the place of a study's record."""
+    """Return the file of a study's record."""
     return Paths(results=results).study(name)
 
 
 def write_study(study: StudyRecord, results: Path) -> None:
-    """Write a finished study, whole or not at all."""
-    write_json(study, study_file(results, study.name))
+    """Write the record of a finished study atomically, in this version even if an older one was read."""
+    write_json(replace(study, sweep_version=SWEEP_VERSION), study_file(results, study.name))
 
 
 def read_study(path: Path) -> StudyRecord:
-    """Read a study; raises ValueError where it is damaged or was made by other code."""
+    """Read the record of a study; raises ValueError if it is damaged or of an unknown version."""
     return read_versioned(path, StudyRecord, key="sweep_version", version=SWEEP_VERSION, upgrade=upgrade_study)
 
 
 def base_name(base: RunConfig) -> str:
-    """Name a study by model, data set and recipe."""
+    """Return the name of a study, without a number: model, data set and recipe."""
     return f"{base.model}-{base.dataset}-{base.recipe}"
 
 
 def tuned_by(results: Path, base: RunConfig, dataset: DatasetInfo, origin: Origin) -> StudyRecord:
-    """Find the finished study of this model, data, recipe and settings, of any seed; of several, the best on val.
+    """Return the finished study of this model, data, recipe and settings, of any seed; of several, the best on val.
 
-    Raises ConfigError where there is none, with the reason why another one does not do.
+    Raises ConfigError if there is none; its message lists the studies that do not match, and why.
     """
     found, reasons = [], []
     for path in sorted(Paths(results=results).sweeps.glob(f"{base_name(base)}*.json")):
@@ -194,14 +198,15 @@ def tuned_by(results: Path, base: RunConfig, dataset: DatasetInfo, origin: Origi
         except (OSError, ValueError) as error:
             reasons.append(f"{path.stem}: {error}")
             continue
+        # With the study's own seed and space: a setting may be used with other seeds, and whatever was searched.
         other = differences(
             identity(replace(base, seed=study.base.seed), study.space, dataset, origin),
             identity(study.base, study.space, study.dataset, study.origin),
         )
         if other:
-            reasons.append(f"{path.stem} is of another {', another '.join(other)}")
+            reasons.append(f"{path.stem} differs in {', '.join(other)}")
         elif study.best is None:
-            reasons.append(f"{path.stem}: no trial came to its end")
+            reasons.append(f"{path.stem}: no trial finished")
         else:
             found.append(study)
     if found:

@@ -1,4 +1,4 @@
-"""An Optuna study over ``fit``: who may start a trial, what it tries, how it ends, and what is kept of it."""
+"""Workers of an Optuna study: start trials within the budget, prune them, and keep the weights of the best one."""
 
 import contextlib
 import time
@@ -33,20 +33,22 @@ if TYPE_CHECKING:
     from imgcls.data.prepared import Prepared
 
 REDUCTION: Final = 2
-"""At each rung the better half goes on (ASHA: Li et al. 2020)."""
+"""At each rung, one in so many trials continues (ASHA, Li et al. 2020)."""
 
+# Failed trials do not count against a budget of trials: without this limit, a lasting cause, such as a full disk, would
+# fail trials without end.
 FAILURES_IN_A_ROW: Final = 3
 
 POLL_S: Final = 1.0
 
 
 Evaluate = Callable[[Task, OnProgress], Fitted]
-"""Carries out one trial, here or elsewhere."""
+"""Runs one trial, in this process or elsewhere; ``OnProgress`` is called as it proceeds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepTask:
-    """A study as its processes get it; ``url`` may hold a password, so this stays out of every record."""
+    """A study as its worker processes receive it; never part of a record, because ``url`` may contain a password."""
 
     task: Task
     name: str
@@ -56,7 +58,9 @@ class SweepTask:
 
 
 class _Costs:
-    """1e12 multiply-adds of training an image of one study, counted once a size: that takes a second."""
+    """Training compute per image, in 1e12 multiply-adds; counted once per model and image size."""
+
+    # A count takes a second. Of the hyperparameters, only the image size changes the number of multiply-adds.
 
     def __init__(self) -> None:
         self._counted: dict[tuple[str, int], float] = {}
@@ -64,21 +68,25 @@ class _Costs:
     def tmacs_per_image(self, task: Task) -> float:
         key = task.spec.timm_name, task.spec.resize.size
         if key not in self._counted:
+            # A backward pass costs about twice a forward pass.
             self._counted[key] = 3 * macs_per_image(task.spec, len(task.dataset.class_names)) / 1e12
         return self._counted[key]
 
 
 def work(sweep: SweepTask, store: RDBStorage, evaluate: Evaluate, *, pruner: BasePruner | None = None) -> None:
-    """Carry out trials until the budget is spent and none is left running anywhere.
+    """Run trials until the budget is spent and no trial of the study is running anywhere.
 
-    Raises RunError where three trials in a row failed since this began: what failed before may have been mended.
+    Raises RunError if three consecutive trials have failed since the start of this call.
     """
     study = optuna.load_study(study_name=sweep.name, storage=store, pruner=pruner or asha())
     costs = _Costs()
+    # Earlier failures do not count: their cause may have been removed before the command was repeated.
     before = {trial.number for trial in records(study) if trial.state in ENDED}
     while True:
         with contextlib.ExitStack() as turn:
+            # Without the lock, two workers could both see room for one more trial, and start two.
             turn.enter_context(storage.locked(store, sweep.name))
+            # Before the budget is checked, where a trial whose worker died would count as running.
             fail_stale_trials(study)
             trials = records(study)
             _stop_after_failures([trial for trial in trials if trial.number not in before])
@@ -86,18 +94,22 @@ def work(sweep: SweepTask, store: RDBStorage, evaluate: Evaluate, *, pruner: Bas
                 study.sampler = sampler(sweep.task.config.seed, len(trials))
                 _one(study, sweep, evaluate, costs=costs, store=store, turn=turn)
                 continue
+        # A trial that still runs may fail, and then another one is due.
         if not any(trial.state == "running" for trial in trials):
             return
         time.sleep(POLL_S)
 
 
 def asha() -> SuccessiveHalvingPruner:
-    """Compare trials at equal fractions of their own steps; step ``REDUCTION**i`` stands for rung i."""
+    """Return the pruner; ``_is_behind`` reports the score at rung i as step ``REDUCTION**i``."""
+    # Optuna's pruner has its rungs at powers of the reduction factor, while ours are fractions of a trial's own steps:
+    # trials differ in epochs, and after equal numbers of epochs their schedules are in different phases.
     return SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
 
 
 def sampler(seed: int, number: int) -> TPESampler:
-    """Return the sampler of one trial: drawn from (seed, trial), so that a study taken up again repeats nothing."""
+    """Return the sampler of one trial, seeded by the study's seed and the number of trials before it."""
+    # A sampler seeded once per process would draw its first values again after a restart, and in each worker.
     return TPESampler(seed=int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
 
 
@@ -110,16 +122,18 @@ def _stop_after_failures(trials: Sequence[TrialRecord]) -> None:
 
 
 def spent(budget: SweepBudget, trials: Sequence[TrialRecord]) -> bool:
-    """Return whether another trial would be more than was asked for; one that runs counts as done."""
+    """Return whether the budget allows no further trial; a running trial counts as finished."""
+    # A failed trial costs time and compute, but is replaced by another one.
     taken = [trial for trial in trials if trial.state in {"complete", "pruned", "running"}]
     used = [trial for trial in trials if trial.state != "waiting"]
     minutes = sum(trial.trial_time_s for trial in used) / 60
+    # A running trial counts with all its steps, as it is not known yet whether it will be pruned.
     tmacs = sum(trial.planned_tmacs if trial.state == "running" else trial.tmacs for trial in used)
     limits = ((budget.trials, len(taken)), (budget.minutes, minutes), (budget.tmacs, tmacs))
     return any(limit is not None and value >= limit for limit, value in limits)
 
 
-def _one(  # noqa: PLR0913 - one of everything that a trial needs
+def _one(  # noqa: PLR0913 - the parts of a worker's state that a trial needs
     study: Study,
     sweep: SweepTask,
     evaluate: Evaluate,
@@ -128,25 +142,29 @@ def _one(  # noqa: PLR0913 - one of everything that a trial needs
     store: RDBStorage,
     turn: contextlib.ExitStack,
 ) -> None:
-    """Run one trial; the lock is freed as soon as its hyperparameters are drawn."""
+    """Run one trial; ``turn``, which holds the study's lock, is closed as soon as its hyperparameters are drawn."""
     started: list[int] = []
 
     def objective(trial: Trial) -> float:
         started.append(trial.number)
         values = space.suggest(trial, sweep.space)
+        # From here on, the trial is in the storage as running, with its values: other workers may start theirs.
         turn.close()
         fitted = _attempt(trial, sweep, values, evaluate, costs)
         assert fitted.val_top1_accuracy is not None
+        # Before Optuna stores the score, so that the best trial of a study has weights, even after a kill.
         with storage.locked(store, sweep.name):
             _keep_if_best(sweep, records(study), trial.number, fitted)
         return fitted.val_top1_accuracy
 
     try:
+        # Caught, so that Optuna stores the trial as failed, and ``work`` decides whether to continue.
         study.optimize(objective, n_trials=1, catch=(Exception,))
     except (UpdateFinishedTrialError, ValueError):
         if not started or records(study)[started[0]].state != "failed":
             raise
-        # others gave this trial up, for it had not been heard of, and one of them tries it again
+        # Another worker has marked this trial as failed, because its heartbeat was late, and may have queued a retry.
+        # Optuna refuses to store anything more for a finished trial.
     with storage.locked(store, sweep.name):
         leave_best_only(sweep.task.paths.results, sweep.name, records(study))
 
@@ -154,7 +172,7 @@ def _one(  # noqa: PLR0913 - one of everything that a trial needs
 def _attempt(
     trial: Trial, sweep: SweepTask, values: dict[str, space.Value], evaluate: Evaluate, costs: _Costs
 ) -> Fitted:
-    """Fit one setting and note what it cost; raises TrialPruned for one that ends early."""
+    """Train one setting and store its cost with the trial; raises TrialPruned if it ends early."""
     is_default = trial.user_attrs.get("default", False)
     task = trial_task(
         sweep, _origin(trial), sweep.task.config if is_default else space.apply(sweep.task.config, values)
@@ -163,6 +181,7 @@ def _attempt(
     whole = per_image * sum(task.dataset.counts["train"]) * task.config.train.epochs
     started = time.perf_counter()
 
+    # Stored at each report, so that the cost of a trial whose worker is killed is known as well.
     def note(**attributes: float | str) -> None:
         attributes["trial_time_s"] = round(time.perf_counter() - started, 3)
         for name, value in attributes.items():
@@ -172,6 +191,7 @@ def _attempt(
         note(fraction=at.fraction, tmacs=per_image * at.images, train_time_s=round(at.train_time_s, 3))
         return at.at_rung and _is_behind(trial, at, rungs_of(sweep).index(at.fraction))
 
+    # Zeros, because a retry starts with a copy of the attributes of the trial that it repeats.
     note(planned_tmacs=whole, tmacs=0.0, train_time_s=0.0, fraction=0.0, machine=task.environment.machine)
     try:
         fitted = evaluate(task, on_progress)
@@ -179,6 +199,7 @@ def _attempt(
         note(reason=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
         raise
     note(tmacs=per_image * fitted.images, train_time_s=round(fitted.train_time_s, 3))
+    # Divergence and lack of memory are properties of the setting, hence pruned: a failed trial would be replaced.
     if fitted.reason is not None:
         note(reason=fitted.reason)
         raise optuna.TrialPruned(fitted.reason)
@@ -186,36 +207,40 @@ def _attempt(
 
 
 def rungs_of(sweep: SweepTask) -> tuple[float, ...]:
-    """Return the rungs of a study, which its default's epochs decide: they are its longest."""
+    """Return the rungs of a study, which depend on the epochs of its default setting."""
     return rungs_for(sweep.task.config.train.epochs)
 
 
 def _is_behind(trial: Trial, at: TrialProgress, rung: int) -> bool:
-    """Ask the pruner; the default setting is compared like the others, and goes on whatever it says."""
+    """Report the score at a rung, and return whether to prune the trial; the default setting never is."""
     trial.report(at.val_top1_accuracy, step=REDUCTION**rung)
+    # Called for the default setting too: it stores the score that the other trials are compared with.
     return trial.should_prune() and not trial.user_attrs.get("default", False)
 
 
 def _origin(trial: Trial) -> int:
-    """Return the number under which a trial was first tried: a retry goes on from its last whole epoch."""
+    """Return the number of the original trial of a retry, and of any other trial its own."""
+    # The number names the folder of checkpoints, from which a retry resumes.
     number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial.study.get_trials(deepcopy=False)[trial.number])
     return trial.number if number is None else number
 
 
 def trial_task(sweep: SweepTask, number: int, config: RunConfig) -> Task:
-    """Return the task of a trial; its files lie apart from those of runs."""
+    """Return the task of a trial, whose files are separate from those of runs."""
     base = sweep.task
+    # The image size may be a hyperparameter; the task's spec has that of the default setting.
     spec = replace(base.spec, resize=replace(base.spec.resize, size=config.loader.image_size))
     return replace(base, config=config, spec=spec, paths=base.paths.trials, train_id=f"{sweep.name}.trial-{number:05d}")
 
 
 def weights_folder(results: Path, name: str) -> Path:
-    """Return the place of the weights of a study's best trial."""
+    """Return the folder of the weights of a study's best trial."""
     return Paths(results=results).artifacts(name)
 
 
 def _keep_if_best(sweep: SweepTask, trials: Sequence[TrialRecord], number: int, fitted: Fitted) -> None:
-    """Write the weights of a trial that is about to be the best; the last best's stay until that is told."""
+    """Write the weights of a trial if its score is the best so far; those of the previous best trial remain."""
+    # The trial itself is still running here, so that ``best_trial`` is the best one among the others.
     best, trial = best_trial(trials), trials[number]
     if best is not None and (best.val_top1_accuracy or 0.0) >= (fitted.val_top1_accuracy or 0.0):
         return
@@ -229,8 +254,9 @@ def _keep_if_best(sweep: SweepTask, trials: Sequence[TrialRecord], number: int, 
 
 
 def leave_best_only(results: Path, name: str, trials: Sequence[TrialRecord]) -> None:
-    """Delete the weights of trials that were the best for a while; one that is running may be about to be it."""
+    """Delete the weights of trials that are no longer the best."""
     best = best_trial(trials)
+    # A running trial may have written its weights, and be about to store its score.
     kept = {_weights_name(trial.number) for trial in trials if trial == best or trial.state == "running"}
     for file in weights_folder(results, name).glob("trial-*.safetensors"):
         if file.name not in kept:
@@ -242,10 +268,11 @@ def _weights_name(number: int) -> str:
 
 
 def evaluate_here(sweep: SweepTask) -> Evaluate:
-    """Return what carries out trials in this process: warm, with the data mapped once for each image size."""
+    """Return a function that runs a trial in this process; the cached pixels of each image size are opened once."""
     mapped: dict[object, Prepared] = {}
 
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
+        # A trial beside a latency measurement would falsify it.
         with locks.machine_shared():
             if task.spec.resize not in mapped:
                 mapped[task.spec.resize] = prepare(task)

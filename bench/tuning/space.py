@@ -1,4 +1,4 @@
-"""What a sweep searches: hyperparameters declared as data, and how their values become a run's settings."""
+"""Search spaces: the hyperparameters, their ranges, and the configs and flags of their values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ Values = Mapping[str, Value]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hyperparameter:
-    """A field of a part of RunConfig and its range; ``high`` of None is the default setting's own value."""
+    """A field of a part of RunConfig, and its range; a ``high`` of None stands for the value of the default setting."""
 
     part: Part
     low: float
@@ -32,13 +32,15 @@ class Hyperparameter:
 HYPERPARAMETERS: Final[dict[str, Hyperparameter]] = {
     "lr": Hyperparameter(part="train", low=1e-5, high=1e-2, log=True),
     "dropout": Hyperparameter(part="architecture", low=0.0, high=0.7),
+    # Up to the default's own, so that no trial is trained longer than the row it is compared with, unless asked for.
     "epochs": Hyperparameter(part="train", low=1, high=None, integer=True),
     "weight_decay": Hyperparameter(part="train", low=0.0, high=1e-3),
     "label_smoothing": Hyperparameter(part="train", low=0.0, high=0.2),
     "batch_size": Hyperparameter(part="loader", low=8, high=128, log=True, integer=True),
+    # A choice of sizes: each one needs a cache of its own.
     "image_size": Hyperparameter(part="loader", low=64, high=384, choices=(64, 96, 128, 160, 192, 224, 256, 299, 384)),
 }
-"""Hyperparameters by name; ``--space`` picks among them."""
+"""Hyperparameters by name, from which ``--space`` selects."""
 
 DEFAULT_SPACE: Final = ("lr", "dropout", "epochs")
 
@@ -46,10 +48,10 @@ Space = dict[str, Hyperparameter]
 
 
 def parse_space(words: Sequence[str], base: RunConfig) -> Space:
-    """Turn ``NAME`` or ``NAME=LOW:HIGH`` into hyperparameters with ranges.
+    """Return the search space given by words of the form ``NAME`` or ``NAME=LOW:HIGH``.
 
-    Raises ConfigError: unknown hyperparameter, a range without numbers or with its bounds swapped, a value that its
-    config refuses, or a range without the default, which is every study's first trial.
+    Raises ConfigError for an unknown hyperparameter, a range that is not two numbers in ascending order, a bound that
+    the config refuses, or a range without the default value, which is the first trial of each study.
     """
     space = {}
     for word in words:
@@ -61,6 +63,7 @@ def parse_space(words: Sequence[str], base: RunConfig) -> Space:
     if not space:
         message = f"--space needs one hyperparameter or more; known: {', '.join(HYPERPARAMETERS)}"
         raise ConfigError(message)
+    # The config validates its values: without this check, an invalid bound would fail only in the trial that draws it.
     for name, hyperparameter in space.items():
         for end in (hyperparameter.low, hyperparameter.high, *hyperparameter.choices):
             assert end is not None
@@ -78,12 +81,14 @@ def _limited(name: str, limits: str, default: Value) -> Hyperparameter:
     if low > high:
         message = f"--space {name}={low:g}:{high:g}: the lower bound exceeds the upper bound"
         raise ConfigError(message)
+    # Written so that a NaN, for which every comparison is false, is refused too.
     if not low <= default <= high:
-        message = f"--space {name}={low:g}:{high:g} leaves out the default, {default:g}, which is the first trial"
+        message = f"--space {name}={low:g}:{high:g} excludes the default, {default:g}, which is the first trial"
         raise ConfigError(message)
     if hyperparameter.log and low <= 0:
         message = f"--space {name}={low:g}:{high:g}: a logarithmic range starts above 0"
         raise ConfigError(message)
+    # With the default, which need not be one of the listed values, such as 75 px of Inception V3.
     choices = sorted({choice for choice in hyperparameter.choices if low <= choice <= high} | {int(default)})
     return replace(hyperparameter, low=low, high=high, choices=tuple(choices) if hyperparameter.choices else ())
 
@@ -106,23 +111,25 @@ def _value(config: RunConfig, name: str) -> Value:
 
 
 def defaults(base: RunConfig, space: Space) -> dict[str, Value]:
-    """Return the default setting's own values of the hyperparameters."""
+    """Return the values of the hyperparameters in the default setting."""
     return {name: _value(base, name) for name in space}
 
 
 def apply(base: RunConfig, values: Values) -> RunConfig:
-    """Return the config of a trial: its values, a cosine over its own epochs, the last epoch's weights.
+    """Return the config of a trial: its values, a cosine schedule over its own epochs, and the last epoch's weights.
 
-    With the best epoch kept, a long run contains the short one, and epochs could not be searched. So a trial's schedule
-    is stretched to its own epochs, and it is scored at its last one. Only the default setting, the first trial, is
-    trained and scored as its own row of the leaderboard is, so that what is chosen is never below that row on val.
+    The default setting, which is the first trial, does not pass through here: it is trained and scored as its row of
+    the leaderboard, so that the chosen setting is never below that row on val.
     """
+    # With the best epoch kept, a long run would contain the short one, and epochs could not be searched. Hence the
+    # schedule ends with the trial's own epochs, and the trial is scored at its last one.
     changed = with_overrides(base, {**values, "schedule": "cosine", "select": "last"})
+    # Epochs and image size change the budget; a tuned run keeps that of the default, which it is compared with.
     return replace(changed, budget=base.budget)
 
 
 def suggest(trial: "Trial", space: Space) -> dict[str, Value]:
-    """Draw a trial's values."""
+    """Draw the values of a trial from its sampler."""
     return {name: _suggest(trial, name, hyperparameter) for name, hyperparameter in space.items()}
 
 
@@ -136,7 +143,7 @@ def _suggest(trial: "Trial", name: str, hyperparameter: Hyperparameter) -> Value
 
 
 def flags(config: RunConfig) -> list[str]:
-    """Return the flags that turn the recipe's own setting into this one, but for those of a machine."""
+    """Return the flags that give this setting when added to the recipe, except device, threads and runtimes."""
     words = []
     for name, value in config.overrides.items():
         flag = f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Where Optuna keeps studies: opened within ten seconds or refused, and locked across processes and machines."""
+"""Storage of Optuna studies: opening a database with a time limit, and locks across processes and machines."""
 
 import contextlib
 import threading
@@ -20,28 +20,31 @@ from imgcls.errors import ConfigError
 HEARTBEAT_S: Final = 5
 
 GRACE_S: Final = 30
-"""A running trial whose process has not been heard of for so long is given up, and tried once more."""
+"""A running trial without a heartbeat for so long is marked as failed, and retried once."""
 
 CONNECT_LIMIT_S: Final = 10.0
 
+# SQLite has one writer at a time. After the default wait of 5 s, a worker that waits for others would fail its trial.
 SQLITE_WAIT_S: Final = 60
 
 LOCKS: Final = {
     "postgresql": ("SELECT pg_advisory_lock(hashtext(:name))", "SELECT pg_advisory_unlock(hashtext(:name))"),
 }
-"""How a server's database locks a name for one connection, and frees it when the connection ends."""
+"""Statements that lock and unlock a name, by database; the server unlocks it when the connection ends."""
 
 
 def default_url(results: Path) -> str:
-    """Return the SQLite database of a results folder, and make its folder."""
+    """Return the URL of the SQLite database of a results folder, and create its folder."""
     database = Paths(results=results.absolute()).sweeps / "studies.db"
     database.parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{database}"
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Connect within ten seconds; raises ConfigError where that fails."""
+    """Open a storage; raises ConfigError if that fails or takes more than ten seconds."""
     shown = _shown(url)
+    # In a thread, because the drivers have no common option for a time limit; a daemon, so that a connection that hangs
+    # does not keep the process alive.
     outcome: list[RDBStorage | Exception] = []
     thread = threading.Thread(target=_connect, args=(url, outcome), daemon=True)
     thread.start()
@@ -57,12 +60,12 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def _shown(url: str) -> str:
-    """Return a URL without its password; raises ConfigError where it is none."""
+    """Return a URL with its password hidden; raises ConfigError if it is not a URL of a database."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:
         message = (
-            f"--storage {url}: not a database URL; use such as sqlite:///studies.db or postgresql+psycopg://host/db"
+            f"--storage {url}: not a database URL; use for example sqlite:///studies.db or postgresql+psycopg://host/db"
         )
         raise ConfigError(message) from None
 
@@ -70,12 +73,13 @@ def _shown(url: str) -> str:
 def _connect(url: str, outcome: list[RDBStorage | Exception]) -> None:
     try:
         outcome.append(_storage(url))
-    except Exception as error:  # noqa: BLE001 - any driver's error is the answer, told by the caller
+    except Exception as error:  # noqa: BLE001 - every driver has errors of its own; the caller reports them
         outcome.append(error)
 
 
 def _storage(url: str) -> RDBStorage:
-    """Open under a lock: two processes that make the tables at once trip over each other."""
+    """Open the database, and create Optuna's tables if they are missing."""
+    # A server may close the connection during a long trial; pre-ping replaces it before it is used.
     options: dict[str, Any] = {"pool_pre_ping": True}
     parsed = make_url(url)
     if parsed.get_backend_name() not in {"sqlite", *LOCKS}:
@@ -83,10 +87,13 @@ def _storage(url: str) -> RDBStorage:
         raise ValueError(message)
     if parsed.get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": SQLITE_WAIT_S}
+        # SQLite itself only reports that it is "unable to open database file".
         if not parsed.database or not Path(parsed.database).absolute().parent.is_dir():
             message = "no such folder"
             raise FileNotFoundError(message)
     engine = sqlalchemy.create_engine(url, **options)
+    # Under a lock, because processes that create the tables at the same time fail. RDBStorage creates them in its
+    # constructor, so that the lock needs an engine of its own.
     with contextlib.ExitStack() as stack:
         stack.callback(engine.dispose)
         stack.enter_context(_locked(engine, "optuna tables"))
@@ -95,6 +102,7 @@ def _storage(url: str) -> RDBStorage:
             engine_kwargs=options,
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
+            # A retry resumes after the rungs that the killed trial had passed, and does not report their scores again.
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(
                 max_retry=1, inherit_intermediate_values=True
             ),
@@ -102,12 +110,13 @@ def _storage(url: str) -> RDBStorage:
 
 
 def locked(storage: RDBStorage, name: str) -> contextlib.AbstractContextManager[None]:
-    """Hold a study alone among all processes, and all machines of a server's database; it ends with its holder."""
+    """Return the exclusive lock of a study for all processes and machines; it is released if its holder dies."""
     return _locked(storage.engine, name)
 
 
 @contextlib.contextmanager
 def _locked(engine: sqlalchemy.Engine, name: str) -> Iterator[None]:
+    # SQLite has no advisory locks, and an open write transaction would block Optuna's own writes.
     if engine.dialect.name == "sqlite":
         with FileLock(f"{engine.url.database}.lock"):
             yield
@@ -122,6 +131,7 @@ def _locked(engine: sqlalchemy.Engine, name: str) -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Leave Optuna's own lines out: what a trial did is in the table, the storage and the report."""
+    """Silence Optuna's own log lines and warnings."""
+    # The result of each trial is in our table, the storage and the study's page. Heartbeats are marked experimental.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)

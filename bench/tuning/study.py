@@ -1,4 +1,4 @@
-"""Carry out a study: its processes, what is shown while they work, and the record at the end."""
+"""Run a study: find or create it, start its worker processes, log the progress, and write the record at the end."""
 
 import contextlib
 import logging
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 DEATHS_IN_A_ROW: Final = 3
-"""After so many processes killed without a trial ended in between, the command gives up."""
+"""No worker is started again after so many were killed without a trial that ended in between."""
 
 
 def origin(task: Task) -> Origin:
-    """Return what a task's model starts from."""
+    """Return the initialisation of a task's model."""
     return task.spec.timm_name, task.spec.weights.init, task.spec.weights.sha256
 
 
-def plan_study(  # noqa: PLR0913 - a study is made of these
+def plan_study(  # noqa: PLR0913 - a study consists of these
     task: Task, search: Space, budget: SweepBudget, *, url: str, store: RDBStorage, force_new: bool
 ) -> SweepTask:
-    """Join the study of this task, or make it; raises ConfigError where its name is taken by another."""
+    """Join the study of this task, or create it; raises ConfigError if its name belongs to a different study."""
     base = task.config
     same = identity(base, search, task.dataset, origin(task))
     name = join(store, base_name(base), same, defaults(base, search), force_new=force_new)
@@ -59,17 +59,17 @@ def plan_study(  # noqa: PLR0913 - a study is made of these
 
 
 Show = Callable[[], int]
-"""Shows how a study stands, and counts its ended trials."""
+"""Logs the progress of a study, and returns the number of ended trials."""
 
 Workers = Callable[[SweepTask, Show], None]
-"""Carries out trials until the budget is spent, calling ``Show`` about once a second."""
+"""Runs trials until the budget is spent, and calls ``Show`` about once a second."""
 
 
 def carry_out(sweep: SweepTask, *, store: RDBStorage, jobs: int, workers: Workers, since: float) -> StudyRecord | None:
-    """Run a study to the end of its budget, log its progress, and write its record.
+    """Run a study until its budget is spent, log its progress, and write its record.
 
-    ``since``: when the command, or its part for this study, began, in seconds of the epoch. None where its workers
-    gave up before; the same command goes on with it.
+    ``since`` is the start of the command, or of its part for this study, in seconds since 1970. Returns None if the
+    workers stopped before the budget was spent; the same command then continues the study.
     """
     study = optuna.load_study(study_name=sweep.name, storage=store)
     before = {trial.number for trial in records(study) if trial.state in ENDED}
@@ -81,10 +81,12 @@ def carry_out(sweep: SweepTask, *, store: RDBStorage, jobs: int, workers: Worker
         new = tuple(sorted(ended - shown))
         shown.update(new)
         progress = StudyProgress(name=sweep.name, budget=sweep.budget, trials=tuple(trials), jobs=jobs, new=new)
+        # Without a newly ended trial, the event has no line, and only a terminal redraws its table.
         LOGGER.log(logging.INFO if new else logging.DEBUG, progress)
         return len(ended)
 
     workers(sweep, show)
+    # Once more: the last trials may have ended after the last call by the workers.
     show()
     trials = records(study)
     if not spent(sweep.budget, trials):
@@ -93,7 +95,8 @@ def carry_out(sweep: SweepTask, *, store: RDBStorage, jobs: int, workers: Worker
 
 
 def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
-    """Carry out trials in ``jobs`` processes here; one that is killed is started again."""
+    """Run trials in ``jobs`` processes on this machine; a process that is killed is replaced."""
+    # Processes and not threads: the out-of-memory killer then ends one trial, and not the command.
     file = sweep.task.paths.task(sweep.name)
     write_task(sweep, file)
     command = [WORKER, "sweep", str(file)]
@@ -104,6 +107,7 @@ def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
             time.sleep(POLL_S)
             now = show()
             deaths, ended = (0 if now > ended else deaths), now
+            # Negative is a signal. A worker with a positive status has logged its error, and would fail again.
             killed = [child for child in children if (child.poll() or 0) < 0]
             deaths += len(killed)
             children = [child for child in children if child.poll() is None]
@@ -117,6 +121,7 @@ def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
 
 def _begin(command: list[str]) -> "subprocess.Popen[bytes]":
     child = start(command)
+    # Its output must be read, or the pipe fills and the child stops.
     threading.Thread(target=relay, args=(child,), daemon=True).start()
     return child
 
@@ -124,9 +129,9 @@ def _begin(command: list[str]) -> "subprocess.Popen[bytes]":
 def finish(
     sweep: SweepTask, trials: list[TrialRecord], *, jobs: int, before: set[int], command_s: float
 ) -> StudyRecord:
-    """Write the record of a study, and tidy up what its trials left.
+    """Write the record of a study, and delete the weights of all trials but the best.
 
-    A command that had nothing left to do leaves the figures of the one before as they are.
+    ``before`` are the trials that had ended when the command began. If no other one has, the record stays as it is.
     """
     task = sweep.task
     ours = [trial for trial in trials if trial.number not in before]
@@ -145,6 +150,7 @@ def finish(
         command_s=round(command_s, 1),
         command_train_s=round(sum(trial.train_time_s for trial in ours), 1),
     )
+    # A command that finds the budget spent must not replace the times of the command that ran the trials.
     if not ours:
         with contextlib.suppress(OSError, ValueError):
             record = read_study(study_file(task.paths.results, sweep.name))
@@ -154,30 +160,33 @@ def finish(
 
 
 def join(store: RDBStorage, name: str, identity: dict[str, Any], first: Values, *, force_new: bool) -> str:
-    """Find the study with this identity, or make it with the defaults as first trial; gives its name.
+    """Return the name of the study with this identity; create it, with the default setting as first trial, if needed.
 
-    Raises ConfigError where the name is taken by a study of something else, unless ``force_new``.
+    Raises ConfigError if the name belongs to a study with another identity, unless ``force_new``.
     """
+    # Locked, so that commands that start at the same time do not create the study twice.
     with storage.locked(store, name):
         taken = [other for other in optuna.get_all_study_names(store) if _is_version(other, name)]
         found = {other: _identity(store, other) for other in taken}
         for other, theirs in found.items():
+            # None: created by a command that was killed before it stored the identity.
             if theirs in (identity, None):
                 return _make(store, other, identity, first)
         if found and not force_new:
-            unlike = ", another ".join(differences(identity, found[taken[0]] or {}))
-            message = f"study {taken[0]} has another {unlike}; --force-new starts one beside it"
+            unlike = ", ".join(differences(identity, found[taken[0]] or {}))
+            message = f"study {taken[0]} differs in {unlike}; --force-new starts a new study beside it"
             raise ConfigError(message)
         return _make(store, f"{name}-{len(taken) + 1}" if taken else name, identity, first)
 
 
 def _is_version(other: str, name: str) -> bool:
+    # The name itself or with a number: another model's or recipe's name may start with this one.
     rest = other.removeprefix(name)
     return other.startswith(name) and (not rest or (rest[0] == "-" and rest[1:].isdigit()))
 
 
 def _identity(store: RDBStorage, name: str) -> dict[str, Any] | None:
-    """Return what a study is of; None for one that was killed while it was made, {} for one that is not ours."""
+    """Return the stored identity of a study; None if its creation was interrupted, {} if it is not of this program."""
     study = optuna.load_study(study_name=name, storage=store)
     nothing: dict[str, Any] = {}
     found: dict[str, Any] | None = study.user_attrs.get("identity", nothing if study.trials else None)
@@ -185,6 +194,7 @@ def _identity(store: RDBStorage, name: str) -> dict[str, Any] | None:
 
 
 def _make(store: RDBStorage, name: str, identity: dict[str, Any], first: Values) -> str:
+    # Each step is skipped if it has been done, so that an interrupted creation is completed.
     study = optuna.create_study(study_name=name, storage=store, direction="maximize", load_if_exists=True)
     if "identity" not in study.user_attrs:
         study.set_user_attr("identity", identity)

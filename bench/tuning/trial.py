@@ -1,4 +1,4 @@
-"""One trial: ``fit`` on train, scored on val at rungs and at its end; the test split is never opened."""
+"""One trial: train on train, score on val at the rungs and at the end; the test split is never read."""
 
 import shutil
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from imgcls.training.events import EpochResult, Rung, Step
 RUNGS: Final = (1 / 4, 1 / 2)
 """Fractions of a trial's own steps at which the pruner may compare it with the others."""
 
+# Parts of the messages of the RuntimeErrors that torch raises on a lack of host memory.
 OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 Ended = Literal["complete", "pruned", "diverged", "out of memory"]
@@ -28,7 +29,7 @@ Ended = Literal["complete", "pruned", "diverged", "out of memory"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialProgress:
-    """Where a trial is: the share of its steps, val top-1 accuracy there, and what this attempt has cost so far."""
+    """Progress of a trial: the share of its steps, val top-1 accuracy at that point, and the cost of this attempt."""
 
     fraction: float
     val_top1_accuracy: float
@@ -38,12 +39,12 @@ class TrialProgress:
 
 
 OnProgress = Callable[[TrialProgress], bool]
-"""Takes note, and says whether the trial must stop."""
+"""Receives the progress, and returns whether the trial must stop."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """How a trial ended, what it cost, and the score and weights of its selected epoch where it came to its end."""
+    """Result of a trial: how it ended, its cost, and, if complete, the score and weights of its selected epoch."""
 
     ended: Ended
     images: int
@@ -54,19 +55,18 @@ class Fitted:
 
 
 def rungs_for(epochs: int) -> tuple[float, ...]:
-    """Return the rungs of a study of trials of up to ``epochs``: those before which the longest has seen all images.
-
-    Earlier, batch norm's averages and a warming optimizer say more about a score than the setting does.
-    """
+    """Return the rungs of a study with trials of up to ``epochs``: those at least one epoch into the longest trial."""
+    # Earlier, the running averages of batch norm and the optimizer's first steps affect a score more than the setting
+    # does: rungs after half an epoch pruned most trials of short studies.
     return tuple(rung for rung in RUNGS if rung * epochs >= 1)
 
 
 class _StoppedError(Exception):
-    """The pruner wants no more of this trial."""
+    """The trial must stop: it is pruned, or its caller has gone."""
 
 
 class _Meter:
-    """Turn the loop's events into progress and cost."""
+    """Receives the events of the training loop, reports the trial's progress, and sums its cost."""
 
     def __init__(self, on_progress: OnProgress, epochs: int, stop: Callable[[], bool]) -> None:
         self._on_progress, self._epochs, self._stop = on_progress, epochs, stop
@@ -75,17 +75,18 @@ class _Meter:
 
     @property
     def images(self) -> int:
-        """Count images trained on in this attempt, those of a broken epoch too."""
+        """Number of images trained on in this attempt, including those of an incomplete epoch."""
         return self._images + (self._step.images if self._step else 0)
 
     @property
     def train_time_s(self) -> float:
-        """Sum the seconds of training steps."""
+        """Seconds of training steps in this attempt."""
         return self._time_s + (self._step.train_time_s if self._step else 0.0)
 
     def __call__(self, event: Step | Rung | EpochResult) -> None:
-        """Pass on rungs and ends of epochs; raises _StoppedError where the trial must stop."""
+        """Report rungs and ends of epochs; raises _StoppedError if the trial must stop."""
         if isinstance(event, Step):
+            # A step contains the totals of its epoch, so that the last one is enough.
             self._step = event
             if self._stop():
                 raise _StoppedError
@@ -116,9 +117,9 @@ def run_trial(
     rungs: tuple[float, ...],
     stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
-    """Fit a setting and score its selected epoch; a bad loss and a full memory are ends, not errors.
+    """Train one setting and score its selected epoch.
 
-    ``stop`` is asked after every step.
+    Divergence and lack of memory are returned as results; other errors are raised. ``stop`` is called after every step.
     """
     meter = _Meter(on_progress, task.config.train.epochs, stop)
     try:
@@ -138,6 +139,7 @@ def run_trial(
             raise
         return _early(meter, "out of memory", "out of memory")
     finally:
+        # Not reached if the process is killed: the retry resumes from these checkpoints.
         shutil.rmtree(task.paths.artifacts(task.train_id), ignore_errors=True)
     return Fitted(
         ended="complete",
@@ -149,7 +151,7 @@ def run_trial(
 
 
 def pruned(*, images: int, train_time_s: float) -> Fitted:
-    """Return the end of a trial that the pruner stopped."""
+    """Return the result of a pruned trial."""
     reason = "behind others at the same share of its steps"
     return Fitted(ended="pruned", reason=reason, images=images, train_time_s=train_time_s)
 
@@ -159,14 +161,16 @@ def _early(meter: _Meter, ended: Ended, reason: str) -> Fitted:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Tell a full memory from other errors: torch has one class for CUDA's, and only words for the host's."""
+    """Return whether an error reports a lack of memory."""
+    # torch has an exception class for CUDA memory, but raises a plain RuntimeError for the host's.
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return any(words in str(error) for words in OUT_OF_MEMORY)
+    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def macs_per_image(spec: ModelSpec, num_classes: int) -> float:
-    """Count the forward multiply-adds of an image; training is taken to cost three times as many."""
+    """Return the multiply-adds of a forward pass per image."""
+    # With random weights, which change no count and need not be read.
     random = replace(spec, weights=replace(spec.weights, file=None))
     model = build_model(random, ArchitectureConfig(), num_classes=num_classes)
     return complexity.count(model, spec.resize.size).gmacs * 1e9

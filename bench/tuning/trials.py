@@ -1,4 +1,4 @@
-"""Optuna's trials as records."""
+"""Conversion of Optuna's trials to records."""
 
 from typing import Final
 
@@ -17,8 +17,10 @@ STATES: Final = {
 
 
 def records(study: Study) -> list[TrialRecord]:
-    """Read all trials of a study, in order of their numbers."""
+    """Return all trials of a study, in order of their numbers."""
+    # Called every second and only read: a deep copy of all trials is not needed.
     trials = study.get_trials(deepcopy=False)
+    # Optuna stores with a retry the number of the failed trial; the reason of the failed trial names the retry.
     retried = {trial.system_attrs.get("failed_trial"): trial.number for trial in trials}
     return [_record(trial, retried.get(trial.number)) for trial in trials]
 
@@ -26,14 +28,17 @@ def records(study: Study) -> list[TrialRecord]:
 def _record(trial: FrozenTrial, retry: int | None) -> TrialRecord:
     noted, state = trial.user_attrs, STATES[trial.state]
     reason = noted.get("reason") if state in {"pruned", "failed"} else None
+    # A worker that reports a failure stores a reason. Optuna, which fails a trial without heartbeat, stores none.
     gone = state == "failed" and reason is None
     if gone:
-        reason = "its process died without reporting" + (f"; tried again as trial {retry}" if retry else "")
+        reason = "the worker died without reporting" + (f"; retried as trial {retry}" if retry else "")
     return TrialRecord(
         number=trial.number,
         state=state,  # type: ignore[arg-type]
         is_default=noted.get("default", False),
+        # Until it starts, the values of a queued trial are in ``fixed_params``.
         hyperparameters=trial.params or trial.system_attrs.get("fixed_params", {}),
+        # Optuna's value of a pruned trial is its last intermediate score.
         val_top1_accuracy=trial.value if state == "complete" else None,
         fraction=noted.get("fraction", 0.0),
         reason=reason,

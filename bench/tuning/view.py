@@ -1,4 +1,4 @@
-"""The progress of a study as an event: a table on a terminal, a line for each trial that has ended elsewhere."""
+"""Progress event of a study: a table on a terminal, and elsewhere a line for each trial that has ended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ ROWS_SHOWN: Final = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyProgress:
-    """All trials of a study so far, and the numbers of those that have ended since the last event."""
+    """All trials of a study so far; ``new`` are the numbers of those that have ended since the last event."""
 
     name: str
     budget: SweepBudget
@@ -24,7 +24,7 @@ class StudyProgress:
     new: tuple[int, ...]
 
     def __str__(self) -> str:
-        """Return a line for each trial that has just ended."""
+        """Return a line for each trial in ``new``."""
         left = _left_text(self.budget, self.trials, self.jobs)
         return "\n".join(_line(trial, self.trials, left) for trial in self.trials if trial.number in self.new)
 
@@ -34,23 +34,25 @@ class StudyProgress:
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing left to draw; the caller's next line ends a study."""
+        """Whether the drawing can be removed: never, as it stays until the next line is printed."""
         return False
 
 
 def score_text(trial: TrialRecord) -> str:
-    """Return a finished trial's score in percent, or how another one stands."""
+    """Return the score of a finished trial in per cent, or the progress of another one."""
     if trial.val_top1_accuracy is not None:
         return f"{100 * trial.val_top1_accuracy:.2f} %"
     return f"at {100 * trial.fraction:.0f} % of its steps" if trial.fraction else ""
 
 
 def left_s(budget: SweepBudget, trials: Sequence[TrialRecord], jobs: int) -> float | None:
-    """Guess the seconds left from what the ended trials took; None before the first has ended."""
+    """Estimate the seconds left from the time of the ended trials; None before the first has ended."""
+    # Failed trials cost time, but do not count as trials of the budget, as in ``search.spent``.
     ended = [trial for trial in trials if trial.state in ENDED]
     took = sum(trial.trial_time_s for trial in ended)
     counted = sum(trial.state != "failed" for trial in ended)
     used = ((budget.trials, counted), (budget.minutes, took / 60), (budget.tmacs, sum(trial.tmacs for trial in ended)))
+    # The limit of which the largest share is used will be the first one to be reached.
     shares = [value / limit for limit, value in used if limit]
     if not any(shares) or not took:
         return None
@@ -60,7 +62,7 @@ def left_s(budget: SweepBudget, trials: Sequence[TrialRecord], jobs: int) -> flo
 def _left_text(budget: SweepBudget, trials: Sequence[TrialRecord], jobs: int) -> str:
     left = left_s(budget, trials, jobs)
     if left is None:
-        return "time left not known yet"
+        return "time left unknown"
     return f"about {clock_text(left)} left"
 
 
@@ -77,7 +79,7 @@ def _best_text(trials: Sequence[TrialRecord]) -> str:
 
 
 def _table(name: str, budget: SweepBudget, trials: Sequence[TrialRecord], jobs: int) -> Table:
-    table = Table("Trial", "State", "Hyperparameters", "Val top-1", "Seconds", "Why", title=f"{name}: {budget}")
+    table = Table("Trial", "State", "Hyperparameters", "Val top-1", "Seconds", "Reason", title=f"{name}: {budget}")
     table.caption = f"{_best_text(trials)}; {_left_text(budget, trials, jobs)}"
     for trial in trials[-ROWS_SHOWN:]:
         seconds = f"{trial.trial_time_s:.0f}" if trial.trial_time_s else ""

@@ -1,4 +1,4 @@
-"""A process that carries out trials of a study: ``python -m bench.tuning.worker sweep TASK.json``."""
+"""Worker process that runs trials of a study: ``python -m bench.tuning.worker sweep TASK.json``."""
 
 import logging
 import sys
@@ -15,13 +15,14 @@ WORKER: Final = "bench.tuning.worker"
 
 
 def sweep(path: Path, _tell: Tell) -> int:
-    """Carry out trials until the study's budget is spent; return 1 if it has to stop before."""
-    from bench.runs.plan import read_task  # noqa: PLC0415 - imports torch, which the caller's process must not
+    """Run trials until the study's budget is spent; return 1 if an error stops it earlier."""
+    from bench.runs.plan import read_task  # noqa: PLC0415 - loads torch, which WORKER does not need
     from bench.tuning.search import SweepTask, evaluate_here, work  # noqa: PLC0415
     from bench.tuning.storage import open_storage, quiet  # noqa: PLC0415
 
     quiet()
-    logging.getLogger("bench.progress").setLevel(logging.INFO)  # the study's table takes the place of bars
+    # The caller shows the table of the study in place of the progress bars of its trainings.
+    logging.getLogger("bench.progress").setLevel(logging.INFO)
     task = read_task(path, SweepTask)
     try:
         work(task, open_storage(task.url), evaluate_here(task))
@@ -35,5 +36,5 @@ KINDS: Final = {"sweep": sweep}
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message=".*torch.jit")  # timm's import; nothing a user can do
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # by timm's import; users cannot act on it
     sys.exit(serve(sys.argv[1:], KINDS))

@@ -1,4 +1,4 @@
-"""The predictions of a model for the images of a split."""
+"""Predictions of a model for the images of a split."""
 
 from pathlib import Path
 from typing import Final, cast
@@ -21,8 +21,9 @@ EVAL_BATCH: Final = 64
 def logits_of(
     model: nn.Module, source: Source, *, normalisation: Normalisation, device: torch.device
 ) -> NDArray[np.float32]:
-    """Predict a split in eval mode, without augmentation and auxiliary head: float32 ``[N, C]``."""
+    """Return the logits of a split, float32 ``[N, C]``, in eval mode, without augmentation and auxiliary head."""
     model.eval()
+    # In eval mode too, timm's Inception V3 with an auxiliary head returns a tuple.
     set_aux(model, enabled=False)
     parts = []
     with torch.inference_mode():
@@ -32,12 +33,11 @@ def logits_of(
 
 
 def predict_split(weights: Path, data: Prepared, split: str, *, spec: ModelSpec, device: torch.device) -> Predictions:
-    """Predict a split with trained weights, once: predictions that lie beside the weights are read back.
-
-    TF32 stays off, so that predictions on a GPU can serve as the reference for exported models.
-    """
+    """Predict a split with the weights in a file, or read its predictions if they are stored beside that file."""
+    # Stored, so that the test split is predicted once, also if the run is interrupted later and resumed.
     path = predictions_file(weights.parent, split)
     if not path.exists():
+        # These predictions are the reference for exported models, whose parity limit TF32 may exceed.
         torch.backends.cudnn.allow_tf32 = False
         model = load_trained(weights)
         model.to(device).to(memory_format=memory_format(spec.resize.size))

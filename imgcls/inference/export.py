@@ -1,4 +1,4 @@
-"""A trained model as one ONNX file that needs nothing else."""
+"""Export of a trained model to one ONNX file with its classes and preprocessing."""
 
 import contextlib
 import io
@@ -24,11 +24,12 @@ from imgcls.models.registry import ModelSpec
 
 
 def export_onnx(model: nn.Module, spec: ModelSpec, *, class_names: tuple[str, ...], path: Path) -> None:
-    """Write a checked ONNX file with a dynamic batch and its card in the metadata.
+    """Write an ONNX file with a dynamic batch size and the model's card in its metadata, and check its structure.
 
     ``model`` is on the CPU, in eval mode, without an auxiliary head.
     """
     size = spec.resize.size
+    # Two images, because torch.export treats a dimension of size 1 as a constant.
     example = torch.zeros(2, 3, size, size)
     with _quiet():
         program = torch.onnx.export(
@@ -44,7 +45,8 @@ def export_onnx(model: nn.Module, spec: ModelSpec, *, class_names: tuple[str, ..
     assert program is not None
     proto = program.model_proto
     for node in proto.graph.node:
-        del node.metadata_props[:]  # tracebacks with this machine's folders, half of a small file
+        # Tracebacks of the exporter, with paths of this machine; in small files they take half of the size.
+        del node.metadata_props[:]
     card = Card(
         version=CARD_VERSION,
         model=spec.name,
@@ -62,7 +64,7 @@ def export_onnx(model: nn.Module, spec: ModelSpec, *, class_names: tuple[str, ..
 def export_checked(folder: Path, spec: ModelSpec, data: Prepared, trained: Predictions) -> Parity:
     """Export the weights in ``folder`` to ONNX beside them, and compare the file with ``trained`` on the test split.
 
-    Raises ParityError as ``check_parity`` does.
+    Raises ParityError if their logits differ by more than rounding explains (``check_parity``).
     """
     path, source = folder / ONNX, data.source("test")
     export_onnx(load_trained(folder / WEIGHTS), spec, class_names=data.audit.class_names, path=path)
@@ -77,6 +79,7 @@ def export_checked(folder: Path, spec: ModelSpec, data: Prepared, trained: Predi
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
+    # The exporter prints its steps even with verbose=False, and warns about code that is not ours.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

@@ -90,7 +90,7 @@ def weights_policy(weights: str) -> WeightsFor:
 
 
 def _all_random() -> WeightsFor:
-    """Use random weights for every model alike: mixing kinds of init by luck of a cache compares nothing."""
+    """Use random weights for every model: those that happen to be cached must not start ahead of the others."""
     LOGGER.warning("the model hub cannot be reached: every model starts from RANDOM weights (init: random)")
     return random_weights
 

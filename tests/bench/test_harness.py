@@ -1,4 +1,4 @@
-"""The real command, in processes of its own: many runs, failures, two commands at once, Ctrl-C."""
+"""The real command in separate processes: runs, failures, concurrent commands, and Ctrl-C."""
 
 import json
 import os
@@ -12,20 +12,15 @@ import pytest
 import torch
 
 from bench.comparison import analysis
-from bench.records.schema import RunRecord
 from bench.records.store import read_records
 from imgcls.evaluation.predictions import load_predictions
 from imgcls.inference.predict import classify
-from tests.conftest import MakeFolder
 from tests.helpers.commands import bench, kill, start
+from tests.helpers.images import MakeFolder
 
 SMALL = ("--weights", "none", "--image-size", "32")
 FLAGS = (*SMALL, "--epochs", "1")
 ONE_RUNTIME = ("--runtimes", "onnxruntime-cpu")
-
-
-def records(results: Path) -> list[RunRecord]:
-    return read_records(results)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +34,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_run_all_leaves_records_leaderboard_and_artifacts(done: Path) -> None:
+def test_run_all_writes_its_results(done: Path) -> None:
     results = done / "results"
-    two = records(results)
+    two = read_records(results)
     assert sorted(record.config.model for record in two) == ["test_efficientnet", "test_resnet"]
     assert (results / "leaderboard.md").read_text().count("| random |") == 2
     assert (results / "leaderboard.csv").exists()
@@ -63,8 +58,8 @@ def test_run_all_leaves_records_leaderboard_and_artifacts(done: Path) -> None:
         assert list((results / "records").glob(f"*/{record.run_id}.npz"))
 
 
-def test_a_record_says_what_it_needs_to_and_names_no_folder(done: Path) -> None:
-    (record, _) = records(done / "results")
+def test_record_is_complete_and_names_no_folder(done: Path) -> None:
+    (record, _) = read_records(done / "results")
     text = next((done / "results" / "records").glob(f"*/{record.run_id}.json")).read_text()
     assert str(done) not in text
     assert record.outcome is not None
@@ -75,18 +70,18 @@ def test_a_record_says_what_it_needs_to_and_names_no_folder(done: Path) -> None:
     json.loads(text, parse_constant=pytest.fail)
 
 
-def test_what_is_done_is_skipped(done: Path) -> None:
-    before = records(done / "results")
+def test_finished_runs_are_skipped(done: Path) -> None:
+    before = read_records(done / "results")
     models = ("--models", "test_efficientnet", "test_resnet")
     environment = {"IMGCLS_CACHE": str(done / "cache")}
     status, output = bench("run-all", *models, *FLAGS, "--results", str(done / "results"), environment=environment)
     assert status == 0
     assert output.count("already done") == 2
     assert "epoch 1/1" not in output
-    assert records(done / "results") == before
+    assert read_records(done / "results") == before
 
 
-def test_a_record_without_its_artifacts_as_in_a_fresh_clone_is_trained_again(done: Path, tmp_path: Path) -> None:
+def test_run_without_artifacts_is_repeated(done: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     shutil.copytree(done / "results" / "records", results / "records")
     environment = {"IMGCLS_CACHE": str(done / "cache")}
@@ -96,19 +91,19 @@ def test_a_record_without_its_artifacts_as_in_a_fresh_clone_is_trained_again(don
     assert "already done" not in output
 
 
-def test_other_runtimes_measure_again_without_training_again(done: Path) -> None:
+def test_new_runtimes_do_not_retrain(done: Path) -> None:
     flags = (*FLAGS, "--runtimes", "onnxruntime-cpu", "--results", str(done / "results"))
     environment = {"IMGCLS_CACHE": str(done / "cache")}
     status, output = bench("run", "test_resnet", *flags, environment=environment)
     assert status == 0
     assert "epoch 1/1" not in output
-    same = [record for record in records(done / "results") if record.config.model == "test_resnet"]
+    same = [record for record in read_records(done / "results") if record.config.model == "test_resnet"]
     assert len(same) == 2
     assert len({record.train_id for record in same}) == 1
     assert same[0].outcome == same[1].outcome
 
 
-def test_the_committed_leaderboard_can_be_made_again_from_the_records(done: Path) -> None:
+def test_leaderboard_is_rebuilt_from_records(done: Path) -> None:
     page = done / "results" / "leaderboard.md"
     before = page.read_text()
     page.unlink()
@@ -117,8 +112,8 @@ def test_the_committed_leaderboard_can_be_made_again_from_the_records(done: Path
     assert page.read_text() == before
 
 
-def test_predict_labels_the_test_files_as_the_run_did(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = records(done / "results")[0]
+def test_predict_repeats_the_test_predictions(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = read_records(done / "results")[0]
     folder = done / "results" / "artifacts" / record.train_id
     predictions = load_predictions(folder / "test_logits.npz")
     root = done / "cache" / "datasets" / "digits"
@@ -130,12 +125,10 @@ def test_predict_labels_the_test_files_as_the_run_did(done: Path, capsys: pytest
     assert not capsys.readouterr().err
 
 
-def test_measure_gives_one_model_the_whole_protocol_after_a_kill_and_changes_nothing_else(
-    done: Path, tmp_path: Path
-) -> None:
+def test_killed_measurement_is_resumed(done: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     shutil.copytree(done / "results", results)
-    before = records(results)[0]
+    before = read_records(results)[0]
     for path in (results / "records").glob("*/*.json"):
         if path.stem != before.run_id:
             path.unlink()
@@ -151,7 +144,7 @@ def test_measure_gives_one_model_the_whole_protocol_after_a_kill_and_changes_not
     status, output = bench(*command, environment=environment)
     assert status == 0, output
     assert "round 5 of 5" in output
-    (record,) = records(results)
+    (record,) = read_records(results)
     assert record.outcome == before.outcome
     rows = [row for row in record.measurements if row.runtime == "onnxruntime-cpu"]
     assert [(row.kind, row.batch_size) for row in rows] == [
@@ -164,7 +157,7 @@ def test_measure_gives_one_model_the_whole_protocol_after_a_kill_and_changes_not
     assert {row.validity for row in rows} <= {"valid", "noisy", "invalid"}
     assert all(len(row.rounds) == 5 for row in rows)
     assert rows[0].num_queries >= 64
-    assert rows[0].samples_ms[0] == round(first, 4)  # the round before the kill was kept
+    assert rows[0].samples_ms[0] == round(first, 4)  # the round before the kill is not repeated
     assert record.checks[0].parity is not None
     others = [row for row in before.measurements if row.runtime != "onnxruntime-cpu"]
     assert [row for row in record.measurements if row.runtime != "onnxruntime-cpu"] == others
@@ -172,13 +165,13 @@ def test_measure_gives_one_model_the_whole_protocol_after_a_kill_and_changes_not
     assert "onnxruntime-cpu" in (results / "leaderboard.md").read_text()
 
 
-def test_what_fails_is_a_row_or_a_cell_and_the_rest_still_runs(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_failures_do_not_stop_other_runs(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20})
     results = tmp_path / "results"
     flags = ("--data", str(root), *FLAGS, "--results", str(results), "--runtimes", "onnxruntime-cuda")
     status, output = bench("run-all", "--models", "inception_v4", "test_resnet", *flags)
     assert status == 1, output
-    by_model = {record.config.model: record for record in records(results)}
+    by_model = {record.config.model: record for record in read_records(results)}
     assert by_model["inception_v4"].status == "failed"
     assert "RuntimeError" in str(by_model["inception_v4"].error)
     assert str(tmp_path) not in str(by_model["inception_v4"].error)
@@ -188,20 +181,20 @@ def test_what_fails_is_a_row_or_a_cell_and_the_rest_still_runs(make_folder: Make
     assert (results / "leaderboard.md").read_text().count("| failed: ") == 1
 
 
-def test_a_disk_that_takes_no_more_in_mid_run_is_a_failed_row(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_full_disk_is_a_failed_row(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20})
     flags = ("--data", str(root), *FLAGS, "--results", str(tmp_path / "results"))
-    limited = ("bash", "-c", 'ulimit -f 1000; exec "$0" "$@"')  # files of a megabyte: the state is larger
+    limited = ("bash", "-c", 'ulimit -f 1000; exec "$0" "$@"')  # 1 MB per file: less than the checkpoint needs
     process = start("run", "test_efficientnet", *flags, before=limited)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
-    (record,) = records(tmp_path / "results")
+    (record,) = read_records(tmp_path / "results")
     assert record.status == "failed"
     assert not list((tmp_path / "results").rglob("*.partial"))
 
 
 def killed_child(results: Path, flags: tuple[str, ...]) -> tuple[int, str]:
-    """Kill the training process, not the command, as a kernel out of memory does."""
+    """Kill the training process, but not the command, as the kernel does when memory runs out."""
     process = start("run", "test_resnet", *flags, "--epochs", "500", "--results", str(results))
     deadline = time.monotonic() + 120
     workers: list[psutil.Process] = []
@@ -214,24 +207,24 @@ def killed_child(results: Path, flags: tuple[str, ...]) -> tuple[int, str]:
     return process.returncode, output
 
 
-def test_a_process_that_is_killed_is_a_failed_row_with_the_signal(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_killed_process_is_a_failed_row(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20})
     flags = ("--data", str(root), *SMALL)
     status, output = killed_child(tmp_path / "results", flags)
     assert status == 1, output
-    (record,) = records(tmp_path / "results")
+    (record,) = read_records(tmp_path / "results")
     assert record.status == "failed"
     assert "signal 9" in str(record.error)
 
 
-def test_two_commands_on_one_results_folder_train_each_run_once(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_concurrent_commands_train_once(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 30, "dog": 30})
     flags = ("--data", str(root), *FLAGS, *ONE_RUNTIME, "--results", str(tmp_path / "results"))
     both = [start("run-all", "--models", "test_efficientnet", "test_resnet", *flags) for _ in range(2)]
     outputs = [process.communicate(timeout=500)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert sum(output.count("epoch 1/1") for output in outputs) == 2
-    assert len(records(tmp_path / "results")) == 2
+    assert len(read_records(tmp_path / "results")) == 2
 
 
 def _words(process: psutil.Process) -> list[str]:
@@ -241,7 +234,7 @@ def _words(process: psutil.Process) -> list[str]:
         return []
 
 
-def test_ctrl_c_ends_the_children_and_the_same_command_goes_on(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_interrupted_run_is_resumed(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 30, "dog": 30})
     flags = ("--data", str(root), *SMALL, *ONE_RUNTIME, "--results", str(tmp_path / "results"))
     process = start("run", "test_resnet", *flags, "--epochs", "60")
@@ -257,31 +250,29 @@ def test_ctrl_c_ends_the_children_and_the_same_command_goes_on(make_folder: Make
     status, output = bench("run", "test_resnet", *flags, "--epochs", "60")
     assert status == 0
     assert "epoch 1/60" not in output
-    (record,) = records(tmp_path / "results")
+    (record,) = read_records(tmp_path / "results")
     assert record.outcome is not None
     assert record.outcome.training.resumed_from[0] >= 3
 
 
-def test_a_forced_run_counts_as_another_look_at_test_and_keeps_figures_of_an_equal_file(
-    make_folder: MakeFolder, tmp_path: Path
-) -> None:
+def test_forced_run_counts_test_scorings(make_folder: MakeFolder, tmp_path: Path) -> None:
     root, results = make_folder({"cat": 20, "dog": 20}), tmp_path / "results"
     command = ("run", "test_efficientnet", "--data", str(root), *FLAGS, *ONE_RUNTIME, "--results", str(results))
     assert bench(*command)[0] == 0
-    first = records(results)[0]
+    first = read_records(results)[0]
     status, output = bench(*command, "--force")
     assert status == 0, output
-    second = records(results)[0]
+    second = read_records(results)[0]
     assert (first.test_scorings, second.test_scorings) == (1, 2)
     assert first.outcome is not None
     assert second.outcome is not None
     assert first.outcome.artifact.sha256 == second.outcome.artifact.sha256
     assert second.measurements == first.measurements
-    assert "the same ONNX file as before" in output
+    assert "identical to the previous one: its latency figures are kept" in output
     assert second.outcome.metrics.calibration is not None
 
 
-def test_folds_test_every_image_once_and_are_one_row(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_folds_test_every_image_once(make_folder: MakeFolder, tmp_path: Path) -> None:
     root, results = make_folder({"cat": 12, "dog": 12}), tmp_path / "results"
     flags = ("--data", str(root), "--folds", "2", *FLAGS, *ONE_RUNTIME, "--results", str(results))
     status, output = bench("run", "test_efficientnet", *flags)

@@ -30,8 +30,8 @@ from imgcls.models.weights import random_weights
 from imgcls.training.loop import BETAS, memory_format, train, use_threads
 from imgcls.training.losses import training_loss
 from imgcls.training.setup import TrainingSetup
-from tests.conftest import picture
 from tests.helpers import examples
+from tests.helpers.images import smooth_image
 
 CPU = torch.device("cpu")
 PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -162,7 +162,7 @@ def test_input_pipeline_over_imagefolder_and_pil_on_one_core_at_224(benchmark: A
 def photo(seed: int) -> Image.Image:
     """A picture with the size and roughly the detail of TrashNet's photos (512 x 384)."""
     rng = np.random.default_rng(seed)
-    smooth = np.asarray(picture(seed, size=512).resize((512, 384))).astype(int)
+    smooth = np.asarray(smooth_image(seed, size=512).resize((512, 384))).astype(int)
     return Image.fromarray(np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8))
 
 

@@ -1,1 +1,1 @@
-"""What several tests share: made-up records, rows and audits, and how a command is run."""
+"""Helpers of several test modules: synthetic records, rows, audits and images, and running the command."""

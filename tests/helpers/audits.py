@@ -1,10 +1,10 @@
-"""Made-up audits."""
+"""Synthetic audits."""
 
 from imgcls.data.audit import Audit, AuditedImage
 
 
 def audit_of(groups: list[list[int]], *, splits: list[str] | None = None, classes: int | None = None) -> Audit:
-    """An audit whose group g holds one image for each label in ``groups[g]``."""
+    """Return an audit in which group g contains one image for each label in ``groups[g]``."""
     images = []
     for group, labels in enumerate(groups):
         for label in labels:

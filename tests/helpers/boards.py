@@ -7,8 +7,6 @@ import numpy as np
 from tests.helpers import examples
 
 NAMES = ("cat", "dog", "eel")
-
-
 LABELS = np.arange(240) % 3
 
 

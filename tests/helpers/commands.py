@@ -1,4 +1,4 @@
-"""Run the real command in a process of its own."""
+"""Running the real command in a separate process."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def _as_from_a_terminal() -> None:
-    """Heed Ctrl-C even where the tests run in the background of a script, which ignores it for all that it starts."""
+    """Restore the handler of Ctrl-C, which a shell script disables for its background processes."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -26,18 +26,18 @@ def start(
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=_as_from_a_terminal,  # noqa: PLW1509 - one call, and no thread of ours is at work
+        preexec_fn=_as_from_a_terminal,  # noqa: PLW1509 - one call, without other threads of ours
     )
 
 
 def bench(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run ``python -m bench`` to its end; its exit status and what it printed."""
+    """Run ``python -m bench`` to its end; return its exit status and output."""
     process = start(*arguments, environment=environment)
     output, _ = process.communicate(timeout=500)
     return process.returncode, output
 
 
 def kill(process: "subprocess.Popen[str]") -> None:
-    """SIGKILL the command and all its children."""
+    """Send SIGKILL to the command and all its children."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

@@ -1,4 +1,4 @@
-"""Correlated models, drawn at random."""
+"""Simulated models with correlated errors."""
 
 import numpy as np
 from scipy.stats import norm
@@ -9,9 +9,10 @@ from bench.stats.pairs import Right
 def drawn(
     rng: np.random.Generator, accuracies: list[float], *, seeds: int = 1, images: int = 180, luck: float = 0.0
 ) -> list[Right]:
-    """Correlated models: a picture is hard for all (0.6 of the variance), for an architecture (0.2), for a seed.
+    """Return which images each model classifies correctly, ``[seeds, images]``.
 
-    ``luck`` is how far the seeds themselves differ in skill, in standard deviations of a picture's hardness.
+    The difficulty of an image is shared by all models (0.6 of its variance), by the seeds of one model (0.2), or
+    specific to one seed. ``luck`` is the standard deviation of the skill of seeds, in units of that difficulty.
     """
     hard = rng.normal(size=images)
     models = []

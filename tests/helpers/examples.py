@@ -1,4 +1,4 @@
-"""Made-up records."""
+"""Synthetic records."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -138,7 +138,7 @@ def outcome(info: DatasetInfo, accuracy: float) -> Outcome:
 
 
 def confusion(counts: tuple[int, ...], accuracy: float) -> tuple[tuple[int, ...], ...]:
-    """A matrix with about this accuracy: what is wrong is taken for the next class."""
+    """Return a confusion matrix with about this accuracy; errors are predicted as the next class."""
     rows = np.zeros((len(counts), len(counts)), dtype=int)
     for label, count in enumerate(counts):
         rows[label, label] = round(accuracy * count)
@@ -149,7 +149,7 @@ def confusion(counts: tuple[int, ...], accuracy: float) -> tuple[tuple[int, ...]
 def answered(
     right: np.ndarray, labels: np.ndarray, *, classes: int, confidence: float = 0.7, **changes: Any
 ) -> Answers:
-    """Answers to made-up images: the wrong ones name the next class."""
+    """Return predictions for synthetic images; errors are predicted as the next class."""
     shares = np.full(len(labels), confidence, dtype=np.float32)
     made = Answers(
         image_ids=tuple(f"{number:06d}.png" for number in range(len(labels))),
@@ -163,14 +163,14 @@ def answered(
 
 
 def data_of(labels: np.ndarray, class_names: tuple[str, ...], **changes: Any) -> DatasetInfo:
-    """A data set with these test labels, eight times as many in train, and as many in val."""
+    """Return a data set with these test labels, eight times as many in train, and as many in val."""
     counts = tuple(np.bincount(labels, minlength=len(class_names)).tolist())
     splits = {"train": tuple(8 * count for count in counts), "val": counts, "test": counts}
     return replace(dataset(class_names), counts=splits, **changes)
 
 
 def keep(results: Path, model: str, answers: Answers, info: DatasetInfo, **changes: Any) -> RunRecord:
-    """Write a run with these answers into a results folder, as a real one is."""
+    """Write the record and predictions of a run into a results folder, as a real run does."""
     classes = len(info.class_names)
     made = outcome(info, float(answers.right.mean()))
     matrix = np.zeros((classes, classes), dtype=int)

@@ -1,4 +1,4 @@
-"""Made-up rows of the full protocol."""
+"""Synthetic rows of the full protocol."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from tests.helpers import examples
 
 
 def row(runtime: str, *, speed: float = 10.0, validity: str = "valid", **changes: object) -> Measurement:
-    """Five rounds of 40 queries, each round slower than the last by a tenth."""
+    """Return a row of five rounds of 40 queries; each round is slower than the last by a tenth of the first."""
     rng = np.random.default_rng(0)
     samples = [speed * (1 + number / 10) * (1 + 0.001 * rng.normal(size=40)) for number in range(5)]
     whole = replace(

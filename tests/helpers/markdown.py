@@ -1,10 +1,10 @@
-"""What a reader of Markdown sees."""
+"""Markdown as it is rendered."""
 
 from markdown_it import MarkdownIt
 
 
 def rendered_tables(text: str) -> list[list[list[str]]]:
-    """Every table of a markdown page, as GitHub's dialect reads it, as rows of cell texts."""
+    """Return the tables of a page in GitHub's Markdown, each as rows of cell texts."""
     tables: list[list[list[str]]] = []
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
     for position, token in enumerate(tokens):

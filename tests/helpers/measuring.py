@@ -1,4 +1,4 @@
-"""A trained run of nothing, and how it is measured."""
+"""A record of a finished training, without artifacts, and its measurement."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +11,11 @@ from imgcls.config import RuntimeConfig
 from tests.helpers.examples import SHORT, record
 
 RUNTIME = RuntimeConfig(runtimes=("onnxruntime-cpu",), threads=1)
-
-
 PROTOCOL = replace(SHORT, rounds=5, batch_sizes=(), files=False)
 
 
 def trained(results: Path) -> RunRecord:
-    """Write a record with artifacts, as a run leaves them."""
+    """Write a record and mark its training as finished."""
     made = record(run_id="present", train_id="present", measurements=())
     write_json(made, record_path(results, made))
     folder = results / "artifacts" / made.train_id

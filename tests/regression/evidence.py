@@ -122,7 +122,7 @@ def planted_lines(reports: dict[str, Path]) -> list[str]:
 
 
 def page(unchanged: list[Path], planted: dict[str, Path]) -> str:
-    """Return the text of docs/regression.md."""
+    """Return the text of tests/regression/evidence.md."""
     here = read_environment()
     code = (here.git_commit or "unknown")[:8]
     versions = ", ".join(f"{name} {version}" for name, version in here.packages.items())
@@ -147,7 +147,7 @@ def main() -> None:
     planted = {name: run(name, folder) for name in PLANTED}
     unchanged = [run(f"unchanged-{turn:02d}", folder) for turn in range(1, UNCHANGED + 1)]
     text = page(unchanged, planted)
-    write_text(text, ROOT / "docs" / "regression.md")
+    write_text(text, Path(__file__).with_suffix(".md"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 "use strict";
-// All text goes in through textContent: class and file names may hold anything.
+// Text is inserted through textContent only: names of classes and files may contain markup.
 
 function sortable(table) {
   const head = table.tHead && table.tHead.rows[0];
@@ -14,13 +14,14 @@ function sortable(table) {
 
 function valueOf(row, column) {
   const text = (row.cells[column] ? row.cells[column].textContent : "").trim();
+  // A cell may start with a sign or a mark, and continue with an interval: its first number counts.
   const number = parseFloat(text.replace(/^[<~+\s]+/, "").replace(/(\d),(?=\d{3})/g, "$1"));
   return /^[<~+\-\s]*[\d.]/.test(text) && !Number.isNaN(number) ? number : text;
 }
 
 function compare(a, b) {
   const numbers = [typeof a === "number", typeof b === "number"];
-  if (numbers[0] !== numbers[1]) return numbers[0] ? -1 : 1;  // words, such as "not measured", stay below figures
+  if (numbers[0] !== numbers[1]) return numbers[0] ? -1 : 1;  // words, such as "not measured", below numbers
   return numbers[0] ? a - b : a.localeCompare(b);
 }
 
@@ -30,6 +31,7 @@ function sortBy(table, column, cell) {
   cell.setAttribute("aria-sort", down ? "descending" : "ascending");
   const rows = [...table.tBodies[0].rows].map((row) => [valueOf(row, column), row]);
   rows.sort((a, b) => {
+    // Reversed only within a type, so that words stay below numbers in both directions.
     const order = compare(a[0], b[0]);
     return down && typeof a[0] === typeof b[0] ? -order : order;
   });
@@ -54,7 +56,9 @@ function drawMatrix(place, names, one, other) {
     one[row].forEach((count, column) => {
       const value = other ? count - other[row][column] : count;
       const cell = cellOf("td", value ? (other && value > 0 ? "+" : "") + value : "");
+      // Below 1, so that the numbers stay legible.
       const strength = Math.min(1, Math.abs(value) / total) * 0.75;
+      // Blue: correct predictions or, in a difference, more of these and fewer errors.
       const good = other ? (value > 0) === (row === column) : row === column;
       if (value) cell.style.background = good ? `rgba(40, 130, 220, ${strength})` : `rgba(225, 95, 40, ${strength})`;
       line.append(cell);
@@ -82,6 +86,7 @@ function confusions(script) {
   draw();
 }
 
+// Each thumbnail is in the page once, although several galleries may show it.
 function pictures() {
   const data = JSON.parse(document.getElementById("thumbnails").textContent);
   const show = (image) => { image.src = data[image.dataset.thumbnail]; };

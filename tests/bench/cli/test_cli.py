@@ -1,7 +1,6 @@
-"""What a user gets wrong: exit status 2, one line that names it, and nothing left behind."""
+"""Errors of users: exit status 2, one line that names the error, and no files."""
 
 import json
-import pickle
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from safetensors.torch import save_file
 from bench.cli.arguments import PlanArgs, RunAllArgs
 from bench.cli.main import COMMANDS, main
 from bench.config import RunConfig
-from tests.conftest import MakeFolder
+from tests.helpers.images import MakeFolder
 
 TINY = ("--models", "test_efficientnet", "--weights", "none", "--image-size", "32", "--epochs", "1")
 
@@ -25,7 +24,7 @@ TUNE = ("run-all", "--models", "test_efficientnet")
 
 
 def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results: Path) -> str:
-    """Run a command that must be refused, and give its one line."""
+    """Run a command that must be refused, and return its line."""
     status = main([*arguments, "--results", str(results)])
     error = capsys.readouterr().err
     assert status == 2
@@ -58,16 +57,14 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
         (["--folds", "3", "--tuned"], "has seen the others' test images"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_would_do(
+def test_invalid_value_is_named_with_a_hint(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert says in complaint(["run-all", *arguments], capsys, tmp_path / "results")
 
 
 @pytest.mark.parametrize("arguments", [["--epochs", "three"], ["--nonsense", "1"], ["--schedule", "linear"]])
-def test_flags_that_cannot_be_read_stand_first_and_the_parser_explains(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreadable_flags_precede_the_parser(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["run-all", *arguments])
     first, *rest = capsys.readouterr().err.splitlines()
     assert status == 2
@@ -103,7 +100,7 @@ def test_flags_that_cannot_be_read_stand_first_and_the_parser_explains(
         ([*TUNE, "--jobs", "2"], "--jobs 2"),
     ],
 )
-def test_a_wrong_wish_to_sweep_or_tune_is_refused_with_what_would_do(
+def test_invalid_sweep_or_tune_flag_is_named(
     arguments: list[str],
     says: str,
     capsys: pytest.CaptureFixture[str],
@@ -117,7 +114,7 @@ def test_a_wrong_wish_to_sweep_or_tune_is_refused_with_what_would_do(
     assert "secret" not in error
 
 
-def test_a_storage_that_never_answers_is_refused_within_ten_seconds(
+def test_silent_storage_is_refused_within_10_s(
     capsys: pytest.CaptureFixture[str], make_folder: MakeFolder, tmp_path: Path
 ) -> None:
     root = make_folder({"cat": 10, "dog": 10})
@@ -145,7 +142,7 @@ def test_cuda_without_a_device_is_refused(capsys: pytest.CaptureFixture[str], tm
         ({"train/cat": 3, "train/dog": 3, "val/cat": 2, "val/dog": 2}, "--split ours"),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_refused(
+def test_unusable_data_folder_is_refused(
     counts: dict[str, int],
     says: str,
     make_folder: MakeFolder,
@@ -157,29 +154,16 @@ def test_a_folder_that_cannot_be_used_is_refused(
     assert says in complaint(["run-all", *TINY, "--data", str(root)], capsys, tmp_path / "results")
 
 
-def weights_folder(folder: Path, *, architecture: str, of: str) -> Path:
-    home = folder / "test_efficientnet"
+def test_unsuitable_weights_folder_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    home = tmp_path / "weights" / "test_efficientnet"
     home.mkdir(parents=True)
-    (home / "config.json").write_text(json.dumps({"architecture": architecture, "num_classes": 1000}))
-    save_file(timm.create_model(of).state_dict(), home / "model.safetensors")
-    return folder
+    (home / "config.json").write_text(json.dumps({"architecture": "test_efficientnet", "num_classes": 1000}))
+    save_file(timm.create_model("test_resnet").state_dict(), home / "model.safetensors")
+    flags = ["--models", "test_efficientnet", "--image-size", "32", "--weights", str(home.parent)]
+    assert "the file has nothing" in complaint(["run-all", *flags], capsys, tmp_path / "results")
 
 
-def test_a_weights_folder_that_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    def with_weights(folder: Path) -> str:
-        flags = ["--models", "test_efficientnet", "--image-size", "32", "--weights", str(folder)]
-        return complaint(["run-all", *flags], capsys, tmp_path / "results")
-
-    assert "for 'resnet18'" in with_weights(weights_folder(tmp_path / "a", architecture="resnet18", of="test_resnet"))
-    other = weights_folder(tmp_path / "b", architecture="test_efficientnet", of="test_resnet")
-    assert "the file has nothing" in with_weights(other)
-    (other / "test_efficientnet" / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
-    assert "not a safetensors file" in with_weights(other)
-    (tmp_path / "c").mkdir()
-    assert "models in that folder: none" in with_weights(tmp_path / "c")
-
-
-def test_a_results_folder_that_cannot_be_written_is_refused(
+def test_unwritable_results_folder_is_refused(
     make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -199,16 +183,14 @@ def test_a_results_folder_that_cannot_be_written_is_refused(
         (["data", "imagenet21k"], "unknown data set 'imagenet21k'"),
     ],
 )
-def test_the_other_commands_refuse_in_one_line_too(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_commands_refuse_in_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
 
 
-def test_flags_reach_every_run_with_its_recipes_own_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_reach_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[PlanArgs, list[RunConfig]]] = []
     for name in ("run_all", "run_one_model"):
         monkeypatch.setattr(f"bench.cli.training.{name}", lambda args, configs, _: (seen.append((args, configs)), 0)[1])
@@ -236,7 +218,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_command_has_help_without_torch(command: str) -> None:
+def test_command_help_does_not_import_torch(command: str) -> None:
     code = (
         "import sys\nfrom bench.cli.main import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
@@ -247,7 +229,7 @@ def test_every_command_has_help_without_torch(command: str) -> None:
     assert f"python -m bench {command}" in done.stdout
 
 
-def test_audit_prints_what_it_found_and_writes_json(
+def test_audit_prints_findings_and_writes_json(
     make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     root = make_folder({"cat": 4, "[bold]dog": 4})
@@ -261,7 +243,7 @@ def test_audit_prints_what_it_found_and_writes_json(
     assert removed == [{"image_id": "cat/broken.jpg", "label": 1, "reason": "not an image"}]
 
 
-def test_models_and_data_list_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_and_data_list_known_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     assert "efficientnet_b4.ra2_in1k" in capsys.readouterr().out
     assert main(["data"]) == 0

@@ -1,4 +1,4 @@
-"""``compare`` and ``recommend``: what may be compared, what fits, and what is said when nothing does."""
+"""The commands ``compare`` and ``recommend``, on made-up results."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -46,13 +46,13 @@ def recommend(results: Path, *limits: str) -> int:
     return main(["recommend", "--results", str(results), *limits])
 
 
-def test_compare_prints_the_paired_table_and_both_p_values(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_prints_both_p_values(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "poor", "best", "--results", str(three)]) == 0
     text = said(capsys)
     assert "best, seed" not in text
     assert "exact p < 0.0001, mid-p < 0.0001: a significant difference between these checkpoints." in text
     assert "first wrong" in text
-    assert "No class has fewer than half of the median" in text
+    assert "No minority class: every class has at least half" in text
 
 
 def test_compare_takes_ids_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_a_run_without_predictions_is_not_compared(three: Path, capsys: pytest.C
     assert "best: predictions are not available" in said(capsys)
 
 
-def test_runs_on_other_test_images_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_test_images_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep(tmp_path, "a", 0.8)
     info = replace(examples.data_of(LABELS, NAMES), split_digest="e" * 16)
     examples.keep(tmp_path, "b", examples.answered(LABELS == 0, LABELS, classes=2), info)
@@ -92,7 +92,7 @@ def test_runs_on_other_test_images_are_not_compared(tmp_path: Path, capsys: pyte
         (["report", "--table", "abc"], "--table abc: no such table"),
     ],
 )
-def test_a_wrong_word_is_one_line_with_what_would_do(
+def test_a_wrong_argument_is_one_line(
     arguments: list[str], says: str, three: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments, "--results", str(three)]) == 2
@@ -102,45 +102,43 @@ def test_a_wrong_word_is_one_line_with_what_would_do(
 
 
 @pytest.mark.parametrize("command", ["recommend", "report"])
-def test_no_runs_and_no_folder_are_said(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_runs_and_folders_are_reported(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([command, "--results", str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in said(capsys)
     assert main([command, "--results", str(tmp_path)]) == 2
     assert "run-all makes some" in said(capsys)
 
 
-def test_the_fastest_of_the_tied_is_shipped_and_the_cost_of_a_limit_is_said(
-    three: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_recommend_reports_the_cost_of_a_limit(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert recommend(three) == 0
     assert "Ship fast:" in said(capsys)
     assert recommend(three, "--max-latency-ms", "2") == 0
     text = said(capsys)
     assert "Ship poor:" in text
-    assert "--max-latency-ms 2 costs: fast without it" in text
+    assert "Without --max-latency-ms 2: fast" in text
     assert "significant (p < 0.0001, Holm)" in text
-    assert "--max-latency-ms 2 holds for the estimate, not for the whole interval: p90 1 ms (quick run, not" in text
+    assert "--max-latency-ms 2 is met by the estimate, but not by its whole interval: p90 1 ms (quick run, not" in text
     assert "artifacts/" in text
 
 
-def test_nothing_fits_is_status_3_and_says_which_limit_excluded_what(
-    three: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_recommend_exits_3_if_nothing_fits(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limits = ("--max-latency-ms", "10", "--min-recall", "glass=0.99", "--max-size-mb", "50")
     assert recommend(three, *limits) == 3
     text = said(capsys)
-    assert "No row keeps to all limits." in text
+    assert "No row meets all limits." in text
     assert "--max-latency-ms 10 excludes best (p90 30 ms" in text
     assert "--min-recall glass=0.99 excludes best (" in text
     assert "--max-size-mb 50 excludes best (100.0 MB)" in text
 
 
-def test_a_runtime_without_figures_fits_nobody(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recommend_needs_figures_of_the_runtime(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert recommend(three, "--runtime", "onnxruntime-cuda") == 3
     assert "--runtime onnxruntime-cuda excludes best (no measurement on this runtime)" in said(capsys)
 
 
-def test_several_seeds_ship_the_one_that_val_prefers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recommend_ships_the_seed_best_on_val(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed, val in enumerate((0.5, 0.9, 0.7)):
         share = 0.95 if seed == 0 else 0.8  # test prefers the first, and is not asked
         kept = keep(tmp_path, "net", share, seed=seed, config_seed=seed, measurements=(timed(5),))
@@ -151,7 +149,7 @@ def test_several_seeds_ship_the_one_that_val_prefers(tmp_path: Path, capsys: pyt
     assert "(seed 1, the best on val of 3)" in said(capsys)
 
 
-def test_two_tables_need_a_name(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recommend_needs_one_table(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info = examples.data_of(LABELS, NAMES, name="birds", digest="b" * 16)
     examples.keep(three, "net", examples.answered(LABELS == 0, LABELS, classes=2), info)
     assert recommend(three) == 2
@@ -161,9 +159,7 @@ def test_two_tables_need_a_name(three: Path, capsys: pytest.CaptureFixture[str])
     assert recommend(three, "--table", pets.table.key.id) == 0
 
 
-def test_flags_that_cannot_be_read_are_shown_first_with_the_parsers_own_message(
-    three: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreadable_flags_are_shown_with_the_error(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "best", "--results", str(three)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: compare best --results {three}\n")

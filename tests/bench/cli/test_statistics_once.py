@@ -1,45 +1,47 @@
-"""What the commands that train do around their runs, without any training."""
+"""What run-all does after its runs, with planning and training replaced."""
 
-import io
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from rich.console import Console
 
 from bench import harness
 from bench.cli import training
+from bench.cli.main import main
 from bench.comparison import analysis
 from bench.records.paths import Paths
 from tests.helpers.boards import keep, some_right
 from tests.helpers.examples import ENVIRONMENT
 
 
-def test_run_all_works_out_the_leaderboard_once_and_prints_the_tables_of_its_own_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_run_all_computes_the_statistics_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """It also prints only the table of its own runs, although the results folder contains another one."""
     ours, _ = (keep(tmp_path, model, some_right(share)) for model, share in (("a", 0.9), ("b", 0.5)))
     keep(tmp_path, "elsewhere", some_right(0.7), init="pretrained")
-    comparison: list[object] = []
-    find = analysis.find
-
-    def counted(table: analysis.Table) -> analysis.Comparison:
-        comparison.append(table.key)
-        return find(table)
-
-    monkeypatch.setattr("bench.comparison.analysis.find", counted)
-    monkeypatch.setattr(harness, "remember_place", lambda _task: None)
-    monkeypatch.setattr(harness, "_waiting", lambda _records, _machine: [])
-    task: Any = SimpleNamespace(
+    task = SimpleNamespace(
         environment=ENVIRONMENT,
         dataset=SimpleNamespace(missing=()),
         paths=Paths(results=tmp_path, cache=tmp_path),
         run_id=ours.run_id,
+        train_id="none",
+        data="pets",
     )
-    console = Console(file=io.StringIO(), width=200)
-    assert training._carry_out([task], console, lambda _tasks: [ours]) == 0
-    assert len(comparison) == len(set(comparison)) == 1
-    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    launcher = SimpleNamespace(train=lambda _tasks: [ours], run_threads=0, cuda=False)
+    monkeypatch.setattr(harness, "planner", lambda *_args, **_kwargs: lambda _config, **_kwargs: task)
+    monkeypatch.setattr(training, "launcher_of", lambda _args: nullcontext(launcher))
+    compared: list[object] = []
+    find = analysis.find
+
+    def counted(table: analysis.Table) -> analysis.Comparison:
+        compared.append(table.key)
+        return find(table)
+
+    monkeypatch.setattr(analysis, "find", counted)
+    assert main(["run-all", "--models", "a", "--results", str(tmp_path)]) == 0
+    assert len(compared) == len(set(compared)) == 1
+    printed = capsys.readouterr().out
     assert "written: " in printed
     assert "a has the highest accuracy" in printed

@@ -1,4 +1,4 @@
-"""What the anchor of a session is compared with: earlier sessions' records, through ``measure_all``."""
+"""The anchor of a session is compared with those of earlier sessions' records, through ``measure_all``."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from tests.helpers.measuring import measured, trained
 
 @pytest.fixture
 def present_ms(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The anchor that rounds of the present session see; their processes are made up."""
+    """The anchor time of the present session, whose measuring processes are simulated."""
     anchor_ms: list[float] = []
 
     def stand_in(command: list[str], tell: Callable[[bytes], None]) -> int:
@@ -48,7 +48,7 @@ def present_ms(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def earlier(results: Path, number: int, seen_ms: float, rng: np.random.Generator) -> None:
-    """Write an earlier session's record; its row was compared with a reference that is 30 % lower than usual."""
+    """Write the record of an earlier session, whose own reference was 30 % lower than usual."""
     seen = seen_ms * rng.normal(1, 0.005, 5)
     parts = [
         Round(number=part, num_queries=64, kept=64, cpu_share=None, disturbance=disturbance(anchor_ms=float(anchor_ms)))
@@ -60,7 +60,7 @@ def earlier(results: Path, number: int, seen_ms: float, rng: np.random.Generator
     write_json(made, record_path(results, made))
 
 
-def verdict(results: Path) -> Measurement:
+def measured_row(results: Path) -> Measurement:
     made = trained(results)
     assert measured(made, results)
     (found,) = (one for one in read_records(results) if one.run_id == made.run_id)
@@ -70,33 +70,29 @@ def verdict(results: Path) -> Measurement:
 
 
 @pytest.mark.parametrize("fast", range(0, 10, 3))
-def test_one_fast_session_among_ten_does_not_mark_a_usual_one_as_slow(
-    tmp_path: Path, present_ms: list[float], fast: int
-) -> None:
+def test_one_fast_session_marks_no_other(tmp_path: Path, present_ms: list[float], fast: int) -> None:
     rng = np.random.default_rng(fast)
     for number in range(10):
         earlier(tmp_path, number, 1.4 if number == fast else 2.0, rng)
     present_ms.append(2.0)
-    row = verdict(tmp_path)
+    row = measured_row(tmp_path)
     assert (row.validity, row.reason) == ("valid", None)
     assert row.anchor_ms == pytest.approx(2.0, rel=0.02)
 
 
-def test_a_session_slower_than_all_recent_ones_is_marked(tmp_path: Path, present_ms: list[float]) -> None:
+def test_session_slower_than_recent_is_noisy(tmp_path: Path, present_ms: list[float]) -> None:
     rng = np.random.default_rng(0)
     for number in range(10):
         earlier(tmp_path, number, 2.0, rng)
     present_ms.append(2.2)
-    row = verdict(tmp_path)
+    row = measured_row(tmp_path)
     assert row.validity == "noisy"
-    assert "the machine itself ran 1.1" in str(row.reason)
+    assert "the machine itself was 1.1" in str(row.reason)
 
 
-def test_a_machine_that_became_slower_for_good_is_the_usual_one_after_ten_sessions(
-    tmp_path: Path, present_ms: list[float]
-) -> None:
+def test_reference_follows_a_slower_machine(tmp_path: Path, present_ms: list[float]) -> None:
     rng = np.random.default_rng(0)
     for number in range(20):
         earlier(tmp_path, number, 2.0 if number < 10 else 2.4, rng)
     present_ms.append(2.4)
-    assert verdict(tmp_path).validity == "valid"
+    assert measured_row(tmp_path).validity == "valid"

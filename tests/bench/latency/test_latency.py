@@ -1,4 +1,4 @@
-"""Timing one callable: enough queries, LoadGen's percentiles, and what a round of a runtime tells."""
+"""Timing of a callable, LoadGen's percentiles, and the rows of a round."""
 
 import json
 import subprocess
@@ -31,18 +31,18 @@ def test_both_minimums_are_met() -> None:
     assert len(slow.samples_ms) == 64
 
 
-def test_a_query_ends_when_synchronize_returns() -> None:
+def test_query_ends_when_synchronize_returns() -> None:
     samples = measure(lambda: None, lambda: time.sleep(0.003), min_queries=5, min_duration_s=0)
     assert min(samples.samples_ms) >= 3
 
 
-def test_the_warm_up_is_not_among_the_samples() -> None:
+def test_samples_exclude_the_warm_up() -> None:
     durations = iter([0.5] * protocol.WARM_UP_QUERIES + [0.001] * 5)
     samples = measure(lambda: time.sleep(next(durations)), lambda: None, min_queries=5, min_duration_s=0)
     assert max(samples.samples_ms) < 400
 
 
-def test_a_thread_that_waits_shows_less_cpu_time_than_the_clock() -> None:
+def test_waiting_thread_has_a_low_cpu_share() -> None:
     def work() -> None:
         until = time.thread_time() + 0.002
         while time.thread_time() < until:
@@ -54,7 +54,7 @@ def test_a_thread_that_waits_shows_less_cpu_time_than_the_clock() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 999, 1000, 1001, 54_321])
-def test_at_most_1000_samples_are_kept_evenly(count: int) -> None:
+def test_at_most_1000_samples_are_kept(count: int) -> None:
     kept = thin([float(i) for i in range(count)])
     assert len(kept) <= MAX_SAMPLES
     assert len(set(np.diff(kept).tolist())) <= 1
@@ -62,25 +62,25 @@ def test_at_most_1000_samples_are_kept_evenly(count: int) -> None:
 
 
 @pytest.mark.parametrize(("percent", "least"), [(90, 64), (95, 130), (99, 662)])
-def test_a_percentile_needs_as_many_queries_as_loadgen_asks_for(percent: int, least: int) -> None:
+def test_percentiles_need_loadgens_query_counts(percent: int, least: int) -> None:
     assert not enough_queries(percent, least - 1)
     assert enough_queries(percent, least)
     assert upper_bound([1.0] * (least - 1), percent) is None
 
 
-def test_the_upper_bound_is_the_one_that_loadgen_printed() -> None:
+def test_upper_bound_is_loadgens() -> None:
     # LoadGen's log of a SingleStream run of 2,048 queries: "Would discard 172 highest latency queries"; of 2,116: 178.
     assert upper_bound([float(i) for i in range(2048)], 90) == 2047 - 172
     assert upper_bound([float(i) for i in range(2116)], 90) == 2115 - 178
 
 
 @given(queries=st.integers(64, 5000))
-def test_the_bound_is_wrong_at_most_once_in_a_hundred_and_one_more_would_be_too_many(queries: int) -> None:
+def test_upper_bound_is_tight_at_99_percent(queries: int) -> None:
     over = allowed_over(90, queries)
     assert binom.cdf(over, queries, 0.1) <= 0.01 < binom.cdf(over + 1, queries, 0.1)
 
 
-def test_the_upper_bound_holds_in_simulation() -> None:
+def test_upper_bound_holds_in_simulation() -> None:
     rng = np.random.default_rng(0)
     true = float(np.quantile(np.exp(rng.normal(size=10**6)), 0.9))
     bounds = [upper_bound(np.exp(rng.normal(size=200)).tolist(), 90) for _ in range(2000)]
@@ -103,7 +103,7 @@ def timed(samples: list[float]) -> Timed:
     )
 
 
-def test_rounds_become_one_row_whose_samples_can_be_told_apart() -> None:
+def test_rounds_are_combined_into_one_row() -> None:
     rng = np.random.default_rng(0)
     rounds = {number: [timed(rng.normal(10, 0.1, 300).tolist())] for number in range(5)}
     rows = combine(
@@ -121,7 +121,7 @@ def test_rounds_become_one_row_whose_samples_can_be_told_apart() -> None:
     assert np.percentile(row.samples_ms, 90) < row.p90_upper_ms < 10.5
 
 
-def test_a_round_that_failed_fails_the_row() -> None:
+def test_failed_round_fails_the_row() -> None:
     bad = Timed(train_id="t", kind="host", batch_size=1, reason="boom")
     rounds = {0: [timed([10.0] * 64)], 1: [bad]}
     (row,) = combine(
@@ -135,7 +135,7 @@ def test_a_round_that_failed_fails_the_row() -> None:
     assert (row.status, row.reason, row.samples_ms) == ("failed", "boom", ())
 
 
-def test_fewer_rounds_than_the_protocols_are_invalid() -> None:
+def test_too_few_rounds_are_invalid() -> None:
     rounds = {number: [timed([10.0] * 64)] for number in range(4)}
     (row,) = combine(
         "onnxruntime-cpu",
@@ -157,12 +157,12 @@ print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=Tru
 """
 
 
-def test_peak_memory_is_this_processs_own_and_not_that_of_the_one_that_started_it() -> None:
+def test_peak_memory_excludes_the_parent() -> None:
     done = subprocess.run([sys.executable, "-c", FAT], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 300 * 2**20
 
 
-def test_a_round_prints_what_it_tries_before_it_tries_it(artifacts: Path, tmp_path: Path) -> None:
+def test_round_announces_each_row_before_timing(artifacts: Path, tmp_path: Path) -> None:
     task = {
         "runtime": "onnxruntime-cpu",
         "subjects": [{"train_id": "t", "folder": str(artifacts), "image_size": 32}],

@@ -1,4 +1,4 @@
-"""What ``measure_all`` does under which lock of the machine."""
+"""The steps of ``measure_all`` under each lock of the machine."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from tests.helpers.measuring import measured, trained
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What ``measure_all`` does, in order; nothing is carried out."""
+    """The steps of ``measure_all``, in order; none is carried out."""
     seen: list[str] = []
 
     def tell(name: str, answer: Any = None) -> Callable[..., Any]:
@@ -36,14 +36,14 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(locks, "machine_shared", around("shared"))
     monkeypatch.setattr(locks, "machine_alone", around("alone"))
-    monkeypatch.setattr(measure, "find_images", tell("find pictures"))
+    monkeypatch.setattr(measure, "find_images", tell("find images"))
     monkeypatch.setattr(measure, "read_environment", tell("read environment", ENVIRONMENT))
     monkeypatch.setattr(rounds, "make_job", tell("make job"))
     monkeypatch.setattr(rounds, "carry_out", tell("carry out", rounds.SessionResult()))
     return seen
 
 
-def test_all_is_prepared_beside_others_and_only_the_rounds_are_alone(tmp_path: Path, events: list[str]) -> None:
+def test_only_rounds_hold_the_exclusive_lock(tmp_path: Path, events: list[str]) -> None:
     assert measured(trained(tmp_path), tmp_path)
-    prepared = ["find pictures", "make job"]
+    prepared = ["find images", "make job"]
     assert events == ["read environment", "shared", *prepared, "end shared", "alone", "carry out", "end alone"]

@@ -1,4 +1,4 @@
-"""Each way in which a latency can mislead, made up, and the verdict on it."""
+"""Validity of synthetic measurements with each kind of disturbance."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,11 +50,7 @@ def step(number: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return steady(number, rng) * (1.0 if number < 3 else 1.3)
 
 
-def test_steady_rounds_are_valid() -> None:
-    assert judge(case(steady)) == ("valid", None)
-
-
-def test_one_slow_query_does_not_spoil_a_measurement() -> None:
+def test_one_slow_query_is_valid() -> None:
     assert judge(case(outlier)) == ("valid", None)
 
 
@@ -62,15 +58,15 @@ def test_one_slow_query_does_not_spoil_a_measurement() -> None:
     ("samples", "reason"),
     [(bimodal, "two kinds of queries"), (drifting, "drifts by"), (step, "rounds differ")],
 )
-def test_a_shape_that_p50_hides_is_noisy(samples: Samples, reason: str) -> None:
-    verdict, why = judge(case(samples))
-    assert verdict == "noisy"
+def test_irregular_samples_are_noisy(samples: Samples, reason: str) -> None:
+    validity, why = judge(case(samples))
+    assert validity == "noisy"
     assert reason in str(why)
 
 
-def test_steady_rounds_are_called_valid_in_at_least_95_of_100_and_long_tails_are_no_two_kinds() -> None:
-    verdicts = [judge(case(steady, seed=seed))[0] for seed in range(100)]
-    assert verdicts.count("valid") >= 95
+def test_steady_rounds_are_valid_in_95_percent() -> None:
+    found = [judge(case(steady, seed=seed)) for seed in range(100)]
+    assert found.count(("valid", None)) >= 95
 
 
 def disturbed(case: Case, rounds: int, **changes: float) -> Case:
@@ -79,7 +75,7 @@ def disturbed(case: Case, rounds: int, **changes: float) -> Case:
 
 
 @pytest.mark.parametrize(
-    ("changes", "rounds", "verdict", "reason"),
+    ("changes", "rounds", "validity", "reason"),
     [
         ({"others_share": 0.5}, 5, "invalid", "other processes: up to 50 %"),
         ({"others_share": 0.5}, 2, "noisy", "other processes"),
@@ -91,16 +87,16 @@ def disturbed(case: Case, rounds: int, **changes: float) -> Case:
         ({"cpu_mhz": 1800.0}, 2, "noisy", "CPU clock between 1800 and 2600 MHz"),
     ],
 )
-def test_a_disturbed_machine_is_told(changes: dict[str, float], rounds: int, verdict: str, reason: str) -> None:
+def test_disturbed_machine_is_reported(changes: dict[str, float], rounds: int, validity: str, reason: str) -> None:
     found, why = judge(disturbed(case(steady), rounds, **changes))
-    assert found == verdict
+    assert found == validity
     assert reason in str(why)
 
 
-@pytest.mark.parametrize(("share", "rounds", "verdict"), [(0.6, 5, "invalid"), (0.9, 3, "noisy"), (0.97, 5, "valid")])
-def test_a_thread_that_waited_for_a_cpu_is_told(share: float, rounds: int, verdict: str) -> None:
+@pytest.mark.parametrize(("share", "rounds", "validity"), [(0.6, 5, "invalid"), (0.9, 3, "noisy"), (0.97, 5, "valid")])
+def test_waiting_for_a_cpu_is_reported(share: float, rounds: int, validity: str) -> None:
     shares = [share] * rounds + [0.99] * (ROUNDS - rounds)
-    assert judge(replace(case(steady), cpu_shares=shares))[0] == verdict
+    assert judge(replace(case(steady), cpu_shares=shares))[0] == validity
 
 
 def test_too_few_queries_or_rounds_are_invalid() -> None:
@@ -116,7 +112,7 @@ def on_gpu(**changes: object) -> Disturbance:
     return disturbance(gpu=replace(state, **changes))  # type: ignore[arg-type]
 
 
-def test_a_shared_gpu_is_invalid_and_a_throttled_one_noisy() -> None:
+def test_shared_or_throttled_gpu_is_reported() -> None:
     quiet = replace(case(steady), cpu_shares=None)
     assert judge(replace(quiet, disturbances=[on_gpu()] * 5))[0] == "valid"
     shared = replace(quiet, disturbances=[on_gpu()] * 4 + [on_gpu(foreign_processes=1)])
@@ -125,7 +121,7 @@ def test_a_shared_gpu_is_invalid_and_a_throttled_one_noisy() -> None:
     assert judge(hot) == ("noisy", "GPU throttled (SwThermalSlowdown)")
 
 
-def test_two_measurements_that_are_both_valid_agree_on_p50_within_3_per_cent_nine_times_in_ten() -> None:
+def test_valid_p50s_agree_within_3_percent() -> None:
     rng = np.random.default_rng(0)
 
     def once(spread: float) -> tuple[str, float]:
@@ -137,7 +133,7 @@ def test_two_measurements_that_are_both_valid_agree_on_p50_within_3_per_cent_nin
 
     agreed = []
     for _ in range(400):
-        spread = float(rng.uniform(0.002, 0.05))  # of a round's speed about the machine's own
+        spread = float(rng.uniform(0.002, 0.05))  # of the speeds of rounds
         (first, ours), (second, other) = once(spread), once(spread)
         if first == second == "valid":
             agreed.append(abs(other / ours - 1) <= 0.03)

@@ -1,7 +1,8 @@
-"""What the leaderboard says of seeds, folds, ties and small test splits, in its table and in words."""
+"""The leaderboard of made-up results: seeds, folds, ties, small test splits, in tables and in words."""
 
 import ast
 import io
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from bench.comparison import analysis
 from bench.comparison.analysis import Comparison, accuracy, count_scorings, minority_classes, recalls
 from bench.config import with_overrides
 from bench.leaderboard import page, spreadsheet, terminal
-from bench.leaderboard.summary import summary
+from bench.leaderboard.summary import notes, summary
 from bench.recipes import RECIPES
 from bench.records.measurements import Measurement
 from bench.records.store import record_path
@@ -36,7 +37,8 @@ def table(results: Path) -> Comparison:
 
 
 def words_of(results: Path) -> str:
-    return " ".join(summary(table(results), str))
+    found = table(results)
+    return " ".join([*summary(found, str), *notes(found, str)])
 
 
 def rows(results: Path, number: int = 0) -> dict[str, dict[str, str]]:
@@ -53,8 +55,8 @@ def in_rounds(times_ms: tuple[float, ...], kept: tuple[int, ...]) -> Measurement
     return replace(whole, rounds=rounds, samples_ms=samples)
 
 
-def test_who_is_faster_follows_the_rounds_and_not_the_pooled_medians(tmp_path: Path) -> None:
-    """``slow`` had most of its queries in the round in which the machine was quick."""
+def test_speed_is_compared_within_rounds(tmp_path: Path) -> None:
+    """Pooled medians would favour ``slow``, which had most of its queries in the fast round."""
     slow = in_rounds((10.0, 20.0, 20.0, 20.0, 20.0), (300, 10, 10, 10, 10))
     fast = in_rounds((9.0, 18.0, 18.0, 18.0, 18.0), (40,) * 5)
     keep(tmp_path, "fast", some_right(0.8), measurements=(fast,))
@@ -62,7 +64,7 @@ def test_who_is_faster_follows_the_rounds_and_not_the_pooled_medians(tmp_path: P
     assert "fast is 1.1 x as fast as slow" in words_of(tmp_path)
 
 
-def test_of_more_than_a_hundred_runs_tables_show_the_most_accurate_and_the_csv_all(tmp_path: Path) -> None:
+def test_tables_show_100_runs_and_the_csv_all(tmp_path: Path) -> None:
     for number in range(101):
         timed = (examples.measurement("onnxruntime-cpu"),)
         keep(tmp_path, f"net-{number:03d}", some_right(0.2 if number == 0 else 0.8), measurements=timed)
@@ -79,7 +81,7 @@ def test_of_more_than_a_hundred_runs_tables_show_the_most_accurate_and_the_csv_a
     assert len(pd.read_csv(io.StringIO(spreadsheet.text([found])))) == 101
 
 
-def test_rows_are_sorted_by_accuracy_and_ranked_by_what_the_tests_find(tmp_path: Path) -> None:
+def test_rows_are_sorted_and_ranked(tmp_path: Path) -> None:
     right = some_right(0.9)
     nearly = right.copy()
     nearly[:3] = ~nearly[:3]
@@ -91,17 +93,18 @@ def test_rows_are_sorted_by_accuracy_and_ranked_by_what_the_tests_find(tmp_path:
         ("best", "1-2"),
         ("next", "1-2"),
         ("poor", "3"),
-        ("majority-class baseline", "-"),
+        ("majority-class baseline (cat)", "-"),
     ]
     words = words_of(tmp_path)
-    assert "best has the highest accuracy" in words
-    assert "No significant difference to it: next (p = " in words
-    assert "Significantly less accurate: poor (" in words
+    assert re.search(
+        r"best has the highest accuracy, 8\d\.\d % of 240 test images; no significant difference to next \(p = ", words
+    )
+    assert "Significantly less accurate than best: poor (" in words
     assert "Batch-1 p50 latency on pytorch-cpu: next 5.00 ms, best 20.0 ms (quick run, not validated)." in words
 
 
-def test_a_row_between_two_others_has_a_rank_that_no_group_could_give(tmp_path: Path) -> None:
-    """As on TrashNet: the second is level with the first and with the third, which are not level with each other."""
+def test_rank_intervals_may_overlap(tmp_path: Path) -> None:
+    """As on TrashNet: only the first and the third row differ significantly."""
     first = some_right(0.85)
     for name, lost in (("first", 0), ("second", 14), ("third", 28)):
         right = first.copy()
@@ -114,15 +117,15 @@ def test_a_row_between_two_others_has_a_rank_that_no_group_could_give(tmp_path: 
     assert [str(rank) for rank in found.ranks] == ["1-2", "1-3", "2-3"]
 
 
-def test_a_lead_is_claimed_only_where_the_test_finds_it(tmp_path: Path) -> None:
+def test_a_tie_is_reported_as_one(tmp_path: Path) -> None:
     keep(tmp_path, "best", some_right(0.95))
     keep(tmp_path, "poor", some_right(0.6, seed=1))
-    assert "No significant difference" not in words_of(tmp_path)
+    assert "no significant difference" not in words_of(tmp_path)
     keep(tmp_path, "twin", some_right(0.95, seed=2))
-    assert "No significant difference to it: " in words_of(tmp_path)
+    assert "no significant difference to " in words_of(tmp_path)
 
 
-def test_a_sentence_lists_five_names_at_most(tmp_path: Path) -> None:
+def test_a_sentence_lists_at_most_five_names(tmp_path: Path) -> None:
     keep(tmp_path, "best", np.ones(240, dtype=bool))
     for number in range(8):
         keep(tmp_path, f"poor {number}", some_right(0.4, seed=number))
@@ -131,7 +134,24 @@ def test_a_sentence_lists_five_names_at_most(tmp_path: Path) -> None:
     assert "and 3 more" in sentence
 
 
-def test_seeds_are_one_row_with_their_mean_and_spread_and_never_the_best(tmp_path: Path) -> None:
+def test_a_summary_has_at_most_four_sentences(tmp_path: Path) -> None:
+    for number, init in enumerate(("random", "pretrained", "pretrained")):
+        keep(tmp_path, f"net {number}", some_right(0.9 - 0.2 * number, seed=number), init=init)
+    found = table(tmp_path)
+    short, rest = summary(found, str), notes(found, str)
+    assert len(short) == 4
+    assert short[-1].startswith("Initialisation differs")
+    assert any(sentence.startswith("Conclusions hold for these checkpoints") for sentence in rest)
+    assert not set(short) & set(rest)
+    page_text, console = page.markdown([found]), " ".join(map(str, terminal.tables([found])))
+    for sentence in short:
+        assert sentence in console
+        assert f"- {sentence}" in page_text.replace("`", "")
+    assert f"- {rest[0]}" in page_text.replace("`", "")
+    assert rest[0] not in console
+
+
+def test_seeds_share_a_row_with_their_mean(tmp_path: Path) -> None:
     shares = [some_right(share, seed=number) for number, share in enumerate((0.6, 0.7, 0.8))]
     for seed, right in enumerate(shares):
         keep(tmp_path, "net", right, seed=seed)
@@ -146,7 +166,7 @@ def test_seeds_are_one_row_with_their_mean_and_spread_and_never_the_best(tmp_pat
     assert over_seeds["Seeds' top-1 %"] == f"{100 * score.least:.1f} to {100 * score.most:.1f}"
 
 
-def test_fewer_than_five_seeds_speak_of_checkpoints_and_five_of_models(tmp_path: Path) -> None:
+def test_five_seeds_allow_conclusions_on_models(tmp_path: Path) -> None:
     for seed in range(4):
         keep(tmp_path, "good", some_right(0.95, seed=seed), seed=seed)
         keep(tmp_path, "poor", some_right(0.5, seed=seed + 50), seed=seed)
@@ -158,7 +178,7 @@ def test_fewer_than_five_seeds_speak_of_checkpoints_and_five_of_models(tmp_path:
     assert "checkpoints" not in words
 
 
-def test_folds_are_pooled_so_that_every_image_counts_once(tmp_path: Path) -> None:
+def test_folds_are_pooled(tmp_path: Path) -> None:
     right, parts = some_right(0.8), np.array_split(np.random.default_rng(0).permutation(240), 3)
     whole = examples.answered(right, LABELS, classes=3)
     for fold, part in enumerate(parts):
@@ -175,7 +195,7 @@ def test_folds_are_pooled_so_that_every_image_counts_once(tmp_path: Path) -> Non
     assert found.number == 240
 
 
-def test_a_seed_that_lacks_a_fold_is_left_out_and_said(tmp_path: Path) -> None:
+def test_a_seed_without_all_folds_is_incomplete(tmp_path: Path) -> None:
     info = examples.data_of(LABELS, NAMES, folds_digest="f" * 16)
     answers = examples.answered(some_right(0.8), LABELS, classes=3)
     examples.keep(tmp_path, "net", answers, info, split=SplitConfig(folds=3, fold=0))
@@ -185,7 +205,7 @@ def test_a_seed_that_lacks_a_fold_is_left_out_and_said(tmp_path: Path) -> None:
     assert "nothing can be compared" in text
 
 
-def test_a_failed_seed_does_not_hide_the_others(tmp_path: Path) -> None:
+def test_a_failed_seed_keeps_the_other_seeds(tmp_path: Path) -> None:
     keep(tmp_path, "net", some_right(0.8), seed=0)
     keep(
         tmp_path, "net", some_right(0.8), seed=1, status="failed", outcome=None, error="Traceback\nMemoryError: full\n"
@@ -195,43 +215,43 @@ def test_a_failed_seed_does_not_hide_the_others(tmp_path: Path) -> None:
     assert "- `net` (seed 1): `MemoryError: full`" in page.markdown([found])
 
 
-def test_a_record_without_predictions_is_a_row_that_is_not_compared(tmp_path: Path) -> None:
+def test_a_row_without_predictions_is_not_compared(tmp_path: Path) -> None:
     keep(tmp_path, "net", some_right(0.8))
     lost = keep(tmp_path, "lost", some_right(0.4))
     record_path(tmp_path, lost).with_suffix(".npz").unlink()
     found = rows(tmp_path)
     assert found["lost"]["Rank"] == "-"
-    assert "no predictions at hand" in found["lost"]["Top-1 % (95 % CI)"]
+    assert "predictions missing" in found["lost"]["Top-1 % (95 % CI)"]
     assert found["net"]["Rank"] == "1"
     assert "net is the only row with predictions" in words_of(tmp_path)
 
 
-def test_damaged_predictions_are_no_predictions(tmp_path: Path) -> None:
+def test_damaged_predictions_are_ignored(tmp_path: Path) -> None:
     lost = keep(tmp_path, "lost", some_right(0.4))
     path = record_path(tmp_path, lost).with_suffix(".npz")
     path.write_bytes(path.read_bytes()[:100])
     assert rows(tmp_path)["lost"]["Rank"] == "-"
 
 
-def test_one_model_is_not_ranked(tmp_path: Path) -> None:
+def test_a_single_row_is_not_compared(tmp_path: Path) -> None:
     keep(tmp_path, "net", some_right(0.8))
-    assert "nothing to compare with" in words_of(tmp_path)
+    assert "net is the only row" in words_of(tmp_path)
     assert "power" not in words_of(tmp_path)
 
 
-def test_two_test_images_show_nothing_and_say_so(tmp_path: Path) -> None:
+def test_two_test_images_decide_nothing(tmp_path: Path) -> None:
     labels = np.array([0, 1])
     info = examples.data_of(labels, ("cat", "dog"))
     for model, right in (("good", [True, True]), ("poor", [False, False])):
         examples.keep(tmp_path, model, examples.answered(np.array(right), labels, classes=2), info)
     (found,) = analysis.read(tmp_path)
     words = words_of(tmp_path)
-    assert "No significant difference to it: poor" in words
-    assert "No difference, however large, is detected at 80 % power (one pair, 2 test images)." in words
+    assert "no significant difference to poor" in words
+    assert "No difference, however large, is detectable at 80 % power (one pair, 2 test images)." in words
     page.markdown([found])
 
 
-def test_a_class_absent_from_test_has_no_recall(tmp_path: Path) -> None:
+def test_an_absent_class_has_no_recall(tmp_path: Path) -> None:
     labels = np.arange(60) % 2
     info = examples.data_of(labels, NAMES)
     examples.keep(tmp_path, "net", examples.answered(some_right(0.8, labels=labels), labels, classes=2), info)
@@ -240,25 +260,25 @@ def test_a_class_absent_from_test_has_no_recall(tmp_path: Path) -> None:
     assert "| `eel` | 0 | - |" in page.markdown([found])
 
 
-def test_one_class_predicted_always_is_no_better_than_the_majority(tmp_path: Path) -> None:
+def test_a_constant_answer_is_no_better_than_majority(tmp_path: Path) -> None:
     answers = examples.answered(LABELS == 0, LABELS, classes=3, predicted=np.zeros(240, dtype=np.int32))
     examples.keep(tmp_path, "stuck", answers, examples.data_of(LABELS, NAMES))
-    assert "Not shown to beat the majority-class baseline (cat): stuck." in words_of(tmp_path)
+    assert "Not significantly better than the majority-class baseline (cat): stuck." in words_of(tmp_path)
     assert rows(tmp_path, 1)["stuck"]["Worst class % (simultaneous 95 % CI)"].startswith("dog: 0.0")
 
 
-def test_small_classes_and_unlike_starts_are_named(tmp_path: Path) -> None:
+def test_small_classes_and_initialisation_are_noted(tmp_path: Path) -> None:
     labels = np.repeat([0, 1, 2], [100, 100, 14])
     info = examples.data_of(labels, NAMES)
     for model, init in (("a", "random"), ("b", "pretrained")):
         right = some_right(0.7, labels=labels, seed=ord(model))
         examples.keep(tmp_path, model, examples.answered(right, labels, classes=3), info, init=init)
     words = words_of(tmp_path)
-    assert "Fewer than 30 test images, so wide intervals: eel (14)." in words
+    assert "Classes with fewer than 30 test images have wide intervals: eel (14)." in words
     assert "Initialisation differs (pretrained, random)" in words
 
 
-def test_minority_classes_are_under_half_of_the_median_and_tested_alone(tmp_path: Path) -> None:
+def test_minority_classes_are_tested_separately(tmp_path: Path) -> None:
     labels = np.repeat([0, 1, 2], [100, 90, 40])
     info = examples.data_of(labels, NAMES)
     good = some_right(0.7, labels=labels)
@@ -269,17 +289,17 @@ def test_minority_classes_are_under_half_of_the_median_and_tested_alone(tmp_path
     compared = found.minority
     assert compared is not None
     assert compared[1] == 40
-    assert "On the 40 test images of minority classes (eel) a is significantly better than b." in words_of(tmp_path)
+    assert "On the 40 test images of minority classes (eel), a is significantly better than b." in words_of(tmp_path)
 
 
-def test_how_often_test_was_scored_is_counted_over_trainings_and_repetitions(tmp_path: Path) -> None:
+def test_scorings_of_test_are_counted(tmp_path: Path) -> None:
     keep(tmp_path, "a", some_right(0.8), test_scorings=3)
     keep(tmp_path, "b", some_right(0.8))
     assert count_scorings(table(tmp_path).table) == (2, 4)
-    assert "scored 4 time(s), 2 training(s), 2 of them again by --force" in page.markdown([table(tmp_path)])
+    assert "scored 4 times for 2 trainings, 2 of them repetitions by `--force`" in page.markdown([table(tmp_path)])
 
 
-def test_the_terminal_fits_into_80_columns_and_names_stay_text(tmp_path: Path) -> None:
+def test_the_terminal_table_fits_80_columns(tmp_path: Path) -> None:
     for seed in range(2):
         keep(tmp_path, "net", some_right(0.8, seed=seed), seed=seed)
     keep(tmp_path, "bad [b]", some_right(0.4))
@@ -287,21 +307,16 @@ def test_the_terminal_fits_into_80_columns_and_names_stay_text(tmp_path: Path) -
     for part in terminal.tables([table(tmp_path)]):
         console.print(part, markup=False)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    grid = [line for line in text.splitlines() if "│" in line or "┃" in line]
-    assert max(map(len, grid)) <= 80
-    assert [name for name in ("Rank", "Model", "Setting", "Top-1", "ONNX ms") if name in " ".join(grid)] == [
-        "Rank",
-        "Model",
-        "Setting",
-        "Top-1",
-        "ONNX ms",
-    ]
+    title, header, rule, *_ = lines = text.splitlines()
+    assert re.split(r"\s{2,}", header.strip()) == ["Rank", "Model", "Setting", "Top-1 % (95 % CI)", "ONNX ms"]
+    assert len(rule) <= 80
+    assert all(len(line) <= 80 for line in lines[: lines.index(next(line for line in lines if "highest" in line))])
     assert "bad [b]" in text
-    assert table(tmp_path).table.key.id in text
+    assert table(tmp_path).table.key.id in title
     assert "Minimum detectable difference at 80 % power" in " ".join(text.split())
 
 
-def test_two_settings_of_one_pretrained_model_are_two_rows_with_ids_names_and_settings(tmp_path: Path) -> None:
+def test_two_settings_are_two_rows(tmp_path: Path) -> None:
     config = with_overrides(RECIPES["quick"]("resnet50"), {"schedule": "cosine"})
     keep(tmp_path, "resnet50", some_right(0.8), init="pretrained")
     keep(tmp_path, "resnet50", some_right(0.6), init="pretrained", config=replace(config, dataset="pets"))
@@ -321,7 +336,7 @@ def said_of_speed(results: Path, slow: Measurement, fast: Measurement) -> str:
     return words_of(results)
 
 
-def test_a_ratio_of_speeds_is_said_only_within_rounds_and_where_it_is_shown(tmp_path: Path) -> None:
+def test_a_speed_ratio_needs_common_rounds(tmp_path: Path) -> None:
     slow = row("pytorch-cpu", speed=20.0)
     said = said_of_speed(tmp_path / "a", slow, row("pytorch-cpu", speed=10.0))
     assert "On pytorch-cpu, next is 2.0 x as fast as best (95 % CI 2.0 to 2.0)." in said
@@ -332,7 +347,7 @@ def test_a_ratio_of_speeds_is_said_only_within_rounds_and_where_it_is_shown(tmp_
     assert "no significant difference in latency" in said_of_speed(tmp_path / "d", slow, swapped)
 
 
-def test_speeds_on_unlike_threads_are_not_compared(tmp_path: Path) -> None:
+def test_speeds_with_other_threads_are_not_compared(tmp_path: Path) -> None:
     said = said_of_speed(tmp_path, row("pytorch-cpu", speed=20.0), row("pytorch-cpu", speed=10.0, num_threads=2))
     assert "as fast" not in said
     assert "p50 latency" not in said
@@ -356,7 +371,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, *names: str) -> Counter[str]:
     return calls
 
 
-def test_a_page_and_the_terminal_work_out_every_figure_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_and_terminal_compute_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(2):
         for model, share in (("a", 0.9), ("b", 0.5)):
             keep(tmp_path, model, some_right(share, seed=seed), seed=seed)
@@ -368,14 +383,14 @@ def test_a_page_and_the_terminal_work_out_every_figure_once(tmp_path: Path, monk
     assert calls == dict(zip(names, (1, 1, 1, 1, 4, 4), strict=True))
 
 
-def test_what_no_table_shows_is_not_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_computed_that_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tmp_path, "a", some_right(0.9))
     calls = count_calls(monkeypatch, "fronts", "macro_intervals", "calibrated_ece")
     words_of(tmp_path)
     assert not calls
 
 
-def test_no_module_of_the_harness_keeps_results_in_a_cache_of_its_own() -> None:
+def test_no_module_has_a_hidden_cache() -> None:
     """What is worked out lives in a value; a cache of a function of numbers holds no results."""
     hidden = []
     for path in sorted((ROOT / "bench").rglob("*.py")):
@@ -396,7 +411,7 @@ def test_no_module_of_the_harness_keeps_results_in_a_cache_of_its_own() -> None:
     assert not hidden
 
 
-def test_the_spreadsheet_is_what_pandas_writes() -> None:
+def test_the_csv_equals_that_of_pandas() -> None:
     rows: list[dict[str, object]] = [
         {"name": 'a "b", c', "whole": 3, "gap": 1, "part": 0.1, "none": None, "mixed": 2},
         {"name": None, "whole": 4, "gap": None, "part": 1e-07, "none": None, "mixed": 0.5, "late": 10**15},

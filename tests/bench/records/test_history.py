@@ -1,4 +1,4 @@
-"""Records of every schema version that was ever written are read, and keep what they say."""
+"""Records of all earlier schema versions are read without loss."""
 
 import shutil
 from collections import Counter
@@ -15,7 +15,7 @@ from imgcls.evaluation.results import Calibration
 VERSIONS = range(1, SCHEMA_VERSION)
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "records"
 
-TRAINED_TWICE = 0.7094972067039106  # the run of version 3 and 4 repeats that of version 1, to the last digit
+TRAINED_TWICE = 0.7094972067039106  # versions 3 and 4 repeat the run of version 1
 
 
 def record_of(version: int) -> RunRecord:
@@ -27,7 +27,7 @@ def accuracy_of(record: RunRecord) -> float:
     return record.outcome.metrics.test_metrics["top1_accuracy"]
 
 
-def test_every_readable_version_has_a_record() -> None:
+def test_every_schema_version_has_a_fixture() -> None:
     assert sorted(path.name for path in FIXTURES.glob("*.json")) == [f"v{version}.json" for version in VERSIONS]
 
 
@@ -40,7 +40,7 @@ def test_every_readable_version_has_a_record() -> None:
         (4, "8770620fa4e68cc2", "ebf3e2f9afee114e", "2026-11-24T11:47:58+00:00", TRAINED_TWICE),
     ],
 )
-def test_a_record_keeps_what_it_is_and_what_it_scored(
+def test_record_keeps_identity_and_score(
     version: int, run_id: str, train_id: str, started_at: str, accuracy: float
 ) -> None:
     record = record_of(version)
@@ -60,7 +60,7 @@ def test_a_record_keeps_what_it_is_and_what_it_scored(
         (4, {(2, "host", "full", "noisy"): 12, (2, "file", "full", "noisy"): 3}, 75, 4387, 3),
     ],
 )
-def test_a_record_keeps_its_latency(
+def test_record_keeps_latency(
     version: int, rows: dict[tuple[int, str, str, str | None], int], rounds: int, samples: int, checks: int
 ) -> None:
     record = record_of(version)
@@ -77,13 +77,13 @@ def test_a_record_keeps_its_latency(
     assert [check.status for check in record.checks] == ["ok"] * checks
 
 
-def test_a_record_of_version_1_was_trained_by_what_are_the_defaults_now() -> None:
+def test_version_1_gets_training_defaults() -> None:
     train = record_of(1).config.train
     found = (train.schedule, train.select, train.weight_decay, train.label_smoothing)
     assert found == ("plateau", "best", 0.0, 0.0)
 
 
-def test_a_record_of_version_2_keeps_its_tuning() -> None:
+def test_version_2_keeps_tuning() -> None:
     record = record_of(2)
     tuning = record.tuning
     assert tuning is not None
@@ -96,7 +96,7 @@ def test_a_record_of_version_2_keeps_its_tuning() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_budget_is_read_as_data_and_the_setting_as_what_differs_from_the_recipe(version: int) -> None:
+def test_budget_and_overrides_are_derived(version: int) -> None:
     record = record_of(version)
     assert (epochs_text(record.base.budget), sizes_text(record.base.budget)) == (
         "3 epochs",
@@ -108,14 +108,14 @@ def test_the_budget_is_read_as_data_and_the_setting_as_what_differs_from_the_rec
 
 
 @pytest.mark.parametrize("version", [1, 3, 4])
-def test_a_record_without_tuning_stands_for_itself(version: int) -> None:
+def test_untuned_record_is_its_own_base(version: int) -> None:
     record = record_of(version)
     assert record.tuning is None
     assert record.base is record.config
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_checks_keep_each_runtime_and_precision(version: int) -> None:
+def test_checks_keep_runtime_and_precision(version: int) -> None:
     assert [(check.runtime, check.precision) for check in record_of(version).checks] == [
         ("pytorch-cpu", "fp32"),
         ("onnxruntime-cpu", "fp32"),
@@ -124,7 +124,7 @@ def test_checks_keep_each_runtime_and_precision(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
-def test_what_an_older_version_did_not_ask_is_empty(version: int) -> None:
+def test_fields_of_later_versions_are_empty(version: int) -> None:
     record = record_of(version)
     assert record.outcome is not None
     assert (record.config.split.folds, record.config.split.fold, record.dataset.folds_digest) == (None, None, None)
@@ -132,7 +132,7 @@ def test_what_an_older_version_did_not_ask_is_empty(version: int) -> None:
     assert record.outcome.artifact.parity.cosine is None
 
 
-def test_a_record_of_version_4_keeps_its_temperature_and_how_often_test_was_scored() -> None:
+def test_version_4_keeps_calibration() -> None:
     record = record_of(4)
     assert record.outcome is not None
     assert record.test_scorings == 2
@@ -144,7 +144,7 @@ def test_a_record_of_version_4_keeps_its_temperature_and_how_often_test_was_scor
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_answers_beside_a_record_are_those_it_scored(version: int, tmp_path: Path) -> None:
+def test_answers_match_the_recorded_score(version: int, tmp_path: Path) -> None:
     record = record_of(version)
     folder = tmp_path / "records" / record.environment.machine
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What identifies a run: what was asked for, and nothing that stands at a frozen default."""
+"""Ids of runs: hashes of the requested settings that differ from the frozen defaults."""
 
 from dataclasses import dataclass, field, fields, replace
 
@@ -14,7 +14,7 @@ from imgcls.config import LoaderConfig, TrainConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaterTrainConfig(TrainConfig):
-    """A later version's config: one more optional field."""
+    """The config of a later version, with one more optional field."""
 
     dummy: str | None = None
 
@@ -26,7 +26,7 @@ class LaterRunConfig(RunConfig):
 
 
 def later(config: RunConfig, **changes: object) -> LaterRunConfig:
-    """The same config as a later version would have it."""
+    """Return the config as a later version would have it."""
     values = {each.name: getattr(config, each.name) for each in fields(config)}
     train = {each.name: getattr(config.train, each.name) for each in fields(config.train)}
     return LaterRunConfig(**(values | {"train": LaterTrainConfig(**train)} | changes))
@@ -38,7 +38,7 @@ def later(config: RunConfig, **changes: object) -> LaterRunConfig:
     epochs=st.integers(1, 30),
     lr=st.floats(1e-6, 1.0),
 )
-def test_a_new_optional_field_changes_no_id(recipe: str, model: str, epochs: int, lr: float) -> None:
+def test_new_optional_field_keeps_ids(recipe: str, model: str, epochs: int, lr: float) -> None:
     config = RECIPES[recipe](model)
     config = replace(config, train=replace(config.train, epochs=epochs, lr=lr))
     assert hash_of(identity(later(config))) == hash_of(identity(config))
@@ -46,13 +46,13 @@ def test_a_new_optional_field_changes_no_id(recipe: str, model: str, epochs: int
 
 
 @pytest.mark.parametrize("change", [{"lr": 0.01}, {"epochs": 4}, {"schedule": "cosine"}, {"train_threads": 2}])
-def test_what_is_asked_for_changes_the_id(change: dict[str, object]) -> None:
+def test_requested_settings_change_the_id(change: dict[str, object]) -> None:
     config = RunConfig()
     assert hash_of(identity(replace(config, train=replace(config.train, **change)))) != hash_of(identity(config))
 
 
-def test_frozen_defaults_are_those_of_the_configs_or_were() -> None:
-    """A default that changes stays here as it was: this test then names the field, and its line is left out."""
+def test_frozen_defaults_match_the_configs() -> None:
+    """If a default changes, its frozen value stays, and this test must exclude that field."""
     now = {
         each.name: getattr(getattr(RunConfig(), part), each.name)
         for part in PARTS
@@ -61,8 +61,8 @@ def test_frozen_defaults_are_those_of_the_configs_or_were() -> None:
     assert now == FROZEN_DEFAULTS
 
 
-def test_the_ids_of_this_version_are_pinned() -> None:
-    """Every finished training would be orphaned by a change of these."""
+def test_ids_of_this_version_are_pinned() -> None:
+    """If these changed, no finished training would be found again."""
     assert hash_of(identity(LoaderConfig())) == hash_of({})
     assert hash_of(identity(RECIPES["quick"]("resnet50"))) == "125199794c3d2839"
     assert hash_of(identity(RECIPES["report"]("inception_v3"))) == "8d320d931958d254"

@@ -1,4 +1,4 @@
-"""Who gets the machine: real processes that train or measure, in turns."""
+"""Locks of the machine: real processes that train or measure."""
 
 import queue
 import signal
@@ -14,11 +14,12 @@ import pytest
 from tests.helpers.commands import ROOT
 
 HOLDER = """
-import logging, sys, time
+import logging, signal, sys, time
 from bench.records import locks
 
 lock, name = getattr(locks, sys.argv[1]), sys.argv[2]
 hold_s, times = float(sys.argv[3]), int(sys.argv[4])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script in the background ignores Ctrl-C for its children
 logging.basicConfig(stream=sys.stdout, level="INFO", format=name + " %(message)s")
 for _ in range(times):
     with lock():
@@ -29,7 +30,7 @@ for _ in range(times):
 
 
 class Processes:
-    """Processes that hold the machine, under a temporary folder of their own, and what they say, in order."""
+    """Processes that hold the locks in a temporary folder, and the lines that they print, in order."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,7 +65,7 @@ class Processes:
             reader.join()
 
     def until(self, start: str, *, within_s: float = 30.0) -> None:
-        """Wait for a line that starts so."""
+        """Wait for a line with this start."""
         deadline = time.monotonic() + within_s
         while not any(line.startswith(start) for line in self.said):
             try:
@@ -83,7 +84,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     started.end()
 
 
-def test_a_training_that_comes_later_starts_after_the_measurement_that_waits(processes: Processes) -> None:
+def test_later_training_waits_for_measurement(processes: Processes) -> None:
     processes.start("machine_shared", "first", hold_s=60)
     processes.until("first holds")
     processes.start("machine_alone", "measurement", hold_s=0.5)
@@ -97,7 +98,7 @@ def test_a_training_that_comes_later_starts_after_the_measurement_that_waits(pro
     assert processes.order(*events) == events
 
 
-def test_a_second_measurement_has_its_turn_before_trainings_that_came_after_it(processes: Processes) -> None:
+def test_second_measurement_precedes_trainings(processes: Processes) -> None:
     processes.start("machine_alone", "first", hold_s=60)
     processes.until("first holds")
     processes.start("machine_alone", "second", hold_s=0.1)
@@ -113,7 +114,7 @@ def test_a_second_measurement_has_its_turn_before_trainings_that_came_after_it(p
     assert processes.order("second holds", *(f"{name} holds" for name in trainings))[0] == "second holds"
 
 
-def test_overlapping_trainings_that_never_end_together_do_not_starve_a_measurement(processes: Processes) -> None:
+def test_measurement_is_not_starved(processes: Processes) -> None:
     processes.start("machine_shared", "odd", hold_s=0.6, times=100)
     processes.until("odd holds")
     time.sleep(0.3)
@@ -125,7 +126,7 @@ def test_overlapping_trainings_that_never_end_together_do_not_starve_a_measureme
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_waiting_measurement_that_is_stopped_leaves_nothing_blocked(processes: Processes, number: int) -> None:
+def test_stopped_measurement_blocks_nothing(processes: Processes, number: int) -> None:
     processes.start("machine_shared", "first", hold_s=60)
     processes.until("first holds")
     processes.start("machine_alone", "measurement", hold_s=0)

@@ -134,7 +134,7 @@ def test_a_phone_scrolls_tables_and_not_the_page(index: Path) -> None:
 
 def test_sections_without_data_say_so_and_plots_are_files_too(index: Path) -> None:
     page = index.read_text(encoding="utf-8")
-    assert "The audit&#39;s list is not at hand: where the images of pets are is not known here" in page
+    assert "The audit is not available: the location of the images of pets is not known here" in page
     assert "2 empty" in page
     assert "MemoryError: &lt;b&gt;full&lt;/b&gt;" in page
     figures = {path.name for path in (index.parent / "figures").iterdir()}
@@ -169,7 +169,7 @@ def test_a_poor_test_split_or_model_is_a_page_too(name: str, tmp_path: Path) -> 
 def test_nothing_but_failed_runs_is_a_page_too(tmp_path: Path) -> None:
     keep(tmp_path, "broken", 0.5, status="failed", outcome=None, error="MemoryError: full\n")
     page = report(tmp_path).read_text(encoding="utf-8")
-    assert "No run here was scored." in page
+    assert "No run has test results." in page
     assert "nothing can be compared" in page
 
 
@@ -195,7 +195,7 @@ def photos(make_folder: MakeFolder, tmp_path: Path) -> Path:
 @needs_chromium
 def test_mistakes_and_duplicates_are_shown_as_pictures(photos: Path) -> None:
     with visiting(report(photos)) as visit:
-        assert visit.page.get_by_text("4 test image(s) that every checkpoint gets wrong").count() == 1
+        assert visit.page.get_by_text("4 test image(s) misclassified by every checkpoint").count() == 1
         visit.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         visit.page.wait_for_function("[...document.images].every(one => one.complete)")
         widths = visit.page.evaluate("[...document.images].map(one => one.naturalWidth)")
@@ -218,7 +218,7 @@ def test_changed_images_are_not_shown_for_those_of_the_run(photos: Path, make_fo
     make_folder({"cat": 1}, start=999)
     page = report(photos).read_text(encoding="utf-8")
     assert "data:image/jpeg" not in page
-    assert "are not as they were" in page
+    assert "have changed since the run" in page
 
 
 @needs_chromium

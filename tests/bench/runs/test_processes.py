@@ -1,4 +1,4 @@
-"""What a caller hears of its worker processes."""
+"""What a caller receives from its worker processes."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from bench.runs.processes import launch
 WORKER = "tests.helpers.worker"
 
 
-def test_a_worker_s_log_is_logged_by_its_caller(
+def test_worker_log_is_logged_by_its_caller(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     answers: list[bytes] = []
@@ -32,7 +32,7 @@ def test_a_worker_s_log_is_logged_by_its_caller(
     assert not printed.out
 
 
-def test_a_line_that_a_kill_cut_short_is_dropped() -> None:
+def test_truncated_line_is_dropped() -> None:
     answers: list[bytes] = []
     assert launch([WORKER, "cut_short", "-"], answers.append) == -signal.SIGKILL
     assert answers == [b'"whole"']

@@ -1,4 +1,4 @@
-"""A real Ray with two workers: what they trained comes home, and a killed one is not felt in it."""
+"""A real Ray cluster with two workers: results are returned, and equal those of a local run after a kill."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ pytest.importorskip("ray")
 
 
 from bench import harness
-from bench.recipes import RECIPES
+from bench.recipes import RECIPES, configs_of
 from bench.records.schema import RunRecord
 from bench.records.store import read_record
 from bench.runs import local, ray_cluster
@@ -28,8 +28,8 @@ from bench.runs.plan import Task, record_file
 from bench.tuning import ray_trials
 from bench.tuning.records import SweepBudget
 from bench.tuning.search import SweepTask, evaluate_here
-from tests.conftest import MakeFolder
 from tests.helpers.commands import bench
+from tests.helpers.images import MakeFolder
 
 
 def plan(data: Path, results: Path, *, epochs: int) -> Task:
@@ -40,7 +40,7 @@ def plan(data: Path, results: Path, *, epochs: int) -> Task:
 
 
 def ray_workers(name: str) -> list[psutil.Process]:
-    """Return the processes that carry out a task of this name."""
+    """Return the processes that run a task of this name."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -53,7 +53,7 @@ def ray_workers(name: str) -> list[psutil.Process]:
 
 @contextmanager
 def one_killed(name: str) -> Iterator[None]:
-    """Kill the first worker that carries out a task of this name, a second after it began."""
+    """Kill the first worker that runs a task of this name, one second after its start."""
     killed: list[int] = []
 
     def kill_one() -> None:
@@ -77,9 +77,7 @@ def weights(record: RunRecord, task: Task) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_killed_worker_is_replaced_and_the_result_is_that_of_a_run_here(
-    make_folder: MakeFolder, tmp_path: Path
-) -> None:
+def test_killed_worker_does_not_change_results(make_folder: MakeFolder, tmp_path: Path) -> None:
     data = make_folder({"cat": 40, "dog": 40})
     theirs_task, ours_task = (plan(data, tmp_path / name, epochs=25) for name in ("cluster", "here"))
     sweep = SweepTask(task=theirs_task, name="pets", url="", space={}, budget=SweepBudget(trials=1))
@@ -107,9 +105,23 @@ def test_a_killed_worker_is_replaced_and_the_result_is_that_of_a_run_here(
     assert not theirs.measurements
 
 
+def test_each_fold_is_sent_its_own_rows(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.put", lambda value: value)
+    configs = configs_of(["test_efficientnet"], recipe="quick", seeds=(0,), overrides={"folds": 2, "image_size": 32})
+    data = str(make_folder({"cat": 20, "dog": 20}))
+    plan = harness.planner(configs, data=data, weights="none", results=tmp_path / "results")
+    cluster = ray_cluster.Cluster(threads=1, gpus=0, parcels={})
+    first, second = (ray_cluster.parcel_of(plan(config), cluster) for config in configs)
+    assert not set(first[0].rows["test"]) & set(second[0].rows["test"])
+    assert len(first[0].rows["test"]) + len(second[0].rows["test"]) == 40
+    assert first[1] is second[1], "the pixels are sent once"
+
+
 @pytest.fixture
 def blind_cluster(tmp_path: Path) -> Iterator[str]:
-    """Start a cluster whose processes see nothing of the caller's folders."""
+    """Start a cluster whose processes cannot see the caller's folders."""
     hidden = tmp_path / "callers"
     hidden.mkdir()
     ray = Path(sys.executable).parent / "ray"
@@ -127,9 +139,7 @@ def blind_cluster(tmp_path: Path) -> Iterator[str]:
         subprocess.run([ray, "stop", "--force"], check=False, capture_output=True, timeout=60)
 
 
-def test_run_all_tunes_and_trains_on_a_cluster_that_shares_no_disk(
-    blind_cluster: str, make_folder: MakeFolder, tmp_path: Path
-) -> None:
+def test_run_all_without_a_shared_disk(blind_cluster: str, make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20}, name="callers/pets")
     results = tmp_path / "callers" / "results"
     flags = ("--data", str(root), "--weights", "none", "--image-size", "32", "--results", str(results))

@@ -1,4 +1,4 @@
-"""Which models differ: published answers, laws, and how often the leaderboard's own functions are wrong."""
+"""Tests of pairs of models: published examples, properties, and error rates in simulation."""
 
 import gc
 from itertools import combinations
@@ -16,12 +16,6 @@ from bench.stats.power import power_of
 from tests.helpers.correlated import drawn
 
 
-@pytest.fixture(autouse=True)
-def _no_collecting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """statsmodels collects garbage at every correction: 40 ms, thousands of times here."""
-    monkeypatch.setattr(gc, "collect", lambda: 0)
-
-
 def table(both: int, gained: int, lost: int, neither: int) -> tuple[Right, Right]:
     counts = [both, gained, lost, neither]
     return np.repeat([1, 0, 1, 0], counts).astype(bool)[None], np.repeat([1, 1, 0, 0], counts).astype(bool)[None]
@@ -31,13 +25,13 @@ def table(both: int, gained: int, lost: int, neither: int) -> tuple[Right, Right
     ("counts", "p_value", "mid_p"),
     [((1, 1, 7, 12), 0.070, 0.039), ((59, 6, 16, 80), 0.052, 0.035)],  # Fagerland, Lydersen and Laake 2013, Table 5
 )
-def test_one_checkpoint_each_is_exact_mcnemar(counts: tuple[int, int, int, int], p_value: float, mid_p: float) -> None:
+def test_one_seed_uses_exact_mcnemar(counts: tuple[int, int, int, int], p_value: float, mid_p: float) -> None:
     paired = compare_pair(*table(*counts))
     assert (round(paired.p_value, 3), round(paired.mid_p, 3)) == (p_value, mid_p)
 
 
 @given(counts=st.tuples(*[st.integers(0, 60)] * 4).filter(lambda counts: sum(counts) > 0))
-def test_mcnemar_is_statsmodels_and_all_at_once_as_one_by_one(counts: tuple[int, int, int, int]) -> None:
+def test_mcnemar_is_statsmodels(counts: tuple[int, int, int, int]) -> None:
     first, second = table(*counts)
     both, gained, lost, neither = counts
     expected = min(mcnemar([[both, gained], [lost, neither]], exact=True).pvalue, 1.0)
@@ -45,13 +39,13 @@ def test_mcnemar_is_statsmodels_and_all_at_once_as_one_by_one(counts: tuple[int,
     assert compare_all([first, second]).p_values[0, 1] == pytest.approx(expected, abs=1e-12)
 
 
-def test_holm_is_the_published_example() -> None:
-    adjusted = holm(np.array([0.01, 0.04, 0.03, 0.005]))  # worked by hand in many texts: 3, 1, 2, 4 times
+def test_holm_matches_the_published_example() -> None:
+    adjusted = holm(np.array([0.01, 0.04, 0.03, 0.005]))  # multiplied by 3, 1, 2 and 4, then made monotone
     assert adjusted.tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert len(holm(np.array([]))) == 0
 
 
-def test_several_seeds_are_tested_as_flipping_every_sign_would() -> None:
+def test_sign_flip_test_is_exact() -> None:
     rng = np.random.default_rng(1)
     first, second = drawn(rng, [0.6, 0.75], seeds=3, images=12)
     change = second.mean(axis=0) - first.mean(axis=0)
@@ -59,7 +53,7 @@ def test_several_seeds_are_tested_as_flipping_every_sign_would() -> None:
     assert compare_pair(first, second).p_value == pytest.approx(exact.pvalue, abs=1e-9)
 
 
-def test_unlike_numbers_of_seeds_are_compared_by_their_means() -> None:
+def test_unequal_seed_counts_compare_means() -> None:
     rng = np.random.default_rng(2)
     first, second = drawn(rng, [0.6], seeds=2)[0], drawn(rng, [0.8], seeds=3)[0]
     forward, back = compare_pair(first, second), compare_pair(second, first)
@@ -70,7 +64,7 @@ def test_unlike_numbers_of_seeds_are_compared_by_their_means() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), seeds=st.sampled_from([1, 2, 3, 5]), images=st.integers(1, 40))
-def test_p_values_are_shares_and_equal_models_are_never_told_apart(seed: int, seeds: int, images: int) -> None:
+def test_p_values_and_intervals_are_consistent(seed: int, seeds: int, images: int) -> None:
     first, second = drawn(np.random.default_rng(seed), [0.5, 0.9], seeds=seeds, images=images)
     paired, same = compare_pair(first, second), compare_pair(first, first)
     assert 0 <= paired.mid_p <= paired.p_value <= 1
@@ -80,7 +74,7 @@ def test_p_values_are_shares_and_equal_models_are_never_told_apart(seed: int, se
     assert same.interval.high > 0
 
 
-def test_two_images_tell_nothing_apart() -> None:
+def test_two_images_show_no_difference() -> None:
     for seeds in (1, 3, 5):
         all_wrong, all_right = np.zeros((seeds, 2), dtype=bool), np.ones((seeds, 2), dtype=bool)
         assert compare_pair(all_wrong, all_right).p_value >= 0.499
@@ -93,15 +87,15 @@ def test_two_images_tell_nothing_apart() -> None:
 @pytest.mark.parametrize(
     ("seeds", "tables", "luck"), [(1, 1000, 0.0), (3, 500, 0.0), (5, 500, 0.0), (5, 500, 0.15), (8, 500, 0.4)]
 )
-def test_equal_models_are_told_apart_in_at_most_one_table_of_twenty(seeds: int, tables: int, luck: float) -> None:
-    """Checkpoints are equal where their seeds do not differ in skill; models are equal where they differ by luck."""
+def test_false_positives_are_at_most_5_percent(seeds: int, tables: int, luck: float) -> None:
+    """Without luck, all checkpoints are equal; with luck, seeds differ in skill, and only the models are equal."""
     rng = np.random.default_rng(seeds)
     wrong = sum(bool(compare_all(drawn(rng, [0.8] * 4, seeds=seeds, luck=luck)).apart.any()) for _ in range(tables))
     assert binomtest(wrong, tables, ALPHA, alternative="greater").pvalue > 0.01, f"{wrong} of {tables}"
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_the_paired_interval_of_several_seeds_covers(seeds: int) -> None:
+def test_interval_over_seeds_covers(seeds: int) -> None:
     rng = np.random.default_rng(seeds)
     found = [compare_pair(*drawn(rng, [0.75, 0.85], seeds=seeds, images=200)).interval for _ in range(1000)]
     assert np.mean([interval.low <= 0.1 <= interval.high for interval in found]) >= 0.93
@@ -112,7 +106,7 @@ def around(difference: float) -> tuple[float, float]:
 
 
 def usually_stated(rng: np.random.Generator, models: int, **options: float) -> float:
-    """What is stated of 250 images with the discordance of models that do differ so; one table's own is noisy."""
+    """Return the median stated difference for 250 images, from tables of models that differ by as much."""
     stated = 0.1
     for _ in range(2):
         accuracies = [*around(stated), 0.7 - stated / 2][:models]
@@ -123,30 +117,30 @@ def usually_stated(rng: np.random.Generator, models: int, **options: float) -> f
 
 
 def found_share(rng: np.random.Generator, difference: float, *, again: bool = False, **options: float) -> float:
-    """How often two models that differ so are found to, the right way; ``again``: the first stands there twice."""
+    """Return how often a difference is found, in the right direction; ``again`` adds the first model once more."""
     found, tries = 0, 1500
     for _ in range(tries):
         low, high = drawn(rng, list(around(difference)), images=250, **options)
-        told = compare_all([low, high, low] if again else [low, high])
-        found += bool(told.apart[0, 1] and told.differences[0, 1] > 0)
+        compared = compare_all([low, high, low] if again else [low, high])
+        found += bool(compared.apart[0, 1] and compared.differences[0, 1] > 0)
     return found / tries
 
 
 @pytest.mark.parametrize(("seeds", "luck"), [(1, 0.0), (3, 0.0), (5, 0.0), (8, 0.1)])
-def test_the_stated_power_is_met_within_three_points(seeds: int, luck: float) -> None:
+def test_stated_power_is_met_within_3_points(seeds: int, luck: float) -> None:
     rng = np.random.default_rng(10 + seeds)
     stated = usually_stated(rng, 2, seeds=seeds, luck=luck)
     assert found_share(rng, stated, seeds=seeds, luck=luck) == pytest.approx(0.8, abs=0.03)
 
 
-def test_power_counts_the_pairs_of_the_table() -> None:
-    """Of three models, two of which answer alike, a pair differs only at Holm's first step: alpha over three."""
+def test_power_accounts_for_number_of_pairs() -> None:
+    """If two of three models are identical, the third must differ at Holm's first step, at alpha over three."""
     rng = np.random.default_rng(3)
     assert found_share(rng, usually_stated(rng, 3), again=True) == pytest.approx(0.8, abs=0.03)
 
 
 @pytest.mark.parametrize("seeds", [[1, 1, 1], [3, 3, 3], [2, 3, 4], [5, 6, 7], [4, 5, 20]])
-def test_all_pairs_at_once_are_tested_as_one_by_one(seeds: list[int]) -> None:
+def test_all_pairs_equal_single_pairs(seeds: list[int]) -> None:
     rng = np.random.default_rng(sum(seeds))
     models = [
         drawn(rng, [accuracy], seeds=count, images=60)[0]
@@ -162,5 +156,7 @@ def test_all_pairs_at_once_are_tested_as_one_by_one(seeds: list[int]) -> None:
 
 @given(p_values=st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_is_statsmodels(p_values: list[float]) -> None:
-    expected = multipletests(p_values, method="holm")[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "collect", lambda: 0)  # statsmodels collects garbage at every call, for tens of ms
+        expected = multipletests(p_values, method="holm")[1]
     assert holm(np.array(p_values)).tolist() == expected.tolist()

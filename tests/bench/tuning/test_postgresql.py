@@ -1,4 +1,4 @@
-"""Studies in a real PostgreSQL: Debian's server, started here, skipped where there is none."""
+"""Studies in a real PostgreSQL server of Debian, started here; skipped if it is not installed."""
 
 import os
 import shutil
@@ -13,15 +13,15 @@ import pytest
 
 from bench.tuning.storage import locked, open_storage, quiet
 from bench.tuning.trials import records
-from tests.conftest import MakeFolder
 from tests.helpers.commands import start
+from tests.helpers.images import MakeFolder
 
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="no PostgreSQL server is installed (Debian: postgresql)")
 
 
 def run(*command: str | Path) -> None:
-    """Run one of PostgreSQL's programs, which refuse to work for root."""
+    """Run one of PostgreSQL's programs as its own user, because they refuse to run as root."""
     user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     subprocess.run([*user, *map(str, command)], check=True, capture_output=True, cwd="/")
 
@@ -44,9 +44,7 @@ def url() -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def test_two_commands_with_results_of_their_own_join_one_study_through_the_server(
-    url: str, make_folder: MakeFolder, tmp_path: Path
-) -> None:
+def test_commands_join_one_study_on_a_server(url: str, make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20})
     flags = ("--data", str(root), "--weights", "none", "--image-size", "32", "--trials", "6", "--storage", url)
     machines = [
@@ -66,7 +64,7 @@ def test_two_commands_with_results_of_their_own_join_one_study_through_the_serve
     assert not (tmp_path / "here" / "sweeps" / "studies.db").exists()
 
 
-def test_a_study_is_locked_for_all_who_use_the_server(url: str) -> None:
+def test_study_lock_holds_across_connections(url: str) -> None:
     first, second = open_storage(url), open_storage(url)
     ask = "SELECT pg_try_advisory_lock(hashtext('one study'))"
     with locked(first, "one study"), second.engine.connect() as other:

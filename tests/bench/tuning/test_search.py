@@ -1,4 +1,4 @@
-"""Studies, with trials that cost nothing: how many, in what order, what becomes of the killed, and what is kept."""
+"""Studies with simulated trials: their number and order, failures, kills, and the weights that are kept."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from bench.tuning.study import finish, plan_study
 from bench.tuning.trial import RUNGS, Fitted, OnProgress, TrialProgress, rungs_for
 from bench.tuning.trials import records
 from imgcls.errors import ConfigError, RunError
-from tests.conftest import MakeFolder
+from tests.helpers.images import MakeFolder
 
 Score = Callable[[Task], float]
 
@@ -48,7 +48,7 @@ def study(task: Task, trials: int | None = 8, **changes: object) -> SweepTask:
 
 
 def ends(score: Score) -> search.Evaluate:
-    """Return a trial that tells its score at both rungs and then ends with it."""
+    """Return a trial that reports its score at both rungs and then completes."""
 
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
         value = score(task)
@@ -89,7 +89,7 @@ def done(whole: SweepTask, evaluate: search.Evaluate) -> list[TrialRecord]:
     return records(optuna.load_study(study_name=whole.name, storage=store))
 
 
-def test_the_default_setting_is_the_first_trial_as_its_own_row_trains_it_and_is_never_pruned(task: Task) -> None:
+def test_first_trial_is_the_default_unpruned(task: Task) -> None:
     seen: list[Task] = []
 
     def worst_first(tried: Task) -> float:
@@ -104,7 +104,7 @@ def test_the_default_setting_is_the_first_trial_as_its_own_row_trains_it_and_is_
     assert not any(trial.is_default for trial in trials[1:])
 
 
-def test_a_trial_that_is_behind_at_the_same_share_of_its_steps_is_pruned(task: Task) -> None:
+def test_worse_trial_is_pruned_at_a_rung(task: Task) -> None:
     values = iter([0.9, 0.1, 0.95, 0.2])
     trials = done(study(task, 4), ends(lambda _task: next(values)))
     assert [trial.state for trial in trials] == ["complete", "pruned", "complete", "pruned"]
@@ -113,14 +113,14 @@ def test_a_trial_that_is_behind_at_the_same_share_of_its_steps_is_pruned(task: T
     assert trials[1].reason == "behind"
 
 
-def test_several_workers_end_with_exactly_the_trials_that_were_asked_for(task: Task) -> None:
+def test_workers_complete_the_requested_trials(task: Task) -> None:
     whole = study(task, 13)
     errors: list[BaseException] = []
 
     def worker() -> None:
         try:
             work(whole, open_storage(whole.url), ends(by_lr))
-        except BaseException as error:  # noqa: BLE001 - told in the main thread
+        except BaseException as error:  # noqa: BLE001 - checked in the main thread
             errors.append(error)
 
     workers = [threading.Thread(target=worker) for _ in range(4)]
@@ -134,7 +134,7 @@ def test_several_workers_end_with_exactly_the_trials_that_were_asked_for(task: T
     assert {trial.state for trial in trials} <= {"complete", "pruned"}
 
 
-def test_a_study_taken_up_again_goes_on_as_if_never_stopped(task: Task, tmp_path: Path) -> None:
+def test_resumed_study_has_the_same_trials(task: Task, tmp_path: Path) -> None:
     whole = done(study(task, 14), ends(by_lr))
     other = replace(task, paths=replace(task.paths, results=tmp_path / "other"))
     done(study(other, 5), ends(by_lr))
@@ -143,7 +143,7 @@ def test_a_study_taken_up_again_goes_on_as_if_never_stopped(task: Task, tmp_path
     assert len({tuple(trial.hyperparameters.values()) for trial in parts}) == 14
 
 
-def test_a_trial_that_diverges_or_fills_the_memory_is_pruned_with_its_reason_and_the_study_goes_on(task: Task) -> None:
+def test_diverged_trial_is_pruned_with_a_reason(task: Task) -> None:
     def evaluate(tried: Task, on_progress: OnProgress) -> Fitted:
         number = int(tried.train_id.split("-")[-1])
         if number in {1, 2}:
@@ -159,7 +159,7 @@ def test_a_trial_that_diverges_or_fills_the_memory_is_pruned_with_its_reason_and
     assert len(trials) == 5
 
 
-def test_a_trial_that_fails_is_no_trial_that_was_asked_for_and_the_study_goes_on(task: Task) -> None:
+def test_failed_trial_does_not_count(task: Task) -> None:
     def evaluate(tried: Task, on_progress: OnProgress) -> Fitted:
         if tried.train_id.endswith("00001"):
             message = "the disk is full"
@@ -171,7 +171,7 @@ def test_a_trial_that_fails_is_no_trial_that_was_asked_for_and_the_study_goes_on
     assert trials[1].reason == "OSError: the disk is full"
 
 
-def test_three_failures_in_a_row_end_the_command_with_the_last_reason(task: Task) -> None:
+def test_three_failures_in_a_row_end_the_sweep(task: Task) -> None:
     def evaluate(_tried: Task, _on_progress: OnProgress) -> Fitted:
         message = "nothing works"
         raise OSError(message)
@@ -183,13 +183,13 @@ def test_three_failures_in_a_row_end_the_command_with_the_last_reason(task: Task
 
 
 @pytest.mark.parametrize(("budget", "count"), [(SweepBudget(tmacs=0.6), 3), (SweepBudget(minutes=1e-9), 1)])
-def test_a_budget_in_compute_or_minutes_ends_the_study(task: Task, budget: SweepBudget, count: int) -> None:
-    values = iter(range(1, 9))  # each better than the last: none is pruned, each costs 0.24 TMACs
+def test_compute_or_time_budget_ends_the_study(task: Task, budget: SweepBudget, count: int) -> None:
+    values = iter(range(1, 9))  # increasing, so that none is pruned; each costs 0.24 TMACs
     assert len(done(study(task, None, budget=budget), ends(lambda _task: next(values) / 10))) == count
 
 
 def abandoned(whole: SweepTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a running trial behind, as a killed process does, and wait until it is stale."""
+    """Leave a running trial, as a killed process does, that soon counts as stale."""
     monkeypatch.setattr(storage, "GRACE_S", 2)
     monkeypatch.setattr(storage, "HEARTBEAT_S", 1)
     store = open_storage(whole.url)
@@ -204,9 +204,7 @@ def abandoned(whole: SweepTask, monkeypatch: pytest.MonkeyPatch) -> None:
         work(whole, store, killed)
 
 
-def test_a_killed_trial_is_marked_and_tried_once_more_from_where_it_was(
-    task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_trial_is_retried_once(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = study(task, 5)
     abandoned(whole, monkeypatch)
     places: list[str] = []
@@ -221,12 +219,12 @@ def test_a_killed_trial_is_marked_and_tried_once_more_from_where_it_was(
     (again,) = [trial for trial in trials if trial.retry_of == 0]
     assert again.hyperparameters == trials[0].hyperparameters
     assert again.is_default
-    assert trials[0].reason == f"its process died without reporting; tried again as trial {again.number}"
+    assert trials[0].reason == f"the worker died without reporting; retried as trial {again.number}"
     assert sum(trial.state in {"complete", "pruned"} for trial in trials) == 5
     assert f"{whole.name}.trial-00000" in places
 
 
-def test_a_trial_killed_twice_is_not_tried_a_third_time(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trial_killed_twice_is_not_retried(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = study(task, 1)
     abandoned(whole, monkeypatch)
     second = threading.Event()
@@ -246,14 +244,15 @@ def test_a_trial_killed_twice_is_not_tried_a_third_time(task: Task, monkeypatch:
     assert [(trial.state, trial.retry_of) for trial in trials] == [("failed", None), ("failed", 0), ("complete", None)]
 
 
-def test_a_trial_given_up_by_others_while_it_ran_on_does_not_stop_the_study(task: Task) -> None:
+def test_trial_failed_by_others_is_tolerated(task: Task) -> None:
     whole = study(task, 3)
 
     def evaluate(tried: Task, on_progress: OnProgress) -> Fitted:
         if tried.train_id.endswith("00001"):
             store = open_storage(whole.url)
-            other = optuna.load_study(study_name=whole.name, storage=store)
-            store.set_trial_state_values(other.trials[1]._trial_id, state=TrialState.FAIL)
+            study_id = store.get_study_id_from_name(whole.name)
+            trial_id = store.get_trial_id_from_study_id_trial_number(study_id, 1)
+            store.set_trial_state_values(trial_id, state=TrialState.FAIL)
         return ends(by_lr)(tried, on_progress)
 
     trials = done(whole, evaluate)
@@ -261,7 +260,7 @@ def test_a_trial_given_up_by_others_while_it_ran_on_does_not_stop_the_study(task
     assert sum(trial.state in {"complete", "pruned"} for trial in trials) == 3
 
 
-def test_two_commands_that_start_the_same_new_study_at_once_end_with_one(task: Task) -> None:
+def test_concurrent_commands_share_a_new_study(task: Task) -> None:
     names: list[str] = []
     together = threading.Barrier(4)
 
@@ -280,7 +279,7 @@ def test_two_commands_that_start_the_same_new_study_at_once_end_with_one(task: T
     assert only.n_trials == 1
 
 
-def test_a_study_of_something_else_keeps_its_name_unless_another_is_asked_for(task: Task) -> None:
+def test_different_study_needs_force_new(task: Task) -> None:
     url, budget = storage.default_url(task.paths.results), SweepBudget(trials=3)
     first = study(task)
     wider = parse_space(["lr=1e-6:1e-1", "dropout"], task.config)
@@ -288,10 +287,10 @@ def test_a_study_of_something_else_keeps_its_name_unless_another_is_asked_for(ta
     def join(task: Task, space: Space, *, force_new: bool) -> str:
         return plan_study(task, space, budget, url=url, store=open_storage(url), force_new=force_new).name
 
-    with pytest.raises(ConfigError, match="has another search space; --force-new starts one beside it"):
+    with pytest.raises(ConfigError, match="differs in search space; --force-new starts a new study beside it"):
         join(task, wider, force_new=False)
     other_data = replace(task, dataset=replace(task.dataset, digest="0" * 16))
-    with pytest.raises(ConfigError, match="has another data set;"):
+    with pytest.raises(ConfigError, match="differs in data set;"):
         join(other_data, first.space, force_new=False)
     assert join(task, wider, force_new=True) == f"{first.name}-2"
     assert join(task, wider, force_new=False) == f"{first.name}-2"
@@ -299,7 +298,7 @@ def test_a_study_of_something_else_keeps_its_name_unless_another_is_asked_for(ta
     assert join(other_data, first.space, force_new=True) == f"{first.name}-3"
 
 
-def test_a_study_keeps_the_weights_of_its_best_trial_only(task: Task) -> None:
+def test_only_the_best_weights_are_kept(task: Task) -> None:
     values = iter([0.5, 0.6, 0.2, 0.9, 0.7])
     whole = study(task, 5)
     trials = done(whole, ends(lambda _task: next(values)))
@@ -310,18 +309,18 @@ def test_a_study_keeps_the_weights_of_its_best_trial_only(task: Task) -> None:
     assert best.number == 3
 
 
-def test_the_default_wins_a_tie(task: Task) -> None:
+def test_default_wins_a_tie(task: Task) -> None:
     best = best_trial(done(study(task, 4), ends(lambda _task: 0.5)))
     assert best is not None
     assert best.number == 0
 
 
 @pytest.mark.parametrize(("epochs", "rungs"), [(1, ()), (3, (0.5,)), (4, (0.25, 0.5)), (12, (0.25, 0.5))])
-def test_no_trial_is_compared_before_the_longest_has_seen_every_image(epochs: int, rungs: tuple[float, ...]) -> None:
+def test_rungs_start_after_one_full_epoch(epochs: int, rungs: tuple[float, ...]) -> None:
     assert rungs_for(epochs) == rungs
 
 
-def test_a_command_with_nothing_left_to_do_leaves_what_the_last_one_cost(task: Task) -> None:
+def test_idle_command_keeps_the_recorded_cost(task: Task) -> None:
     def finished(trials: int, command_s: float) -> StudyRecord:
         whole = study(task, trials)
         known = {trial.number for trial in records(optuna.load_study(study_name=whole.name, storage=whole.url))}

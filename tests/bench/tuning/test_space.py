@@ -1,4 +1,4 @@
-"""What is searched: hyperparameters as data, ranges that are checked, and settings that can be typed again."""
+"""Search spaces: checked ranges, and settings that can be repeated by flags."""
 
 import re
 from dataclasses import replace
@@ -23,24 +23,24 @@ BASE = RECIPES["standard"]("efficientnet_b0")
         ("lr=low:high", "not a range; write lr=LOW:HIGH"),
         ("lr=1e-3", "not a range"),
         ("lr=0:1e-2", "starts above 0"),
-        ("lr=nan:1", "leaves out the default"),
-        ("lr=1e-2:1e-1", "leaves out the default, 0.001"),
+        ("lr=nan:1", "excludes the default"),
+        ("lr=1e-2:1e-1", "excludes the default, 0.001"),
         ("epochs=1.5:10", "whole numbers"),
         ("epochs=0:10", "--epochs is 0"),
         ("dropout=0:2", "--dropout is 2.0; use 0 to 0.99"),
     ],
 )
-def test_a_space_that_cannot_be_searched_is_refused_with_the_reason(word: str, says: str) -> None:
+def test_invalid_space_is_refused(word: str, says: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(says)):
         parse_space([word], BASE)
 
 
-def test_no_hyperparameter_is_no_space() -> None:
+def test_empty_space_is_refused() -> None:
     with pytest.raises(ConfigError, match="one hyperparameter or more"):
         parse_space([], BASE)
 
 
-def test_the_default_space_is_the_one_that_is_promised() -> None:
+def test_default_space() -> None:
     space = parse_space(DEFAULT_SPACE, BASE)
     assert {name: (one.low, one.high, one.log) for name, one in space.items()} == {
         "lr": (1e-5, 1e-2, True),
@@ -50,20 +50,20 @@ def test_the_default_space_is_the_one_that_is_promised() -> None:
 
 
 @pytest.mark.parametrize("name", HYPERPARAMETERS)
-def test_every_hyperparameter_can_be_searched_and_its_default_lies_in_its_range(name: str) -> None:
+def test_ranges_contain_the_defaults(name: str) -> None:
     space = parse_space([name], BASE)
     (value,) = defaults(BASE, space).values()
     assert space[name].low <= value <= (space[name].high or 0)
     assert apply(BASE, {name: value}) == apply(BASE, {})
 
 
-def test_a_range_narrows_the_choices_of_a_hyperparameter_and_keeps_the_default_among_them() -> None:
+def test_range_narrows_choices_and_keeps_default() -> None:
     assert parse_space(["image_size=128:256"], BASE)["image_size"].choices == (128, 160, 192, 224, 256)
     odd = replace(BASE, loader=replace(BASE.loader, image_size=150))
     assert 150 in parse_space(["image_size"], odd)["image_size"].choices
 
 
-def test_a_trial_has_a_schedule_over_its_own_epochs_and_is_scored_at_its_last() -> None:
+def test_trial_uses_cosine_and_its_last_epoch() -> None:
     config = apply(BASE, {"lr": 3e-3, "epochs": 4, "dropout": 0.1, "batch_size": 16})
     assert (config.train.schedule, config.train.select) == ("cosine", "last")
     assert (config.train.lr, config.train.epochs, config.architecture.dropout, config.loader.batch_size) == (
@@ -80,7 +80,7 @@ def test_a_trial_has_a_schedule_over_its_own_epochs_and_is_scored_at_its_last() 
     epochs=st.integers(1, 10),
     size=st.sampled_from((64, 96, 224)),
 )
-def test_the_flags_of_a_setting_give_that_setting_again(lr: float, dropout: float, epochs: int, size: int) -> None:
+def test_flags_reproduce_a_setting(lr: float, dropout: float, epochs: int, size: int) -> None:
     config = apply(BASE, {"lr": lr, "dropout": dropout, "epochs": epochs, "image_size": size})
     words = ["efficientnet_b0", "--recipe", "standard", *flags(config)]
     _, (again,) = parse_runs(RunArgs, words, "run")

@@ -1,4 +1,4 @@
-"""Finished studies: which one a tuned run may use, what its page says, and how tuned rows stand in the leaderboard."""
+"""Finished studies: selection for a tuned run, the study's page, and tuned rows of the leaderboard."""
 
 import io
 import json
@@ -15,12 +15,23 @@ from bench.leaderboard import cells, page, spreadsheet
 from bench.recipes import RECIPES
 from bench.records.schema import DatasetInfo, RunRecord
 from bench.report import study_page
-from bench.tuning.records import Origin, StudyRecord, SweepBudget, TrialRecord, study_file, tuned_by, write_study
+from bench.tuning.records import (
+    Origin,
+    StudyRecord,
+    SweepBudget,
+    TrialRecord,
+    read_study,
+    study_file,
+    tuned_by,
+    write_study,
+)
 from bench.tuning.space import DEFAULT_SPACE, apply, parse_space
 from bench.tuning.view import StudyProgress, left_s
 from imgcls.errors import ConfigError
 from tests.helpers import examples
+from tests.helpers.markdown import rendered_tables
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 BASE = replace(RECIPES["standard"]("resnet50"), dataset="pets")
 ORIGIN: Origin = ("resnet50.a1_in1k", "random", None)
 
@@ -69,7 +80,7 @@ def find(
     return tuned_by(results, base, info or examples.dataset(), origin)
 
 
-def test_the_best_is_the_first_of_the_highest_and_its_setting_is_the_trials(tmp_path: Path) -> None:
+def test_best_trial_is_the_first_of_the_highest(tmp_path: Path) -> None:
     write_study(study(), tmp_path)
     found = find(tmp_path)
     assert found == study()
@@ -78,7 +89,7 @@ def test_the_best_is_the_first_of_the_highest_and_its_setting_is_the_trials(tmp_
     assert found.tuned_config == apply(BASE, found.best.hyperparameters)
 
 
-def test_of_several_studies_that_would_do_the_best_on_val_is_used(tmp_path: Path) -> None:
+def test_best_of_several_studies_is_used(tmp_path: Path) -> None:
     narrow = parse_space(["lr"], BASE)
     for number, score in (("", 0.7), ("-2", 0.9), ("-10", 0.8)):
         name = f"resnet50-pets-standard{number}"
@@ -86,29 +97,27 @@ def test_of_several_studies_that_would_do_the_best_on_val_is_used(tmp_path: Path
     assert find(tmp_path).name == "resnet50-pets-standard-2"
 
 
-def test_where_no_trial_is_better_the_tuned_setting_is_the_default_itself() -> None:
+def test_default_is_used_without_improvement() -> None:
     assert study(trials=(trial(0, 0.9), trial(1, 0.9))).tuned_config == BASE
 
 
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        ({"info": replace(examples.dataset(), digest="0" * 16)}, "is of another data set"),
-        ({"info": replace(examples.dataset(), split_digest="0" * 16)}, "is of another split"),
-        ({"origin": ("resnet50.a1_in1k", "pretrained", "ab")}, "is of another weights"),
-        ({"base": replace(BASE, train=replace(BASE.train, epochs=3))}, "is of another settings"),
+        ({"info": replace(examples.dataset(), digest="0" * 16)}, "differs in data set"),
+        ({"info": replace(examples.dataset(), split_digest="0" * 16)}, "differs in split"),
+        ({"origin": ("resnet50.a1_in1k", "pretrained", "ab")}, "differs in weights"),
+        ({"base": replace(BASE, train=replace(BASE.train, epochs=3))}, "differs in settings"),
         ({"base": replace(BASE, model="efficientnet_b0")}, "no finished study of efficientnet_b0 on pets"),
     ],
 )
-def test_a_study_of_something_else_is_refused_with_the_reason(
-    wanted: dict[str, Any], says: str, tmp_path: Path
-) -> None:
+def test_unsuitable_study_is_refused(wanted: dict[str, Any], says: str, tmp_path: Path) -> None:
     write_study(study(), tmp_path)
     with pytest.raises(ConfigError, match=says):
         find(tmp_path, **wanted)
 
 
-def test_a_study_of_another_code_schema_or_a_damaged_one_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_unreadable_study_is_refused(tmp_path: Path) -> None:
     write_study(study(), tmp_path)
     path = study_file(tmp_path, "resnet50-pets-standard")
     content = json.loads(path.read_text())
@@ -120,45 +129,54 @@ def test_a_study_of_another_code_schema_or_a_damaged_one_is_refused_with_the_rea
         find(tmp_path)
 
 
-def test_a_study_in_which_nothing_ended_gives_no_setting(tmp_path: Path) -> None:
+def test_an_old_study_is_written_in_the_new_version(tmp_path: Path) -> None:
+    old = read_study(FIXTURES / "studies" / "v1.json")
+    assert old.sweep_version == 1
+    write_study(old, tmp_path)
+    assert read_study(study_file(tmp_path, old.name)) == replace(old, sweep_version=2)
+
+
+def test_study_without_a_result_is_refused(tmp_path: Path) -> None:
     write_study(study(trials=(trial(0, None), trial(1, None))), tmp_path)
-    with pytest.raises(ConfigError, match="no trial came to its end"):
+    with pytest.raises(ConfigError, match="no trial finished"):
         find(tmp_path)
 
 
-def test_another_machine_seed_or_number_of_threads_does_not_make_another_study(tmp_path: Path) -> None:
+def test_study_ignores_seed_device_and_threads(tmp_path: Path) -> None:
     write_study(study(), tmp_path)
     train = replace(BASE.train, train_threads=7, device="cuda")
     assert find(tmp_path, replace(BASE, train=train, seed=5)) == study()
 
 
-def test_the_page_says_what_was_found_what_it_cost_and_how_to_run_it_again(tmp_path: Path) -> None:
+def test_page_shows_result_cost_and_command(tmp_path: Path) -> None:
     study_page.write(study(), tmp_path)
     page = (tmp_path / "sweeps" / "resnet50-pets-standard.md").read_text()
     assert "**Best: trial 3**" in page
-    assert f"{cells.accuracy_cell(0.8, 21)} % of 21 val images" in page
+    assert f"{cells.accuracy_cell(0.8, 21)} % on 21 val images" in page
     assert f"The default setting, trial 0: {cells.accuracy_cell(0.6, 21)} %" in page
-    assert "The best of several trials is optimistic" in page
+    assert "optimistically biased by the selection" in page
     assert "behind others \\| at the same share" in page
     assert "5 trials (4 finished, 1 pruned, 0 failed)" in page
-    assert "left 3.00 TMACs undone, 15 % of what" in page
-    assert "75 % of that was training steps" in page
+    assert "Pruning saved 3.00 TMACs, 15 % of the compute" in page
+    assert "75 % of that time was spent in training steps" in page
     assert "--schedule cosine --select last --weights none" in page
     for kind in ("history", "parallel", "slice"):
         assert f"resnet50-pets-standard-{kind}.png" in page
         assert (tmp_path / "sweeps" / f"resnet50-pets-standard-{kind}.png").stat().st_size > 5_000
 
 
-def test_importances_of_few_trials_are_called_a_hint_and_of_equal_ones_are_none() -> None:
+def test_importances_of_few_trials_are_qualified() -> None:
     few = study()
-    assert "take it as a hint" in study_page.markdown(few, study_page.as_study(few), [])
+    assert "a weak basis" in study_page.markdown(few, study_page.as_study(few), [])
     many = study(trials=tuple(trial(number, 0.5 + number / 100) for number in range(12)))
-    assert "take it as a hint" not in study_page.markdown(many, study_page.as_study(many), [])
+    assert "a weak basis" not in study_page.markdown(many, study_page.as_study(many), [])
     equal = study(trials=(trial(0, 0.5), trial(1, 0.5)))
-    assert "2 finished trial(s) do not tell" in study_page.markdown(equal, study_page.as_study(equal), [])
+    assert "no two finished trials differ in score (finished: 2)" in study_page.markdown(
+        equal, study_page.as_study(equal), []
+    )
 
 
-def test_importance_finds_the_hyperparameter_that_matters() -> None:
+def test_most_important_hyperparameter_is_found() -> None:
     def scored(number: int) -> TrialRecord:
         lr = 1e-5 * 1.4**number
         values = {"lr": lr, "dropout": (number * 7 % 10) / 15, "epochs": 1 + number * 3 % 10}
@@ -169,7 +187,7 @@ def test_importance_finds_the_hyperparameter_that_matters() -> None:
     assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_a_study_without_an_end_has_a_page_that_says_so(tmp_path: Path) -> None:
+def test_page_of_a_study_without_a_result(tmp_path: Path) -> None:
     nothing = study(trials=(trial(0, None, state="failed", reason="OSError: full"),))
     study_page.write(nothing, tmp_path)
     page = (tmp_path / "sweeps" / "resnet50-pets-standard.md").read_text()
@@ -184,7 +202,7 @@ def pair() -> tuple[RunRecord, RunRecord]:
     return default, tuned
 
 
-def test_default_and_tuned_rows_stand_in_one_table_with_both_test_scores_and_the_cost() -> None:
+def test_default_and_tuned_rows_share_a_table() -> None:
     (table,) = analysis.compare_records(pair(), Path("/nowhere"))
     assert len(table.table.records) == 2
     text = page.markdown([table])
@@ -196,16 +214,17 @@ def test_default_and_tuned_rows_stand_in_one_table_with_both_test_scores_and_the
     assert "resnet50-pets-standard" in spreadsheet.text([table])
 
 
-def test_a_tuned_row_without_its_default_says_so_instead_of_another_models_score() -> None:
+def test_tuned_row_without_its_default() -> None:
     _, tuned = pair()
     other = examples.record(accuracy=0.9, config=replace(BASE, model="vgg16"), run_id="3" * 16)
     (table,) = analysis.compare_records([tuned, other], Path("/nowhere"))
-    (line,) = [text for text in page.markdown([table]).splitlines() if "sweeps/resnet50" in text]
-    assert cells.accuracy_cell(0.9, 21) not in line
-    assert "| - |" in line or line.count(" | ") == 9
+    ((header, row),) = [found for found in rendered_tables(page.markdown([table])) if found[0][0] == "Tuned"]
+    shown = dict(zip(header, row, strict=True))
+    assert shown["Test top-1, tuned"] == cells.accuracy_cell(0.5, 21)
+    assert shown.get("Test top-1, default", "-") == "-"
 
 
-def test_a_terminal_shows_a_table_of_trials_and_a_file_a_line_a_trial() -> None:
+def test_progress_on_a_terminal_and_in_a_file() -> None:
     trials = [trial(0, 0.5), trial(1, None), trial(2, None, state="running", reason=None)]
     progress = StudyProgress(
         name="resnet50-pets-standard", budget=SweepBudget(trials=6), trials=tuple(trials), jobs=1, new=(1,)
@@ -222,12 +241,12 @@ def test_a_terminal_shows_a_table_of_trials_and_a_file_a_line_a_trial() -> None:
     assert "trial 0:" not in str(progress)
 
 
-def test_the_page_names_every_machine_that_carried_out_trials() -> None:
+def test_page_names_every_machine() -> None:
     joined = study(trials=(trial(0, 0.5, machine="a-cpu"), trial(1, 0.6, machine="b-gpu")))
     assert "- Machine: a-cpu, b-gpu;" in study_page.markdown(joined, study_page.as_study(joined), [])
 
 
-def test_the_time_left_comes_from_what_ended_trials_took() -> None:
+def test_time_left_follows_completed_trials() -> None:
     ended = [trial(0, 0.5), trial(1, None)]
     assert left_s(SweepBudget(trials=6), ended, 1) == pytest.approx(160)
     assert left_s(SweepBudget(trials=6), ended, 2) == pytest.approx(80)

@@ -1,4 +1,4 @@
-"""The real sweep command, in processes of its own: killed and taken up again, started twice, fed back into run-all."""
+"""The real sweep command: killed and resumed, started twice, and used by run-all."""
 
 import time
 from dataclasses import replace
@@ -13,8 +13,8 @@ from bench.records.store import read_records
 from bench.tuning.records import TrialRecord, read_study, study_file
 from bench.tuning.storage import default_url, open_storage, quiet
 from bench.tuning.trials import records
-from tests.conftest import MakeFolder
 from tests.helpers.commands import bench, kill, start
+from tests.helpers.images import MakeFolder
 
 TINY = ("--weights", "none", "--image-size", "32")
 
@@ -32,18 +32,18 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 def wait_for_worker(command: int, *, not_pid: int = 0) -> psutil.Process:
-    """Wait until a trial's process of the command is at work."""
+    """Wait until the command has a worker process."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         time.sleep(0.2)
         for child in psutil.Process(command).children():
             if is_worker(child) and child.pid != not_pid:
                 return child
-    pytest.fail("no worker came up")
+    pytest.fail("no worker was started")
 
 
 def wait_for_running(results: Path, name: str, *, more_than: int) -> None:
-    """Wait until a trial of a number above ``more_than`` runs."""
+    """Wait until a trial with a number above ``more_than`` is running."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if study_db(results).exists():
@@ -51,16 +51,14 @@ def wait_for_running(results: Path, name: str, *, more_than: int) -> None:
             if running and running[-1].number > more_than and running[-1].planned_tmacs:
                 return
         time.sleep(0.3)
-    pytest.fail("no trial came to run")
+    pytest.fail("no trial was started")
 
 
 def study_db(results: Path) -> Path:
     return results / "sweeps" / "studies.db"
 
 
-def test_a_killed_worker_and_a_killed_command_are_not_felt_in_the_number_of_trials(
-    make_folder: MakeFolder, tmp_path: Path
-) -> None:
+def test_kills_do_not_change_the_trial_count(make_folder: MakeFolder, tmp_path: Path) -> None:
     root, results = make_folder({"cat": 40, "dog": 40}), tmp_path / "results"
     flags = ("sweep", "test_efficientnet", "--data", str(root), *TINY, "--epochs", "60", "--results", str(results))
     command = (*flags, "--space", "lr", "dropout", "--trials", "5")
@@ -68,7 +66,7 @@ def test_a_killed_worker_and_a_killed_command_are_not_felt_in_the_number_of_tria
     process = start(*command)
     worker = wait_for_worker(process.pid)
     wait_for_running(results, name, more_than=-1)
-    worker.kill()  # as a kernel out of memory does
+    worker.kill()  # as the kernel does when memory runs out
     wait_for_worker(process.pid, not_pid=worker.pid)
     wait_for_running(results, name, more_than=0)
     kill(process)
@@ -87,9 +85,7 @@ def test_a_killed_worker_and_a_killed_command_are_not_felt_in_the_number_of_tria
     assert [path.name for path in weights] == [f"trial-{found.best.number:05d}.safetensors"]  # type: ignore[union-attr]
 
 
-def test_two_commands_at_once_make_one_study_with_the_trials_that_were_asked_for(
-    make_folder: MakeFolder, tmp_path: Path
-) -> None:
+def test_concurrent_sweeps_share_one_study(make_folder: MakeFolder, tmp_path: Path) -> None:
     root, results = make_folder({"cat": 20, "dog": 20}), tmp_path / "results"
     command = ("sweep", "test_efficientnet", "--data", str(root), *TINY, "--trials", "5", "--results", str(results))
     both = [start(*command) for _ in range(2)]
@@ -102,9 +98,7 @@ def test_two_commands_at_once_make_one_study_with_the_trials_that_were_asked_for
     assert sum(trial.is_default for trial in trials) == 1
 
 
-def test_run_all_tunes_and_shows_default_and_tuned_rows_and_takes_no_study_of_other_data(
-    make_folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_all_with_tuning(make_folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, results = make_folder({"cat": 20, "dog": 20}), tmp_path / "results"
     flags = ("--models", "test_resnet", *TINY, "--runtimes", "onnxruntime-cpu", "--results", str(results))
     data = ("--data", str(root))
@@ -117,7 +111,7 @@ def test_run_all_tunes_and_shows_default_and_tuned_rows_and_takes_no_study_of_ot
     assert (results / "leaderboard.md").read_text().count("](sweeps/") == 1
     study = read_study(study_file(results, tuned.tuning.study))
     assert study.best is not None
-    threads = tuned.config.train.train_threads  # the trials had one of two cores each
+    threads = tuned.config.train.train_threads  # with two jobs, each trial has half of the cores
     assert tuned.config == replace(study.tuned_config, train=replace(study.tuned_config.train, train_threads=threads))
     assert tuned.tuning.val_top1_accuracy == study.best.val_top1_accuracy
     assert tuned.tuning.val_top1_accuracy >= (tuned.tuning.default_val_top1_accuracy or 0)
@@ -126,4 +120,4 @@ def test_run_all_tunes_and_shows_default_and_tuned_rows_and_takes_no_study_of_ot
     assert output.count("already done") == 2
     other = make_folder({"cat": 20, "dog": 20, "owl": 20}, start=500)
     assert main(["run-all", *flags, "--data", str(other), "--tuned"]) == 2
-    assert "is of another data set" in capsys.readouterr().err
+    assert "differs in data set" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A trial as it is really trained: it never reads the test split, and ends as it is told to."""
+"""Real trials: they never read the test split, and stop when they are pruned."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from bench.tuning.space import apply
 from bench.tuning.trial import RUNGS, TrialProgress, macs_per_image, run_trial
 from imgcls.data.prepared import Prepared
 from imgcls.errors import NonFiniteLossError
-from tests.conftest import MakeFolder
+from tests.helpers.images import MakeFolder
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def task(make_folder: MakeFolder, tmp_path: Path) -> Task:
 
 
 class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
-    """Pixels that cannot be read where the test split lies."""
+    """Pixels of which those of the test split cannot be read."""
 
     forbidden: frozenset[int] = frozenset()
 
@@ -41,14 +41,14 @@ class Watched(np.ndarray[Any, np.dtype[np.uint8]]):
 
 
 def watched(task: Task) -> Prepared:
-    """Return the data of a task with every read of the test split an error."""
+    """Return the data of a task; reading its test split is an error."""
     prepared = prepare(task)
     pixels = np.asarray(prepared.pixels).view(Watched)
     pixels.forbidden = frozenset(prepared.rows["test"])
     return replace(prepared, pixels=pixels)
 
 
-def test_a_trial_never_reads_the_test_split(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trial_never_reads_the_test_split(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = watched(task)
     with pytest.raises(AssertionError, match="the test split was read"):
         prepared.pixels[np.array(prepared.rows["test"][:1])]
@@ -68,7 +68,7 @@ def test_a_trial_never_reads_the_test_split(task: Task, monkeypatch: pytest.Monk
     assert {at.at_rung for at in seen} == {True, False}
 
 
-def test_a_trial_counts_what_it_trained_on_and_leaves_no_files(task: Task) -> None:
+def test_trial_counts_images_and_leaves_no_files(task: Task) -> None:
     seen: list[TrialProgress] = []
     fitted = run_trial(
         replace(task, config=apply(task.config, {})),
@@ -85,7 +85,7 @@ def test_a_trial_counts_what_it_trained_on_and_leaves_no_files(task: Task) -> No
     assert not list((task.paths.results).rglob("*.pt"))
 
 
-def test_a_trial_that_is_told_to_stop_does_not_train_on(task: Task) -> None:
+def test_pruned_trial_stops_training(task: Task) -> None:
     fitted = run_trial(replace(task, config=apply(task.config, {})), prepare(task), lambda at: at.at_rung, rungs=RUNGS)
     assert fitted.ended == "pruned"
     assert fitted.state is None
@@ -98,10 +98,11 @@ def test_a_trial_that_is_told_to_stop_does_not_train_on(task: Task) -> None:
     [
         (NonFiniteLossError("the loss is nan at epoch 1"), "diverged"),
         (MemoryError(), "out of memory"),
+        (RuntimeError("Cannot allocate memory"), "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), "out of memory"),
     ],
 )
-def test_a_bad_loss_and_a_full_memory_are_ends_of_a_trial(
+def test_nan_and_memory_errors_end_the_trial(
     task: Task, monkeypatch: pytest.MonkeyPatch, error: Exception, ended: str
 ) -> None:
     def fails(*_: Any, **__: Any) -> None:
@@ -113,7 +114,7 @@ def test_a_bad_loss_and_a_full_memory_are_ends_of_a_trial(
     assert fitted.reason
 
 
-def test_other_errors_are_not_taken_for_ends(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_raised(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> None:
         message = "size mismatch"
         raise RuntimeError(message)
@@ -123,6 +124,6 @@ def test_other_errors_are_not_taken_for_ends(task: Task, monkeypatch: pytest.Mon
         run_trial(task, prepare(task), lambda _at: False, rungs=RUNGS)
 
 
-def test_the_compute_of_a_trial_is_that_of_the_model_without_weights_or_auxiliary_head(task: Task) -> None:
+def test_compute_grows_with_image_area(task: Task) -> None:
     larger = replace(task.spec, resize=replace(task.spec.resize, size=64))
     assert macs_per_image(larger, 2) == pytest.approx(4 * macs_per_image(task.spec, 2), rel=0.05)

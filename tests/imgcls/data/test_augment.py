@@ -1,4 +1,4 @@
-"""Flip, rotation within 15 degrees, brightness 0.8 to 1.2: drawn for each image; evaluation is fixed."""
+"""Random augmentation, and the batches of training and evaluation."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from imgcls.data.augment import Draws, Normalisation, _grid, augment, draw, normalise
+from imgcls.data.augment import Draws, Normalisation, augment, draw, normalise
 from imgcls.data.loaders import Source, eval_batches, train_batches
 
 PLAIN = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -26,24 +26,24 @@ def images(count: int = 1, size: int = 32) -> torch.Tensor:
     return torch.randint(0, 256, (count, size, size, 3), generator=generator, dtype=torch.uint8)
 
 
-def test_no_augmentation_is_the_evaluation_transform() -> None:
+def test_neutral_draws_only_normalise() -> None:
     batch = images(20)
     assert torch.allclose(augment(batch, draws(count=20), PLAIN), normalise(batch, PLAIN), atol=1e-5)
 
 
-def test_a_flip_mirrors_left_and_right() -> None:
+def test_flip_mirrors_left_and_right() -> None:
     batch = images()
     assert torch.allclose(augment(batch, draws(flip=-1), PLAIN), normalise(batch.flip(2), PLAIN), atol=1e-5)
 
 
-def test_brightness_scales_and_clips_at_white() -> None:
+def test_brightness_scales_and_clips() -> None:
     batch = torch.tensor([100, 250], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 8, 8, 3)
     bright = augment(batch, draws(brightness=1.2, count=2), PLAIN)
     assert bright[0].unique().tolist() == pytest.approx([120 / 255])
     assert bright[1].unique().tolist() == pytest.approx([1.0])
 
 
-def test_a_rotation_agrees_with_pillows() -> None:
+def test_rotation_agrees_with_pillow() -> None:
     smooth = Image.fromarray(images(size=6)[0].numpy()).resize((96, 96), Image.Resampling.BICUBIC)
     batch = torch.from_numpy(np.array(smooth))[None]
     ours = augment(batch, draws(angle=math.radians(10)), PLAIN)[0].permute(1, 2, 0).numpy() * 255
@@ -52,13 +52,13 @@ def test_a_rotation_agrees_with_pillows() -> None:
     assert min(errors) < 1.0 < max(errors)
 
 
-def test_normalisation_subtracts_the_mean_and_divides_by_the_deviation() -> None:
+def test_normalisation_uses_mean_and_std() -> None:
     batch = torch.full((1, 2, 2, 3), 255, dtype=torch.uint8)
     out = normalise(batch, Normalisation(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0)))
     assert out[0, :, 0, 0].tolist() == pytest.approx([1.0, 3.0, 0.5])
 
 
-def test_each_image_of_a_batch_has_a_draw_of_its_own_within_the_ranges() -> None:
+def test_draws_differ_and_stay_in_range() -> None:
     drawn = draw(4000, torch.Generator().manual_seed(0))
     degrees = torch.rad2deg(drawn.angle)
     assert 14.9 < degrees.max() <= 15.001
@@ -69,7 +69,7 @@ def test_each_image_of_a_batch_has_a_draw_of_its_own_within_the_ranges() -> None
     assert len(drawn.angle.unique()) > 3900
 
 
-def test_chunks_do_not_change_what_an_image_becomes() -> None:
+def test_chunking_does_not_change_images() -> None:
     batch = images(20)
     drawn = draw(20, torch.Generator().manual_seed(1))
     whole = augment(batch, drawn, PLAIN)
@@ -82,7 +82,7 @@ def source(count: int) -> Source:
     return Source(pixels=pixels, indices=np.arange(count), labels=np.arange(count) % 3)
 
 
-def test_a_training_pass_shows_every_image_once_in_an_order_from_its_generator() -> None:
+def test_training_pass_is_shuffled_by_generator() -> None:
     def labels_of(seed: int) -> list[int]:
         batches = train_batches(
             source(40), batch_size=8, normalisation=PLAIN, device=CPU, generator=torch.Generator().manual_seed(seed)
@@ -94,7 +94,7 @@ def test_a_training_pass_shows_every_image_once_in_an_order_from_its_generator()
     assert labels_of(0) != labels_of(1)
 
 
-def test_a_last_batch_of_one_image_is_dropped_in_training_and_kept_in_evaluation() -> None:
+def test_training_drops_a_last_batch_of_one() -> None:
     trained = train_batches(
         source(9), batch_size=4, normalisation=PLAIN, device=CPU, generator=torch.Generator().manual_seed(0)
     )
@@ -103,18 +103,22 @@ def test_a_last_batch_of_one_image_is_dropped_in_training_and_kept_in_evaluation
     assert [len(labels) for _, labels in evaluated] == [4, 4, 1]
 
 
-def test_two_evaluation_passes_give_equal_tensors() -> None:
-    first, second = (
-        torch.cat([pixels for pixels, _ in eval_batches(source(9), batch_size=4, normalisation=PLAIN, device=CPU)])
-        for _ in range(2)
-    )
-    assert torch.equal(first, second)
+def test_evaluation_is_in_order_unaugmented() -> None:
+    whole = source(20)
+    split = Source(pixels=whole.pixels, indices=whole.indices[5:14], labels=whole.labels[5:14])
+    batches = list(eval_batches(split, batch_size=4, normalisation=PLAIN, device=CPU))
+    assert torch.equal(torch.cat([labels for _, labels in batches]), torch.from_numpy(split.labels))
+    expected = normalise(torch.from_numpy(whole.pixels[5:14]), PLAIN)
+    assert torch.equal(torch.cat([pixels for pixels, _ in batches]), expected)
 
 
-def test_the_grid_is_torchs_affine_grid() -> None:
+def test_warp_equals_torchs_affine_grid() -> None:
     drawn = draw(6, torch.Generator().manual_seed(3))
     cosine, sine, zero = torch.cos(drawn.angle), torch.sin(drawn.angle), torch.zeros(6)
     rows = [drawn.flip * cosine, -drawn.flip * sine, zero, sine, cosine, zero]
     theta = torch.stack(rows, dim=1).view(-1, 2, 3)
-    wanted = torch.nn.functional.affine_grid(theta, [6, 3, 37, 37], align_corners=False)
-    assert torch.allclose(_grid(drawn, 37), wanted, atol=1e-6)
+    batch = images(6, size=37)
+    grid = torch.nn.functional.affine_grid(theta, [6, 3, 37, 37], align_corners=False)
+    warped = torch.nn.functional.grid_sample(normalise(batch, PLAIN), grid, align_corners=False)
+    expected = (warped * drawn.brightness.view(-1, 1, 1, 1)).clamp(max=1)
+    assert torch.allclose(augment(batch, drawn, PLAIN), expected, atol=1e-4)

@@ -1,4 +1,4 @@
-"""One uint8 file, built once, whole or not at all."""
+"""The file of resized pixels: written once, completely or not at all."""
 
 import multiprocessing
 import os
@@ -14,7 +14,7 @@ from imgcls.data.cache import build_cache, cache_key
 from imgcls.data.decode import Resize, load_square
 from imgcls.data.sources.named import load_dataset
 from imgcls.errors import DataError
-from tests.conftest import MakeFolder, picture
+from tests.helpers.images import MakeFolder, smooth_image
 
 SQUARE = Resize(size=40, interpolation="bilinear")
 
@@ -23,7 +23,7 @@ def audited(root: Path, cache: Path) -> Audit:
     return audit_dataset(load_dataset(str(root), cache=cache), cache=cache)
 
 
-def test_the_cache_holds_every_usable_picture_in_order(make_folder: MakeFolder, cache: Path) -> None:
+def test_cache_holds_usable_images_in_order(make_folder: MakeFolder, cache: Path) -> None:
     root = make_folder({"cat": 3, "dog": 3})
     (root / "cat" / "broken.png").write_text("x")
     audit = audited(root, cache)
@@ -35,10 +35,10 @@ def test_the_cache_holds_every_usable_picture_in_order(make_folder: MakeFolder, 
     assert not pixels.flags.writeable
 
 
-def test_what_changes_the_content_changes_the_key(make_folder: MakeFolder, cache: Path) -> None:
+def test_key_depends_on_content(make_folder: MakeFolder, cache: Path) -> None:
     root = make_folder({"cat": 3, "dog": 3})
     audit = audited(root, cache)
-    picture(50).save(root / "cat" / "000.png")
+    smooth_image(50).save(root / "cat" / "000.png")
     changed = audited(root, cache)
     keys = {
         cache_key(audit, SQUARE),
@@ -60,12 +60,10 @@ def test_models_of_equal_size_share_one_file(
     build_cache(audit, SQUARE, root=root, cache=cache)
 
 
-def test_a_picture_that_changed_since_the_audit_is_an_error_and_leaves_nothing(
-    make_folder: MakeFolder, cache: Path
-) -> None:
+def test_changed_image_leaves_no_cache(make_folder: MakeFolder, cache: Path) -> None:
     root = make_folder({"cat": 3, "dog": 3})
     audit = audited(root, cache)
-    (root / "cat" / "001.png").write_text("no longer a picture")
+    (root / "cat" / "001.png").write_text("no longer an image")
     with pytest.raises(DataError, match=r"001\.png .*audit again"):
         build_cache(audit, SQUARE, root=root, cache=cache)
     assert [path.suffix for path in (cache / "pixels").iterdir()] in ([], [".lock"])
@@ -77,7 +75,7 @@ def _build(root: Path, cache: Path, barrier: "multiprocessing.synchronize.Barrie
     build_cache(audit, SQUARE, root=root, cache=cache)
 
 
-def test_two_processes_that_build_it_at_once_end_with_one_whole_file(make_folder: MakeFolder, cache: Path) -> None:
+def test_concurrent_builds_make_one_file(make_folder: MakeFolder, cache: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20})
     audit = audited(root, cache)
     context = multiprocessing.get_context("spawn")
@@ -103,7 +101,7 @@ def _build_on_a_full_disk(root: Path, cache: Path) -> None:
         os._exit(42)
 
 
-def test_a_disk_that_is_full_is_an_os_error_and_leaves_nothing(make_folder: MakeFolder, cache: Path) -> None:
+def test_full_disk_leaves_no_cache(make_folder: MakeFolder, cache: Path) -> None:
     root = make_folder({"cat": 3, "dog": 3})
     audited(root, cache)
     process = multiprocessing.get_context("spawn").Process(target=_build_on_a_full_disk, args=(root, cache))

@@ -1,4 +1,4 @@
-"""Where labelled images come from."""
+"""Data sets from folders, and data sets known by name."""
 
 import json
 import struct
@@ -11,10 +11,10 @@ import pytest
 from imgcls.data.sources import named, torchvision_sets
 from imgcls.data.sources.named import load_dataset
 from imgcls.errors import DataError
-from tests.conftest import MakeFolder, picture
+from tests.helpers.images import MakeFolder, smooth_image
 
 
-def test_a_folder_of_class_folders_gives_sorted_classes_and_relative_ids(make_folder: MakeFolder, cache: Path) -> None:
+def test_class_folders_give_classes_and_ids(make_folder: MakeFolder, cache: Path) -> None:
     dataset = load_dataset(str(make_folder({"dog": 2, "cat": 1})), cache=cache)
     assert dataset.class_names == ("cat", "dog")
     assert [file.image_id for file in dataset.files] == ["cat/000.png", "dog/000.png", "dog/001.png"]
@@ -22,17 +22,17 @@ def test_a_folder_of_class_folders_gives_sorted_classes_and_relative_ids(make_fo
     assert not dataset.given_splits
 
 
-def test_hidden_files_are_passed_over_and_nested_ones_found(make_folder: MakeFolder, cache: Path) -> None:
+def test_hidden_files_are_skipped(make_folder: MakeFolder, cache: Path) -> None:
     root = make_folder({"dog": 1, "cat": 1})
     (root / "cat" / ".DS_Store").touch()
     (root / "cat" / "kittens").mkdir()
-    picture(9).save(root / "cat" / "kittens" / "a.png")
+    smooth_image(9).save(root / "cat" / "kittens" / "a.png")
     dataset = load_dataset(str(root), cache=cache)
     assert [file.image_id for file in dataset.files] == ["cat/000.png", "cat/kittens/a.png", "dog/000.png"]
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation"])
-def test_given_splits_are_read_under_each_of_their_names(make_folder: MakeFolder, cache: Path, val: str) -> None:
+def test_given_splits_are_read(make_folder: MakeFolder, cache: Path, val: str) -> None:
     root = make_folder({"train/cat": 2, "train/dog": 2, f"{val}/cat": 1, "test/dog": 1, "test/owl": 1})
     dataset = load_dataset(str(root), cache=cache)
     assert dataset.given_splits
@@ -40,35 +40,35 @@ def test_given_splits_are_read_under_each_of_their_names(make_folder: MakeFolder
     assert {file.split for file in dataset.files} == {"train", "val", "test"}
 
 
-def test_a_class_named_test_is_a_class_where_there_is_no_train(make_folder: MakeFolder, cache: Path) -> None:
+def test_class_may_be_named_test(make_folder: MakeFolder, cache: Path) -> None:
     dataset = load_dataset(str(make_folder({"test": 1, "control": 1})), cache=cache)
     assert dataset.class_names == ("control", "test")
 
 
-def test_splits_without_train_are_refused_and_not_taken_for_classes(make_folder: MakeFolder, cache: Path) -> None:
+def test_splits_without_train_are_refused(make_folder: MakeFolder, cache: Path) -> None:
     root = make_folder({"val/cat": 1, "val/dog": 1, "test/cat": 1, "test/dog": 1})
     with pytest.raises(DataError, match="no train"):
         load_dataset(str(root), cache=cache)
 
 
-def test_a_train_folder_alone_is_a_split_and_not_a_class(make_folder: MakeFolder, cache: Path) -> None:
+def test_train_folder_alone_is_a_split(make_folder: MakeFolder, cache: Path) -> None:
     dataset = load_dataset(str(make_folder({"train/cat": 1, "train/dog": 1})), cache=cache)
     assert dataset.class_names == ("cat", "dog")
     assert dataset.given_splits
 
 
-def test_a_folder_beside_the_splits_is_refused(make_folder: MakeFolder, cache: Path) -> None:
+def test_folder_beside_splits_is_refused(make_folder: MakeFolder, cache: Path) -> None:
     root = make_folder({"train/cat": 1, "train/dog": 1, "test/cat": 1, "extra": 1})
     with pytest.raises(DataError, match="extra"):
         load_dataset(str(root), cache=cache)
 
 
-def test_a_missing_folder_is_refused_with_the_known_names(cache: Path) -> None:
+def test_missing_folder_is_refused(cache: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder.*digits, cifar10"):
         load_dataset("/no/such/folder", cache=cache)
 
 
-def test_a_folder_without_images_is_refused(tmp_path: Path, cache: Path) -> None:
+def test_folder_without_images_is_refused(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "empty" / "cat").mkdir(parents=True)
     with pytest.raises(DataError, match="no images"):
         load_dataset(str(tmp_path / "empty"), cache=cache)
@@ -79,7 +79,7 @@ def test_one_class_is_refused(make_folder: MakeFolder, cache: Path) -> None:
         load_dataset(str(make_folder({"cat": 3})), cache=cache)
 
 
-def test_digits_are_the_1797_real_ones_written_once(cache: Path) -> None:
+def test_digits_are_written_once(cache: Path) -> None:
     dataset = load_dataset("digits", cache=cache)
     assert len(dataset.files) == 1797
     assert dataset.class_names == tuple("0123456789")
@@ -88,7 +88,7 @@ def test_digits_are_the_1797_real_ones_written_once(cache: Path) -> None:
     assert (again.root / again.files[0].image_id).stat().st_mtime_ns == stamp
 
 
-def test_a_named_set_that_was_interrupted_is_written_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_named_set_is_rewritten(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(folder: Path) -> None:
         (folder / "0").mkdir()
         raise KeyboardInterrupt
@@ -100,7 +100,7 @@ def test_a_named_set_that_was_interrupted_is_written_again(cache: Path, monkeypa
     assert len(load_dataset("digits", cache=cache).files) == 1797
 
 
-def test_two_commands_that_want_one_named_set_write_it_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_loads_write_a_set_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Path] = []
 
     def counted(folder: Path) -> None:
@@ -116,7 +116,7 @@ def test_two_commands_that_want_one_named_set_write_it_once(cache: Path, monkeyp
     assert len(calls) == 1
 
 
-def test_a_download_without_network_is_one_clear_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_without_network_is_one_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with pytest.raises(DataError, match="cifar10: cannot be downloaded here"):
@@ -128,7 +128,7 @@ def write_idx(path: Path, values: np.ndarray) -> None:
     path.write_bytes(header + values.astype(np.uint8).tobytes())
 
 
-def test_a_set_of_arrays_becomes_png_files_in_its_given_splits(cache: Path) -> None:
+def test_array_set_becomes_png_files(cache: Path) -> None:
     raw = cache / "datasets" / "fashionmnist.raw" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -142,7 +142,7 @@ def test_a_set_of_arrays_becomes_png_files_in_its_given_splits(cache: Path) -> N
     assert not raw.exists()
 
 
-def test_a_set_of_files_keeps_its_original_files(cache: Path) -> None:
+def test_file_set_keeps_its_files(cache: Path) -> None:
     home = cache / "datasets" / "food101.raw" / "food-101"
     (home / "meta").mkdir(parents=True)
     names = {"apple_pie": ["apple_pie/1", "apple_pie/2"], "waffles": ["waffles/3"]}
@@ -151,7 +151,7 @@ def test_a_set_of_files_keeps_its_original_files(cache: Path) -> None:
     for name in ("apple_pie/1", "apple_pie/2", "waffles/3"):
         path = home / "images" / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture(len(name)).save(path)
+        smooth_image(len(name)).save(path)
     original = (home / "images" / "waffles" / "3.jpg").read_bytes()
     dataset = load_dataset("food101", cache=cache)
     assert len(dataset.files) == 6
@@ -159,7 +159,7 @@ def test_a_set_of_files_keeps_its_original_files(cache: Path) -> None:
     assert (dataset.root / kept[0].image_id).read_bytes() == original
 
 
-def test_every_named_set_names_a_class_of_torchvision() -> None:
+def test_named_sets_exist_in_torchvision() -> None:
     import torchvision.datasets
 
     for row in torchvision_sets.TORCHVISION_SETS.values():

@@ -1,4 +1,4 @@
-"""80/10/10: stratified, duplicates together, every class everywhere, its own seed."""
+"""Division into train, val and test: stratified, reproducible, with duplicates in one split."""
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ sizes = st.lists(st.lists(st.integers(1, 6), min_size=3, max_size=40), min_size=
 
 @settings(max_examples=80, deadline=None)
 @given(sizes=sizes, seed=st.integers(0, 2**32 - 1))
-def test_groups_stay_whole_and_every_class_stands_in_every_split(sizes: list[list[int]], seed: int) -> None:
+def test_groups_stay_whole_and_classes_present(sizes: list[list[int]], seed: int) -> None:
     audit = audit_of([[label] * size for label, groups in enumerate(sizes) for size in groups])
     splits = make_splits(audit, SplitConfig(split_seed=seed))
     everything = sorted(splits.train + splits.val + splits.test)
@@ -32,7 +32,7 @@ def test_groups_stay_whole_and_every_class_stands_in_every_split(sizes: list[lis
         assert len({where[index] for index in members}) == 1
 
 
-def test_without_duplicates_the_shares_are_80_10_10_in_every_class() -> None:
+def test_shares_are_80_10_10_in_every_class() -> None:
     audit = audit_of([[0]] * 1000 + [[1]] * 100)
     splits = make_splits(audit, SplitConfig())
     assert class_counts(audit, splits.train) == [800, 80]
@@ -40,7 +40,7 @@ def test_without_duplicates_the_shares_are_80_10_10_in_every_class() -> None:
     assert class_counts(audit, splits.test) == [100, 10]
 
 
-def test_a_split_follows_from_its_seed_alone() -> None:
+def test_split_depends_on_its_seed() -> None:
     audit = audit_of([[0]] * 50 + [[1]] * 50)
     first = make_splits(audit, SplitConfig(split_seed=1))
     assert make_splits(audit, SplitConfig(split_seed=1)) == first
@@ -49,19 +49,19 @@ def test_a_split_follows_from_its_seed_alone() -> None:
     assert other.digest != first.digest
 
 
-def test_adding_images_to_one_class_leaves_the_split_of_the_others_alone() -> None:
+def test_new_images_keep_other_classes_splits() -> None:
     few = audit_of([[0]] * 50 + [[1]] * 50)
     more = audit_of([[0]] * 50 + [[1]] * 70)
     first, second = (make_splits(audit, SplitConfig()) for audit in (few, more))
     assert {i for i in first.test if i < 50} == {i for i in second.test if i < 50}
 
 
-def test_a_class_with_two_groups_is_refused_by_name() -> None:
+def test_class_with_two_groups_is_refused() -> None:
     with pytest.raises(DataError, match=r"class 'class 1'.* 2 usable"):
         make_splits(audit_of([[0]] * 10 + [[1, 1, 1, 1]] * 2), SplitConfig())
 
 
-def test_near_duplicates_under_two_labels_stay_in_one_split() -> None:
+def test_conflicting_near_copies_share_a_split() -> None:
     audit = audit_of([[0]] * 20 + [[1]] * 20 + [[0, 1]] * 10)
     splits = make_splits(audit, SplitConfig())
     where = {index: name for name, one in parts(splits).items() for index in one}
@@ -69,7 +69,7 @@ def test_near_duplicates_under_two_labels_stay_in_one_split() -> None:
         assert where[index] == where[index + 1]
 
 
-def test_undersampling_touches_train_only_and_keeps_to_its_ratio() -> None:
+def test_undersampling_changes_train_only() -> None:
     audit = audit_of([[0]] * 400 + [[1]] * 100)
     plain = make_splits(audit, SplitConfig())
     even = make_splits(audit, SplitConfig(max_class_ratio=1.5))
@@ -95,7 +95,7 @@ def test_given_splits_are_respected() -> None:
     assert parts(make_splits(audit, SplitConfig())) == {"train": (0, 1), "val": (2, 3), "test": (4, 5)}
 
 
-def test_a_missing_val_is_cut_from_train_and_test_is_left_alone() -> None:
+def test_missing_val_is_cut_from_train() -> None:
     audit = audit_of([[0], [1]] * 55, splits=["train"] * 90 + ["test"] * 20)
     splits = make_splits(audit, SplitConfig())
     assert splits.test == tuple(range(90, 110))
@@ -103,19 +103,19 @@ def test_a_missing_val_is_cut_from_train_and_test_is_left_alone() -> None:
     assert splits.source == "given, val cut from train"
 
 
-def test_a_missing_test_is_refused_unless_our_own_split_is_asked_for() -> None:
+def test_missing_test_is_refused() -> None:
     audit = audit_of([[0], [1]] * 20, splits=["train"] * 30 + ["val"] * 10)
     with pytest.raises(DataError, match="--split ours"):
         make_splits(audit, SplitConfig())
     assert make_splits(audit, SplitConfig(split="ours")).source == "ours"
 
 
-def test_a_class_that_a_given_split_lacks_is_said() -> None:
+def test_missing_class_is_reported() -> None:
     audit = audit_of([[0], [1], [0], [1], [0]], splits=["train", "train", "val", "val", "test"])
     assert missing_classes(audit, make_splits(audit, SplitConfig())) == ["test has no image of class class 1"]
 
 
 @pytest.mark.parametrize("ratio", [0.5, float("nan"), -1])
-def test_a_ratio_under_one_is_refused(ratio: float) -> None:
+def test_ratio_below_one_is_refused(ratio: float) -> None:
     with pytest.raises(ConfigError, match="max-class-ratio"):
         SplitConfig(max_class_ratio=ratio)

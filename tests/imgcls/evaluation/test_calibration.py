@@ -1,4 +1,4 @@
-"""Temperature: fitted on val, it mends the scale of logits and no answer."""
+"""Temperature scaling: fitted on val, applied to test."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from imgcls.evaluation.metrics import log_loss
 
 
 def drawn(scale: float, number: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits whose labels are drawn from the softmax of ``logits / scale``: their temperature is ``scale``."""
+    """Return logits, and labels drawn from the softmax of ``logits / scale``, so that the temperature is ``scale``."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (number, 4))
     odds = np.exp(logits)
@@ -17,11 +17,11 @@ def drawn(scale: float, number: int = 4000, seed: int = 0) -> tuple[np.ndarray, 
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
-def test_the_temperature_of_scaled_logits_is_found(scale: float) -> None:
+def test_temperature_of_scaled_logits_is_found(scale: float) -> None:
     assert fit_temperature(*drawn(scale)) == pytest.approx(scale, rel=0.07)
 
 
-def test_test_is_scored_at_the_temperature_of_val_and_of_nothing_else() -> None:
+def test_test_is_scored_at_vals_temperature() -> None:
     val, test = drawn(3.0, seed=1), drawn(1.0, seed=2)
     found = calibrate(val=val, test=test)
     assert found.temperature == fit_temperature(*val)
@@ -29,6 +29,6 @@ def test_test_is_scored_at_the_temperature_of_val_and_of_nothing_else() -> None:
     assert found.test_log_loss > log_loss(*test)
 
 
-def test_a_val_split_that_is_all_right_has_a_temperature_at_the_lower_end() -> None:
+def test_perfect_val_gives_a_low_temperature() -> None:
     labels = np.arange(30) % 3
     assert fit_temperature(np.eye(3)[labels], labels) < 0.1

@@ -1,4 +1,4 @@
-"""Metrics on made-up logits, against numbers worked out by hand."""
+"""Metrics of synthetic logits, compared with values calculated by hand."""
 
 import math
 
@@ -19,47 +19,47 @@ LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2])
 PREDICTED = [0, 0, 0, 1, 1, 0, 2, 2]
 
 
-def test_accuracy_f1_and_balanced_accuracy_by_hand() -> None:
+def test_accuracy_f1_and_balanced_accuracy() -> None:
     values = score(logits_for(PREDICTED), LABELS)
     assert values["top1_accuracy"] == pytest.approx(6 / 8)
     assert values["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
     assert values["macro_f1"] == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
 
 
-def test_log_loss_by_hand() -> None:
+def test_log_loss() -> None:
     logits = np.log(np.array([[0.5, 0.5], [0.9, 0.1]]))
     assert metrics.log_loss(logits, np.array([0, 1])) == pytest.approx(-(math.log(0.5) + math.log(0.1)) / 2)
 
 
-def test_top5_appears_from_six_classes_on() -> None:
+def test_top5_from_six_classes_on() -> None:
     assert "top5_accuracy" not in score(logits_for([0, 1], classes=5), np.array([0, 1]))
     six = np.array([[6.0, 5, 4, 3, 2, 1], [6.0, 5, 4, 3, 2, 1]])
     assert score(six, np.array([4, 5]))["top5_accuracy"] == pytest.approx(0.5)
 
 
-def test_ece_by_hand() -> None:
+def test_ece() -> None:
     logits = np.log(np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]]))
     assert metrics.ece(logits, np.array([0, 1, 0, 0])) == pytest.approx((2 * 0.3 + 2 * 0.4) / 4)
 
 
-def test_a_class_without_test_images_has_no_recall_rather_than_zero() -> None:
+def test_absent_class_has_no_recall() -> None:
     scores = per_class(logits_for([0, 1]), np.array([0, 1]), ("a", "b", "c"))
     assert scores[2].recall is None
     assert scores[2].support == 0
     assert scores[0].recall == 1
 
 
-def test_a_class_without_test_images_does_not_lower_the_macro_means() -> None:
+def test_absent_class_is_not_averaged() -> None:
     values = score(logits_for([0, 1]), np.array([0, 1]))
     assert values["macro_f1"] == 1
     assert values["balanced_accuracy"] == 1
 
 
-def test_rows_of_the_confusion_matrix_are_true_classes() -> None:
+def test_confusion_rows_are_true_classes() -> None:
     assert confusion_matrix(logits_for(PREDICTED), LABELS) == ((3, 1, 0), (1, 1, 0), (0, 0, 2))
 
 
-def test_right_answers_score_better_by_every_metric() -> None:
+def test_right_answers_score_better() -> None:
     right = score(logits_for(list(LABELS)), LABELS)
     wrong = score(logits_for([(label + 1) % 3 for label in LABELS]), LABELS)
     for name, value in right.items():

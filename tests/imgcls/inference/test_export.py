@@ -1,4 +1,4 @@
-"""One ONNX file that needs nothing else, and the proof that it gives the same logits."""
+"""Export to one self-contained ONNX file, its parity check, and prediction from it."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ from imgcls.inference.predict import classify, open_classifier
 from imgcls.models.building import build_model, set_aux
 from imgcls.models.registry import ModelSpec, resolve_spec
 from imgcls.models.weights import random_weights
-from tests.conftest import picture
+from tests.helpers.images import smooth_image
 
 CLASSES = ("a cat", "-dog", "<owl>|")
 
@@ -44,7 +44,7 @@ def noise(count: int, size: int) -> Source:
 
 
 def trained(spec: ModelSpec, source: Source, path: Path) -> Predictions:
-    """Export a model and give its own logits."""
+    """Export a model and return its logits in PyTorch."""
     torch.manual_seed(1)
     model = build_model(spec, ArchitectureConfig(), num_classes=3).eval()
     set_aux(model, enabled=False)
@@ -69,7 +69,7 @@ def edit_card(path: Path, **changes: object) -> None:
     ("model", "size"),
     [("test_efficientnet", 32), ("efficientnet_b0", 32), ("resnet50", 32), ("inception_v3", 75)],
 )
-def test_the_exported_model_gives_the_trained_logits_at_every_batch_size(tmp_path: Path, model: str, size: int) -> None:
+def test_exported_model_repeats_trained_logits(tmp_path: Path, model: str, size: int) -> None:
     source = noise(5, size)
     predictions = trained(spec_of(model, size), source, tmp_path / "m.onnx")
     parity = parity_of(tmp_path / "m.onnx", source, predictions)
@@ -81,7 +81,7 @@ def test_the_exported_model_gives_the_trained_logits_at_every_batch_size(tmp_pat
     assert np.abs(one - classifier.logits(source.pixels)).max() / scale < 1e-5
 
 
-def test_the_file_says_all_that_predicting_needs(tmp_path: Path) -> None:
+def test_card_holds_what_predicting_needs(tmp_path: Path) -> None:
     spec = spec_of("test_efficientnet", 32)
     trained(spec, noise(2, 32), tmp_path / "m.onnx")
     assert open_classifier(tmp_path / "m.onnx").card == Card(
@@ -95,14 +95,14 @@ def test_the_file_says_all_that_predicting_needs(tmp_path: Path) -> None:
     )
 
 
-def test_the_file_carries_no_folder_of_the_machine_that_made_it(tmp_path: Path) -> None:
+def test_onnx_file_names_no_folder(tmp_path: Path) -> None:
     trained(spec_of("test_efficientnet", 32), noise(2, 32), tmp_path / "m.onnx")
     data = (tmp_path / "m.onnx").read_bytes()
     assert sys.prefix.encode() not in data
     assert b"site-packages" not in data
 
 
-def test_a_planted_wrong_mean_fails_parity(tmp_path: Path) -> None:
+def test_wrong_mean_fails_parity(tmp_path: Path) -> None:
     source = noise(5, 32)
     predictions = trained(spec_of("test_efficientnet", 32), source, tmp_path / "m.onnx")
     edit_card(tmp_path / "m.onnx", mean=[0.5, 0.5, 0.5])
@@ -110,7 +110,7 @@ def test_a_planted_wrong_mean_fails_parity(tmp_path: Path) -> None:
         parity_of(tmp_path / "m.onnx", source, predictions)
 
 
-def test_logits_of_nan_fail_parity(tmp_path: Path) -> None:
+def test_nan_logits_fail_parity(tmp_path: Path) -> None:
     source = noise(5, 32)
     predictions = trained(spec_of("test_efficientnet", 32), source, tmp_path / "m.onnx")
     predictions.logits[2, 1] = np.nan
@@ -134,12 +134,12 @@ print(error)
 
 
 @pytest.mark.parametrize("crop", [False, True])
-def test_predicting_the_test_files_without_torch_gives_the_stored_logits(tmp_path: Path, crop: bool) -> None:  # noqa: FBT001
+def test_predicting_without_torch_repeats_logits(tmp_path: Path, crop: bool) -> None:  # noqa: FBT001
     root = tmp_path / "photos"
     for number in range(6):
         path = root / ["cat", "dog"][number % 2] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture(number, size=300).resize((400, 300)).save(path)
+        smooth_image(number, size=300).resize((400, 300)).save(path)
     spec = resolve_spec("test_efficientnet", LoaderConfig(image_size=64, crop=crop), random_weights)
     audit = audit_dataset(load_dataset(str(root), cache=tmp_path / "c"), cache=tmp_path / "c")
     pixels = build_cache(audit, spec.resize, root=root, cache=tmp_path / "c")
@@ -159,7 +159,7 @@ def test_predicting_the_test_files_without_torch_gives_the_stored_logits(tmp_pat
     assert float(wrong.stdout) > 1e-2
 
 
-def test_a_file_that_is_no_model_of_ours_is_refused(tmp_path: Path) -> None:
+def test_foreign_onnx_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         open_classifier(tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
@@ -173,9 +173,9 @@ def test_a_file_that_is_no_model_of_ours_is_refused(tmp_path: Path) -> None:
         open_classifier(tmp_path / "plain.onnx")
 
 
-def test_a_photo_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+def test_undecodable_photo_is_named(tmp_path: Path) -> None:
     trained(spec_of("test_efficientnet", 32), noise(2, 32), tmp_path / "m.onnx")
-    (tmp_path / "x.jpg").write_text("no picture")
+    (tmp_path / "x.jpg").write_text("not an image")
     with pytest.raises(DataError, match=r"x\.jpg: not an image"):
         classify(tmp_path / "m.onnx", [tmp_path / "x.jpg"])
 

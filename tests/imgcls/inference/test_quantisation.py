@@ -1,4 +1,4 @@
-"""Parity as a gate for every variant: int8 and float16 files, and what a fresh process finds of them."""
+"""Parity checks in fresh processes, and the int8 and float16 files."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ IMAGES = 40
 
 @pytest.fixture
 def run(artifacts: Path, tmp_path: Path) -> Path:
-    """A run's folder with artifacts, pixels, and the trained model's logits on its test split."""
+    """A run's folder with artifacts, pixels, and the logits of the trained model on the test split."""
     folder = tmp_path / "run"
     shutil.copytree(artifacts, folder)
     pixels = np.random.default_rng(0).integers(0, 256, (2 * IMAGES, 32, 32, 3), dtype=np.uint8)
@@ -48,7 +48,7 @@ def run(artifacts: Path, tmp_path: Path) -> Path:
 
 
 def check(run: Path, runtime: str, *, convert: bool = False, sha256: str | None = None) -> Check:
-    """Check in processes of their own, as ``bench measure`` does."""
+    """Convert and check a model in separate processes, as ``bench measure`` does."""
     task = CheckTask(
         runtime=runtime,
         folder=str(run),
@@ -70,7 +70,7 @@ def check(run: Path, runtime: str, *, convert: bool = False, sha256: str | None 
     return msgspec.json.decode((run / "answer.json").read_bytes(), type=Check)
 
 
-def test_a_fresh_process_without_torch_finds_the_trained_logits_in_the_onnx_file(run: Path) -> None:
+def test_fresh_process_repeats_trained_logits(run: Path) -> None:
     found = check(run, "onnxruntime-cpu")
     assert (found.status, found.without_torch, found.num_images) == ("ok", True, IMAGES)
     assert found.parity is not None
@@ -85,7 +85,7 @@ def test_a_fresh_process_without_torch_finds_the_trained_logits_in_the_onnx_file
     assert check(run, "pytorch-cpu").without_torch is False
 
 
-def test_int8_is_made_once_from_training_images_and_judged_by_its_own_interval(run: Path) -> None:
+def test_int8_is_made_once(run: Path) -> None:
     found = check(run, "onnxruntime-cpu-int8", convert=True)
     assert (found.status, found.precision) == ("ok", "int8")
     assert found.parity is not None
@@ -98,7 +98,7 @@ def test_int8_is_made_once_from_training_images_and_judged_by_its_own_interval(r
     assert (run / ONNX_INT8).stat().st_mtime_ns == before
 
 
-def test_calibration_takes_training_images_only_and_the_same_ones_every_time() -> None:
+def test_calibration_uses_fixed_training_images() -> None:
     train = np.arange(100, 2000)
     rows = calibration_rows(train)
     assert len(rows) == len(set(rows.tolist())) == CALIBRATION_IMAGES
@@ -106,7 +106,7 @@ def test_calibration_takes_training_images_only_and_the_same_ones_every_time() -
     assert (rows == calibration_rows(train)).all()
 
 
-def test_the_calibration_images_decide_the_int8_model(run: Path) -> None:
+def test_calibration_images_decide_int8(run: Path) -> None:
     pixels = np.load(run / "pixels.npy")
     ensure_int8(run, pixels, np.arange(IMAGES), identity="one")
     one = open_session("onnxruntime-cpu-int8", run, threads=1).run(preprocess(pixels[:4], read_card(run / ONNX)))
@@ -115,7 +115,7 @@ def test_the_calibration_images_decide_the_int8_model(run: Path) -> None:
     assert np.abs(one - two).max() > 0
 
 
-def test_float16_keeps_float32_at_its_ends_and_the_card(run: Path) -> None:
+def test_float16_keeps_float32_input_and_card(run: Path) -> None:
     path = ensure_fp16(run, identity="x")
     model = onnx.load(path)
     assert path.name == ONNX_FP16
@@ -124,7 +124,7 @@ def test_float16_keeps_float32_at_its_ends_and_the_card(run: Path) -> None:
     assert read_card(path) == read_card(run / ONNX)
 
 
-def test_a_file_that_is_not_what_the_run_exported_is_told(run: Path) -> None:
+def test_changed_onnx_file_is_reported(run: Path) -> None:
     whole = (run / ONNX).read_bytes()
     sha256 = sha256_of(run / ONNX)
     (run / ONNX).write_bytes(whole[: len(whole) // 2])
@@ -144,14 +144,14 @@ def test_a_file_that_is_not_what_the_run_exported_is_told(run: Path) -> None:
     assert "carries no imgcls metadata" in str(found.reason)
 
 
-def test_int8_made_from_another_model_is_not_taken_for_this_ones(run: Path) -> None:
+def test_int8_of_another_model_is_refused(run: Path) -> None:
     ensure_int8(run, np.load(run / "pixels.npy"), np.arange(IMAGES), identity="other s")
     found = check(run, "onnxruntime-cpu-int8")
     assert found.status == "failed"
     assert "made from another model" in str(found.reason)
 
 
-def test_int8_without_the_runs_images_is_told(run: Path) -> None:
+def test_missing_int8_is_reported(run: Path) -> None:
     assert "model.int8.onnx does not exist" in str(check(run, "onnxruntime-cpu-int8").reason)
 
 
@@ -178,23 +178,23 @@ def trained() -> Predictions:
 
 
 def uneven(error: float) -> Callable[[Images], Logits]:
-    """A model whose logits are larger by ``error`` in a batch than one at a time."""
+    """Return a model whose logits are larger by the relative ``error`` in a batch than for a single image."""
     return lambda images: plain(images) * np.float32(1 + error * (len(images) > 1))
 
 
-def test_a_model_whose_answer_depends_on_the_batch_fails() -> None:
+def test_batch_dependent_model_fails() -> None:
     with pytest.raises(ParityError, match="batch 1 and batch 32 differ"):
         check_parity(uneven(5e-4), CARD, pixels=PIXELS, rows=np.arange(40), trained=trained())
     found = check_parity(uneven(5e-4), CARD, pixels=PIXELS, rows=np.arange(40), trained=trained(), precision="fp16")
     assert found.batch_rel_error == pytest.approx(5e-4, rel=0.2)
 
 
-def test_float32_rounding_between_batch_sizes_is_a_figure_and_no_failure() -> None:
+def test_rounding_between_batch_sizes_passes() -> None:
     found = check_parity(uneven(2.3e-5), CARD, pixels=PIXELS, rows=np.arange(40), trained=trained())
     assert found.batch_rel_error == pytest.approx(2.3e-5, rel=0.2)
 
 
-def test_lost_and_gained_images_are_counted_and_turned_ones_listed() -> None:
+def test_changed_answers_are_counted_and_listed() -> None:
     predictions = trained()
     logits = predictions.logits.copy()
     logits[:3] = -logits[:3]
@@ -209,7 +209,7 @@ def test_lost_and_gained_images_are_counted_and_turned_ones_listed() -> None:
     assert (back.only_trained_right, back.only_runtime_right) == (0, 3)
 
 
-def test_a_logit_that_is_not_finite_fails() -> None:
+def test_nonfinite_logit_fails() -> None:
     logits = trained().logits.copy()
     logits[0, 0] = np.nan
     with pytest.raises(ParityError, match="not finite"):
@@ -226,9 +226,7 @@ def test_a_logit_that_is_not_finite_fails() -> None:
         (10, 30, 1000, "accepted"),
     ],
 )
-def test_a_reduced_precision_is_accepted_or_refused_only_where_the_images_can_tell(
-    lost: int, gained: int, images: int, word: str
-) -> None:
+def test_acceptance_of_a_reduced_precision(lost: int, gained: int, images: int, word: str) -> None:
     parity = Parity(
         max_rel_logit_error=0.1,
         top1_agreement=0.9,
@@ -248,7 +246,7 @@ def test_a_reduced_precision_is_accepted_or_refused_only_where_the_images_can_te
     assert acceptance(row).word == word
 
 
-def test_the_worker_that_checks_loads_nothing_of_the_runtime_before_its_cold_start() -> None:
+def test_check_worker_imports_no_runtime() -> None:
     code = "import bench.latency.worker, bench.latency.cold_start, sys, json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "onnxruntime", "openvino", "timm"} & set(json.loads(done.stdout))

@@ -1,4 +1,4 @@
-"""The table of runtimes: what ran is read back, and nothing falls back in silence."""
+"""Runtimes: equal logits, recorded settings, and an error instead of a silent fallback."""
 
 import importlib.util
 import json
@@ -33,9 +33,7 @@ NOISE = np.random.default_rng(0).standard_normal((4, 3, 32, 32), dtype=np.float3
 
 
 @pytest.mark.parametrize("runtime", CPU)
-def test_every_float32_runtime_gives_the_logits_of_eager_pytorch_and_says_what_ran(
-    artifacts: Path, runtime: str
-) -> None:
+def test_float32_runtimes_repeat_eager_logits(artifacts: Path, runtime: str) -> None:
     if any(importlib.util.find_spec(module) is None for module in RUNTIMES[runtime].modules):
         pytest.skip(f"{runtime} is not installed")
     trained = open_session("pytorch-cpu", artifacts, threads=1).run(NOISE)
@@ -47,7 +45,7 @@ def test_every_float32_runtime_gives_the_logits_of_eager_pytorch_and_says_what_r
     assert session.settings
 
 
-def test_what_decides_the_speed_is_in_the_settings(artifacts: Path) -> None:
+def test_settings_name_what_decides_speed(artifacts: Path) -> None:
     eager = open_session("pytorch-cpu", artifacts, threads=1).settings
     assert (eager["memory format"], eager["TF32"], eager["compile"]) == ("contiguous", "off", "no")
     assert open_session("pytorch-channels-last-cpu", artifacts, threads=1).settings["memory format"] == "channels_last"
@@ -67,13 +65,13 @@ print(session.num_threads, session.settings["inter-op threads"])
 
 
 @pytest.mark.parametrize("runtime", ["pytorch-cpu", "onnxruntime-cpu"])
-def test_threads_are_the_same_number_within_and_between_operators(artifacts: Path, runtime: str) -> None:
+def test_thread_count_applies_to_both_pools(artifacts: Path, runtime: str) -> None:
     command = [sys.executable, "-c", THREADS, runtime, str(artifacts)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "2"]
 
 
-def test_zero_threads_are_this_processs_own_cores_and_more_are_refused() -> None:
+def test_zero_threads_are_all_usable_cores() -> None:
     cores = usable_cores()
     assert threads_allowed(0) == cores
     assert threads_allowed(1) == 1
@@ -91,12 +89,12 @@ def test_affinity_bounds_the_threads() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 @pytest.mark.parametrize("runtime", [name for name, row in RUNTIMES.items() if row.cuda])
-def test_cuda_without_a_device_is_told_and_never_a_cpu_figure(artifacts: Path, runtime: str) -> None:
+def test_cuda_without_a_device_is_refused(artifacts: Path, runtime: str) -> None:
     with pytest.raises(RuntimeUnavailableError, match=r"no CUDA device|has no .*ExecutionProvider; pip install"):
         open_session(runtime, artifacts, threads=1)
 
 
-def test_a_provider_that_falls_back_is_an_error(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provider_fallback_is_an_error(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(onnx_sessions, "cuda_devices", lambda: 1)
@@ -110,9 +108,7 @@ def test_a_provider_that_falls_back_is_an_error(artifacts: Path, monkeypatch: py
         open_session("onnxruntime-cuda", artifacts, threads=1)
 
 
-def test_a_provider_that_is_not_in_this_build_says_what_to_install(
-    artifacts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_provider_says_what_to_install(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(
         RuntimeUnavailableError, match="no TensorrtExecutionProvider; pip install onnxruntime-gpu tensor"
@@ -120,7 +116,7 @@ def test_a_provider_that_is_not_in_this_build_says_what_to_install(
         open_session("onnxruntime-tensorrt", artifacts, threads=1)
 
 
-def test_a_package_that_is_not_installed_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = replace(RUNTIMES["openvino-cpu"], modules=("no_such_package",))
     monkeypatch.setitem(runtimes.RUNTIMES, "openvino-cpu", missing)
     with pytest.raises(
@@ -129,17 +125,17 @@ def test_a_package_that_is_not_installed_is_refused_with_what_to_install(monkeyp
         check_runtimes(("openvino-cpu",))
 
 
-def test_an_unknown_runtime_is_refused_with_the_known_ones() -> None:
+def test_unknown_runtime_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--runtimes tpu: unknown; known: pytorch-cpu, "):
         check_runtimes(("pytorch-cpu", "tpu"))
 
 
-def test_pytorch_and_onnxruntime_are_the_default_and_cuda_only_where_there_is_a_device() -> None:
+def test_default_runtimes() -> None:
     assert default_runtimes(cuda=False) == ("pytorch-cpu", "onnxruntime-cpu")
     assert default_runtimes(cuda=True) == ("pytorch-cpu", "pytorch-cuda", "onnxruntime-cpu", "onnxruntime-cuda")
 
 
-def test_every_node_is_found_in_onnxruntimes_own_profile(artifacts: Path) -> None:
+def test_profile_contains_every_node(artifacts: Path) -> None:
     found = placement("onnxruntime-cpu", artifacts, NOISE[:1])
     assert set(found) == {"CPUExecutionProvider"}
     assert found["CPUExecutionProvider"] > 10
@@ -147,7 +143,7 @@ def test_every_node_is_found_in_onnxruntimes_own_profile(artifacts: Path) -> Non
 
 
 @pytest.mark.parametrize(("op", "fails"), [("Conv", True), ("QLinearConv", True), ("Shape", False)])
-def test_a_heavy_node_on_another_provider_is_an_error_and_shape_arithmetic_is_not(op: str, fails: bool) -> None:  # noqa: FBT001
+def test_heavy_node_elsewhere_is_an_error(op: str, fails: bool) -> None:  # noqa: FBT001
     def opened(prefix: Path) -> Any:
         events = [
             {"cat": "Node", "name": f"n{i}", "args": {"provider": provider, "op_name": name}}
@@ -163,7 +159,7 @@ def test_a_heavy_node_on_another_provider_is_an_error_and_shape_arithmetic_is_no
         assert len(onnx_sessions.nodes_by_provider(opened, NOISE, provider="CUDAExecutionProvider")) == 2
 
 
-def test_a_gpus_state_is_read_from_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_state_is_read_from_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = ModuleType("pynvml")
     answers: dict[str, Any] = {
         "nvmlInit": lambda: None,

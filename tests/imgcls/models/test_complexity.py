@@ -1,4 +1,4 @@
-"""Parameters and MACs: known answers at 1,000 classes, at the published sizes."""
+"""Parameters and MACs: published values for 1,000 classes at the published image sizes."""
 
 import pytest
 import torch
@@ -18,25 +18,25 @@ from imgcls.models.weights import random_weights
         ("inception_v3", 299, 23.83, 5.73),
     ],
 )
-def test_parameters_and_macs_are_the_published_ones(model: str, size: int, millions: float, gmacs: float) -> None:
+def test_parameters_and_macs_are_as_published(model: str, size: int, millions: float, gmacs: float) -> None:
     spec = resolve_spec(model, LoaderConfig(image_size=size), random_weights)
     counted = complexity.count(build_model(spec, ArchitectureConfig(), num_classes=1000), size)
     assert counted.num_params / 1e6 == pytest.approx(millions, abs=0.005)
-    # fvcore adds batch norm and adaptive pools: 0.3 to 4 % over the published count of multiply-adds.
+    # fvcore also counts batch norm and adaptive pools, 0.3 to 4 % of the published multiply-adds.
     assert gmacs * 0.997 <= counted.gmacs <= gmacs * 1.045
 
 
-def test_one_linear_layer_counts_one_mac_a_weight() -> None:
+def test_linear_layer_counts_one_mac_a_weight() -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10, bias=False))
     assert complexity.count(model, 8).gmacs * 1e9 == pytest.approx(3 * 8 * 8 * 10)
 
 
-def test_operators_that_are_not_counted_are_named() -> None:
+def test_uncounted_operators_are_named() -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10), torch.nn.Softmax(dim=1))
     assert complexity.count(model, 8).uncounted_operators == {"aten::softmax": 1}
 
 
-def test_the_auxiliary_head_may_not_be_counted() -> None:
+def test_auxiliary_head_is_not_counted() -> None:
     spec = resolve_spec("inception_v3", LoaderConfig(image_size=75), random_weights)
     model = build_model(spec, ArchitectureConfig(), num_classes=10, aux_head=True)
     with pytest.raises(AssertionError, match="auxiliary"):

@@ -1,4 +1,4 @@
-"""SIGKILL of the real command at random moments: the files at the end are those of a run never stopped."""
+"""SIGKILL of the real command at random times: the final files equal those of an uninterrupted run."""
 
 import random
 import time
@@ -25,7 +25,7 @@ def finished(results: Path) -> tuple[bytes, np.ndarray, tuple[int, ...]]:
 
 
 def killed_once(flags: tuple[str, ...], rng: random.Random, *, in_training: bool) -> bool:
-    """Start the command, and kill it a random while after its process, or its first epoch; False if it had ended."""
+    """Start the command and kill it a random time after its start or its first epoch; False if it had ended."""
     process = start("run", *flags)
     assert process.stdout is not None
     for line in process.stdout:
@@ -37,13 +37,13 @@ def killed_once(flags: tuple[str, ...], rng: random.Random, *, in_training: bool
     return not ended
 
 
-def test_five_kills_at_random_moments_are_not_felt_in_the_final_files(tmp_path: Path) -> None:
+def test_five_kills_do_not_change_the_result(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10**6)
-    print(f"moments drawn with seed {seed}")  # noqa: T201 - pytest shows it when this fails
+    print(f"times drawn with seed {seed}")  # noqa: T201 - pytest shows it if the test fails
     status, output = bench("run", *FLAGS, "--results", str(tmp_path / "whole"))
     assert status == 0, output
     flags = (*FLAGS, "--results", str(tmp_path / "killed"))
-    rng = random.Random(seed)  # noqa: S311 - no secret
+    rng = random.Random(seed)  # noqa: S311 - not for cryptography
     kills = sum(killed_once(flags, rng, in_training=number % 2 == 0) for number in range(KILLS))
     status, output = bench("run", *flags)
     assert status == 0, output

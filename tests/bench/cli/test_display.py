@@ -1,0 +1,73 @@
+"""What a user sees of log records and progress events."""
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from rich.console import Console
+
+from bench.cli.display import showing_logs
+from bench.progress import Count, Epoch, Timing, counting, timing, training
+from imgcls.training.events import Step
+from tests.helpers.examples import EPOCH
+
+LOGGER = logging.getLogger("bench.somewhere")
+
+
+@contextmanager
+def shown(*, terminal: bool) -> Iterator[io.StringIO]:
+    out = io.StringIO()
+    with showing_logs(Console(file=out, force_terminal=terminal, width=80)):
+        yield out
+
+
+def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(terminal=False):
+        LOGGER.debug(Count(title="caching", done=1, total=2, left_s=1.0))
+        LOGGER.info(Epoch(result=EPOCH, epochs=3, left_s=61.0))
+        LOGGER.info(Timing(step="round 1 of 5", done_s=30.0, expected_s=60.0, left_s=120.0))
+        LOGGER.warning("no [hub]: %s", "x" * 100)
+        logging.getLogger("imgcls.models").error("failed: full disk")
+    LOGGER.warning("too late")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("  epoch 1/3  train loss 1.0000")
+    assert printed[0].endswith("8 images/s  1:01 left")
+    assert printed[1:] == [
+        "  measuring 50 %: round 1 of 5, 2 min left",
+        f"WARNING: no [hub]: {'x' * 100}",
+        "failed: full disk",
+    ]
+
+
+def test_a_terminal_draws_events_and_removes_them() -> None:
+    with shown(terminal=True) as out:
+        LOGGER.debug(Count(title="caching", done=1, total=2, left_s=61.0))
+        assert "caching: 1 of 2" in out.getvalue()
+        assert "1:01" in out.getvalue()
+        drawn = len(out.getvalue())
+        LOGGER.debug(Count(title="caching", done=2, total=2, left_s=0.0))
+        LOGGER.info("a line")
+        assert "\x1b[1A\x1b[2Ka line" in out.getvalue()[drawn:], "the line takes the place of the bar"
+
+
+def test_steps_of_a_training_become_events(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="bench"):
+        report = training("resnet50", 3)
+        report(Step(epoch=2, epochs=3, images=20, total_images=80, train_time_s=1.0))
+        report(EPOCH)
+    step, epoch = (record.msg for record in caplog.records)
+    assert step == Count(title="resnet50, epoch 2 of 3", done=20, total=80, left_s=3.0)
+    assert isinstance(epoch, Epoch)
+    assert (epoch.result, epoch.epochs) == (EPOCH, 3)
+
+
+def test_a_count_estimates_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="bench"):
+        counting("auditing")(5, 10)
+        timing(100.0)("checked", 25.0)
+    count, step = (record.msg for record in caplog.records)
+    assert (count.done, count.total, count.ended) == (5, 10, False)
+    assert count.left_s >= 0
+    assert (step.done_s, step.left_s) == (25.0, 75.0), "a step that took no time was read back"
