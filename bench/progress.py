@@ -60,8 +60,8 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         result = self.result
         speed = result.images / result.train_time_s if result.train_time_s else 0.0
         return (
-            f"  epoch {result.epoch}/{self.epochs}  train loss {result.train_loss:.4f}  val loss {result.val_loss:.4f}"
-            f"  val top-1 {100 * result.val_top1_accuracy:.2f} %  {speed:.0f} images/s  {clock_text(self.left_s)} left"
+            f"  epoch {result.epoch}/{self.epochs}: loss {result.train_loss:.3f}, val {result.val_loss:.3f}; "
+            f"val top-1 {100 * result.val_top1_accuracy:.1f} %; {speed:.0f} images/s; {clock_text(self.left_s)} left"
         )
 
 

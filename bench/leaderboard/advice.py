@@ -75,6 +75,7 @@ def _answer(
             f"{fitting[0].name} is the most accurate within the limits; {best.name} is the fastest row without a "
             f"significant difference to it ({p_value})."
         )
+    # For each limit: whether it is met beyond doubt, and what it costs. A limit may be stricter than its owner knows.
     for flag, check in checks.items():
         result = check(best)
         if not result.sure:
@@ -106,6 +107,7 @@ def _cost(flag: str, best: Row, comparison: Comparison, limits: Limits, checks: 
 
 
 def _artifact(row: Row, runtime: str, results: Path) -> str:
+    # Of several seeds val decides: choosing by test would make the stated accuracy optimistic.
     one = chosen(row)
     path = Paths(results=results).artifacts(one.records[0].train_id) / RUNTIMES[runtime].file
     why = f" (seed {one.seed}, the best on val of {len(row.checkpoints)})" if len(row.checkpoints) > 1 else ""

@@ -27,6 +27,7 @@ def latency_cell(row: Measurement, sessions: Sessions) -> str:
     if not row.has_figures:
         return f"{validity_word(row)}: {code(row.reason)}"
     median = percentile(row.samples_ms, 50)
+    # The time of a large batch says little to a reader; its throughput can be compared between sizes.
     if row.batch_size > 1:
         return f"{1e3 * row.batch_size / median:.0f} images/s at {row.batch_size} {precision_text(row, sessions)}"
     return f"{figure(median)} / {percentile_cell(row, 90)} ms {precision_text(row, sessions)}"
@@ -51,6 +52,7 @@ def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
     found = shown(row, runtime)
     if found is None:
         return _no_figure(row, runtime, reason=False)
+    # One round has no spread, so that a quick figure cannot have a half-width.
     width = relative_half_width(found[1])
     precision = " (quick)" if width is None else f" ±{100 * width:.0f} %"
     mark = OUTLIER_MARK if is_outlier(found[1], sessions) else ""
@@ -60,6 +62,7 @@ def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
 def _no_figure(row: Row, runtime: str, *, reason: bool) -> str:
     """Return a word for a runtime without a figure: not measured, refused, invalid or failed."""
     tried = asked(row, runtime)
+    # Refused takes precedence: the runtime was measured, and its figure is withheld.
     if any(refused(record, runtime) for record, _ in tried):
         return "refused"
     if not tried:
@@ -100,6 +103,7 @@ def code(text: object) -> str:
 
     Only a pipe needs a backslash: it ends the cell of a table even within a code span (GitHub Flavored Markdown, 4.10).
     """
+    # A line break would end the table, and an empty span is shown as two backticks.
     plain = re.sub(r"\s", " ", str(text)) or " "
     fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
     space = " " if plain[0] in "` " or plain[-1] in "` " else ""
@@ -133,6 +137,7 @@ def interval_cell(interval: Interval) -> str:
 
 def score_cell(score: Score) -> str:
     """Return a score in per cent with its interval; "t" marks the mean of several seeds with a t interval."""
+    # Seeds of equal accuracy have no t interval; theirs is over test images, as that of one checkpoint.
     seeds = "t, " if score.over_seeds and score.least < score.most else ""
     return f"{100 * score.value:.1f} ({seeds}{interval_cell(score.interval)})"
 

@@ -29,6 +29,7 @@ def pair_table(comparison: Comparison) -> list[str]:
     if minority:
         columns += [f"On {minority[1]} images of minority classes, pp", "p there (Holm)"]
     lines = []
+    # Rows are sorted by accuracy: the first pairs are those of the best rows, which decide what to ship.
     for i, j in pairs[:PAIRS_SHOWN]:
         paired, adjusted = comparison.pair(rows[j], rows[i]), float(comparison.pairwise.holm[i, j])
         low, high = 100 * paired.interval.low, 100 * paired.interval.high
@@ -41,6 +42,7 @@ def pair_table(comparison: Comparison) -> list[str]:
             "yes" if adjusted <= ALPHA else "no",
         ]
         if minority:
+            # The tests have second minus first, the table first minus second.
             cells += [f"{-100 * minority[0].differences[i, j]:+.1f}", p_cell(float(minority[0].holm[i, j]))]
         lines.append(cells)
     found = table(columns, lines, left=2)
@@ -91,6 +93,7 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
     intervals, expected = comparison.macro(checkpoint), comparison.expected_ece(checkpoint)
     calibrations = [outcome.metrics.calibration for outcome in outcomes]
     known = [calibration for calibration in calibrations if calibration is not None]
+    # One checkpoint, also in a row of several seeds: its own interval over images, not the row's over seeds.
     wilson = wilson_interval(round(checkpoint.accuracy * total), total)
     at_t = f"{fmean(one.test_log_loss for one in known):.3f}" if len(known) == len(calibrations) else NO_VALUE
     return [
@@ -124,6 +127,7 @@ def _metric(checkpoint: Checkpoint, name: str, *, percent: bool = False) -> str:
 
 def _gap(checkpoint: Checkpoint) -> str:
     """Return val minus test with Newcombe's interval: val is optimistic, as it selected the epoch."""
+    # Pooled folds test every image, while each fold's val is part of another fold's test: the two are not independent.
     if len(checkpoint.outcomes) > 1:
         return NO_VALUE
     counts = {split: sum(checkpoint.records[0].dataset.counts[split]) for split in ("val", "test")}
@@ -137,6 +141,7 @@ def class_table(rows: Sequence[Row]) -> list[str]:
     done = [row for row in rows if row.checkpoints]
     if not done:
         return []
+    # All rows of a table have the same test split, so that one column of counts serves all.
     columns = [recalls(row) for row in done]
     support = done[0].checkpoints[0].confusion.sum(axis=1).tolist()
     lines = []
@@ -196,6 +201,7 @@ def facts(compared: Table) -> list[str]:
 
 def _recipes(records: list[RunRecord]) -> str:
     """Return the recipes, and how the runs without overrides trained: the recipe itself may have changed since."""
+    # A row with overrides differs from the recipe in what its Setting says, and must not stand for it here.
     plain = {training_text(record.base): None for record in records if set(record.base.overrides) <= OF_THE_TABLE}
     names = sorted({record.base.recipe for record in records})
     return "; ".join([*map(code, names), *plain])
@@ -212,6 +218,7 @@ def _notes(records: list[RunRecord]) -> list[str]:
         for record in records
         if record.outcome is not None and record.outcome.environment.machine != record.environment.machine
     ]
+    # By name: seeds of a model share their notes and weights.
     models = {record.outcome.model.name: record.outcome.model for record in records if record.outcome is not None}
     for model in models.values():
         notes += [f"{code(model.name)}: {note}" for note in model.notes]
@@ -222,6 +229,7 @@ def _notes(records: list[RunRecord]) -> list[str]:
 
 
 def _software(records: list[RunRecord]) -> str:
+    # Runs of one table may be from several days: each combination of versions is listed once.
     seen = {
         f"Python {record.environment.python_version}, torch {record.environment.packages.get('torch')}, "
         f"timm {record.environment.packages.get('timm')}, onnxruntime {_onnxruntime(record)}, "

@@ -56,12 +56,14 @@ COLUMNS: Final = (
 
 def latency_table(rows: Sequence[Row], sessions: Sessions) -> list[str]:
     """Return a line for each runtime of each of the first runs, and remarks; empty if nothing was measured."""
+    # A line needs percentiles of up to a thousand samples per batch size; of thousands of runs nobody reads them.
     every = [view for row in rows for record in row.records for view in _by_machine(row, record)]
     views = every[:CHECKPOINTS_SHOWN]
     lines = [line for title, record in views for line in _rows(title, record, sessions)]
     if not lines:
         return []
     cells = [[line[name] for name in COLUMNS] for line in lines]
+    # Runs that share one training have the same measurements, hence the same remarks: ``dict.fromkeys`` below.
     remarks = [remark for title, record in views for remark in _remarks(title, record, sessions)]
     omitted = (
         [f"- The first {len(views)} of {len(every)} runs; `leaderboard.csv` has all."]
@@ -76,6 +78,7 @@ def _by_machine(row: Row, record: RunRecord) -> list[tuple[str, RunRecord]]:
     """Return a run as each machine has measured it; the title names a machine that did not train it."""
     views = []
     for machine, latency in record.latency.items():
+        # A figure without its machine would be compared with those of another.
         elsewhere = "" if machine == record.environment.machine else f", on {machine}"
         view = replace(record, environment=latency.environment, latency={machine: latency})
         views.append((code(f"{row.name}, seed {record.config.seed}{elsewhere}"), view))
@@ -120,6 +123,7 @@ def _row(title: str, record: RunRecord, rows: list[Measurement], sessions: Sessi
         "Validity": _validity(record, first),
     }
     line |= _checked(check)
+    # The speed of a model that lost accuracy must not be compared with that of the others.
     if refused(record, first.runtime):
         return line
     if host := _find(rows, "host"):
@@ -161,6 +165,7 @@ def _with_half_width(row: Measurement, percent: int) -> str:
 def _over_baseline(record: RunRecord, row: Measurement) -> str:
     """Return the row's time over the baseline's, from ratios within the rounds of one session."""
     base = _find([other for other in record.measurements if _key(other) == (BASELINE, row.num_threads)], "host")
+    # The ratio of two pooled medians would depend on how many queries each round happened to have.
     found = None if base is None or base is row else ratio(row, base)
     return NO_VALUE if found is None else f"{found.value:.3f} ({found.interval.low:.3f} to {found.interval.high:.3f})"
 
@@ -179,6 +184,7 @@ def _throughput(rows: Sequence[Measurement], sessions: Sessions) -> str:
 
 
 def _whole_way(row: Measurement, sessions: Sessions) -> str:
+    # Means, as medians of parts do not add up to the median of the whole.
     parts = [statistics.fmean(samples) for samples in row.parts_ms.values()]
     shares = ", ".join(f"{100 * part / sum(parts):.0f} %" for part in parts)
     return f"{figure(percentile(row.samples_ms, 50))} ({shares}){_mark(row, sessions)}"
@@ -215,6 +221,7 @@ def _remarks(name: str, record: RunRecord, sessions: Sessions) -> list[str]:
     lines = [f"- Refused: {name} on {line}" for line in reasons(record)]
     spoken: dict[tuple[str, int | None], list[str]] = {}
     for row in record.measurements:
+        # A failed first row already shows its reason in the table; a larger batch has no line of its own there.
         batch_failed = row.status == "failed" and (row.kind, row.batch_size) != ("host", 1)
         if is_outlier(row, sessions) or row.validity == "invalid" or batch_failed:
             what = f"batch {row.batch_size}" if row.kind == "host" else f"{row.kind} alone"

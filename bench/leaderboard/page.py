@@ -104,6 +104,7 @@ def _section(comparison: Comparison) -> str:
 def main_table(comparison: Comparison) -> list[str]:
     """Return the main table as Markdown: nine columns; a failed run is a row with its reason."""
     rows = [_row(row, comparison) for row in comparison.ordered]
+    # All columns are kept, even empty ones: readers and scripts find nine in every table.
     return table(COLUMNS, [*rows, _majority_row(comparison)], left=3, keep=len(COLUMNS))
 
 
@@ -129,6 +130,7 @@ def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str
 
 def _row(row: Row, comparison: Comparison) -> list[str]:
     rank = comparison.rank_of(row)
+    # Names may contain any character, and code spans keep them from becoming markup.
     start = [str(rank or NO_VALUE), code(row.first.config.model), ", ".join(map(code, row.setting)) or NO_VALUE]
     if not row.checkpoints:
         return [*start, why_failed(row), *[NO_VALUE] * (len(COLUMNS) - 4)]
@@ -146,6 +148,7 @@ def _row(row: Row, comparison: Comparison) -> list[str]:
 
 def why_failed(row: Row) -> str:
     """Return why a row has no score: missing folds, or the last line of its error."""
+    # Missing folds are named even if one of them failed: the failure has its own line below.
     if row.incomplete:
         return f"incomplete: {'; '.join(row.incomplete)}"
     errors = [failures.last_line(record.error) for record in row.records if record.error]
@@ -177,6 +180,7 @@ def row_table(comparison: Comparison) -> list[str]:
 
 
 def _over_seeds(row: Row) -> list[str]:
+    # Folds of a seed are trained one after the other, so that their times add up.
     worst, score = worst_class(row), accuracy(row)
     times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in row.checkpoints]
     return [
@@ -196,6 +200,7 @@ def _failures(comparison: Comparison) -> list[str]:
         for record in row.records
         if record.outcome is None
     ]
+    # Pooling some of the folds would compare rows on different test images.
     lines += [
         f"- Incomplete, so not compared: {code(row.name)}, {'; '.join(row.incomplete)}"
         for row in comparison.table.rows

@@ -26,6 +26,7 @@ def comparison_of(names: tuple[str, str], comparisons: Sequence[Comparison]) -> 
     paired = compare_pair(first.right, second.right)
     yield f"{second.name} against {first.name}: {first.table.key.dataset}, {first.right.shape[1]:,} test images"
     yield _scores(first, second)
+    # The fourfold table is that of McNemar's test, which decides only between single checkpoints.
     if len(first.right) == len(second.right) == 1:
         yield _both(first.right[0], second.right[0])
     yield _classes(first, second)
@@ -93,11 +94,12 @@ def _times(first: Side, second: Side) -> list[str]:
         rows = [shown(side.row, runtime) for side in (first, second)]
         if rows[0] is None or rows[1] is None:
             continue
+        # Times of different sessions are not compared: the machine may have changed speed in between.
         within = ratio(rows[1][1], rows[0][1])
         if within is not None:
             low, high = within.interval.low, within.interval.high
             interval = f"95 % CI {low:.3f} to {high:.3f}, within rounds"
-            lines.append(f"{runtime}: {within.value:.3f} x the time of {first.name} ({interval})")
+            lines.append(f"{runtime}: {second.name} takes {within.value:.3f} x the time of {first.name} ({interval})")
         else:
             lines.append(f"{runtime}: not measured in one session; python -m bench measure measures them together")
     return lines

@@ -50,6 +50,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def _column(values: list[object]) -> list[object]:
+    # As pandas does: an integer column with a gap has no integer type.
     known = [value for value in values if value is not None]
     if all(isinstance(value, int) for value in known) and len(known) == len(values):
         return values
@@ -91,6 +92,7 @@ def _flat(record: RunRecord) -> dict[str, object]:
         flat |= {"epochs": outcome.training.epochs, "train_time_s": outcome.training.train_time_s}
     if record.tuning is not None:
         flat |= {"tuning_trials": record.tuning.trials, "tuning_tmacs": record.tuning.tmacs}
+    # Refused and invalid figures are withheld here too: a script would not see their mark.
     for row in record.measurements:
         if row.has_figures and not refused(record, row.runtime):
             name = f"{row.runtime}_{row.num_threads}threads_{row.kind}_batch{row.batch_size}"

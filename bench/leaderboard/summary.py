@@ -112,6 +112,7 @@ class _Statements:
         undecided = [row for row in others if self.comparison.adjusted(top, row) > ALPHA]
         if not undecided:
             return f"{lead}."
+        # With several rows a single p value would be taken for that of all.
         p_value = f" ({p_text(self.comparison.adjusted(top, undecided[0]))})" if len(undecided) == 1 else ""
         return f"{lead}; no significant difference to {self._names(undecided)}{p_value}."
 
@@ -136,6 +137,7 @@ class _Statements:
         runtime = reference_runtime(self.comparison.table)
         if runtime is None or len(self.comparison.compared) < PAIR:
             return []
+        # Readers choose between the best row and cheaper ones that may be as good: the fastest of these is compared.
         top, *others = self.comparison.compared
         level = [row for row in others if self.comparison.adjusted(top, row) > ALPHA] or others
         if shown(top, runtime) is None or not (timed := [row for row in level if shown(row, runtime)]):
@@ -146,6 +148,7 @@ class _Statements:
 
     def _faster(self, fast: Row, slow: Row, runtime: str) -> str:
         measured = [found[1] for row in (fast, slow) if (found := shown(row, runtime))]
+        # More threads are not a faster model.
         if measured[0].num_threads != measured[1].num_threads:
             return ""
         names = [self.style(row.name) for row in (fast, slow)]
@@ -171,6 +174,7 @@ class _Statements:
         names = self.comparison.table.first.dataset.class_names
         classes = listed([self.style(names[label]) for label in minority_classes(self.comparison.table)])
         where = f"On the {_images(number)} of minority classes ({classes})"
+        # The matrices are symmetric, so that the upper triangle has each pair once.
         firsts, seconds = np.nonzero(np.triu(tests.apart, 1))
         if len(firsts) == 0:
             return [f"{where}, no difference is significant."]
@@ -195,6 +199,7 @@ class _Statements:
 
     def _no_better_than_majority(self) -> str:
         majority, total = self.comparison.table.majority, self.comparison.number
+        # By the least accurate seed: a mean above the baseline may hide a seed that learned nothing.
         weak = [
             row
             for row in self.comparison.compared
@@ -215,6 +220,7 @@ class _Statements:
         return f"Classes with fewer than {SMALL_CLASS} test images have wide intervals: {named}."
 
     def _seeds(self) -> str:
+        # The row with the fewest seeds limits what can be concluded on any pair with it.
         counts = sorted({len(row.checkpoints) for row in self.comparison.compared})
         if self.comparison.about_models:
             return f"Conclusions hold for the models, over {counts[0]} seeds or more."

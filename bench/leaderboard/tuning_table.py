@@ -45,6 +45,7 @@ def _default_of(record: RunRecord, records: Sequence[RunRecord]) -> RunRecord | 
 def _default_setting(record: RunRecord) -> RunConfig:
     """Return the default setting with the seed, device, threads and runtimes of this run."""
     base, own = record.base, record.config
+    # A study has one seed, while its setting may be run with several, each compared with the default of its own seed.
     train = replace(base.train, device=own.train.device, train_threads=own.train.train_threads)
     return replace(base, seed=own.seed, train=train, runtime=own.runtime)
 
@@ -52,6 +53,7 @@ def _default_setting(record: RunRecord) -> RunConfig:
 def _row(record: RunRecord, default: RunRecord | None, sweeps: str) -> list[str]:
     tuning = record.tuning
     assert tuning is not None
+    # A study whose first trial was the best confirms the default; equal hyperparameters would look like a choice.
     chosen = (
         "the default" if record.config == _default_setting(record) else hyperparameters_text(tuning.hyperparameters)
     )
