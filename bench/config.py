@@ -74,7 +74,9 @@ FIELDS: Final[dict[str, str]] = {name: part for part, kind in PARTS.items() for 
 OF_THE_MACHINE: Final = frozenset({"device", "train_threads", "runtimes", "threads"})
 """Fields that determine where a run trains and what is timed, but not the setting."""
 
-OF_THE_TABLE: Final = frozenset({"epochs", "image_size", "crop", "split", "split_seed", "folds", "fold"})
+OF_THE_TABLE: Final = frozenset(
+    {"epochs", "image_size", "crop", "split", "split_seed", "folds", "fold", "drop_leaks", "val_as_test"}
+)
 """Fields that determine the table of a run; all others are part of its setting."""
 
 

@@ -34,6 +34,10 @@ class SplitConfig:
     """Number of folds; each is the test split of one run, so that every image is tested exactly once."""
     fold: int | None = None
     """Run only this fold, 0 to folds - 1; None: all folds."""
+    drop_leaks: bool = False
+    """With split folders: remove images from train and val that have a duplicate or near-duplicate in a later split."""
+    val_as_test: bool = False
+    """With train and val folders, but no test folder: use val as test, and cut a new val from train."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -33,6 +33,18 @@ CHECKPOINTS_SHOWN: Final = 100
 """Checkpoints that tables show one by one, from the first rows: bootstraps of all would take most of the time."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leaks:
+    """Test images with a duplicate or near-duplicate in train or val, and the accuracy of the most accurate row.
+
+    ``accuracy_of_others`` is that on the remaining test images; None without any.
+    """
+
+    number: int
+    accuracy: float
+    accuracy_of_others: float | None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
     """A table with the paired tests, rank intervals and minimum detectable difference of its rows.
@@ -73,6 +85,18 @@ class Comparison:
             return None
         right: list[Right] = [row.right[:, rows] for row in self.compared if row.right is not None]
         return compare_all(right), len(rows)
+
+    @cached_property
+    def leaks(self) -> Leaks | None:
+        """The test images that leaked into train or val; None if there are none, or if that is not known."""
+        if not self.compared:
+            return None
+        answers, right = self.compared[0].checkpoints[0].answers, self.compared[0].right
+        if answers is None or right is None or answers.leaked is None or not answers.leaked.any():
+            return None
+        leaked = answers.leaked
+        others = float(right[:, ~leaked].mean()) if not leaked.all() else None
+        return Leaks(number=int(leaked.sum()), accuracy=float(right[:, leaked].mean()), accuracy_of_others=others)
 
     @cached_property
     def shown_checkpoints(self) -> tuple[tuple[Row, Checkpoint], ...]:

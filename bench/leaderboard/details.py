@@ -10,7 +10,7 @@ from bench.comparison.tables import Checkpoint, Row, Table
 from bench.config import OF_THE_TABLE
 from bench.leaderboard.cells import LATENCY_COLUMNS, NO_VALUE, code, figure, interval_cell, score_cell, table
 from bench.recipes import epochs_text, sizes_text, training_text
-from bench.records.schema import RunRecord
+from bench.records.schema import DatasetInfo, RunRecord
 from bench.stats.intervals import independent_difference, wilson_interval
 from bench.stats.pairs import ALPHA
 
@@ -187,7 +187,7 @@ def facts(compared: Table) -> list[str]:
     seconds = ", ".join(code(name) for name in LATENCY_COLUMNS.values())
     lines = [
         f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {split}; {digests})",
-        f"- Cleaning: {skipped}; groups of duplicates, each kept in one split: {data.duplicate_groups}",
+        f"- Cleaning: {skipped}; {_duplicates(data)}",
         f"- Recipe: {_recipes(records)}; the Setting column lists deviations from it",
         f"- Budget: {epochs_text(compared.key.budget)}",
         f"- Image size: {sizes_text(compared.key.budget)}",
@@ -197,6 +197,16 @@ def facts(compared: Table) -> list[str]:
         f"- Test split: {scorings(compared)}",
     ]
     return lines + [f"- Note: {note}" for note in _notes(records)]
+
+
+def _duplicates(data: DatasetInfo) -> str:
+    """Return what is known of duplicates: our own split keeps each group in one split, a given one may not."""
+    if not data.split_source.startswith("given"):
+        return f"groups of duplicates, each kept in one split: {data.duplicate_groups}"
+    leaks = "not counted" if data.test_leaks is None else f"{data.test_leaks:,}"
+    dropped = f"; removed from train and val: {data.leaks_dropped:,} images" if data.leaks_dropped else ""
+    found = f"groups of duplicates: {data.duplicate_groups}; across the given splits: {data.duplicates_across_splits}"
+    return f"{found}; test images with a duplicate in train or val: {leaks}{dropped}"
 
 
 def _recipes(records: list[RunRecord]) -> str:
@@ -209,10 +219,7 @@ def _recipes(records: list[RunRecord]) -> str:
 
 def _notes(records: list[RunRecord]) -> list[str]:
     """Return what may limit the comparison of rows, and where their weights come from."""
-    data = records[0].dataset
     notes = [code(note) for note in dict.fromkeys(note for record in records for note in record.dataset.missing)]
-    if data.duplicates_across_splits:
-        notes.append(f"groups of duplicates across the given splits: {data.duplicates_across_splits}")
     notes += [
         f"{code(record.config.model)}, seed {record.config.seed}, was trained on {record.outcome.environment.machine}"
         for record in records

@@ -83,6 +83,7 @@ class _Statements:
             ]
         power = self.comparison.power
         found = [
+            self._leaks(),
             self._accuracy(),
             self._significantly_worse(),
             power_text(power) if power else "",
@@ -100,6 +101,18 @@ class _Statements:
 
     def _names(self, rows: Sequence[Row]) -> str:
         return listed([self.style(row.name) for row in rows])
+
+    def _leaks(self) -> str:
+        leaks = self.comparison.leaks
+        if leaks is None:
+            return ""
+        where = (
+            f"{leaks.number:,} of {_images(self.comparison.number)} have a duplicate or near-duplicate in train or val"
+        )
+        name = self.style(self.comparison.compared[0].name)
+        others = leaks.accuracy_of_others
+        rest = "" if others is None else f", and for {100 * others:.1f} % of the others"
+        return f"{where}: {name} is correct for {100 * leaks.accuracy:.1f} % of them{rest}."
 
     def _accuracy(self) -> str:
         top, *others = self.comparison.compared

@@ -28,6 +28,8 @@ FROZEN_DEFAULTS: Final[dict[str, object]] = {
     "max_class_ratio": None,
     "folds": None,
     "fold": None,
+    "drop_leaks": False,
+    "val_as_test": False,
     "runtimes": (),
     "threads": 1,
 }

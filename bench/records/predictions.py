@@ -26,7 +26,8 @@ class Answers:
     """Predictions on N test images in order of image id, each array ``[N]``.
 
     ``log_p_true`` and ``log_p_predicted`` are log-probabilities (nats) of the true and the predicted class. The
-    calibrated ones, at the temperature fitted on val, are None in records before version 5.
+    calibrated ones, at the temperature fitted on val, are None in records before version 5. ``leaked`` marks images
+    with a duplicate or near-duplicate in train or val; None in records that did not store it.
     """
 
     # Two log-probabilities per image instead of all logits, so that the file is small enough to be kept with a record.
@@ -39,6 +40,7 @@ class Answers:
     log_p_predicted: NDArray[np.float32]
     log_p_true_calibrated: NDArray[np.float32] | None = None
     log_p_predicted_calibrated: NDArray[np.float32] | None = None
+    leaked: NDArray[np.bool_] | None = None
 
     @property
     def right(self) -> NDArray[np.bool_]:

@@ -41,6 +41,10 @@ class DatasetInfo:
     duplicates_across_splits: int
     missing: tuple[str, ...]
     folds_digest: str | None = None
+    test_leaks: int | None = None
+    """Test images with a duplicate or near-duplicate in train or val; None in records that did not count them."""
+    leaks_dropped: int = 0
+    """Images removed from train and val by ``--drop-leaks``."""
     grouped_by: str = "duplicates"
     """What the images of one group in the npz file have in common; they are not independent."""
 

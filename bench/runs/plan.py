@@ -143,9 +143,11 @@ def dataset_info(audit: Audit, splits: Splits) -> DatasetInfo:
         removed=dict(sorted(Counter(removal.reason for removal in audit.removed).items())),
         undersampled=len(splits.undersampled),
         duplicate_groups=sum(size > 1 for size in groups.values()),
-        duplicates_across_splits=len(audit.across_splits),
+        duplicates_across_splits=len(audit.across_splits) if splits.source.startswith("given") else 0,
         missing=tuple(missing_classes(audit, splits)),
         folds_digest=splits.folds_digest,
+        test_leaks=len(splits.leaks),
+        leaks_dropped=len(splits.dropped),
     )
 
 

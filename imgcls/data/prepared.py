@@ -32,6 +32,12 @@ class Prepared:
         """Return the group of each image of a split, ``[N]``: duplicates share one."""
         return np.array([self.audit.images[row].group for row in self.rows[split]], dtype=np.int64)
 
+    def leaked(self, split: str) -> NDArray[np.bool_]:
+        """Return whether each image of a split has a duplicate or near-duplicate in an earlier one, ``[N]``."""
+        earlier = SPLITS[: SPLITS.index(split)]
+        known = {self.audit.images[row].group for name in earlier for row in self.rows[name]}
+        return np.array([self.audit.images[row].group in known for row in self.rows[split]], dtype=np.bool_)
+
     def image_ids(self, split: str) -> tuple[str, ...]:
         """Return the ids of a split's images, in order."""
         return tuple(self.audit.images[row].image_id for row in self.rows[split])

@@ -36,6 +36,10 @@ class Splits:
     test: tuple[int, ...]
     undersampled: tuple[int, ...]
     """Training images removed to balance the classes."""
+    dropped: tuple[int, ...]
+    """Images removed from train and val by ``drop_leaks``."""
+    leaks: tuple[int, ...]
+    """Test images with a duplicate or near-duplicate in train or val: only a given split has any."""
     source: str
     """Origin of the division: ``ours``, ``given``, ``given, val cut from train``, or ``ours, fold 1 of 5``."""
     digest: str
@@ -51,19 +55,45 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
     """
     folds = assign_folds(audit, config)
     parts, source = _divide(audit, config) if folds is None else _take_fold(audit, folds, config)
+    whole = parts
+    if config.drop_leaks:
+        parts = _without_leaks(audit, parts)
+        source = f"{source}, leaks dropped"
     # After the division, and only train: val and test keep the class distribution of the data.
     kept = _undersample(audit, parts["train"], config)
     left_out = sorted(set(parts["train"]) - set(kept))
-    parts = {**parts, "train": kept}
+    earlier = _groups_of(audit, parts["train"]) | _groups_of(audit, parts["val"])
     return Splits(
         train=tuple(kept),
         val=tuple(parts["val"]),
         test=tuple(parts["test"]),
         undersampled=tuple(left_out),
+        dropped=tuple(sorted(index for name in SPLITS for index in set(whole[name]) - set(parts[name]))),
+        leaks=tuple(index for index in parts["test"] if audit.images[index].group in earlier),
         source=source,
-        digest=_digest(audit, parts),
+        digest=_digest(audit, {**parts, "train": kept}),
         folds_digest=None if folds is None else _digest_of_folds(audit, folds),
     )
+
+
+def _groups_of(audit: Audit, indices: Iterable[int]) -> set[int]:
+    return {audit.images[index].group for index in indices}
+
+
+def _without_leaks(audit: Audit, parts: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Remove from train and val the images whose group is also in a later split, which stays as it is.
+
+    Raises DataError if train or val has no image left.
+    """
+    seen = _groups_of(audit, parts["test"])
+    kept = {"test": parts["test"]}
+    for name in ("val", "train"):
+        kept[name] = [index for index in parts[name] if audit.images[index].group not in seen]
+        seen |= _groups_of(audit, kept[name])
+        if not kept[name]:
+            message = f"--drop-leaks: every {name} image of {audit.name} has a duplicate in a later split"
+            raise DataError(message)
+    return kept
 
 
 def assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
@@ -73,6 +103,7 @@ def assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
     """
     if config.folds is None:
         return None
+    _refuse_without_given(audit, config)
     if audit.given_splits and config.split != "ours":
         message = (
             f"--folds {config.folds}: {audit.name} has train/test folders of its own; add --split ours to ignore them"
@@ -122,22 +153,43 @@ def missing_classes(audit: Audit, splits: Splits) -> list[str]:
 
 def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], str]:
     if not audit.given_splits or config.split == "ours":
+        _refuse_without_given(audit, config)
         everything = range(len(audit.images))
         _require_groups(audit, everything)
         return _cut(audit, everything, {"test": TEST_FRACTION, "val": VAL_FRACTION}, config.split_seed), "ours"
     given = {name: [i for i, image in enumerate(audit.images) if image.split == name] for name in SPLITS}
+    if config.val_as_test:
+        given = _val_as_test(audit, given)
     if not given["test"]:
-        message = f"{audit.name} has no usable image in test/: add that folder, or cut our own with --split ours"
+        hint = "use val as test with --val-as-test, " if given["val"] else ""
+        message = f"{audit.name} has no usable test image: add a test folder, {hint}or divide anew with --split ours"
         raise DataError(message)
     if not given["train"]:
-        message = f"{audit.name} has no usable image in train/: add some, or cut our own with --split ours"
+        message = f"{audit.name} has no usable image in train: add some, or divide anew with --split ours"
         raise DataError(message)
+    source = "given, val as test" if config.val_as_test else "given"
     # A published division is used as it is, even if a split lacks a class: results on it must stay comparable.
     if given["val"]:
-        return given, "given"
+        return given, source
     share = VAL_FRACTION / (1 - TEST_FRACTION)
     cut = _cut(audit, given["train"], {"val": share}, config.split_seed)
-    return {**cut, "test": given["test"]}, "given, val cut from train"
+    return {**cut, "test": given["test"]}, f"{source}, val cut from train"
+
+
+def _refuse_without_given(audit: Audit, config: SplitConfig) -> None:
+    for name in ("drop_leaks", "val_as_test"):
+        if getattr(config, name):
+            flag = f"--{name.replace('_', '-')}"
+            message = f"{flag}: {audit.name} is not divided by split folders; our own split keeps duplicates together"
+            raise ConfigError(message)
+
+
+def _val_as_test(audit: Audit, given: dict[str, list[int]]) -> dict[str, list[int]]:
+    if given["test"] or not given["val"]:
+        found = ", ".join(name for name in SPLITS if given[name])
+        message = f"--val-as-test: {audit.name} has {found}; it needs train and val without test"
+        raise ConfigError(message)
+    return {"train": given["train"], "val": [], "test": given["val"]}
 
 
 def _groups(audit: Audit, indices: Iterable[int]) -> dict[int, list[Group]]:

@@ -47,6 +47,7 @@ def predict_split(weights: Path, data: Prepared, split: str, *, spec: ModelSpec,
             labels=source.labels,
             logits=logits_of(model, source, normalisation=spec.normalisation, device=device),
             groups=data.groups(split),
+            leaked=data.leaked(split),
         )
         save_predictions(predictions, path)
     return load_predictions(path)

@@ -20,13 +20,15 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 class Predictions:
     """Ids and labels of a split's images, and float32 logits ``[N, C]`` in the same order.
 
-    Images with the same value in ``groups``, ``[N]``, are duplicates of each other; None if groups are not known.
+    Images with the same value in ``groups``, ``[N]``, are duplicates of each other; ``leaked``, ``[N]``, marks those
+    with a duplicate in an earlier split. None if that is not known.
     """
 
     image_ids: tuple[str, ...]
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
     groups: NDArray[np.int64] | None = None
+    leaked: NDArray[np.bool_] | None = None
 
 
 def predict_all(predict: Predict, batches: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -47,6 +49,7 @@ def save_predictions(predictions: Predictions, path: Path) -> None:
         labels=predictions.labels,
         logits=predictions.logits,
         groups=_groups(predictions),
+        **({} if predictions.leaked is None else {"leaked": predictions.leaked}),
     )
 
 
@@ -60,6 +63,7 @@ def load_predictions(path: Path) -> Predictions:
                 labels=stored["labels"],
                 logits=stored["logits"],
                 groups=stored["groups"] if "groups" in stored.files else None,
+                leaked=stored["leaked"] if "leaked" in stored.files else None,
             )
     except (zipfile.BadZipFile, KeyError) as error:
         message = f"{path.name} is damaged ({error})"
@@ -83,6 +87,7 @@ def save_summary(predictions: Predictions, path: Path, *, temperature: float) ->
         labels=predictions.labels.astype(np.int32),
         predicted=predicted.astype(np.int32),
         group=_groups(predictions).astype(np.int32),
+        **({} if predictions.leaked is None else {"leaked": predictions.leaked}),
         log_p_true=raw[rows, predictions.labels].astype(np.float32),
         log_p_predicted=raw[rows, predicted].astype(np.float32),
         log_p_true_calibrated=calibrated[rows, predictions.labels].astype(np.float32),

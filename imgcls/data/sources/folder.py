@@ -8,14 +8,16 @@ from typing import Final
 
 from imgcls.errors import DataError
 
-# Keras tutorials name the validation folder "validation", fastai's data sets "valid".
-SPLIT_FOLDERS: Final = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
+SPLIT_NAMES: Final = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "eval", "holdout"),
 }
+"""Usual names of the folder of each split, in lower case: Keras has "validation", fastai "valid", Kaggle "training"."""
+
+SPLIT_OF: Final = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+
+EXAMPLES_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +46,7 @@ def read_folder(root: Path, *, name: str) -> Dataset:
     Raises DataError if there are no images, fewer than two classes, or unclear split folders.
     """
     folders = _subfolders(root)
-    given = {folder.name: SPLIT_FOLDERS[folder.name] for folder in folders if folder.name in SPLIT_FOLDERS}
+    given = {folder.name: SPLIT_OF[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_OF}
     splits = _checked_splits(root, [folder.name for folder in folders], given)
     parents: list[tuple[Path, str | None]] = [(root / folder, split) for folder, split in splits.items()]
     parents = parents or [(root, None)]
@@ -75,19 +77,39 @@ def _checked_splits(root: Path, names: list[str], given: dict[str, str]) -> dict
     """Return the split of each split folder by folder name; an empty dict if the data set has no split folders."""
     # A class may be called "test". Folders are splits only if all of them have split names and contain class folders,
     # or if there is a train folder beside a val or test folder.
+    found = set(given.values())
     nested = bool(given) and set(names) == set(given) and all(_subfolders(root / name) for name in names)
-    if not nested and ("train" not in given or not {"val", "test"} & set(given.values())):
+    if not nested and ("train" not in found or not {"val", "test"} & found):
         return {}
-    if "train" not in given:
-        message = f"{root.name} has {', '.join(given)} and no train: add train/, or one folder per class"
+    if "train" not in found:
+        message = f"{root.name} has {', '.join(given)} and no train folder: add train/, or one folder per class"
         raise DataError(message)
-    if doubled := [name for name, split in given.items() if split == "val"][1:]:
-        message = f"{root.name} has two validation folders ({', '.join(doubled)} and another): keep one"
-        raise DataError(message)
+    for split in found:
+        if len(same := [name for name in names if given.get(name) == split]) > 1:
+            message = f"{root.name} has several {split} folders ({', '.join(same)}): keep one"
+            raise DataError(message)
     if odd := sorted(set(names) - set(given)):
-        message = f"{root.name} has train/ and also {', '.join(odd)}/: move folders that are not splits elsewhere"
+        message = (
+            f"{root.name} has split folders and also {', '.join(odd)}/: move folders that are not splits elsewhere"
+        )
         raise DataError(message)
+    _refuse_deeper_folders(root, list(given))
     return given
+
+
+def _refuse_deeper_folders(root: Path, splits: list[str]) -> None:
+    """Raise DataError if the class folders of a split contain only folders: which level the classes are is unknown."""
+    for split in splits:
+        for folder in _subfolders(root / split):
+            inner = _subfolders(folder)
+            if inner and not any(entry.is_file() for entry in os.scandir(folder)):
+                shown = [place.relative_to(root).as_posix() for place in inner[:EXAMPLES_SHOWN]]
+                more = f" and {len(inner) - EXAMPLES_SHOWN} more" if len(inner) > EXAMPLES_SHOWN else ""
+                message = (
+                    f"{root.name}: {split}/{folder.name}/ contains folders and no files ({', '.join(shown)}{more}); "
+                    f"move the folders of the classes up to {split}/CLASS/, or their images to {split}/{folder.name}/"
+                )
+                raise DataError(message)
 
 
 def _subfolders(parent: Path) -> list[Path]:

@@ -31,13 +31,42 @@ def test_hidden_files_are_skipped(make_folder: MakeFolder, cache: Path) -> None:
     assert [file.image_id for file in dataset.files] == ["cat/000.png", "cat/kittens/a.png", "dog/000.png"]
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation"])
-def test_given_splits_are_read(make_folder: MakeFolder, cache: Path, val: str) -> None:
-    root = make_folder({"train/cat": 2, "train/dog": 2, f"{val}/cat": 1, "test/dog": 1, "test/owl": 1})
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", "val", "test"),
+        ("training", "valid", "testing"),
+        ("Train", "Validation", "TEST"),
+        ("trn", "dev", "eval"),
+    ],
+)
+def test_given_splits_are_read(make_folder: MakeFolder, cache: Path, train: str, val: str, test: str) -> None:
+    root = make_folder({f"{train}/cat": 2, f"{train}/dog": 2, f"{val}/cat": 1, f"{test}/dog": 1, f"{test}/owl": 1})
     dataset = load_dataset(str(root), cache=cache)
     assert dataset.given_splits
     assert dataset.class_names == ("cat", "dog", "owl")
     assert {file.split for file in dataset.files} == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("names", [("training", "validation"), ("Train", "Test"), ("train", "HoldOut")])
+def test_two_split_folders_are_not_classes(make_folder: MakeFolder, cache: Path, names: tuple[str, str]) -> None:
+    dataset = load_dataset(str(make_folder({f"{name}/{kind}": 2 for name in names for kind in "ab"})), cache=cache)
+    assert dataset.class_names == ("a", "b")
+    assert len({file.split for file in dataset.files}) == 2
+
+
+def test_two_folders_of_a_split_are_refused(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({f"{name}/{kind}": 1 for name in ("train", "val", "dev") for kind in "ab"})
+    with pytest.raises(DataError, match=r"several val folders \(dev, val\): keep one"):
+        load_dataset(str(root), cache=cache)
+
+
+def test_deeper_class_folders_are_refused(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({f"{split}/Fruit/{kind}": 1 for split in ("train", "test") for kind in ("Apple", "Pear")})
+    with pytest.raises(
+        DataError, match=r"/Fruit/ contains folders and no files \((test|train)/Fruit/Apple, (test|train)/Fruit/Pear\)"
+    ):
+        load_dataset(str(root), cache=cache)
 
 
 def test_class_may_be_named_test(make_folder: MakeFolder, cache: Path) -> None:

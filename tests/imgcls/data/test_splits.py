@@ -1,10 +1,13 @@
 """Division into train, val and test: stratified, reproducible, with duplicates in one split."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgcls.config import SplitConfig
+from imgcls.data.audit import Audit
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.errors import ConfigError, DataError
 from tests.helpers.audits import audit_of
@@ -119,3 +122,54 @@ def test_missing_class_is_reported() -> None:
 def test_ratio_below_one_is_refused(ratio: float) -> None:
     with pytest.raises(ConfigError, match="max-class-ratio"):
         SplitConfig(max_class_ratio=ratio)
+
+
+def divided(*, test: int = 4, val: int = 4, train: int = 12) -> Audit:
+    """An audit with split folders: the first images of all splits are duplicates, as are the second ones of two."""
+    names = ["train"] * train + ["val"] * val + ["test"] * test
+    audit = audit_of([[number % 2] for number in range(len(names))], splits=names, classes=2)
+    groups = list(range(len(names)))
+    groups[train] = groups[0]
+    if test:
+        groups[train + val] = groups[0]
+        groups[train + val + 1] = groups[1]
+    images = [replace(image, group=group) for image, group in zip(audit.images, groups, strict=True)]
+    return replace(audit, images=tuple(images))
+
+
+def test_leaks_of_a_given_split_are_counted() -> None:
+    splits = make_splits(divided(), SplitConfig())
+    assert splits.leaks == (16, 17)
+    assert not splits.dropped
+    ours = make_splits(divided(), SplitConfig(split="ours"))
+    assert not ours.leaks
+
+
+def test_dropped_leaks_leave_later_splits_whole() -> None:
+    plain, clean = (make_splits(divided(), SplitConfig(drop_leaks=drop)) for drop in (False, True))
+    assert clean.test == plain.test
+    assert clean.dropped == (0, 1, 12)
+    assert set(plain.train) - set(clean.train) == {0, 1}
+    assert set(plain.val) - set(clean.val) == {12}
+    assert not clean.leaks
+    assert clean.digest != plain.digest
+
+
+def test_val_can_serve_as_test() -> None:
+    audit = divided(test=0)
+    with pytest.raises(DataError, match="--val-as-test"):
+        make_splits(audit, SplitConfig())
+    splits = make_splits(audit, SplitConfig(val_as_test=True))
+    assert splits.test == (12, 13, 14, 15)
+    assert splits.val
+    assert set(splits.val) | set(splits.train) == set(range(12))
+    assert splits.source == "given, val as test, val cut from train"
+
+
+@pytest.mark.parametrize("flag", ["drop_leaks", "val_as_test"])
+def test_flags_of_given_splits_need_one(flag: str) -> None:
+    audit = audit_of([[number % 2] for number in range(20)])
+    with pytest.raises(ConfigError, match=f"--{flag.replace('_', '-')}: made-up is not divided"):
+        make_splits(audit, SplitConfig(**{flag: True}))
+    with pytest.raises(ConfigError, match="--val-as-test: made-up has train, val, test"):
+        make_splits(divided(), SplitConfig(val_as_test=True))
