@@ -15,6 +15,7 @@ from imgcls.data.prepared import Prepared, prepare
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.splits import Splits
 from imgcls.errors import ConfigError
+from imgcls.evaluation.calibration import fit_temperature
 from imgcls.evaluation.forward import predict_split
 from imgcls.evaluation.metrics import score
 from imgcls.files import default_cache, write_aside, write_text
@@ -114,5 +115,7 @@ def export(model: FineTuned) -> Path:
     Raises ParityError if they differ from the trained model's by more than float32 rounding explains.
     """
     trained = predict_split(model.folder / WEIGHTS, model.data, "test", spec=model.spec, device=model.device)
-    export_checked(model.folder, model.spec, model.data, trained)
+    val = predict_split(model.folder / WEIGHTS, model.data, "val", spec=model.spec, device=model.device)
+    temperature = fit_temperature(val.logits, val.labels)
+    export_checked(model.folder, model.spec, model.data, trained, temperature=temperature)
     return model.folder / ONNX

@@ -133,6 +133,26 @@ class Comparison:
         found = expected_eces([answers for _, answers in known])
         return {place: expected for (place, _), expected in zip(known, found, strict=True)}
 
+    @cached_property
+    def no_better_than_majority(self) -> tuple[Row, ...]:
+        """The compared rows with a seed that is not significantly more accurate than the majority-class baseline.
+
+        By exact McNemar, not adjusted for several rows. Every seed counts: a mean above the baseline may hide a seed
+        that learned nothing.
+        """
+        if not self.compared:
+            return ()
+        answers = self.compared[0].checkpoints[0].answers
+        assert answers is not None
+        label = self.table.first.dataset.class_names.index(self.table.majority.class_name)
+        baseline = (answers.labels == label)[None]
+
+        def better(right: Right) -> bool:
+            tests = compare_all([baseline, right[None]])
+            return bool(tests.apart[0, 1] and tests.differences[0, 1] > 0)
+
+        return tuple(row for row in self.compared if row.right is not None and not all(map(better, row.right)))
+
     def rank_of(self, row: Row) -> RankInterval | None:
         """Return the 95 % rank interval of a row, or None if it was not compared."""
         return next((rank for other, rank in zip(self.compared, self.ranks, strict=True) if other is row), None)
@@ -260,6 +280,36 @@ def _recall(right: NDArray[np.int64], total: int, confidence: float) -> Score | 
     # The interval is that of a whole number of images, which the mean of several seeds need not be.
     interval = Interval(low=min(interval.low, mean), high=max(interval.high, mean))
     return Score(value=mean, interval=interval, over_seeds=False, least=right.min() / total, most=right.max() / total)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confusion:
+    """Images of the class ``true`` that are taken for the class ``predicted``, summed over a row's checkpoints."""
+
+    true: str
+    predicted: str
+    images: int
+    share: float
+    """Of all images of the class ``true``."""
+
+
+def most_confused(row: Row, *, most: int = 10) -> list[Confusion]:
+    """Return the most frequent confusions of a row, the most frequent first."""
+    counts = np.sum([checkpoint.confusion for checkpoint in row.checkpoints], axis=0)
+    totals, wrong = counts.sum(axis=1), counts - np.diag(np.diag(counts))
+    names = row.first.dataset.class_names
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    places = [divmod(int(place), len(names)) for place in order]
+    return [
+        Confusion(
+            true=names[true],
+            predicted=names[predicted],
+            images=int(wrong[true, predicted]),
+            share=float(wrong[true, predicted] / totals[true]),
+        )
+        for true, predicted in places
+        if wrong[true, predicted]
+    ]
 
 
 def worst_class(row: Row) -> tuple[str, Score] | None:

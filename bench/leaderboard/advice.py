@@ -41,8 +41,19 @@ def advice(limits: Limits, comparison: Comparison, results: Path) -> Advice:
         raise ConfigError(message)
     checks = checks_of(limits)
     best = recommended(comparison, limits, checks)
-    lines = _nothing(comparison, checks) if best is None else _answer(best, comparison, limits, checks, results)
-    return Advice(lines=lines, fits=best is not None)
+    if best is None:
+        return Advice(lines=_nothing(comparison, checks), fits=False)
+    if any(row is best for row in comparison.no_better_than_majority):
+        return Advice(lines=_useless(best, comparison), fits=False)
+    return Advice(lines=_answer(best, comparison, limits, checks, results), fits=True)
+
+
+def _useless(best: Row, comparison: Comparison) -> list[str]:
+    """Return why nothing is recommended although rows meet the limits."""
+    majority = comparison.table.majority
+    baseline = f"the majority-class baseline ({majority.class_name}, {100 * majority.top1_accuracy:.1f} %)"
+    chosen_row = f"{best.name} would be chosen (top-1 {score_cell(accuracy(best))} %)"
+    return [f"No recommendation: {chosen_row}, but it is not significantly better than {baseline}."]
 
 
 def _nothing(comparison: Comparison, checks: Mapping[str, LimitCheck]) -> list[str]:

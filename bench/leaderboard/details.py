@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
-from bench.comparison.analysis import Comparison, count_scorings, recalls
+from bench.comparison.analysis import Comparison, count_scorings, most_confused, recalls
 from bench.comparison.pareto import Front
 from bench.comparison.tables import Checkpoint, Row, Table
 from bench.config import OF_THE_TABLE
@@ -145,10 +145,26 @@ def class_table(rows: Sequence[Row]) -> list[str]:
     columns = [recalls(row) for row in done]
     support = done[0].checkpoints[0].confusion.sum(axis=1).tolist()
     lines = []
-    for label, class_name in enumerate(done[0].first.dataset.class_names):
+    # The weakest classes of the most accurate row first: of a hundred classes nobody reads all.
+    names = done[0].first.dataset.class_names
+    values = [score.value if score else 2.0 for score in columns[0]]
+    for label in sorted(range(len(names)), key=lambda label: values[label]):
+        class_name = names[label]
         cells = [score_cell(score) if (score := column[label]) else NO_VALUE for column in columns]
         lines.append([code(class_name), str(support[label]), *cells])
     return table(["Recall, % (95 % CI)", "Test images", *(code(row.name) for row in done)], lines, keep=2 + len(done))
+
+
+def confusion_table(comparison: Comparison) -> list[str]:
+    """Return the ten most frequent confusions of the most accurate row; empty without any."""
+    row = next((row for row in comparison.ordered if row.checkpoints), None)
+    found = most_confused(row) if row else []
+    if row is None or not found:
+        return []
+    lines = [[code(one.true), code(one.predicted), str(one.images), f"{100 * one.share:.0f}"] for one in found]
+    over = f", summed over {len(row.checkpoints)} seeds" if len(row.checkpoints) > 1 else ""
+    columns = ["True class", "Predicted class", "Images", "% of the true class"]
+    return [f"{code(row.name)}, the most accurate row{over}:", "", *table(columns, lines, left=2)]
 
 
 def pareto_table(comparison: Comparison) -> list[str]:

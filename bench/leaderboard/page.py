@@ -21,7 +21,14 @@ from bench.leaderboard.cells import (
     score_cell,
     table,
 )
-from bench.leaderboard.details import checkpoint_table, class_table, facts, pair_table, pareto_table
+from bench.leaderboard.details import (
+    checkpoint_table,
+    class_table,
+    confusion_table,
+    facts,
+    pair_table,
+    pareto_table,
+)
 from bench.leaderboard.latency_table import latency_table
 from bench.leaderboard.summary import notes, summary
 from bench.leaderboard.tuning_table import tuning_table
@@ -121,6 +128,7 @@ def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str
         "Pairs": pair_table(comparison),
         "Checkpoints": checkpoint_table(comparison),
         "Classes": class_table(comparison.ordered),
+        "Most confused classes": confusion_table(comparison),
         "Pareto fronts": pareto_table(comparison),
         "Latency": latency_table(comparison.ordered, compared.sessions),
         "Tuning": tuning_table(compared.records, sweeps=sweeps),

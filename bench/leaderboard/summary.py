@@ -10,7 +10,7 @@ from bench.comparison.analysis import SMALL_CLASS, Comparison, accuracy, minorit
 from bench.comparison.speeds import ratio, reference_runtime, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure
-from bench.stats.intervals import percentile, wilson_interval
+from bench.stats.intervals import percentile
 from bench.stats.pairs import ALPHA
 from bench.stats.power import Power
 
@@ -211,16 +211,10 @@ class _Statements:
         return f"The training cost of {self._names(tuned)} does not include the study." if tuned else ""
 
     def _no_better_than_majority(self) -> str:
-        majority, total = self.comparison.table.majority, self.comparison.number
-        # By the least accurate seed: a mean above the baseline may hide a seed that learned nothing.
-        weak = [
-            row
-            for row in self.comparison.compared
-            if wilson_interval(round(accuracy(row).least * total), total).low <= majority.top1_accuracy
-        ]
+        weak = self.comparison.no_better_than_majority
         if not weak:
             return ""
-        baseline = f"majority-class baseline ({self.style(majority.class_name)})"
+        baseline = f"majority-class baseline ({self.style(self.comparison.table.majority.class_name)})"
         return f"Not significantly better than the {baseline}: {self._names(weak)}."
 
     def _small(self) -> str:

@@ -88,12 +88,13 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     val, test = (
         predict_split(folder / WEIGHTS, prepared, split, spec=task.spec, device=device) for split in ("val", "test")
     )
+    scores = _score(task, val=val, test=test)
     outcome = Outcome(
         environment=_environment(task),
         model=_model_info(task),
         training=_training_info(task, training),
-        metrics=_score(task, val=val, test=test),
-        artifact=_export(task, prepared, test),
+        metrics=scores,
+        artifact=_export(task, prepared, test, scores),
     )
     # Last: the existence of this file means that all artifacts are complete.
     write_json(outcome, done)
@@ -117,10 +118,11 @@ def _score(task: Task, *, val: Predictions, test: Predictions) -> Scores:
     )
 
 
-def _export(task: Task, prepared: Prepared, test: Predictions) -> ArtifactInfo:
+def _export(task: Task, prepared: Prepared, test: Predictions, scores: Scores) -> ArtifactInfo:
     LOGGER.info("  exporting to ONNX and checking it on the test split")
     folder = task.paths.artifacts(task.train_id)
-    parity = export_checked(folder, task.spec, prepared, test)
+    temperature = scores.calibration.temperature if scores.calibration else None
+    parity = export_checked(folder, task.spec, prepared, test, temperature=temperature)
     return ArtifactInfo(
         opset=OPSET,
         size_bytes=(folder / ONNX).stat().st_size,

@@ -22,6 +22,8 @@ MIN_GROUPS: Final = 3
 LEAST_FOR_TWO_FOLDS: Final = 4
 """Groups per class for two folds: the fold that is not tested must hold train and val."""
 
+NAMES_SHOWN: Final = 5
+
 DEFAULT: Final = SplitConfig()
 
 Group = tuple[int, ...]
@@ -143,11 +145,15 @@ def class_counts(audit: Audit, indices: Iterable[int]) -> list[int]:
 
 
 def missing_classes(audit: Audit, splits: Splits) -> list[str]:
-    """Return a line for each class that a split lacks."""
+    """Return a line for each split that lacks classes."""
     lines = []
     for split in SPLITS:
         counts = class_counts(audit, getattr(splits, split))
-        lines += [f"{split} has no image of class {audit.class_names[i]}" for i, n in enumerate(counts) if n == 0]
+        names = [name for name, count in zip(audit.class_names, counts, strict=True) if count == 0]
+        if names:
+            classes = "class" if len(names) == 1 else f"{len(names)} classes:"
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            lines.append(f"{split} has no image of {classes} {', '.join(names[:NAMES_SHOWN])}{more}")
     return lines
 
 

@@ -16,7 +16,13 @@ from imgcls.errors import ConfigError
 
 CARD_KEY: Final = "imgcls"
 
-CARD_VERSION: Final = 1
+CARD_VERSION: Final = 2
+# 1: first. 2: steps and temperature.
+
+WORDS_KEY: Final = "imgcls.preprocessing"
+"""Metadata key of the preprocessing in words, for people who open the file elsewhere."""
+
+Step = dict[str, str | int | float | tuple[float, ...]]
 
 OPSET: Final = 20
 
@@ -35,6 +41,45 @@ class Card:
     resize: Resize
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    temperature: float | None = None
+    """Divides the logits before the softmax; fitted on val. None in files that do not have it."""
+    steps: tuple[Step, ...] = ()
+    """The preprocessing from a file to the input ``images``, in order; ``docs/library.md`` has a reader."""
+
+
+def steps_of(resize: Resize, *, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Step, ...]:
+    """Return the steps from an image file to the model's input, as ``imgcls.data.decode`` carries them out."""
+    size: tuple[Step, ...] = ({"step": "resize", "width": resize.size, "height": resize.size},)
+    if resize.crop_pct is not None:
+        size = (
+            {"step": "resize", "shorter_side": resize.side},
+            {"step": "centre_crop", "width": resize.size, "height": resize.size},
+        )
+    size[0]["filter"] = resize.interpolation
+    return (
+        {"step": "open", "frame": 0, "jpeg_draft": 2 * resize.side},
+        {"step": "exif_transpose"},
+        {"step": "to_rgb", "transparency": "over white", "grey_16_bit": "round(value * 255 / 65535)"},
+        *size,
+        {"step": "normalise", "scale": 1 / 255, "mean": mean, "std": std},
+        {"step": "layout", "order": "NCHW", "dtype": "float32"},
+    )
+
+
+def words_of(card: Card) -> str:
+    """Return the preprocessing and the use of the outputs in words."""
+    side, size = card.resize.side, card.resize.size
+    shape = f"Resize to {size} x {size} px"
+    if card.resize.crop_pct is not None:
+        shape = f"Resize the shorter side to {side} px and cut out the central {size} x {size} px"
+    softmax = "" if card.temperature is None else f" divided by the temperature {card.temperature:.6g}"
+    return (
+        f"Open the first frame with Pillow; for JPEG files call draft('RGB', ({2 * side}, {2 * side})) first. Apply "
+        "the EXIF orientation. Scale 16-bit grey by 255/65535 and round. Composite transparency over white. Convert to "
+        f"RGB. {shape} with Pillow's {card.resize.interpolation} filter. Divide by 255, subtract mean {card.mean}, "
+        f"divide by std {card.std}. Input 'images': float32 [B, 3, {size}, {size}]. Output 'logits': "
+        f"[B, {len(card.class_names)}]; probabilities are the softmax of the logits{softmax}."
+    )
 
 
 def preprocess(pixels: NDArray[np.uint8], card: Card) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from imgcls.data.prepared import Prepared
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.results import Parity
 from imgcls.files import write_aside
-from imgcls.inference.card import CARD_KEY, CARD_VERSION, OPSET, Card, read_card
+from imgcls.inference.card import CARD_KEY, CARD_VERSION, OPSET, WORDS_KEY, Card, read_card, steps_of, words_of
 from imgcls.inference.parity import check_parity
 from imgcls.inference.runtimes import ONNX, open_session
 from imgcls.inference.torch_sessions import WEIGHTS
@@ -23,10 +23,17 @@ from imgcls.models.building import load_trained
 from imgcls.models.registry import ModelSpec
 
 
-def export_onnx(model: nn.Module, spec: ModelSpec, *, class_names: tuple[str, ...], path: Path) -> None:
+def export_onnx(
+    model: nn.Module,
+    spec: ModelSpec,
+    *,
+    class_names: tuple[str, ...],
+    path: Path,
+    temperature: float | None = None,
+) -> None:
     """Write an ONNX file with a dynamic batch size and the model's card in its metadata, and check its structure.
 
-    ``model`` is on the CPU, in eval mode, without an auxiliary head.
+    ``model`` is on the CPU, in eval mode, without an auxiliary head; ``temperature`` was fitted on val.
     """
     size = spec.resize.size
     # Two images, because torch.export treats a dimension of size 1 as a constant.
@@ -55,19 +62,24 @@ def export_onnx(model: nn.Module, spec: ModelSpec, *, class_names: tuple[str, ..
         resize=spec.resize,
         mean=spec.normalisation.mean,
         std=spec.normalisation.std,
+        temperature=temperature,
+        steps=steps_of(spec.resize, mean=spec.normalisation.mean, std=spec.normalisation.std),
     )
-    onnx.helper.set_model_props(proto, {CARD_KEY: msgspec.json.encode(card).decode()})
+    onnx.helper.set_model_props(proto, {CARD_KEY: msgspec.json.encode(card).decode(), WORDS_KEY: words_of(card)})
     onnx.checker.check_model(proto, full_check=True)
     write_aside(path, lambda aside: onnx.save(proto, str(aside)))
 
 
-def export_checked(folder: Path, spec: ModelSpec, data: Prepared, trained: Predictions) -> Parity:
+def export_checked(
+    folder: Path, spec: ModelSpec, data: Prepared, trained: Predictions, *, temperature: float | None
+) -> Parity:
     """Export the weights in ``folder`` to ONNX beside them, and compare the file with ``trained`` on the test split.
 
     Raises ParityError if their logits differ by more than rounding explains (``check_parity``).
     """
     path, source = folder / ONNX, data.source("test")
-    export_onnx(load_trained(folder / WEIGHTS), spec, class_names=data.audit.class_names, path=path)
+    model, names = load_trained(folder / WEIGHTS), data.audit.class_names
+    export_onnx(model, spec, class_names=names, path=path, temperature=temperature)
     return check_parity(
         open_session("onnxruntime-cpu", folder, threads=0).run,
         read_card(path),

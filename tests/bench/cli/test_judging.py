@@ -164,3 +164,11 @@ def test_unreadable_flags_are_shown_with_the_error(three: Path, capsys: pytest.C
     error = capsys.readouterr().err
     assert error.startswith(f"error: compare best --results {three}\n")
     assert "required" in error
+
+
+def test_recommend_exits_3_if_nothing_beats_the_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(tmp_path, "coin", 0.52, measurements=(timed(5),))
+    assert recommend(tmp_path) == 3
+    text = said(capsys)
+    assert "No recommendation: coin would be chosen" in text
+    assert "not significantly better than the majority-class baseline (glass, 50.0 %)." in text

@@ -375,12 +375,12 @@ def test_page_and_terminal_compute_nothing_twice(tmp_path: Path, monkeypatch: py
     for seed in range(2):
         for model, share in (("a", 0.9), ("b", 0.5)):
             keep(tmp_path, model, some_right(share, seed=seed), seed=seed)
-    names = ("compare_pair", "compare_all", "power_of", "fronts", "macro_intervals", "calibrated_ece")
+    names = ("compare_pair", "power_of", "fronts", "macro_intervals", "calibrated_ece")
     calls = count_calls(monkeypatch, *names)
     found = page.write(tmp_path)
     assert list(terminal.tables(found))
     page.markdown(found)
-    assert calls == dict(zip(names, (1, 1, 1, 1, 4, 4), strict=True))
+    assert calls == dict(zip(names, (1, 1, 1, 4, 4), strict=True))
 
 
 def test_nothing_is_computed_that_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,7 +203,7 @@ def test_odd_class_names_stay_text(tmp_path: Path) -> None:
     record = examples.record(info=examples.dataset(ODD_NAMES))
     text = page_of(record)
     main, _rows, _checkpoints, classes, *_ = rendered_tables(text)
-    assert [row[0] for row in classes[1:]] == list(ODD_NAMES)
+    assert sorted(row[0] for row in classes[1:]) == sorted(ODD_NAMES)
     assert main[-1][1] == f"majority-class baseline ({ODD_NAMES[-1]})"
     assert "<script>" not in MarkdownIt("gfm-like", {"linkify": False, "html": False}).render(text)
     write(tmp_path, record)
