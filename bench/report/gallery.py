@@ -59,37 +59,51 @@ def _mistakes_of(row: Row, names: Sequence[str]) -> tuple[str, list[Mistake]]:
         )
         for image in worst.tolist()
     ]
-    return f"{row.name}, seed {row.checkpoints[0].seed}: {len(wrong)} misclassified", shown
+    some = f", the {len(shown)} most confident" if len(wrong) > len(shown) else ""
+    return f"{row.name}, seed {row.checkpoints[0].seed}: {len(wrong)} misclassified{some}", shown
 
 
 def wrong_by_all(comparison: Comparison) -> tuple[list[Mistake], int]:
-    """Return the first images that all checkpoints misclassify, and the number of all of them."""
-    # An image that no model classifies correctly may have a wrong label.
-    every = [one.answers for entry in comparison.compared for one in entry.checkpoints if one.answers is not None]
+    """Return images that all checkpoints misclassify, the most confident errors first, and the number of all of them.
+
+    Rows that are no better than the majority-class baseline are left out.
+    """
+    # An image that no model classifies correctly may have a wrong label. A model that learned nothing is wrong almost
+    # everywhere, and its errors are no evidence of that.
+    weak = comparison.no_better_than_majority
+    rows = [row for row in comparison.compared if not any(row is other for other in weak)]
+    every = [one.answers for row in rows for one in row.checkpoints if one.answers is not None]
     if not every:
         return [], 0
     names = comparison.table.first.dataset.class_names
-    rows = np.flatnonzero(~np.any([answers.right for answers in every], axis=0))
+    wrong = np.flatnonzero(~np.any([answers.right for answers in every], axis=0))
+    confidence = np.mean([answers.p_predicted for answers in every], axis=0)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
     shown = [
         Mistake(
-            image_id=every[0].image_ids[row],
-            true=names[every[0].labels[row]],
-            answers=", ".join(sorted({names[answers.predicted[row]] for answers in every})),
+            image_id=every[0].image_ids[image],
+            true=names[every[0].labels[image]],
+            answers=", ".join(sorted({names[answers.predicted[image]] for answers in every})),
         )
-        for row in rows[:ALL_WRONG_SHOWN].tolist()
+        for image in wrong[:ALL_WRONG_SHOWN].tolist()
     ]
-    return shown, len(rows)
+    return shown, len(wrong)
 
 
 def audit_view(images: ImageSource) -> dict[str, Any]:
     """Return what the page shows of an audit: skipped files with their reasons, and groups of duplicates."""
     audit = images.audit
-    groups = [("exact", ids) for ids in audit.exact_duplicates] + [("near", ids) for ids in audit.near_duplicates]
+    # Leaks first: they change what the test split can show.
+    torn = {image_id for ids in audit.across_splits for image_id in ids}
+    groups = [("across the given splits", ids) for ids in audit.across_splits]
+    for kind, members in (("exact", audit.exact_duplicates), ("near", audit.near_duplicates)):
+        groups += [(kind, ids) for ids in members if not torn & {*ids}]
     return {
         "removed": [(one.image_id, audit.class_names[one.label], one.reason) for one in audit.removed[:REMOVED_SHOWN]],
         "removed_total": len(audit.removed),
         "groups": groups[:GROUPS_SHOWN],
         "groups_total": len(groups),
+        "leaking": len(audit.across_splits),
     }
 
 
