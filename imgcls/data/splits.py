@@ -46,8 +46,9 @@ class Splits:
 def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
     """Divide the images 80/10/10, into folds, or by their split folders, then undersample train.
 
-    Raises DataError if a class is too small for all splits, or if the split folders hold no usable test image. A fold
-    may lack a small class that has large groups of duplicates; ``missing_classes`` reports it.
+    Raises DataError if a class is too small for all splits, or if the split folders hold no usable train or test
+    image; ConfigError if folds are requested of a data set with split folders, or without the number of one fold. A
+    fold may lack a small class that has large groups of duplicates; ``missing_classes`` reports it.
     """
     folds = assign_folds(audit, config)
     parts, source = _divide(audit, config) if folds is None else _take_fold(audit, folds, config)
@@ -127,10 +128,10 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
         return _cut(audit, everything, {"test": TEST_FRACTION, "val": VAL_FRACTION}, config.split_seed), "ours"
     given = {name: [i for i, image in enumerate(audit.images) if image.split == name] for name in SPLITS}
     if not given["test"]:
-        message = f"{audit.name} has no usable image in test/: add that folder, or cut our own with --split ours"
+        message = f"{audit.name} has no usable image in test/: add some, or divide the images anew with --split ours"
         raise DataError(message)
     if not given["train"]:
-        message = f"{audit.name} has no usable image in train/: add some, or cut our own with --split ours"
+        message = f"{audit.name} has no usable image in train/: add some, or divide the images anew with --split ours"
         raise DataError(message)
     # A published division is used as it is, even if a split lacks a class: results on it must stay comparable.
     if given["val"]:
