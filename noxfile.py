@@ -28,7 +28,7 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, two files at a time; arguments are passed to pytest."""
-    # Two, because many tests wait for processes that import torch. By file, because the fixtures of some train models.
+    # Two, because many tests wait for processes that import torch. By file, because some fixtures train models.
     session.run(*PYTHON, "pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
 
 

@@ -1,6 +1,6 @@
-"""Many runs under one budget, measured by one protocol, kept as records, compared in a leaderboard and a report.
+"""Benchmark harness: many runs under one budget and one protocol, stored as records, compared in a leaderboard.
 
-``docs/architecture.md`` says where things go; ``cli.main`` is where a command starts. ``bench.run_all`` is the command
+``docs/architecture.md`` describes the packages; commands start in ``cli.main``. ``bench.run_all`` is the command
 ``run-all`` as a function; it is imported when it is first used, as it loads torch.
 """
 

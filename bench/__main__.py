@@ -7,8 +7,8 @@ from bench.cli.main import main
 
 
 def run() -> None:
-    """Carry out the command line of this process, and end with its exit status."""
-    warnings.filterwarnings("ignore", message=".*torch.jit")  # timm's import; nothing a user can do
+    """Carry out the command on this process's command line, and exit with its status."""
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # by timm's import; users cannot act on it
     sys.exit(main(sys.argv[1:]))
 
 

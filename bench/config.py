@@ -77,7 +77,7 @@ OF_THE_MACHINE: Final = frozenset({"device", "train_threads", "runtimes", "threa
 OF_THE_TABLE: Final = frozenset(
     {"epochs", "image_size", "crop", "split", "split_seed", "folds", "fold", "drop_leaks", "val_as_test"}
 )
-"""Fields that determine the table of a run; all others are part of its setting."""
+"""Fields that determine the table of a run; all others, except ``OF_THE_MACHINE``, are part of its setting."""
 
 
 def value_of(config: RunConfig, name: str) -> Any:  # noqa: ANN401 - a field of any part
@@ -101,7 +101,7 @@ def with_overrides(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     changed = with_values(config, values)
     differing = {name: value for name, value in values.items() if value != value_of(config, name)}
     # From ``values`` and not from ``differing``: the recipe's own value for one model, given explicitly, holds for all
-    # models, which is another budget than the recipe's rule.
+    # models, which is a different budget from the recipe's rule.
     budget = replace(
         config.budget,
         amount=values.get("epochs", config.budget.amount),

@@ -54,7 +54,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
 
 
 class Planner(Protocol):
-    """Returns the task of a config, on the data, weights and machine of one command."""
+    """A function that returns the task of a config, with the data, weights and machine of one command."""
 
     def __call__(self, config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
         """Plan one run; raises ConfigError for invalid settings."""
@@ -72,7 +72,8 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     """Check the models, choose the weights, and audit and split the data, once for all runs of a command.
 
     Training uses ``threads`` CPU threads (0: all cores) unless a config has its own number. ``cuda`` is whether the
-    machine that trains has a GPU (None: as this machine). Raises ConfigError or DataError for a wrong argument.
+    machine that trains has a GPU (None: the same as this machine). Raises ConfigError or DataError for a wrong
+    argument.
     """
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
     # With random weights first, so that a wrong name or size is reported before weights are downloaded.

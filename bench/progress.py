@@ -27,7 +27,7 @@ BAR_WIDTH: Final = 30
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """``done`` of ``total`` items; logged at DEBUG, because as lines these events would be too many."""
+    """``done`` of ``total`` items; logged at DEBUG, because there are too many of these events for a line each."""
 
     title: str
     done: int

@@ -16,8 +16,8 @@ REPORT_EPOCHS: Final = {"resnet50": 20, "efficientnet_b0": 15, "inception_v3": 2
 def quick(model: str) -> RunConfig:
     """Return a config of small images and few epochs, which takes minutes on two cores.
 
-    ``python -m bench run-all`` trains three models on the embedded digits in under six minutes. It is a test of the
-    installation: 3 epochs from random weights are not a basis for ranking models.
+    ``python -m bench run-all`` trains three models on scikit-learn's digits in under six minutes. It is a test of the
+    installation: 3 epochs on small images are not a basis for ranking models.
     """
     # Inception V3 reduces its input so often that 75 px is the smallest size it accepts.
     size = INCEPTION_MIN_PX if model == "inception_v3" else 64
@@ -149,4 +149,4 @@ def sizes_text(budget: Budget) -> str:
         size = OWN_SIZES[budget.rule]
     else:
         size = f"{budget.image_size} px"
-    return f"{size}, cropped as the weights were trained" if budget.crop else size
+    return f"{size}, cropped as timm evaluates the weights" if budget.crop else size

@@ -1,7 +1,7 @@
-"""One data set, one model: audit, split, fine-tune, evaluate, export, predict. Works without ``bench``.
+"""Library for one model on one data set: audit, split, fine-tune, evaluate, export, predict. Works without ``bench``.
 
-Start with ``docs/library.md``, which shows a session, and ``pipeline``. Names are imported when they are first used:
-``import imgcls`` loads no torch.
+Start with ``docs/library.md``, which contains an example, and the module ``pipeline``. Public names are imported when
+they are first used, so that ``import imgcls`` does not load torch.
 """
 
 from importlib import import_module

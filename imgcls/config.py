@@ -59,7 +59,7 @@ class LoaderConfig:
     image_size: int = 224
     """Side of the square input, in pixels."""
     crop: bool = False
-    """Resize and centre-crop as in the evaluation of the weights, instead of resizing the whole image to a square."""
+    """Resize and centre-crop as timm evaluates the weights, instead of resizing the whole image to a square."""
     batch_size: int = 32
     """Images per training step."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-# Not 0: a write can fail although less than its size is still free.
+# Not 0: a write fails if the free space is smaller than its size, even if some is left.
 FULL_BELOW_BYTES: Final = 2**20
 
 
@@ -49,6 +49,6 @@ def write_bytes(content: bytes, path: Path) -> None:
 
 def default_cache() -> Path:
     """Return ``$IMGCLS_CACHE``, or this user's cache folder."""
-    import platformdirs  # noqa: PLC0415 - not needed by those who name a folder
+    import platformdirs  # noqa: PLC0415 - not needed by callers that name a folder
 
     return Path(os.environ.get("IMGCLS_CACHE") or platformdirs.user_cache_dir("imgcls"))

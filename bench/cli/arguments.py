@@ -1,4 +1,4 @@
-"""The flags of every command as dataclasses, which tyro turns into parsers, and the configs that they result in."""
+"""The flags of every command as dataclasses, which tyro turns into parsers, and the run configs made from them."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ from imgcls.errors import ConfigError
 Parsed = TypeVar("Parsed")
 
 COMPLETION_FLAGS: Final = {"--tyro-print-completion": 2, "--tyro-write-completion": 3}
-"""Tyro's own flags, by the number of words of each with its values."""
+"""Tyro's own flags, each with the number of words of the flag and its values."""
 
 SHELLS: Final = ("bash", "zsh", "tcsh", "fish")
 
@@ -82,7 +82,7 @@ class SearchArgs(PlanArgs):
     jobs: int = 1
     """Number of trials that are trained at the same time; with ray, also of runs."""
     force_new: bool = False
-    """Start a new study if one of the same name has another search space, data set or setting."""
+    """Start a new study if one of the same name has a different search space, data set or setting."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +167,7 @@ class CompareArgs(TablesArgs):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecommendArgs(TablesArgs):
-    """Recommend the fastest model among the most accurate one within all limits and those not significantly worse."""
+    """Recommend the fastest model that meets all limits and is not significantly less accurate than the best one."""
 
     max_latency_ms: float | None = None
     """Maximum p90 latency in ms at batch 1."""
@@ -227,7 +227,7 @@ AnyPlan = TypeVar("AnyPlan", bound=PlanArgs)
 def named_fields(arguments: Sequence[str]) -> list[str]:
     """Return the fields of ``RunConfig`` whose flags are on a command line, whatever their values."""
     # Read from the words, because a parsed value does not show whether it was given: a flag with the recipe's own value
-    # is an override too. Optional twins of all fields would, but they would hide the defaults from --help.
+    # is an override too. Fields that are None unless given would show it, but would hide the defaults from --help.
     flags = [word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")]
     return [name for name in dict.fromkeys(flags) if name in FIELDS]
 
@@ -235,7 +235,7 @@ def named_fields(arguments: Sequence[str]) -> list[str]:
 def parse(kind: type[Parsed], arguments: Sequence[str], command: str, *, default: Parsed | None = None) -> Parsed:
     """Parse one command's flags; exits with status 2 and tyro's own message if they cannot be read.
 
-    What was given stands first: tyro's message may name the flag without its value.
+    The given flags are printed first, because tyro's message may name a flag without its value.
     """
     complaint = io.StringIO()
     try:
@@ -256,7 +256,7 @@ def parse(kind: type[Parsed], arguments: Sequence[str], command: str, *, default
 
 
 def complete(kinds: dict[str, type[Any]], arguments: Sequence[str]) -> int:
-    """Print or write tyro's completion script of all commands, as its own flags in ``arguments`` ask for."""
+    """Print or write tyro's completion script of all commands, as tyro's own flags in ``arguments`` request."""
     flag, shell = arguments[0], arguments[1] if len(arguments) > 1 else "nothing"
     if flag not in COMPLETION_FLAGS:
         message = f"unknown flag {flag}; known: {', '.join(COMPLETION_FLAGS)}"

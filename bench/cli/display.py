@@ -14,7 +14,7 @@ from rich.logging import RichHandler
 from rich.theme import Theme
 
 REDRAW_S: Final = 0.1
-"""Minimum time between two drawings: drawing takes CPU time from the work that it shows."""
+"""Minimum time between two drawings: drawing takes CPU time from the work whose progress it shows."""
 
 WARNING_TEXT: Final = "WARNING:"
 """Prefix of warnings, as text and not only as a colour, which is lost when output is piped."""

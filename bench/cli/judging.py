@@ -38,7 +38,7 @@ def compare_two(args: CompareArgs, console: Console) -> int:
 
 
 def recommend_one(args: RecommendArgs, console: Console) -> int:
-    """Print the recommended model; return 3 if no row keeps to all limits."""
+    """Print the recommended model; return 3 if no row meets all limits."""
     limits = recommend.limits_of(
         runtime=args.runtime,
         max_latency_ms=args.max_latency_ms,

@@ -30,7 +30,7 @@ def show_audit(args: AuditArgs, console: Console) -> int:
     try:
         write_json(audit, path)
     except OSError as error:
-        message = f"--results {paths.results}: cannot be written ({error.strerror}); give a folder that can"
+        message = f"--results {paths.results}: cannot be written ({error.strerror}); use a writable folder"
         raise ConfigError(message) from error
     console.print(f"written: {path}", markup=False)
     return 0
@@ -89,7 +89,7 @@ def show_datasets(args: DataArgs, console: Console) -> int:
         dataset = load_dataset(name, cache=default_cache())
         console.print(f"{dataset.name}: {len(dataset.files):,} files in {dataset.root}", markup=False)
     if not args.names:
-        console.print("Embedded: digits (1,797 handwritten digits). Downloaded on first use:")
+        console.print("Included with scikit-learn: digits (1,797 handwritten digits). Downloaded on first use:")
         console.print(", ".join(name for name in DATASETS if name != "digits"))
         console.print("A folder with one subfolder per class, or with train/, val/ and test/, is a data set too.")
     return 0

@@ -1,4 +1,4 @@
-"""Whether a reduced precision is accepted, by the interval of the paired difference of accuracy."""
+"""Acceptance of reduced precisions, by the confidence interval of the paired difference in accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Word = Literal["accepted", "refused", "too few images to tell", "not checked"]
 class Acceptance:
     """The decision on a runtime's precision.
 
-    ``difference`` is the paired difference of accuracy to the trained model (a fraction) with its 95 % ``interval``.
+    ``difference`` is the runtime's accuracy minus the trained model's (a fraction), with its paired 95 % ``interval``.
     """
 
     word: Word
@@ -58,7 +58,7 @@ def refused(record: RunRecord, runtime: str) -> bool:
 
 
 def reasons(record: RunRecord) -> Sequence[str]:
-    """Return a line for each refused runtime, with its difference of accuracy in percentage points."""
+    """Return a line for each refused runtime, with its difference in accuracy in percentage points."""
     lines = []
     for check in record.checks:
         found = acceptance(check)

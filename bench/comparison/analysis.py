@@ -74,7 +74,7 @@ class Comparison:
 
     @cached_property
     def minority(self) -> tuple[PairwiseTests, int] | None:
-        """Tests of the same rows on the images of minority classes only, and their number; None without any."""
+        """Tests of the same rows on the images of minority classes only, and the number of these; None without any."""
         minority = minority_classes(self.table)
         if len(self.compared) < 2 or not minority:  # noqa: PLR2004 - a pair
             return None
@@ -158,7 +158,7 @@ class Comparison:
         return next((rank for other, rank in zip(self.compared, self.ranks, strict=True) if other is row), None)
 
     def pair(self, first: Row, second: Row) -> Paired:
-        """Return the paired test of two rows, the second against the first."""
+        """Return the paired test of two rows; differences are the second minus the first."""
         assert first.right is not None
         assert second.right is not None
         key = id(first), id(second)
@@ -265,7 +265,7 @@ def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:
     """Return the recall of each class, averaged over seeds, with Wilson's interval; None for a class without images.
 
     The interval of several checkpoints is that of a single one with their mean recall. It covers the choice of test
-    images, for which it is too long rather than too short, but not the variation between seeds.
+    images, for which it is conservative, but not the variation between seeds.
     """
     each = np.stack([np.diag(checkpoint.confusion) for checkpoint in row.checkpoints])
     totals = row.checkpoints[0].confusion.sum(axis=1)
@@ -350,10 +350,10 @@ def count_scorings(table: Table) -> tuple[int, int]:
 
 
 def read(results: Path) -> list[Comparison]:
-    """Read all records of a results folder and work out what each table of them shows."""
+    """Read all records of a results folder, and compare the rows of each of their tables."""
     return compare_records(read_records(results), results)
 
 
 def compare_records(records: Sequence[RunRecord], results: Path) -> list[Comparison]:
-    """Return what each table of some records shows."""
+    """Group records into tables, and compare the rows of each table."""
     return [find(table) for table in group(records, results)]

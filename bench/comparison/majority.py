@@ -23,8 +23,8 @@ def majority(dataset: DatasetInfo) -> Majority:
 
 def always(class_names: Sequence[str], *, train: Sequence[int], test: Sequence[int]) -> Majority:
     """Return the majority-class baseline for given numbers of images per class in train and test."""
-    # The class is chosen by train, as a model is: the most frequent class of test would be knowledge of test. ``max``
-    # takes the first class of a tie, which makes the choice reproducible.
+    # The class is chosen on train, as a model is: choosing the most frequent class of test would use its labels.
+    # ``max`` takes the first class of a tie, which makes the choice reproducible.
     best = max(range(len(train)), key=lambda label: train[label])
     # Classes without test images are left out of the averages, as in the scores of models.
     number, present = sum(test), sum(count > 0 for count in test)

@@ -17,7 +17,7 @@ from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
 
 NOTHING_FITS: Final = 3
-"""Exit status if no row keeps to all limits."""
+"""Exit status if no row meets all limits."""
 
 PERCENT: Final = 90
 """The limit on latency applies to this percentile: a tenth of all queries may take longer."""
@@ -25,7 +25,7 @@ PERCENT: Final = 90
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The limits that a row must keep to; None or an empty mapping means no limit."""
+    """The limits that a row must meet; None or an empty mapping means no limit."""
 
     runtime: str
     max_latency_ms: float | None = None
@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitResult:
-    """Whether a row keeps to a limit (``fits``), whether its whole interval does (``sure``), and its value in words."""
+    """Whether a row meets a limit (``fits``), whether its whole interval does (``sure``), and its value as text."""
 
     fits: bool
     sure: bool
@@ -80,7 +80,7 @@ def checks_of(limits: Limits) -> dict[str, LimitCheck]:
 
 
 def _runtime(limits: Limits) -> dict[str, LimitCheck]:
-    """Return the check that a row was measured on the runtime and that the runtime did not lose accuracy."""
+    """Return the check that a row was measured on the runtime and not refused for a loss of accuracy."""
 
     def check(row: Row) -> LimitResult:
         if refused(row.first, limits.runtime):
@@ -154,9 +154,9 @@ LIMITS: Final[tuple[Callable[[Limits], dict[str, LimitCheck]], ...]] = (_runtime
 
 
 def recommended(comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck]) -> Row | None:
-    """Return the fastest row among the most accurate one within the limits and those not significantly different.
+    """Return the fastest of the rows within the limits that do not differ significantly from the most accurate one.
 
-    None if no row keeps to all limits.
+    None if no row meets all limits.
     """
     fitting = fitting_rows(comparison, checks)
     if not fitting:
@@ -167,7 +167,7 @@ def recommended(comparison: Comparison, limits: Limits, checks: Mapping[str, Lim
 
 
 def fitting_rows(comparison: Comparison, checks: Mapping[str, LimitCheck]) -> list[Row]:
-    """Return the compared rows that keep to all limits, sorted by accuracy, the highest first."""
+    """Return the compared rows that meet all limits, sorted by accuracy, the highest first."""
     return [row for row in comparison.compared if all(check(row).fits for check in checks.values())]
 
 

@@ -1,4 +1,4 @@
-"""Noise of measuring sessions, and the rows that are noisier than the rest of their session.
+"""Noise of measurement sessions, and the rows that are noisier than the rest of their session.
 
 A mark on every row of a table carries no information: noise of a whole session is reported in one sentence.
 """
@@ -18,7 +18,7 @@ from bench.stats.intervals import Interval, mean_interval, percentile
 LEAST_ROUNDS: Final = 2
 
 OUTLIER: Final = 2.0
-"""Multiple of the session's median half-width from which on a row of a noisy session is marked."""
+"""A row of a noisy session is marked if its half-width is at least this multiple of the session's median."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +75,7 @@ def round_samples(row: Measurement) -> list[tuple[float, ...]]:
     """Return a row's samples in ms by round; a row without rounds (schema 1 and 2) is one round."""
     if not row.rounds:
         return [row.samples_ms]
-    # Samples are stored once, in the order of rounds, and each round holds how many are its own.
+    # Samples are stored once, in the order of rounds, and each round stores how many of them belong to it.
     ends = np.cumsum([0, *(part.kept for part in row.rounds)]).tolist()
     return [row.samples_ms[start:end] for start, end in pairwise(ends)]
 
@@ -92,7 +92,7 @@ def interval_over_rounds(row: Measurement, percent: int) -> Interval | None:
     if len(each) < LEAST_ROUNDS:
         return None
     found = mean_interval(each)
-    # With few rounds a t interval may reach below 0, a latency does not.
+    # With few rounds a t interval may extend below 0, but a latency cannot be negative.
     return Interval(low=max(found.low, 0.0), high=found.high)
 
 

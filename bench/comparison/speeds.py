@@ -70,7 +70,7 @@ def reference_runtime(table: Table) -> str | None:
 
 
 def ratio(row: Measurement, base: Measurement) -> Ratio | None:
-    """Return the ratio of two rows' latencies, or None if they do not share at least two rounds of one session."""
+    """Return the latency of ``row`` over that of ``base``, or None if they share fewer than two rounds of a session."""
     if row.session_id is None or base.session_id != row.session_id:
         return None
     # Rounds are paired by their number, as a row may lack one that failed.

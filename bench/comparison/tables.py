@@ -86,7 +86,7 @@ class Row:
     """A row of a table: one setting of one model with its complete seeds.
 
     ``row_id`` identifies it; ``name`` is for display: the model, and what distinguishes it from the model's other rows.
-    ``incomplete`` describes the seeds of which folds are missing.
+    ``incomplete`` describes the seeds with missing folds.
     """
 
     row_id: str
@@ -112,7 +112,7 @@ class Row:
     def right(self) -> Right | None:
         """Whether each checkpoint is correct on each image ``[S, N]``; None if any predictions are missing."""
         answers = [checkpoint.answers for checkpoint in self.checkpoints]
-        # All seeds or none: a test on fewer seeds than the table shows would be about another row.
+        # All seeds or none: a test on fewer seeds than the table shows would not be a test of this row.
         if not answers or None in answers:
             return None
         return np.stack([answer.right for answer in answers if answer is not None])
@@ -225,7 +225,7 @@ def _row(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, se
     checkpoints, incomplete = [], []
     for seed, records in sorted(seeds.items()):
         done = _latest_of_each_fold([record for record in records if record.outcome is not None])
-        # A seed with missing folds has not seen every image once, and its score would be of other images.
+        # A seed with missing folds has not been tested on every image, so its score would be for other images.
         wanted = records[0].config.split.folds or 1
         if len(done) == wanted:
             checkpoints.append(Checkpoint(seed=seed, records=tuple(done), answers=_pooled(done, results)))

@@ -24,7 +24,7 @@ CONVERTED: Final = (ONNX_INT8, ONNX_FP16)
 
 
 def check_runtime(task: CheckTask, cold: ColdStart | Exception) -> Check:
-    """Check that a model in a runtime is the exported one.
+    """Check a model in a runtime: the identity of its files, the placement of its nodes, and its parity.
 
     ``cold`` is its cold start in this process, or the exception that the cold start raised. Never raises: a failure
     is returned as a check with a status and a reason.
@@ -80,11 +80,11 @@ def _require_files(task: CheckTask) -> None:
     # For PyTorch too: the parity check takes the preprocessing from the metadata of the ONNX file.
     require_exported(folder / ONNX, task.onnx_sha256)
     if not (folder / file).exists():
-        message = f"{file} does not exist and could not be made from the run's images"
+        message = f"{file} does not exist and could not be created from the run's images"
         raise RuntimeUnavailableError(message)
     # A prefix: the identity of an int8 file continues with the split digest, which is unknown without images.
     if file in CONVERTED and not metadata_of(folder / file).get(MADE_FROM, "").startswith(task.onnx_sha256):
-        message = f"{file} was made from another model and could not be made again"
+        message = f"{file} was made from another model and could not be created again"
         raise RuntimeUnavailableError(message)
 
 
@@ -93,12 +93,12 @@ def require_exported(path: Path, sha256: str) -> None:
     read_card(path)  # first: its errors name a missing or damaged file, those of onnx.load do not
     opsets = {entry.domain: entry.version for entry in onnx.load(str(path), load_external_data=False).opset_import}
     if opsets.get("") != OPSET:
-        message = f"{path.name} is of opset {opsets.get('')}, this project exports {OPSET}"
+        message = f"{path.name} has opset {opsets.get('')}, but this project exports {OPSET}"
         raise RuntimeUnavailableError(message)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        message = f"{path.name} has sha256 {found[:16]}, the run exported {sha256[:16]}"
+        message = f"{path.name} has sha256 {found[:16]}, but the run exported {sha256[:16]}"
         raise RuntimeUnavailableError(message)
 
 

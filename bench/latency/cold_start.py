@@ -41,7 +41,7 @@ class ColdStart:
 
 
 def cold_start(task: CheckTask) -> ColdStart:
-    """Import the runtime, open the model and run it once; exceptions of these steps are passed on."""
+    """Import the runtime, open the model and run it once; exceptions of these steps are not caught."""
     marks = [clock_ms()]
     # Imported here and not by ``open_session``, so that import time and loading time are separate.
     for module in RUNTIMES[task.runtime].modules:
@@ -58,7 +58,7 @@ def cold_start(task: CheckTask) -> ColdStart:
         import_ms=import_ms,
         load_ms=load_ms,
         first_ms=first_ms,
-        # Read before the checks: a peak never falls, so their memory would be included for good.
+        # Read before the checks: a peak never falls, so a later reading would include their memory.
         peak_memory_bytes=peak_memory_bytes(),
     )
 

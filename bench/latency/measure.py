@@ -1,4 +1,4 @@
-"""Latency measurement of finished runs: preparation beside other runs, then the rounds with the machine held alone."""
+"""Latency measurement of finished runs: preparation beside other runs, then rounds under an exclusive machine lock."""
 
 import logging
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Measured:
 
 
 def measure_all(records: Sequence[RunRecord], paths: Paths, *, protocol: Protocol, runtime: RuntimeConfig) -> Measured:
-    """Measure the artifacts of records with the machine held alone, and write the rows into the records."""
+    """Measure the artifacts of records under an exclusive machine lock, and write the rows into the records."""
     here = [record for record in records if _has_artifacts(record, paths)]
     if not here:
         return Measured(rows=(), ok=not records)

@@ -94,7 +94,7 @@ def gpu_state() -> GpuState | None:
             temperature_c=pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU),
             power_w=pynvml.nvmlDeviceGetPowerUsage(device) / 1e3,
             throttled=tuple(name for name in THROTTLES if reasons & getattr(pynvml, f"nvmlClocksThrottleReason{name}")),
-            # Counted, not recognised by its id: in a container this process has another id than in NVML.
+            # Counted, not recognised by its id: in a container this process has a different id from that in NVML.
             foreign_processes=max(0, len(running) - 1),
         )
     except pynvml.NVMLError:

@@ -130,7 +130,7 @@ def thin(samples: Sequence[float], limit: int = MAX_SAMPLES) -> tuple[float, ...
 def allowed_over(percent: int, queries: int) -> int:
     """Return how many of ``queries`` may exceed a bound that still holds for ``percent`` of all queries.
 
-    At 99 % confidence, this is the largest t with P(Binomial(queries, 1 - percent/100) <= t) <= 0.01; -1 if none has.
+    At 99 % confidence, this is the largest t with P(Binomial(queries, 1 - percent/100) <= t) <= 0.01, or -1 if none.
     """
     share = 1 - percent / 100
     tried = np.arange(int(queries * share) + 2)  # up to about the mean, where it is far above 0.01

@@ -90,7 +90,7 @@ def make_job(  # noqa: PLR0913 - the fields of a job
 
 
 def carry_out(job: Job) -> SessionResult:
-    """Check and time all models; finished parts of an interrupted call are read. The caller holds the machine alone."""
+    """Check and time all models; finished parts of an interrupted call are read. The caller holds the machine lock."""
     job.folder.mkdir(parents=True, exist_ok=True)
     # Written before anything is measured, because it contains the start time of the session.
     _stamp(job)
@@ -151,7 +151,7 @@ def _checked(job: Job, runtime: str, model: Model) -> Check:
     question = job.folder / "check.task"
     write_json(task, question)
     if RUNTIMES[runtime].file in {ONNX_INT8, ONNX_FP16}:
-        # In another process than the check, whose cold start must not find the libraries of the conversion loaded.
+        # Not in the process of the check, whose cold start must not find the libraries of the conversion loaded.
         launch([WORKER, "convert", str(question)])
     status = launch([WORKER, "check", str(question)])
     if not answer.exists():

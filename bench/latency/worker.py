@@ -1,4 +1,4 @@
-"""Processes that measure, check or convert one model: ``python -m bench.latency.worker KIND TASK.json``.
+"""Processes that time a round, or check or convert one model: ``python -m bench.latency.worker KIND TASK.json``.
 
 Each function imports only what it needs, because a measuring process must not load what it does not time.
 """

@@ -1,4 +1,4 @@
 """Render a comparison: Markdown, CSV and the terminal.
 
-Nothing here computes a statistic or prints. Start with ``page``.
+Statistics are computed by ``comparison`` and ``stats``; nothing here prints. Start with ``page``.
 """

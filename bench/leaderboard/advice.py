@@ -1,4 +1,4 @@
-"""A recommendation in words: the model to ship, rows without a significant difference, the cost of each limit."""
+"""A recommendation as text: the model to ship, rows without a significant difference, the cost of each limit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Advice:
 
 
 def advice(limits: Limits, comparison: Comparison, results: Path) -> Advice:
-    """Return what to ship; raises ConfigError for a class that the table does not have."""
+    """Return the recommendation; raises ConfigError for a class that the table does not have."""
     names = comparison.table.first.dataset.class_names
     if unknown := [name for name in limits.min_recall if name not in names]:
         message = f"--min-recall {unknown[0]}: no such class; classes: {', '.join(names)}"
@@ -86,7 +86,7 @@ def _answer(
             f"{fitting[0].name} is the most accurate within the limits; {best.name} is the fastest row without a "
             f"significant difference to it ({p_value})."
         )
-    # For each limit: whether it is met beyond doubt, and what it costs. A limit may be stricter than its owner knows.
+    # For each limit: whether the whole interval meets it, and what it costs, as a limit may be stricter than needed.
     for flag, check in checks.items():
         result = check(best)
         if not result.sure:
@@ -118,7 +118,7 @@ def _cost(flag: str, best: Row, comparison: Comparison, limits: Limits, checks: 
 
 
 def _artifact(row: Row, runtime: str, results: Path) -> str:
-    # Of several seeds val decides: choosing by test would make the stated accuracy optimistic.
+    # Of several seeds, the best on val: choosing by test would make the stated accuracy optimistic.
     one = chosen(row)
     path = Paths(results=results).artifacts(one.records[0].train_id) / RUNTIMES[runtime].file
     why = f" (seed {one.seed}, the best on val of {len(row.checkpoints)})" if len(row.checkpoints) > 1 else ""

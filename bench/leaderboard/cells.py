@@ -27,7 +27,7 @@ def latency_cell(row: Measurement, sessions: Sessions) -> str:
     if not row.has_figures:
         return f"{validity_word(row)}: {code(row.reason)}"
     median = percentile(row.samples_ms, 50)
-    # The time of a large batch says little to a reader; its throughput can be compared between sizes.
+    # Throughput instead of the time of a batch, because it can be compared between batch sizes.
     if row.batch_size > 1:
         return f"{1e3 * row.batch_size / median:.0f} images/s at {row.batch_size} {precision_text(row, sessions)}"
     return f"{figure(median)} / {percentile_cell(row, 90)} ms {precision_text(row, sessions)}"
@@ -111,7 +111,7 @@ def code(text: object) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, keep: int = 1) -> list[str]:
-    """Return a Markdown table as lines; cells with foreign text go through ``code`` first.
+    """Return a Markdown table as lines; names and errors in cells must be passed through ``code``.
 
     The first ``left`` columns are aligned left, the others right. Columns without a value in any row are omitted,
     except the first ``keep``. Without rows there is no table.
@@ -125,7 +125,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
 
 
 def accuracy_cell(accuracy: float, number: int) -> str:
-    """Return an accuracy in percent with its 95 % Wilson interval."""
+    """Return an accuracy in per cent with its 95 % Wilson interval."""
     interval = wilson_interval(round(accuracy * number), number)
     return f"{100 * accuracy:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 

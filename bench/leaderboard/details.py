@@ -52,7 +52,7 @@ def pair_table(comparison: Comparison) -> list[str]:
 
 
 def p_cell(p_value: float) -> str:
-    """Return a p value to four digits."""
+    """Return a p value to four decimals."""
     return f"{p_value:.4f}" if p_value >= LEAST_P else f"< {LEAST_P}"
 
 
@@ -227,7 +227,7 @@ def _duplicates(data: DatasetInfo) -> str:
 
 def _recipes(records: list[RunRecord]) -> str:
     """Return the recipes, and how the runs without overrides trained: the recipe itself may have changed since."""
-    # A row with overrides differs from the recipe in what its Setting says, and must not stand for it here.
+    # A row with overrides differs from the recipe as its Setting cell states, and must not represent it here.
     plain = {training_text(record.base): None for record in records if set(record.base.overrides) <= OF_THE_TABLE}
     names = sorted({record.base.recipe for record in records})
     return "; ".join([*map(code, names), *plain])

@@ -56,7 +56,7 @@ COLUMNS: Final = (
 
 def latency_table(rows: Sequence[Row], sessions: Sessions) -> list[str]:
     """Return a line for each runtime of each of the first runs, and remarks; empty if nothing was measured."""
-    # A line needs percentiles of up to a thousand samples per batch size; of thousands of runs nobody reads them.
+    # A line needs percentiles of up to a thousand samples per batch size, which takes long for thousands of runs.
     every = [view for row in rows for record in row.records for view in _by_machine(row, record)]
     views = every[:CHECKPOINTS_SHOWN]
     lines = [line for title, record in views for line in _rows(title, record, sessions)]
@@ -108,7 +108,7 @@ def _rows(title: str, record: RunRecord, sessions: Sessions) -> list[dict[str, s
 
 
 def _find(rows: Sequence[Measurement], kind: str) -> Measurement | None:
-    """Return the row at batch 1 that has valid figures, if there is one."""
+    """Return the row at batch 1 whose figures may be shown, if there is one."""
     return next((row for row in rows if row.kind == kind and row.batch_size == 1 and row.has_figures), None)
 
 

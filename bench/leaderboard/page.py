@@ -52,7 +52,7 @@ COLUMNS: Final = (
 )
 
 LEGEND: Final = "docs/leaderboard.md"
-"""What every column and mark means, in this repository."""
+"""The page of this repository that explains every column and mark."""
 
 
 @contextmanager

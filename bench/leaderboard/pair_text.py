@@ -26,7 +26,7 @@ def comparison_of(names: tuple[str, str], comparisons: Sequence[Comparison]) -> 
     paired = compare_pair(first.right, second.right)
     yield f"{second.name} against {first.name}: {first.table.key.dataset}, {first.right.shape[1]:,} test images"
     yield _scores(first, second)
-    # The fourfold table is that of McNemar's test, which decides only between single checkpoints.
+    # The fourfold table is that of McNemar's test, which applies only to single checkpoints.
     if len(first.right) == len(second.right) == 1:
         yield _both(first.right[0], second.right[0])
     yield _classes(first, second)

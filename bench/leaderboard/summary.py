@@ -1,4 +1,4 @@
-"""A comparison in words: a summary of at most four sentences, and notes; for Markdown, terminal and page alike."""
+"""A comparison as text: a summary of at most four sentences, and notes; for Markdown, terminal and HTML page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from bench.stats.power import Power
 
 SENTENCES_SHOWN: Final = 4
 NAMES_SHOWN: Final = 5
-"""Longer summaries and lists are skipped by readers."""
+"""Names that a sentence lists; of the others it states the number."""
 PAIR: Final = 2
 
 Style = Callable[[str], str]
@@ -60,7 +60,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def difference_text(difference: float, low: float, high: float) -> str:
-    """Return a difference of shares in percentage points, with its 95 % confidence interval."""
+    """Return a difference of fractions in percentage points, with its 95 % confidence interval."""
     return f"{100 * difference:+.1f} pp (95 % CI {100 * low:+.1f} to {100 * high:+.1f})"
 
 
@@ -75,7 +75,7 @@ class _Statements:
     style: Style
 
     def ordered(self) -> list[str]:
-        """Return everything there is to say, the most important first."""
+        """Return all statements, the most important first."""
         if not self.comparison.compared:
             return [
                 "No predictions are available, so nothing can be compared.",
@@ -161,12 +161,12 @@ class _Statements:
 
     def _faster(self, fast: Row, slow: Row, runtime: str) -> str:
         measured = [found[1] for row in (fast, slow) if (found := shown(row, runtime))]
-        # More threads are not a faster model.
+        # Latencies with different numbers of threads do not compare the models.
         if measured[0].num_threads != measured[1].num_threads:
             return ""
         names = [self.style(row.name) for row in (fast, slow)]
         within = ratio(measured[1], measured[0])
-        if within is not None and within.interval.high < 1:  # within rounds the order is that of the medians reversed
+        if within is not None and within.interval.high < 1:  # ratios within rounds take precedence over the medians
             return self._faster(slow, fast, runtime)
         if within is not None and within.interval.low > 1:
             low, high = within.interval.low, within.interval.high
@@ -180,7 +180,7 @@ class _Statements:
         return f"Batch-1 p50 latency on {runtime}: {names[0]} {times[0]} ms, {names[1]} {times[1]} ms ({how})."
 
     def _minority(self) -> list[str]:
-        """Return which rows differ on the classes that are under half of the median class."""
+        """Return which rows differ significantly on the test images of minority classes."""
         if self.comparison.minority is None:
             return []
         tests, number = self.comparison.minority

@@ -53,7 +53,7 @@ def _default_setting(record: RunRecord) -> RunConfig:
 def _row(record: RunRecord, default: RunRecord | None, sweeps: str) -> list[str]:
     tuning = record.tuning
     assert tuning is not None
-    # A study whose first trial was the best confirms the default; equal hyperparameters would look like a choice.
+    # If the first trial, the default setting, was the best, listing its values would suggest a changed setting.
     chosen = (
         "the default" if record.config == _default_setting(record) else hyperparameters_text(tuning.hyperparameters)
     )

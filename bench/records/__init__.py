@@ -1,4 +1,4 @@
-"""What a run leaves behind: the schema and its history, ids, reading and writing, paths, environment and locks.
+"""Records of runs: the schema and its history, ids, reading and writing, paths, environment and locks.
 
 Nothing here loads torch or a runtime. Start with ``schema.RunRecord``.
 """

@@ -125,7 +125,7 @@ def read_commit() -> tuple[str | None, bool | None]:
 
 
 def _output(command: list[str]) -> str:
-    """Return the standard output of a command, or "" if it is missing, fails or hangs: a run needs none of them."""
+    """Return the standard output of a command, or "" if it is missing, fails or hangs: no run depends on it."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -71,7 +71,7 @@ def upgrade_config(content: Content) -> Content:
 
 
 def _budget(config: RunConfig, own: RunConfig) -> Budget:
-    """Return the budget by the rule of those versions: a value equal to the recipe's own is by the recipe's rule."""
+    """Return the budget: a value equal to the recipe's own counts as set by the recipe's rule."""
     # Whether such a value had been given on the command line was not recorded.
     by_epochs = config.recipe in OWN_EPOCHS and config.train.epochs == own.train.epochs
     by_size = config.recipe in OWN_SIZES and config.loader.image_size == own.loader.image_size

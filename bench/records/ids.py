@@ -64,7 +64,7 @@ def _default(field: "Field[Any]") -> object:
 
 def hash_of(content: object) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of the JSON of any object that msgspec can encode."""
-    # Sorted keys: the order of a dataclass's fields may change. 64 bits make a collision of a few thousand runs
-    # negligible, and keep file names short.
+    # Sorted keys: the order of a dataclass's fields may change. 64 bits make a collision among a few thousand
+    # runs negligible, and keep file names short.
     text = json.dumps(msgspec.to_builtins(content), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

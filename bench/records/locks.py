@@ -41,9 +41,9 @@ def record_lock(results: Path, run_id: str) -> FileLock:
 
 @contextlib.contextmanager
 def machine_shared(*, purpose: str = "train") -> Iterator[None]:
-    """Hold the machine together with other trainings; wait while a latency measurement runs or waits for its turn."""
-    # The queue is free unless a measurement waits. It is released before the machine is taken, because a process that
-    # holds the machine must not wait for anything that a waiting measurement holds.
+    """Hold the machine lock together with other trainings; wait while a latency measurement runs or is queued."""
+    # The queue is free unless a measurement waits. It is released before the machine lock is taken, because a process
+    # that holds the machine lock must not wait for anything that a waiting measurement holds.
     with _queue(wait=f"waiting to {purpose}: a latency measurement is next on this machine"):
         pass
     lock = _machine_lock()
@@ -54,7 +54,7 @@ def machine_shared(*, purpose: str = "train") -> Iterator[None]:
 
 @contextlib.contextmanager
 def machine_alone() -> Iterator[None]:
-    """Hold the machine alone to measure latency; wait while other processes of this harness train or measure."""
+    """Hold the machine lock exclusively to measure latency; wait while other processes of this harness hold it."""
     # The queue is held while waiting, so that later trainings do not start first. With the machine lock alone,
     # trainings that overlap could make a measurement wait forever.
     lock = _machine_lock()
@@ -68,7 +68,7 @@ def machine_alone() -> Iterator[None]:
 
 
 def _queue(*, wait: str) -> contextlib.AbstractContextManager[None]:
-    """Hold the queue, which has room for one: the next process that takes the machine."""
+    """Hold the lock of the queue, whose only member is the next process that takes the machine lock."""
     # In the folder of temporary files, because all results folders share the machine.
     lock = FileLock(Path(tempfile.gettempdir()) / "imgcls-bench-machine.queue.lock")
     return _held(lock.acquire, lock.release, wait=wait, patience_s=PASSING_S)

@@ -10,8 +10,8 @@ from imgcls.evaluation.results import Parity
 class GpuState:
     """The state of a GPU as read from NVML.
 
-    ``throttled`` lists the reasons for which its clock is reduced; ``foreign_processes`` is the number of processes of
-    others that compute on it.
+    ``throttled`` lists the reasons for which its clock is reduced; ``foreign_processes`` is the number of other
+    processes that compute on it.
     """
 
     clock_mhz: int

@@ -105,5 +105,5 @@ def check_writable(results: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        message = f"--results {results}: cannot be written ({error.strerror}); give a folder that can"
+        message = f"--results {results}: cannot be written ({error.strerror}); use a writable folder"
         raise ConfigError(message) from error

@@ -55,7 +55,7 @@ class Answers:
 
 def read_answers(record: RunRecord, results: Path) -> Answers | None:
     """Return the predictions of a run, or None if they are missing or damaged."""
-    # A summary over 1 MB stays among the artifacts, to keep the folder of records fit for a repository.
+    # A summary over 1 MB stays among the artifacts, to keep the folder of records small enough for a repository.
     beside = record_path(results, record).with_suffix(".npz")
     stored_with_artifacts = Paths(results=results).artifacts(record.train_id) / f"{record.run_id}.npz"
     for path in (beside, stored_with_artifacts):

@@ -17,8 +17,8 @@ SCHEMA_VERSION: Final = 5
 #    counts to parity. Older versions are read without them.
 # 4: added folds to config.split and their digest; added calibration and test_scorings.
 # 5: identity omits fields at their frozen default (``bench.records.ids``); added config.budget and config.overrides;
-#    split the verdict of a measurement into status, validity and protocol, and added its session; latency is by the
-#    machine that measured; added derived_from; the npz file has log-probabilities, raw and calibrated, and groups.
+#    split the verdict of a measurement into status, validity and protocol, and added its session; latency is keyed by
+#    the machine that measured; added derived_from; the npz file has log-probabilities, raw and calibrated, and groups.
 # ``bench.records.history`` upgrades older versions to this one.
 
 
@@ -159,9 +159,9 @@ class Latency:
 class RunRecord:
     """A run. A failed one has an ``error`` and no ``outcome``.
 
-    ``derived_from`` holds the ids of the runs in whose table this one is (a tuned run's default). ``latency`` is by the
-    machine that measured. ``test_scorings`` is how often the training was scored on test, including repetitions by
-    ``--force``.
+    ``derived_from`` holds the ids of the runs in whose table this one is (a tuned run's default). ``latency`` is keyed
+    by the machine that measured. ``test_scorings`` is how often the training was scored on test, including repetitions
+    by ``--force``.
     """
 
     schema_version: int

@@ -50,11 +50,11 @@ def read_versioned(path: Path, kind: type[Versioned], *, key: str, version: int,
         if found == version:
             return msgspec.json.decode(data, type=kind)
         if not isinstance(found, int) or not 1 <= found < version:
-            message = f"{key.replace('_', ' ')} {found}, this code reads 1 to {version}"
+            message = f"{key.replace('_', ' ')} {found}; this code reads versions 1 to {version}"
             raise ValueError(message)
         return msgspec.convert(upgrade(msgspec.json.decode(data)), type=kind)
     except msgspec.MsgspecError as error:
-        message = f"not a whole record ({error})"
+        message = f"not a complete record ({error})"
         raise ValueError(message) from error
 
 

@@ -25,7 +25,7 @@ def last_line(error: str) -> str:
 def killed(status: int) -> str:
     """Return the reason for which a process with this exit status left no record."""
     if status < 0:
-        return f"RunError: the process was killed by signal {-status} (out of memory, or by somebody)"
+        return f"RunError: the process was killed by signal {-status} (possible causes: out of memory, a crash, a user)"
     return f"RunError: the process ended with status {status} and left no record"
 
 

@@ -1,4 +1,4 @@
-"""Planning: a data set and configs to tasks. Invalid settings are reported here, before any run starts."""
+"""Planning: make tasks from a data set and configs. Invalid settings are reported here, before any run starts."""
 
 import datetime as dt
 import json
@@ -75,8 +75,8 @@ def make_task(  # noqa: PLR0913 - a task is made of these
 ) -> Task:
     """Resolve device, threads, runtimes, weights and identity of one run.
 
-    ``cuda`` is whether the machine that trains has a GPU; None: as this machine. Raises ConfigError for invalid
-    settings.
+    ``cuda`` is whether the machine that trains has a GPU; None: the same as this machine. Raises ConfigError for
+    invalid settings.
     """
     config = _resolve(
         replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda

@@ -45,7 +45,7 @@ class Cluster:
 
 @contextmanager
 def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
-    """Connect to a cluster, or start one on this machine; raises ConfigError if that fails or GPUs are too few."""
+    """Connect to a cluster, or start one on this machine; raises ConfigError if that fails or it has too few GPUs."""
     # By default Ray sends usage statistics, and some versions hide the GPUs from tasks that request none.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -70,8 +70,8 @@ def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
 
 
 def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may not be installed
-    """Connect in this thread, with which the processes that Ray starts here end; raises ConfigError if that fails."""
-    # The packages are sent along, because the workers may have no checkout, or one of another version.
+    """Connect; processes that Ray starts here end with the calling thread. Raises ConfigError if that fails."""
+    # The packages are sent along, because the workers may have no checkout, or one of a different version.
     code = {"py_modules": [str(REPOSITORY / "imgcls"), str(REPOSITORY / "bench")]}
     options: dict[str, Any] = {"runtime_env": code, "log_to_driver": False, "logging_level": "error"}
     options |= {"address": address} if address else {"num_cpus": usable_cores(), "include_dashboard": False}
@@ -112,7 +112,7 @@ def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any, Any]
 
 
 def train(tasks: Sequence[Task], *, cluster: Cluster) -> list[RunRecord]:
-    """Carry out all tasks that are not done on the cluster, write their files here, and disconnect.
+    """Carry out the tasks that are not done yet, on the cluster; write their files here, and disconnect.
 
     Disconnecting ends a cluster that was started here, so that it does not run beside the measurements that follow.
     """

@@ -18,7 +18,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """A metric of a row: of one checkpoint with an interval over images, or the mean of several over seeds.
+    """A metric of a row: of one checkpoint with an interval over images, or the mean of several with one over seeds.
 
     ``least`` and ``most`` are the extremes over checkpoints.
     """
@@ -33,8 +33,8 @@ class Score:
 def wilson_interval(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
     """Return the Wilson score interval of a proportion (Wilson 1927).
 
-    ``binomtest`` of scipy.stats returns the same interval, but importing scipy.stats takes longer than making a
-    small leaderboard.
+    ``binomtest`` of scipy.stats returns the same interval, but importing scipy.stats takes longer than writing
+    a small leaderboard.
     """
     z, share = float(ndtri(0.5 + 0.5 * confidence)), successes / total
     scale = 2 * (total + z**2)

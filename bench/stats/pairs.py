@@ -12,10 +12,10 @@ from scipy.special import bdtr, stdtr, stdtrit
 from bench.stats.intervals import Interval, mean_interval, paired_difference
 
 ALPHA: Final = 0.05
-"""Significance level of a whole table: the probability that any pair of equal models is found different."""
+"""Family-wise significance level of a table: bounds the probability that any two equal models are found to differ."""
 
 SEEDS_FOR_MODELS: Final = 5
-"""Seeds from which on conclusions hold for models (any seed); with fewer, they hold for these checkpoints only."""
+"""Minimum seeds for conclusions about models (any seed); with fewer, they hold for these checkpoints only."""
 
 ENOUGH_DIFFERING: Final = 30
 """Images on which two models differ, below which a t interval over images is too short."""
@@ -36,7 +36,7 @@ LEAST_COSINE: Final = 1e-300
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paired:
-    """The second model against the first: difference of accuracy (a fraction), its 95 % interval, p and mid-p values.
+    """The second model against the first: difference in accuracy (a fraction), its 95 % interval, p and mid-p values.
 
     One checkpoint each: exact McNemar test with its mid-p value (Fagerland, Lydersen and Laake 2013), Tango's interval.
     Two to four seeds: sign-flip test of the images' differences of mean correctness, exact if both models have equally
@@ -255,13 +255,13 @@ def _interval(change: Floats, steps: int) -> Interval:
     """Return the 95 % interval of a mean difference over images: Tango's, or a t interval.
 
     Tango's if each difference is -1, 0 or 1, or if few images differ. In the second case fractional differences are
-    added up to whole images, which makes the interval too long rather than too short.
+    added up to whole images, which makes the interval conservative.
     """
     if steps == 1 or np.count_nonzero(change) < ENOUGH_DIFFERING:
         gained, lost = (round(float(np.clip(side * change, 0, None).sum())) for side in (1, -1))
         return paired_difference(gained, lost, len(change))
     found = mean_interval(change)
-    # A t interval is not bounded, a difference of accuracies is.
+    # A t interval is not bounded, but a difference between accuracies is.
     return Interval(low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 

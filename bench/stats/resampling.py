@@ -51,7 +51,7 @@ def calibrated_ece(
 ) -> tuple[float, float]:
     """Return mean and 95th percentile of the ECE of a perfectly calibrated model with these confidences ``[N]``.
 
-    The ECE of a finite sample is above 0 for a perfectly calibrated model too; this is what to compare an ECE with.
+    The ECE of a finite sample is above 0 for a perfectly calibrated model too; an ECE is compared with this value.
     """
     uniforms = uniforms or Uniforms()
     bins = ece_bins(confidence)

@@ -75,7 +75,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyRecord:
-    """A finished study; ``command_s`` and ``command_train_s`` are the last command's seconds, in all and in steps."""
+    """A finished study; ``command_s`` and ``command_train_s`` are the last command's seconds, total and in steps."""
 
     sweep_version: int
     name: str
@@ -198,7 +198,7 @@ def tuned_by(results: Path, base: RunConfig, dataset: DatasetInfo, origin: Origi
         except (OSError, ValueError) as error:
             reasons.append(f"{path.stem}: {error}")
             continue
-        # With the study's own seed and space: a setting may be used with other seeds, and whatever was searched.
+        # With the study's own seed and space: a setting may be used with other seeds, whatever the search space was.
         other = differences(
             identity(replace(base, seed=study.base.seed), study.space, dataset, origin),
             identity(study.base, study.space, study.dataset, study.origin),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from imgcls.data.prepared import Prepared
 
 REDUCTION: Final = 2
-"""At each rung, one in so many trials continues (ASHA, Li et al. 2020)."""
+"""At each rung, one in this number of trials continues (ASHA, Li et al. 2020)."""
 
 # Failed trials do not count against a budget of trials: without this limit, a lasting cause, such as a full disk, would
 # fail trials without end.
@@ -272,7 +272,7 @@ def evaluate_here(sweep: SweepTask) -> Evaluate:
     mapped: dict[object, Prepared] = {}
 
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
-        # A trial beside a latency measurement would falsify it.
+        # A trial beside a latency measurement would distort it.
         with locks.machine_shared():
             if task.spec.resize not in mapped:
                 mapped[task.spec.resize] = prepare(task)

@@ -20,7 +20,7 @@ from imgcls.errors import ConfigError
 HEARTBEAT_S: Final = 5
 
 GRACE_S: Final = 30
-"""A running trial without a heartbeat for so long is marked as failed, and retried once."""
+"""A running trial without a heartbeat for this many seconds is marked as failed, and retried once."""
 
 CONNECT_LIMIT_S: Final = 10.0
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 DEATHS_IN_A_ROW: Final = 3
-"""No worker is started again after so many were killed without a trial that ended in between."""
+"""No worker is restarted after this many were killed without a trial ending in between."""
 
 
 def origin(task: Task) -> Origin:
@@ -162,7 +162,7 @@ def finish(
 def join(store: RDBStorage, name: str, identity: dict[str, Any], first: Values, *, force_new: bool) -> str:
     """Return the name of the study with this identity; create it, with the default setting as first trial, if needed.
 
-    Raises ConfigError if the name belongs to a study with another identity, unless ``force_new``.
+    Raises ConfigError if the name belongs to a study with a different identity, unless ``force_new``.
     """
     # Locked, so that commands that start at the same time do not create the study twice.
     with storage.locked(store, name):

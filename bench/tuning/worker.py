@@ -16,7 +16,7 @@ WORKER: Final = "bench.tuning.worker"
 
 def sweep(path: Path, _tell: Tell) -> int:
     """Run trials until the study's budget is spent; return 1 if an error stops it earlier."""
-    from bench.runs.plan import read_task  # noqa: PLC0415 - loads torch, which WORKER does not need
+    from bench.runs.plan import read_task  # noqa: PLC0415 - loads torch, which importing this module must not
     from bench.tuning.search import SweepTask, evaluate_here, work  # noqa: PLC0415
     from bench.tuning.storage import open_storage, quiet  # noqa: PLC0415
 

@@ -25,7 +25,7 @@ from imgcls.errors import DataError
 from imgcls.files import default_cache, write_text
 
 AUDIT_VERSION: Final = 1
-"""Increased if the audit of unchanged files would have another result, so that stored audits are not reused."""
+"""Incremented if the audit of unchanged files has a different result, so that stored audits are not reused."""
 THUMBNAIL_PX: Final = 16
 CONFLICT: Final = "same pixels under two labels"
 
@@ -68,7 +68,7 @@ class Audit:
     across_splits: tuple[tuple[str, ...], ...]
     """Duplicates that lie in more than one of the given train, val and test folders."""
     broken_groups: int
-    """Number of chains of near-duplicates over 1 % of the set that were divided into groups of confirmed pairs."""
+    """Number of chains of near-duplicates over 1 % of the set, which were divided into groups of confirmed pairs."""
     too_small_to_search: int
     """Number of images whose shorter side is under 32 px, for which perceptual hashes are not reliable."""
 
@@ -83,7 +83,8 @@ class Audit:
         lines = [first]
         if self.broken_groups:
             lines.append(
-                f"{self.broken_groups} chain(s) of near-duplicates over 1 % of the set were reduced to confirmed pairs"
+                f"{self.broken_groups} chain(s) of near-duplicates over 1 % of the set were divided into groups of "
+                "confirmed pairs"
             )
         if self.too_small_to_search:
             lines.append(f"{self.too_small_to_search} image(s) under 32 px were not searched for near-duplicates")
@@ -92,7 +93,7 @@ class Audit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Seen:
-    """What decoding one file yields for the audit."""
+    """Audit data of one file: properties of its decoded image, or the reason why it is unusable."""
 
     pixel_digest: str = ""
     phash: int | None = None
@@ -125,7 +126,7 @@ def to_json(audit: Audit) -> str:
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    # Pillow's version is included because its decoders may yield other pixels.
+    # Pillow's version is included because its decoders may yield different pixels.
     digest = hashlib.sha256(f"{AUDIT_VERSION} {DECODE_VERSION} {PIL.__version__}".encode())
     digest.update(json.dumps([dataset.class_names, dataset.given_splits]).encode())
     for file in dataset.files:
@@ -221,7 +222,7 @@ def _exact_groups(seen: list[_Seen]) -> list[list[int]]:
 
 
 def _near_groups(seen: list[_Seen], usable: list[int]) -> tuple[list[list[int]], int]:
-    """Group near-duplicates among one image of each set of exact copies, and count the chains that were divided.
+    """Group near-duplicates, of exact copies only the first, and count the chains that were divided.
 
     ``_merge`` adds the other copies.
     """

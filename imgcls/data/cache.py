@@ -28,7 +28,7 @@ BYTES_PER_FILE: Final = 30_000
 def cache_key(audit: Audit, resize: Resize) -> str:
     """Return a hash of everything that determines the content of the cache."""
     # The audit's digest is of content, so that a copied or moved data set finds its cache. Pillow's version is
-    # included, because its decoders and resampling may yield other pixels.
+    # included, because its decoders and resampling may yield different pixels.
     content = [CACHE_VERSION, DECODE_VERSION, PIL.__version__, audit.digest, astuple(resize)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
 
@@ -75,7 +75,7 @@ def _reserve(path: Path, *, shape: tuple[int, ...]) -> None:
 
 
 def _fill(aside: Path, resize: Resize, jobs: Sequence[tuple[int, Path]]) -> None:
-    # Each process maps the file itself and writes other rows, so that no pixels are passed between processes.
+    # Each process maps the file itself and writes its own rows, so that no pixels are passed between processes.
     pixels = np.lib.format.open_memmap(aside, mode="r+")
     for index, path in jobs:
         try:

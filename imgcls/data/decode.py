@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 DECODE_VERSION: Final = 1
-"""Increased if this module reads other pixels from an unchanged file; part of every cache key."""
+"""Incremented if this module reads different pixels from an unchanged file; part of every cache key."""
 PIXEL_LIMIT: Final = 89_478_485
 """Largest image that is decoded, in pixels (Pillow's own limit against decompression bombs)."""
 LOW_RESOLUTION_PX: Final = 32
@@ -115,7 +115,7 @@ def _read(path: Path) -> bytes:
 
 
 def _decode_bytes(data: bytes, suffix: str, min_side: int | None) -> Decoded:
-    # Image.OPEN is empty before init(). Only the formats above: Pillow decodes EPS, for one, by starting Ghostscript.
+    # Image.OPEN is empty before init(). Only the formats above: Pillow decodes EPS, for example, by Ghostscript.
     Image.init()
     formats = [name for name in Image.OPEN if name in SUFFIXES]
     with Image.open(io.BytesIO(data), formats=formats) as image:

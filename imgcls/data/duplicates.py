@@ -14,7 +14,7 @@ MAX_HASH_DISTANCE: Final = 4
 """Bits of the 64-bit pHash that may differ; with 10, different images are chained into one group."""
 MIN_CORRELATION: Final = 0.94
 """Correlation of two thumbnails' pixels that confirms a pair found by hash, whatever the exposure. Of TrashNet's 29
-pairs, inspected one by one, 26 that show one object reach 0.945, and three of different objects stay below 0.935."""
+pairs, inspected one by one, 26 that show the same object reach 0.945, and 3 of different objects are below 0.935."""
 FLAT_DIFFERENCE: Final = 12
 """Grey levels by which two thumbnails may differ if one of them is uniform, so that correlation is undefined."""
 MAX_GROUP_SHARE: Final = 0.01

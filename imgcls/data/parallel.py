@@ -40,7 +40,7 @@ def map_chunks(
     cores = usable_cores() if cost_bytes > IN_PROCESS_LIMIT else 1
     size = max(1, min(256, -(-len(items) // (cores * CHUNKS_PER_CORE))))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    # A generator returns each result as soon as it and all before it are there, so that progress can be reported.
+    # A generator yields each result as soon as it and all earlier ones are complete, so that progress can be reported.
     tasks = (joblib.delayed(function)(chunk) for chunk in chunks)
     results = []
     done = 0

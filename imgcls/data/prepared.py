@@ -43,9 +43,9 @@ class Prepared:
         return tuple(self.audit.images[row].image_id for row in self.rows[split])
 
 
-def prepare(  # noqa: PLR0913 - two places beside the data
+def prepare(  # noqa: PLR0913 - two folders in addition to the data
     audit: Audit, splits: Splits, resize: Resize, *, root: Path, cache: Path, progress: OnProgress = silent
 ) -> Prepared:
-    """Build the pixel cache of a data set below ``root``, or open it; raises what ``build_cache`` raises."""
+    """Open the pixel cache of a data set below ``root``, or build it; raises the errors of ``build_cache``."""
     pixels = build_cache(audit, resize, root=root, cache=cache, progress=progress)
     return Prepared(audit=audit, pixels=pixels, rows={split: getattr(splits, split) for split in SPLITS})

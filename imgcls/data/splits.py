@@ -52,8 +52,9 @@ class Splits:
 def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
     """Divide the images 80/10/10, into folds, or by their split folders, then undersample train.
 
-    Raises DataError if a class is too small for all splits, or if the split folders hold no usable test image. A fold
-    may lack a small class that has large groups of duplicates; ``missing_classes`` reports it.
+    Raises DataError if a class is too small for all splits, or if the split folders hold no usable train or test
+    image; ConfigError if folds are requested of a data set with split folders, or without the number of one fold. A
+    fold may lack a small class that has large groups of duplicates; ``missing_classes`` reports it.
     """
     folds = assign_folds(audit, config)
     parts, source = _divide(audit, config) if folds is None else _take_fold(audit, folds, config)
@@ -168,10 +169,10 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
         given = _val_as_test(audit, given)
     if not given["test"]:
         hint = "use val as test with --val-as-test, " if given["val"] else ""
-        message = f"{audit.name} has no usable test image: add a test folder, {hint}or divide anew with --split ours"
+        message = f"{audit.name} has no usable test image: add a test folder, {hint}or divide the images anew with --split ours"
         raise DataError(message)
     if not given["train"]:
-        message = f"{audit.name} has no usable image in train: add some, or divide anew with --split ours"
+        message = f"{audit.name} has no usable image in train: add some, or divide the images anew with --split ours"
         raise DataError(message)
     source = "given, val as test" if config.val_as_test else "given"
     # A published division is used as it is, even if a split lacks a class: results on it must stay comparable.

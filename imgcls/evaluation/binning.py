@@ -1,4 +1,4 @@
-"""Confidence bins, in a module of their own: binning stored predictions need not import scikit-learn, which is slow."""
+"""Confidence bins, in a separate module: code that bins stored predictions need not import scikit-learn (slow)."""
 
 from typing import Final
 

@@ -21,7 +21,7 @@ EVAL_BATCH: Final = 64
 def logits_of(
     model: nn.Module, source: Source, *, normalisation: Normalisation, device: torch.device
 ) -> NDArray[np.float32]:
-    """Return the logits of a split, float32 ``[N, C]``, in eval mode, without augmentation and auxiliary head."""
+    """Return the logits of a split, float32 ``[N, C]``, in eval mode, without augmentation or auxiliary head."""
     model.eval()
     # In eval mode too, timm's Inception V3 with an auxiliary head returns a tuple.
     set_aux(model, enabled=False)
@@ -37,7 +37,7 @@ def predict_split(weights: Path, data: Prepared, split: str, *, spec: ModelSpec,
     # Stored, so that the test split is predicted once, also if the run is interrupted later and resumed.
     path = predictions_file(weights.parent, split)
     if not path.exists():
-        # These predictions are the reference for exported models, whose parity limit TF32 may exceed.
+        # These predictions are the reference for exported models; rounding to TF32 may exceed their parity limit.
         torch.backends.cudnn.allow_tf32 = False
         model = load_trained(weights)
         model.to(device).to(memory_format=memory_format(spec.resize.size))

@@ -25,7 +25,7 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flip:
-    """An image whose predicted class the export changed; ``margin`` is the original difference of its top-2 logits."""
+    """An image whose predicted class differs; ``margin`` is the gap between the trained model's two largest logits."""
 
     image_id: str
     margin: float
@@ -37,7 +37,8 @@ class Parity:
 
     Errors are relative to the largest absolute logit of the trained model. ``only_trained_right`` and
     ``only_runtime_right`` count the images that only one of the two predicts correctly. ``batch_rel_error`` is the
-    largest difference between batch sizes 1 and 32. None: not measured, as in records of older versions.
+    largest difference between batch sizes 1 and 32, on the first 32 images. None: not measured, as in records of
+    older versions.
     """
 
     max_rel_logit_error: float

@@ -37,8 +37,9 @@ def check_parity(  # noqa: PLR0913 - a session, its card and a split
 ) -> Parity:
     """Compare a session's logits with the trained model's on ``pixels`` uint8 ``[N, S, S, 3]`` at ``rows``.
 
-    Raises ParityError if a logit is not finite or the logits depend on the batch size; for float32 also if their error
-    exceeds the limit, or does not explain a changed prediction. Errors of reduced precisions are reported only.
+    Raises ParityError if a logit is not finite; for float32 and int8 also if the logits depend on the batch size; for
+    float32 also if their error exceeds the limit, or does not explain a changed prediction. Errors of reduced
+    precisions are only reported.
     """
     # One batch is enough for the comparison of batch sizes: kernels are chosen by shape, not by content.
     together = _logits(run, card, pixels, rows, PARITY_BATCH)
@@ -46,7 +47,7 @@ def check_parity(  # noqa: PLR0913 - a session, its card and a split
     _require(batch_error, MAX_REL_ERROR, "batch 1 and batch 32 differ", judged=precision in SAME_IN_ANY_BATCH)
     parity = parity_of(together, trained, batch_rel_error=batch_error)
     if precision == "fp32":
-        _require(parity.max_rel_logit_error, MAX_REL_ERROR, "the model's logits are off", judged=True)
+        _require(parity.max_rel_logit_error, MAX_REL_ERROR, "the logits differ from the trained model's", judged=True)
         _require_explained(parity, trained)
     return parity
 
@@ -96,7 +97,7 @@ def _cosine(first: Logits, second: Logits) -> float:
 
 def _require(error: float, limit: float, what: str, *, judged: bool) -> None:
     if judged and not error <= limit:  # error > limit would be false for NaN
-        message = f"{what} by {error:.1e} of the logits' scale (limit {limit:.0e})"
+        message = f"{what} by {error:.1e} of the largest absolute logit (limit {limit:.0e})"
         raise ParityError(message)
 
 

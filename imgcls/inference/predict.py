@@ -34,7 +34,7 @@ class Classifier:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """Prediction for one photograph: the best class, its softmax probability, and all logits."""
+    """Prediction for one photograph: the most probable class, its softmax probability, and all logits."""
 
     photo: str
     class_name: str

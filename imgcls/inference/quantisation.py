@@ -76,7 +76,7 @@ def _ensure(folder: Path, name: str, convert: Callable[[Path, Path], None], *, i
             quant_pre_process(str(folder / ONNX), str(prepared))
             convert(prepared, converted)
         except Exception as error:  # the converters document no exceptions
-            message = f"{name} cannot be made: {type(error).__name__}: {error}"
+            message = f"{name} cannot be created: {type(error).__name__}: {error}"
             raise RunError(message) from error
         model = onnx.load(str(converted))
         # With the card, so that the file can be used alone.

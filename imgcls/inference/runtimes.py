@@ -94,7 +94,7 @@ RUNTIMES: Final[dict[str, Runtime]] = {
     "onnxruntime-tensorrt-fp16": _onnxruntime("TensorrtExecutionProvider", precision="fp16"),
     "openvino-cpu": _openvino(),
     "openvino-cpu-bf16": _openvino(precision="bf16", hint="bf16"),
-    # Quantised operators run in int8 whatever the precision hint, which is for the others.
+    # Quantised operators run in int8 whatever the precision hint, which applies to the other operators.
     "openvino-cpu-int8": _openvino(precision="int8", file=ONNX_INT8),
 }
 """Runtimes by the name that ``--runtimes`` takes."""

@@ -19,10 +19,10 @@ def nothing() -> None:
 class Session:
     """An open model: ``run`` maps host float32 ``[B, 3, S, S]`` to host logits ``[B, C]``.
 
-    ``provider`` and ``num_threads`` are read back from the runtime, never copied from the request; so is
-    ``precision``, except in onnxruntime, where it is that of the file. ``settings`` names what else affects the speed.
-    ``device_timer`` (CUDA only) copies images to the device and returns a function that runs them once and returns the
-    time on the device in ms.
+    ``provider`` and ``num_threads`` are read back from the runtime, never copied from the request. So is ``precision``
+    in PyTorch; ONNX Runtime and OpenVINO have that of their entry in ``RUNTIMES``. ``settings`` lists what else affects
+    the speed. ``device_timer`` (CUDA only) copies images to the device, and returns a function that runs the model on
+    them once and returns the time in ms, without transfers.
     """
 
     run: Callable[[Images], Logits]

@@ -46,7 +46,7 @@ def build_model(spec: ModelSpec, config: ArchitectureConfig, *, num_classes: int
         options["pretrained_cfg"] = replace(weights.cfg, file=str(weights.file), source="")
     name = spec.timm_name.split(".")[0]
     model = timm.create_model(name, pretrained=weights.file is not None, **options)
-    # With the same number of classes, timm keeps the pretrained classifier, of other classes than ours.
+    # With the same number of classes, timm keeps the pretrained classifier, whose classes are not ours.
     if weights.file is not None and num_classes == weights.cfg.num_classes:
         cast("Callable[[int], None]", model.reset_classifier)(num_classes)
     if spec.has_aux_head and aux_head and spec.resize.size < AUX_STOCK_PX:
@@ -62,7 +62,7 @@ def memory_format(image_size: int) -> torch.memory_format:
 class AdaptiveAux(nn.Module):
     """Inception's auxiliary head with an adaptive pool, for feature maps under 17 x 17.
 
-    The stock pool (kernel 5, stride 3) yields the 5 x 5 map that ``conv1`` needs from 17 x 17 on.
+    ``conv1`` needs a 5 x 5 map, which the stock pool (kernel 5, stride 3) yields only for maps of 17 x 17 or more.
     """
 
     def __init__(self, stock: InceptionAux) -> None:

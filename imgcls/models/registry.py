@@ -74,7 +74,7 @@ WeightsFor = Callable[[str], Weights]
 def weights_policy(weights: str) -> WeightsFor:
     """Turn ``--weights`` into a function from a timm name to weights; the hub is probed once, here.
 
-    ``auto`` falls back to random weights with a warning. Raises ConfigError for an unknown word.
+    ``auto`` falls back to random weights with a warning. Raises ConfigError if it is neither a known word nor a folder.
     """
     if weights == "none":
         return random_weights
@@ -90,7 +90,7 @@ def weights_policy(weights: str) -> WeightsFor:
 
 
 def _all_random() -> WeightsFor:
-    """Use random weights for every model: those that happen to be cached must not start ahead of the others."""
+    """Use random weights for every model: a model whose weights happen to be cached would have an advantage."""
     LOGGER.warning("the model hub cannot be reached: every model starts from RANDOM weights (init: random)")
     return random_weights
 

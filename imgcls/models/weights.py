@@ -35,7 +35,7 @@ class Weights:
 
 
 def hub_answers() -> bool:
-    """Return whether the model hub answers within five seconds, name look-up included; False if it is disabled."""
+    """Return whether the model hub answers within five seconds, name look-up included; False in offline mode."""
     if HF_HUB_OFFLINE:
         return False
     answers: list[bool] = []
@@ -89,7 +89,7 @@ def _hub_error(architecture: str, cfg: PretrainedCfg, reason: str) -> ConfigErro
 def folder_weights(architecture: str, folder: Path) -> Weights:
     """Read ``folder/<model>/config.json`` and ``model.safetensors``, in the layout of timm's ``local-dir:``.
 
-    Raises ConfigError if the model is not there, has another architecture, or has no valid safetensors file.
+    Raises ConfigError if the model is not there, has a different architecture, or has no valid safetensors file.
     """
     name = architecture.split(".", maxsplit=1)[0]
     home = folder / name

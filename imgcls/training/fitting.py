@@ -1,4 +1,4 @@
-"""Build a model from its seed and train it: all of training that is not the loop."""
+"""Preparation and start of a training: threads, seed and model; ``loop`` does the rest."""
 
 from pathlib import Path
 

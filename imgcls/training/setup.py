@@ -27,7 +27,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSetup:
-    """Input of the training loop besides the model; the configs are named as in configs and records."""
+    """Input of the training loop besides the model; its configs have the same names in run configs and records."""
 
     train_source: Source
     val_source: Source
@@ -40,7 +40,7 @@ class TrainingSetup:
     folder: Path
     report: Report
     rungs: tuple[float, ...] = ()
-    """Fractions of the run's steps after which validation is also scored, within epochs, for a pruner."""
+    """Fractions of the run's steps after which the val split is also scored, within epochs, for a pruner."""
 
     @property
     def steps_per_epoch(self) -> int:

@@ -43,7 +43,7 @@ class Dataset:
 def read_folder(root: Path, *, name: str) -> Dataset:
     """List the files of a folder of class folders, or of ``train``, ``val`` and ``test`` folders of class folders.
 
-    Raises DataError if there are no images, fewer than two classes, or unclear split folders.
+    Raises DataError if there are no images, fewer than two classes, or ambiguous split folders.
     """
     folders = _subfolders(root)
     given = {folder.name: SPLIT_OF[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_OF}

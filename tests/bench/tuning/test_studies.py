@@ -122,10 +122,10 @@ def test_unreadable_study_is_refused(tmp_path: Path) -> None:
     path = study_file(tmp_path, "resnet50-pets-standard")
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"sweep_version": 99}))
-    with pytest.raises(ConfigError, match="sweep version 99, this code reads 1 to 2"):
+    with pytest.raises(ConfigError, match="sweep version 99; this code reads versions 1 to 2"):
         find(tmp_path)
     path.write_text(path.read_text()[:100])
-    with pytest.raises(ConfigError, match="not a whole record"):
+    with pytest.raises(ConfigError, match="not a complete record"):
         find(tmp_path)
 
 

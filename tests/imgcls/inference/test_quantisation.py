@@ -132,7 +132,7 @@ def test_changed_onnx_file_is_reported(run: Path) -> None:
     model = onnx.load_from_string(whole)
     model.opset_import[0].version = 19
     onnx.save(model, run / ONNX)
-    assert "is of opset 19, this project exports 20" in str(check(run, "onnxruntime-cpu", sha256=sha256).reason)
+    assert "has opset 19, but this project exports 20" in str(check(run, "onnxruntime-cpu", sha256=sha256).reason)
     model = onnx.load_from_string(whole)
     model.doc_string = "changed"
     onnx.save(model, run / ONNX)
