@@ -16,7 +16,7 @@ REPORT_EPOCHS: Final = {"resnet50": 20, "efficientnet_b0": 15, "inception_v3": 2
 def quick(model: str) -> RunConfig:
     """Return a config of small images and few epochs, which takes minutes on two cores.
 
-    ``python -m bench run-all`` trains three models on scikit-learn's digits in under six minutes. It is a test of the
+    ``python -m bench run-all`` trains three models on scikit-learn's digits. It is a test of the
     installation: 3 epochs on small images are not a basis for ranking models.
     """
     # Inception V3 reduces its input so often that 75 px is the smallest size it accepts.

@@ -22,7 +22,8 @@ Parsed = TypeVar("Parsed")
 COMPLETION_FLAGS: Final = {"--tyro-print-completion": 2, "--tyro-write-completion": 3}
 """Tyro's own flags, each with the number of words of the flag and its values."""
 
-SHELLS: Final = ("bash", "zsh", "tcsh", "fish")
+SHELLS: Final = ("bash", "zsh", "fish")
+"""Tyro has tcsh, too, but only with another package."""
 
 MARKERS: Final = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
 
@@ -200,7 +201,7 @@ class AuditArgs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictArgs:
-    """Predict the classes of photographs with an exported model; needs neither torch nor the data set."""
+    """Predict the classes of images with an exported model; needs neither torch nor the data set."""
 
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL.onnx")]
     """ONNX file that a run has exported."""

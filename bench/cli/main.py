@@ -78,7 +78,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "audit": Command(AuditArgs, "bench.cli.reading:show_audit", "list unusable files and duplicates of a data set"),
     "predict": Command(
-        PredictArgs, "bench.cli.reading:show_predictions", "predict the classes of photographs with an exported model"
+        PredictArgs, "bench.cli.reading:show_predictions", "predict the classes of images with an exported model"
     ),
     "models": Command(ModelsArgs, "bench.cli.training:show_models", "list the known models"),
     "data": Command(DataArgs, "bench.cli.reading:show_datasets", "list the named data sets, or download some"),

@@ -68,11 +68,11 @@ def _finding_tables(audit: Audit) -> list[Table]:
 
 
 def show_predictions(args: PredictArgs, console: Console) -> int:
-    """Print the predicted class of each photograph."""
+    """Print the predicted class of each image."""
     if not args.images:
         message = "predict needs a model and one photo or more: python -m bench predict MODEL.onnx IMAGE..."
         raise ConfigError(message)
-    table = Table("Photo", "Class", "Probability")
+    table = Table("Image", "Class", "Probability")
     for answer in classify(args.model, args.images):
         table.add_row(escape(answer.photo), escape(answer.class_name), f"{answer.probability:.3f}")
     console.print(table)

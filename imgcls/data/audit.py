@@ -87,7 +87,7 @@ class Audit:
                 "confirmed pairs"
             )
         if self.too_small_to_search:
-            lines.append(f"{self.too_small_to_search} image(s) under 32 px were not searched for near-duplicates")
+            lines.append(f"{self.too_small_to_search:,} image(s) under 32 px were not searched for near-duplicates")
         return "\n".join(lines)
 
 

@@ -34,7 +34,7 @@ class Classifier:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """Prediction for one photograph: the most probable class, its softmax probability, and all logits."""
+    """Prediction for one image: the most probable class, its softmax probability, and all logits."""
 
     photo: str
     class_name: str
@@ -70,7 +70,7 @@ def _card(session: onnxruntime.InferenceSession, path: Path) -> Card:
 
 
 def classify(model: Path, photos: Sequence[Path]) -> list[Answer]:
-    """Predict the class of each photograph; raises DataError if one cannot be decoded."""
+    """Predict the class of each image; raises DataError if one cannot be decoded."""
     classifier = open_classifier(model)
     return [_answer(classifier, photo) for photo in photos]
 

@@ -99,7 +99,7 @@ def how(task: Task) -> list[str]:
         f"Made by `nox -s pruning`: {SETTINGS} settings of up to {EPOCHS} epochs of {MODEL}",
         f"on {task.config.dataset} at {IMAGE_SIZE} px, the same list with and without pruning",
         f"({environment.machine}, code {commit}).",
-        f"Rungs at {rungs} of each setting's own steps; 1 in {search.REDUCTION} goes on.",
+        f"Rungs at {rungs} of each setting's own steps; 1 in {search.REDUCTION} continues.",
     ]
 
 
@@ -115,7 +115,7 @@ def main() -> None:
         columns = ["Study", "TMACs", "Pruned", "Best trial", "Its setting", "Val top-1, % (95 % interval)"]
         columns += [f"Test top-1 of seeds {', '.join(map(str, SEEDS))}, %", "Mean"]
         lines = [
-            "# What pruning is worth",
+            "# Effect of pruning",
             "",
             *how(task),
             "",
