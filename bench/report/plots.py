@@ -111,7 +111,7 @@ def recall_bars(comparison: Comparison) -> Figure:
     first = [score.value if score else 2.0 for score in recalls(done[0][1])]
     order = sorted(range(len(names)), key=lambda label: first[label])
     places = np.argsort(order)
-    names = [names[label] for label in order]
+    labels = [names[label] for label in order]
     for axis, (number, row) in zip(axes, done, strict=True):
         # A class without test images has no recall, but keeps its line, so that all panels have the same classes.
         known = [(place, score) for place, score in zip(places, recalls(row), strict=True) if score is not None]
@@ -120,7 +120,7 @@ def recall_bars(comparison: Comparison) -> Figure:
         axis.barh([place for place, _ in known], values, color=colour(number), alpha=0.6)
         spread = np.maximum([values - ends[:, 0], ends[:, 1] - values], 0)
         axis.errorbar(values, [place for place, _ in known], xerr=spread, fmt="none", ecolor=INK, elinewidth=1)
-        axis.set_yticks(range(len(names)), names)
+        axis.set_yticks(range(len(labels)), labels)
         # Inverted: the first class at the top.
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.set_xlim(0, 100)

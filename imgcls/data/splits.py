@@ -168,8 +168,8 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
     if config.val_as_test:
         given = _val_as_test(audit, given)
     if not given["test"]:
-        hint = "use val as test with --val-as-test, " if given["val"] else ""
-        message = f"{audit.name} has no usable test image: add a test folder, {hint}or divide the images anew with --split ours"
+        hint = "--val-as-test to use val, or " if given["val"] else ""
+        message = f"{audit.name} has no usable test image: add some, or use {hint}--split ours to divide anew"
         raise DataError(message)
     if not given["train"]:
         message = f"{audit.name} has no usable image in train: add some, or divide the images anew with --split ours"

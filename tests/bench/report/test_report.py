@@ -195,11 +195,12 @@ def photos(make_folder: MakeFolder, tmp_path: Path) -> Path:
 @needs_chromium
 def test_mistakes_and_duplicates_are_shown_as_pictures(photos: Path) -> None:
     with visiting(report(photos)) as visit:
-        assert visit.page.get_by_text("4 test image(s) misclassified by every checkpoint").count() == 1
+        # The only model errs everywhere, which says nothing about the labels.
+        assert visit.page.get_by_text("0 test image(s) misclassified by every checkpoint").count() == 1
         visit.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         visit.page.wait_for_function("[...document.images].every(one => one.complete)")
         widths = visit.page.evaluate("[...document.images].map(one => one.naturalWidth)")
-        assert len(widths) >= 4 + 4 + 2
+        assert len(widths) >= 4 + 2
         assert min(widths) > 0
         assert visit.page.get_by_text("dog/broken.png").count() == 1
         assert visit.page.get_by_text("cat/again.png").count() == 1
