@@ -1,6 +1,7 @@
 """The commands leaderboard, compare, recommend and report, which read records and do not load torch."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console, RenderableType
 
@@ -76,7 +77,11 @@ def _read(args: TablesArgs) -> list[Comparison]:
     if not every:
         message = f"--results {args.results}: no runs there; run-all makes some"
         raise ConfigError(message)
-    of_data = [one for one in every if args.data in {None, one.table.key.dataset}]
+    # A folder names the data set that was made of it.
+    name = args.data
+    if name and Path(name).expanduser().is_dir():
+        name = Path(name).expanduser().resolve().name
+    of_data = [one for one in every if name in {None, one.table.key.dataset}]
     if not of_data:
         known = ", ".join(sorted({one.table.key.dataset for one in every}))
         message = f"--data {args.data}: no run on it in {args.results}; data sets there: {known}"

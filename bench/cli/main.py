@@ -5,6 +5,7 @@ import importlib.metadata
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 from bench.cli.arguments import (
@@ -130,7 +131,9 @@ def _carry_out(name: str, *flags: str) -> int:
     if name.startswith("--tyro-"):
         return complete({name: command.args for name, command in COMMANDS.items()}, [name, *flags])
     if name not in COMMANDS:
-        message = f"unknown command {name!r}; known: {', '.join(COMMANDS)}"
+        near = get_close_matches(name, COMMANDS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        message = f"unknown command {name!r}{hint}; known: {', '.join(COMMANDS)}"
         raise ConfigError(message)
     command = COMMANDS[name]
     plans = issubclass(command.args, PlanArgs)

@@ -13,6 +13,7 @@ from bench.recipes import epochs_text, sizes_text, training_text
 from bench.records.schema import DatasetInfo, RunRecord
 from bench.stats.intervals import independent_difference, wilson_interval
 from bench.stats.pairs import ALPHA
+from imgcls.inference.runtimes import ONNX
 
 PAIRS_SHOWN: Final = 45
 """All pairs of ten rows; of more rows, the pairs of the most accurate ones."""
@@ -74,6 +75,7 @@ CHECKPOINT_COLUMNS: Final = (
     "Training, images/s",
     "ONNX, MB",
     "px",
+    "Artifact",
 )
 
 
@@ -114,6 +116,8 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
         ", ".join(f"{outcome.training.train_img_per_s:.0f}" for outcome in outcomes),
         f"{outcomes[0].artifact.size_bytes / 1e6:.1f}",
         str(outcomes[0].model.image_size),
+        # Relative to the results folder, as ``predict`` and people need it; of folds, the first.
+        code(f"artifacts/{checkpoint.records[0].train_id}/{ONNX}"),
     ]
 
 

@@ -13,6 +13,7 @@ from bench.recipes import epochs_text, sizes_text
 from bench.records.schema import RunRecord
 from bench.runs import failures
 from bench.stats.intervals import percentile
+from imgcls.inference.runtimes import ONNX
 
 
 def text(comparisons: Sequence[Comparison]) -> str:
@@ -69,6 +70,7 @@ def _flat(record: RunRecord) -> dict[str, object]:
         "image_size_rule": sizes_text(record.base.budget),
         "machine": record.environment.machine,
         "run_id": record.run_id,
+        "artifact": f"artifacts/{record.train_id}/{ONNX}" if record.outcome else None,
         "model": record.config.model,
         "init": record.init,
         "seed": record.config.seed,

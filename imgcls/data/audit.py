@@ -24,9 +24,10 @@ from imgcls.data.sources.folder import Dataset
 from imgcls.errors import DataError
 from imgcls.files import default_cache, write_text
 
-AUDIT_VERSION: Final = 1
+AUDIT_VERSION: Final = 2
 """Incremented if the audit of unchanged files has a different result, so that stored audits are not reused."""
 THUMBNAIL_PX: Final = 16
+NAMES_SHOWN: Final = 5
 CONFLICT: Final = "same pixels under two labels"
 
 
@@ -71,6 +72,8 @@ class Audit:
     """Number of chains of near-duplicates over 1 % of the set, which were divided into groups of confirmed pairs."""
     too_small_to_search: int
     """Number of images whose shorter side is under 32 px, for which perceptual hashes are not reliable."""
+    empty_folders: tuple[str, ...] = ()
+    """Class folders without files."""
 
     def __str__(self) -> str:
         """Return a summary for people, one line or a few."""
@@ -88,6 +91,10 @@ class Audit:
             )
         if self.too_small_to_search:
             lines.append(f"{self.too_small_to_search:,} image(s) under 32 px were not searched for near-duplicates")
+        if self.empty_folders:
+            shown = ", ".join(self.empty_folders[:NAMES_SHOWN])
+            more = f" and {len(self.empty_folders) - NAMES_SHOWN} more" if len(self.empty_folders) > NAMES_SHOWN else ""
+            lines.append(f"class folders without files, ignored: {shown}{more}")
         return "\n".join(lines)
 
 
@@ -128,7 +135,7 @@ def to_json(audit: Audit) -> str:
 def _fingerprint(dataset: Dataset) -> str:
     # Pillow's version is included because its decoders may yield different pixels.
     digest = hashlib.sha256(f"{AUDIT_VERSION} {DECODE_VERSION} {PIL.__version__}".encode())
-    digest.update(json.dumps([dataset.class_names, dataset.given_splits]).encode())
+    digest.update(json.dumps([dataset.class_names, dataset.given_splits, dataset.empty_folders]).encode())
     for file in dataset.files:
         try:
             stat = (dataset.root / file.image_id).stat()
@@ -197,6 +204,7 @@ def _summarise(dataset: Dataset, seen: list[_Seen]) -> Audit:
         across_splits=ids(g for g in _merge(exact + near) if len({dataset.files[i].split for i in g}) > 1),
         broken_groups=broken,
         too_small_to_search=sum(seen[index].phash is None for index in usable),
+        empty_folders=dataset.empty_folders,
     )
 
 

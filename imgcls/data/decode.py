@@ -40,6 +40,8 @@ SUFFIXES: Final[dict[str, frozenset[str]]] = {
     "AVIF": frozenset({".avif"}),
 }
 """Supported formats, and the file name extensions of each."""
+LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+"""Start of the text file that stands for an image which Git LFS has not fetched."""
 EXIF_ORIENTATION: Final = 0x0112
 UINT16_MAX: Final = 65535
 
@@ -110,6 +112,9 @@ def _read(path: Path) -> bytes:
         raise UndecodableError(reason) from error
     if not data:
         reason = "empty"
+        raise UndecodableError(reason)
+    if data.startswith(LFS_POINTER):
+        reason = "Git LFS pointer, not the image itself (git lfs pull fetches it)"
         raise UndecodableError(reason)
     return data
 

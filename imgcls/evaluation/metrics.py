@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 from sklearn import metrics as sklearn_metrics
 
 from imgcls.evaluation.binning import ECE_BINS, ece_bins
@@ -58,8 +58,9 @@ def balanced_accuracy(logits: Floats, labels: Labels) -> float:
 
 def log_loss(logits: Floats, labels: Labels) -> float:
     """Return the mean cross-entropy in nats."""
-    classes = np.arange(logits.shape[1])
-    return float(sklearn_metrics.log_loss(labels, _probabilities(logits), labels=classes))
+    # From the logits: scikit-learn takes probabilities, and clips those that round to 0 where the loss is large.
+    log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
+    return float(-log_probabilities[np.arange(len(labels)), labels].mean())
 
 
 def ece(logits: Floats, labels: Labels) -> float:

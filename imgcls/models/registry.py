@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -103,7 +104,9 @@ def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> M
     """
     entry = MODELS.get(model)
     if entry is None and not timm.is_model(model):
-        message = f"unknown model {model!r}; known: {', '.join(MODELS)}, and any name that timm lists"
+        near = get_close_matches(model, [*MODELS, *timm.list_models()], n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        message = f"unknown model {model!r}{hint}; known: {', '.join(MODELS)}, and any name that timm lists"
         raise ConfigError(message)
     timm_name = entry.timm_name if entry else model
     smallest = entry.min_size if entry else 8

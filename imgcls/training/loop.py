@@ -5,6 +5,7 @@ weights of an uninterrupted one.
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -29,6 +30,8 @@ from imgcls.training.losses import training_loss
 from imgcls.training.schedules import SCHEDULES
 from imgcls.training.setup import Training, TrainingSetup
 
+LOGGER = logging.getLogger(__name__)
+
 BETAS: Final = (0.9, 0.999)
 
 
@@ -39,6 +42,8 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
     """
     learner = _learner(model, setup)
     history, resumed = restore(learner, setup.folder, setup.device)
+    if history:
+        LOGGER.info("  resumed after epoch %d of %d", len(history), setup.train.epochs)
     for epoch in range(len(history) + 1, setup.train.epochs + 1):
         result = _epoch(learner, setup, epoch)
         if isinstance(learner.scheduler, ReduceLROnPlateau):

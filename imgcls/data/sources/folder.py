@@ -38,6 +38,8 @@ class Dataset:
     class_names: tuple[str, ...]
     files: tuple[ImageFile, ...]
     given_splits: bool
+    empty_folders: tuple[str, ...] = ()
+    """Class folders without any file: they are no classes."""
 
 
 def read_folder(root: Path, *, name: str) -> Dataset:
@@ -70,7 +72,14 @@ def read_folder(root: Path, *, name: str) -> Dataset:
         class_names=class_names,
         files=tuple(sorted(files, key=lambda file: file.image_id)),
         given_splits=bool(splits),
+        empty_folders=_empty_folders(root, [parent for parent, _ in parents], {path for path, _, _ in listed}),
     )
+
+
+def _empty_folders(root: Path, parents: list[Path], files: set[Path]) -> tuple[str, ...]:
+    filled = {parent for file in files for parent in file.parents}
+    folders = [folder for parent in parents for folder in _subfolders(parent) if folder not in filled]
+    return tuple(folder.relative_to(root).as_posix() for folder in folders)
 
 
 def _checked_splits(root: Path, names: list[str], given: dict[str, str]) -> dict[str, str]:

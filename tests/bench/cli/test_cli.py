@@ -39,7 +39,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
     [
         (["--data", "/no/such/folder"], "/no/such/folder: no such folder"),
         (["--data", "cifar11"], "known: digits, cifar10"),
-        (["--models", "resnet5000"], "unknown model 'resnet5000'; known: resnet50"),
+        (["--models", "resnet5000"], "unknown model 'resnet5000' (did you mean resnet50?); known: resnet50"),
         (["--recipe", "fast"], "--recipe fast: unknown; known: quick, standard, report"),
         (["--epochs", "0"], "--epochs is 0; use 1 or more"),
         (["--lr", "-0.1"], "--lr is -0.1; use a positive number"),
@@ -75,7 +75,7 @@ def test_unreadable_flags_precede_the_parser(arguments: list[str], capsys: pytes
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["sweep", "resnet5000"], "unknown model 'resnet5000'; known: resnet50"),
+        (["sweep", "resnet5000"], "unknown model 'resnet5000' (did you mean resnet50?); known: resnet50"),
         ([*SWEEP, "--space", "momentum"], "--space momentum: unknown hyperparameter; known: lr, dropout"),
         ([*SWEEP, "--folds", "3"], "--folds 3: a study has one seed and one split"),
         ([*SWEEP, "--space", "lr=1e-2:1e-4"], "--space lr=0.01:0.0001: the lower bound exceeds the upper bound"),

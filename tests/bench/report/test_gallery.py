@@ -25,5 +25,5 @@ def test_errors_of_all_models_are_the_most_confident_ones(tmp_path: Path) -> Non
     assert total == int((~right).sum())
     assert shown[0].image_id == "000002.png"
     title, listed = gallery.mistakes(found)[0]
-    assert title == f"good, seed 0: {total} misclassified"
+    assert title == f"good, seed 0: {total} misclassified, the 24 most confident"
     assert listed[0].image_id == "000002.png"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgcls.data.audit import audit_dataset
 from imgcls.data.sources import named, torchvision_sets
 from imgcls.data.sources.named import load_dataset
 from imgcls.errors import DataError
@@ -193,3 +194,12 @@ def test_named_sets_exist_in_torchvision() -> None:
 
     for row in torchvision_sets.TORCHVISION_SETS.values():
         assert hasattr(torchvision.datasets, row.class_name)
+
+
+def test_empty_class_folders_are_reported(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"cat": 1, "dog": 1})
+    (root / "eel").mkdir()
+    dataset = load_dataset(str(root), cache=cache)
+    assert dataset.empty_folders == ("eel",)
+    assert dataset.class_names == ("cat", "dog")
+    assert "class folders without files, ignored: eel" in str(audit_dataset(dataset, cache=cache))

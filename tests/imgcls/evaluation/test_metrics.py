@@ -64,3 +64,8 @@ def test_right_answers_score_better() -> None:
     wrong = score(logits_for([(label + 1) % 3 for label in LABELS]), LABELS)
     for name, value in right.items():
         assert (value < wrong[name]) == (name in {"log_loss", "ece"})
+
+
+def test_log_loss_is_not_clipped() -> None:
+    logits = np.array([[0.0, 100.0], [0.0, 0.0]])
+    assert metrics.log_loss(logits, np.array([0, 1])) == pytest.approx((100 + np.log(2)) / 2)

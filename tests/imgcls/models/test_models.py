@@ -66,7 +66,7 @@ def test_known_models_name_a_weight_tag() -> None:
 
 
 def test_unknown_model_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"unknown model 'resnet5000'; known: resnet50, "):
+    with pytest.raises(ConfigError, match=r"unknown model 'resnet5000' \(did you mean resnet50\?\); known: resnet50, "):
         spec_of("resnet5000")
 
 
