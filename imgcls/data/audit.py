@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
 
 from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableError, decode
-from imgcls.data.duplicates import MAX_GROUP_SHARE, group_pairs, near_pairs
+from imgcls.data.duplicates import MAX_GROUP_SHARE, near_groups
 from imgcls.data.parallel import OnProgress, map_chunks, silent
 from imgcls.data.sources.folder import Dataset
 from imgcls.errors import DataError
@@ -84,6 +84,12 @@ class Audit:
             f"{len(self.near_duplicates)} of near-duplicates"
         )
         lines = [first]
+        similar = sum(map(len, self.near_duplicates))
+        if 2 * similar > len(self.images):
+            lines.append(
+                f"{similar:,} of {len(self.images):,} images are near-duplicates of another; if they are frames of one "
+                "scene, consider --group-by"
+            )
         if self.broken_groups:
             lines.append(
                 f"{self.broken_groups} chain(s) of near-duplicates over 1 % of the set were divided into groups of "
@@ -240,8 +246,8 @@ def _near_groups(seen: list[_Seen], usable: list[int]) -> tuple[list[list[int]],
     if not searched:
         return [], 0
     hashes = np.array([seen[index].phash for index in searched], dtype=np.uint64)
-    pairs = near_pairs(hashes, np.stack([_thumbnail(seen[index]) for index in searched]))
-    groups, broken = group_pairs(len(searched), pairs, largest=int(MAX_GROUP_SHARE * len(seen)))
+    thumbnails = np.stack([_thumbnail(seen[index]) for index in searched])
+    groups, broken = near_groups(hashes, thumbnails, largest=int(MAX_GROUP_SHARE * len(seen)))
     return [[searched[index] for index in group] for group in groups], broken
 
 

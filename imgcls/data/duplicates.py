@@ -1,6 +1,5 @@
 """Near-duplicate images: found by perceptual hash, confirmed by their pixels, and grouped."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
@@ -19,40 +18,92 @@ FLAT_DIFFERENCE: Final = 12
 """Grey levels by which two thumbnails may differ if one of them is uniform, so that correlation is undefined."""
 MAX_GROUP_SHARE: Final = 0.01
 """A group of near-duplicates with more than this share of the images may be a chain; all its pairs are checked."""
+DENSE: Final = 500
+"""If more images share a band of their hashes, most of them show one scene; comparing all pairs would be quadratic."""
 MIN_GROUP: Final = 2
 
 Pair = tuple[int, int]
 
 
+def near_groups(
+    hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], *, largest: int
+) -> tuple[list[list[int]], int]:
+    """Return groups of near-duplicates, as indices, and the number of chains that were divided.
+
+    ``hashes`` is ``[N]``, ``thumbnails`` is ``[N, S, S, 3]``. Images that hardly differ, such as frames of a fixed
+    camera, are first grouped around leaders, in nearly linear time; a leader then stands for its group when all other
+    images are compared in pairs.
+    """
+    clusters = _around_leaders(hashes, thumbnails, _dense(hashes))
+    followers = [index for cluster in clusters.values() for index in cluster[1:]]
+    rest = np.setdiff1d(np.arange(len(hashes)), np.array(followers, dtype=np.int64))
+    pairs = near_pairs(hashes[rest], thumbnails[rest])
+    groups, broken = group_pairs(len(rest), pairs, largest=largest)
+    paired = [[int(rest[place]) for place in group] for group in groups]
+    alone = set(clusters) - {index for group in paired for index in group}
+    whole = [sorted({one for index in group for one in clusters.get(index, [index])}) for group in paired]
+    return sorted([*whole, *(clusters[leader] for leader in alone if len(clusters[leader]) >= MIN_GROUP)]), broken
+
+
 def near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> list[tuple[int, Pair]]:
     """Return the pairs within ``MAX_HASH_DISTANCE`` bits that their thumbnails confirm, as (distance, (i, j)).
 
-    ``hashes`` is ``[N]``, ``thumbnails`` is ``[N, S, S, 3]``. The hash is divided into five bands of bits. Two hashes
-    that differ in at most four bits are equal in at least one band (Manku, Jain and Das Sarma 2007), so that only
-    images that share a band are compared.
+    The hash is divided into five bands of bits. Two hashes that differ in at most four bits are equal in at least one
+    band (Manku, Jain and Das Sarma 2007), so that only images that share a band are compared. Bands that more than
+    ``DENSE`` images share are skipped: see ``near_groups``.
     """
-    found = {}
-    for pair in _sharing_a_band(hashes):
-        # A pair may share several bands, and comparing pixels costs more than a look-up.
-        distance = int(hashes[pair[0]] ^ hashes[pair[1]]).bit_count()
-        if distance <= MAX_HASH_DISTANCE and pair not in found and same_picture(*thumbnails[list(pair)]):
-            found[pair] = distance
-    return sorted((distance, pair) for pair, distance in found.items())
+    found: dict[Pair, int] = {}
+    for bucket in _buckets(hashes):
+        if len(bucket) <= DENSE:
+            found.update(_close_pairs(hashes, bucket))
+    return sorted((distance, pair) for pair, distance in found.items() if same_picture(*thumbnails[list(pair)]))
 
 
-def _sharing_a_band(hashes: NDArray[np.uint64]) -> Iterator[Pair]:
-    bands = MAX_HASH_DISTANCE + 1
-    edges = np.linspace(0, HASH_BITS, bands + 1).astype(int)
-    values = [int(value) for value in hashes]
+def _buckets(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the images of each set that share a band of bits, two images or more, in order."""
+    edges = np.linspace(0, HASH_BITS, MAX_HASH_DISTANCE + 2).astype(int)
     for low, high in pairwise(edges):
-        mask = (1 << int(high - low)) - 1
-        # Quadratic in the size of a bucket. A band has 12 or 13 bits, so that a bucket holds hundreds of images if the
-        # data set has a million.
-        buckets: defaultdict[int, list[int]] = defaultdict(list)
-        for index, value in enumerate(values):
-            bucket = buckets[(value >> int(low)) & mask]
-            yield from ((other, index) for other in bucket)
-            bucket.append(index)
+        values = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
+        order = np.argsort(values, kind="stable")
+        starts = np.flatnonzero(np.diff(values[order])) + 1
+        yield from (bucket for bucket in np.split(order, starts) if len(bucket) > 1)
+
+
+def _close_pairs(hashes: NDArray[np.uint64], bucket: NDArray[np.int64]) -> Iterator[tuple[Pair, int]]:
+    # All pairs at once: a band has 12 or 13 bits, so that a bucket holds hundreds of images if the set has a million.
+    bits = np.bitwise_count(hashes[bucket][:, None] ^ hashes[bucket][None, :])
+    for first, second in zip(*np.nonzero(np.triu(bits <= MAX_HASH_DISTANCE, 1)), strict=True):
+        yield (int(bucket[first]), int(bucket[second])), int(bits[first, second])
+
+
+def _dense(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the images that share a band of bits with more than ``DENSE`` others, in order."""
+    crowded = [bucket for bucket in _buckets(hashes) if len(bucket) > DENSE]
+    return np.unique(np.concatenate(crowded)) if crowded else np.zeros(0, dtype=np.int64)
+
+
+def _around_leaders(
+    hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8], indices: NDArray[np.int64]
+) -> dict[int, list[int]]:
+    """Return groups of images by their leaders: each image joins the nearest earlier leader that it resembles.
+
+    An image without one becomes a leader. Every image is compared with leaders only, so that the time grows with the
+    number of groups and not with that of pairs.
+    """
+    leaders: list[int] = []
+    members: dict[int, list[int]] = {}
+    known = np.zeros(len(indices), dtype=np.uint64)
+    for index in indices.tolist():
+        bits = np.bitwise_count(known[: len(leaders)] ^ hashes[index])
+        near = np.flatnonzero(bits <= MAX_HASH_DISTANCE)
+        by_distance = (leaders[place] for place in near[np.argsort(bits[near], kind="stable")])
+        leader = next((one for one in by_distance if same_picture(thumbnails[one], thumbnails[index])), None)
+        if leader is None:
+            known[len(leaders)] = hashes[index]
+            leaders.append(index)
+            leader = index
+        members.setdefault(leader, []).append(index)
+    return members
 
 
 def same_picture(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:

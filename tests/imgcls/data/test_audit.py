@@ -1,6 +1,7 @@
 """Audit of a folder of images: unusable files, and exact and near-duplicates."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image, ImageEnhance
 
 from imgcls.data import audit as auditing
 from imgcls.data.audit import Audit, audit_dataset, to_json
-from imgcls.data.duplicates import group_pairs, near_pairs, same_picture
+from imgcls.data.duplicates import group_pairs, near_groups, near_pairs, same_picture
 from imgcls.data.sources.named import load_dataset
 from imgcls.errors import DataError
 from tests.helpers.images import MakeFolder, smooth_image
@@ -173,3 +174,33 @@ def test_recompressed_copies_are_found(make_folder: MakeFolder, cache: Path) -> 
     original.save(root / "cat" / "big.jpg", quality=40)
     original.resize((90, 90)).save(root / "cat" / "small.png")
     assert audited(root, cache).near_duplicates == (("cat/005.png", "cat/big.jpg", "cat/big.png", "cat/small.png"),)
+
+
+def frames(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes and thumbnails of a fixed camera's frames: one scene with noise, which changes two bits at most."""
+    rng = np.random.default_rng(0)
+    scene, bits = rng.integers(0, 256, (16, 16, 3)), rng.integers(0, 64, (count, 2))
+    hashes = np.array([0x5A5A5A5A5A5A5A5A ^ (1 << int(a)) ^ (1 << int(b)) for a, b in bits], dtype=np.uint64)
+    noise = rng.integers(-3, 4, (count, 16, 16, 3))
+    return hashes, np.clip(scene + noise, 0, 255).astype(np.uint8)
+
+
+def test_frames_of_one_scene_are_grouped_in_linear_time() -> None:
+    hashes, thumbnails = frames(8000)
+    took = []
+    for count in (2000, 8000):
+        began = time.perf_counter()
+        groups, broken = near_groups(hashes[:count], thumbnails[:count], largest=20)
+        took.append(time.perf_counter() - began)
+        assert (groups, broken) == ([list(range(count))], 0)
+    assert took[1] < 8 * took[0]
+
+
+def test_outsiders_and_other_scenes_stay_apart() -> None:
+    hashes, thumbnails = frames(800)
+    rng = np.random.default_rng(1)
+    other = rng.integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    other[2] = other[1]
+    strangers = np.array([0, 0x0F0F0F0F0F0F0F0F, 0x0F0F0F0F0F0F0F0E], dtype=np.uint64)
+    groups, _ = near_groups(np.concatenate([hashes, strangers]), np.concatenate([thumbnails, other]), largest=8)
+    assert groups == [list(range(800)), [801, 802]]
