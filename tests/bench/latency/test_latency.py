@@ -105,8 +105,9 @@ def timed(samples: list[float]) -> Timed:
 
 def test_rounds_are_combined_into_one_row() -> None:
     rng = np.random.default_rng(0)
-    rounds = {number: [timed(rng.normal(10, 0.1, 300).tolist())] for number in range(5)}
-    rows = combine(
+    samples = [rng.normal(10, 0.1, 300).tolist() for _ in range(5)]
+    rounds = {number: [timed(samples[number])] for number in (3, 0, 4, 1, 2)}
+    (row,) = combine(
         "onnxruntime-cpu",
         rounds,
         protocol=FULL,
@@ -114,11 +115,10 @@ def test_rounds_are_combined_into_one_row() -> None:
         anchor_ms=2.0,
         stamp=STAMP,
     )["t"]
-    (row,) = rows
     assert (row.validity, row.num_queries, row.git_commit) == ("valid", 1500, "c")
-    assert sum(part.kept for part in row.rounds) == len(row.samples_ms) <= MAX_SAMPLES
-    assert row.p90_upper_ms is not None
-    assert np.percentile(row.samples_ms, 90) < row.p90_upper_ms < 10.5
+    assert [(part.number, part.num_queries, part.kept) for part in row.rounds] == [(n, 300, 150) for n in range(5)]
+    assert row.samples_ms == tuple(sample for each in samples for sample in thin(each, MAX_SAMPLES // 5))
+    assert row.p90_upper_ms == upper_bound([sample for each in samples for sample in each], 90)
 
 
 def test_failed_round_fails_the_row() -> None:

@@ -155,6 +155,24 @@ def test_out_of_memory_keeps_smaller_batches(artifacts: Path, monkeypatch: pytes
     ]
 
 
+def test_rounds_together_reach_the_least_queries(artifacts: Path) -> None:
+    protocol = replace(SHORT, rounds=5, min_queries=64, duration_s=0.0, batch_sizes=(), files=False)
+    subject = Subject(train_id="a", folder=str(artifacts), image_size=32)
+    (row,) = timed_rows(RoundTask(runtime=RUNTIME, subjects=(subject,), threads=1, protocol=protocol))
+    assert len(row.samples_ms) == 13
+
+
+@pytest.mark.parametrize("change", [{"commit": "b"}, {"protocol": SHORT}, {"config": RuntimeConfig(threads=2)}])
+def test_other_code_or_settings_do_not_resume(tmp_path: Path, artifacts: Path, change: dict[str, Any]) -> None:
+    models = job(tmp_path, artifacts, SHORT).models
+    whole: dict[str, Any] = {"config": RuntimeConfig(threads=1), "protocol": replace(SHORT, rounds=5), "commit": "a"}
+    jobs = [
+        make_job(models, folder=tmp_path, earlier_anchors_ms=(), **(whole | changed)) for changed in ({}, {}, change)
+    ]
+    assert [one.folder == jobs[0].folder for one in jobs] == [True, True, False]
+    assert make_job(models[:2], folder=tmp_path, earlier_anchors_ms=(), **whole).folder != jobs[0].folder
+
+
 def test_file_row_times_each_part(artifacts: Path, tmp_path: Path) -> None:
     smooth_image(0, size=200).save(tmp_path / "0.jpg")
     subject = Subject(

@@ -64,6 +64,14 @@ def test_irregular_samples_are_noisy(samples: Samples, reason: str) -> None:
     assert reason in str(why)
 
 
+@pytest.mark.parametrize(("second_ms", "validity"), [(10.45, "valid"), (11.0, "noisy")])
+def test_two_modes_must_be_5_percent_apart(second_ms: float, validity: str) -> None:
+    def samples(_number: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return np.where(rng.random(150) < 0.3, 10.0, second_ms) * np.exp(rng.normal(0, 0.003, 150))
+
+    assert judge(case(samples))[0] == validity
+
+
 def test_steady_rounds_are_valid_in_95_percent() -> None:
     found = [judge(case(steady, seed=seed)) for seed in range(100)]
     assert found.count(("valid", None)) >= 95

@@ -244,20 +244,21 @@ def test_trial_killed_twice_is_not_retried(task: Task, monkeypatch: pytest.Monke
     assert [(trial.state, trial.retry_of) for trial in trials] == [("failed", None), ("failed", 0), ("complete", None)]
 
 
-def test_trial_failed_by_others_is_tolerated(task: Task) -> None:
-    whole = study(task, 3)
+def test_trials_failed_by_others_are_tolerated(task: Task) -> None:
+    """Three in a row do not end the study, unlike failures of the trials themselves."""
+    whole = study(task, 4)
 
     def evaluate(tried: Task, on_progress: OnProgress) -> Fitted:
-        if tried.train_id.endswith("00001"):
+        number = int(tried.train_id.split("-")[-1])
+        if number in {1, 2, 3}:
             store = open_storage(whole.url)
             study_id = store.get_study_id_from_name(whole.name)
-            trial_id = store.get_trial_id_from_study_id_trial_number(study_id, 1)
+            trial_id = store.get_trial_id_from_study_id_trial_number(study_id, number)
             store.set_trial_state_values(trial_id, state=TrialState.FAIL)
         return ends(by_lr)(tried, on_progress)
 
     trials = done(whole, evaluate)
-    assert trials[1].state == "failed"
-    assert sum(trial.state in {"complete", "pruned"} for trial in trials) == 3
+    assert [trial.state == "failed" for trial in trials] == [False, True, True, True, False, False, False]
 
 
 def test_concurrent_commands_share_a_new_study(task: Task) -> None:

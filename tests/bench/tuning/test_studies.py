@@ -25,6 +25,7 @@ from bench.tuning.records import (
     tuned_by,
     write_study,
 )
+from bench.tuning.search import spent
 from bench.tuning.space import DEFAULT_SPACE, apply, parse_space
 from bench.tuning.view import StudyProgress, left_s
 from imgcls.errors import ConfigError
@@ -244,6 +245,13 @@ def test_progress_on_a_terminal_and_in_a_file() -> None:
 def test_page_names_every_machine() -> None:
     joined = study(trials=(trial(0, 0.5, machine="a-cpu"), trial(1, 0.6, machine="b-gpu")))
     assert "- Machine: a-cpu, b-gpu;" in study_page.markdown(joined, study_page.as_study(joined), [])
+
+
+def test_running_trial_is_charged_in_full() -> None:
+    running = trial(1, None, state="running", reason=None, tmacs=1.0, planned_tmacs=4.0)
+    assert spent(SweepBudget(tmacs=8.0), [trial(0, 0.5), running])
+    assert not spent(SweepBudget(tmacs=8.1), [trial(0, 0.5), running])
+    assert not spent(SweepBudget(tmacs=8.0), [trial(0, 0.5), trial(1, None)])
 
 
 def test_time_left_follows_completed_trials() -> None:

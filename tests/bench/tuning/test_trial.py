@@ -18,6 +18,8 @@ from bench.tuning.space import apply
 from bench.tuning.trial import RUNGS, TrialProgress, macs_per_image, run_trial
 from imgcls.data.prepared import Prepared
 from imgcls.errors import NonFiniteLossError
+from imgcls.training.setup import Training
+from tests.helpers.examples import EPOCH
 from tests.helpers.images import MakeFolder
 
 
@@ -83,6 +85,13 @@ def test_trial_counts_images_and_leaves_no_files(task: Task) -> None:
     assert fitted.train_time_s > 0
     assert fitted.val_top1_accuracy == seen[-1].val_top1_accuracy
     assert not list((task.paths.results).rglob("*.pt"))
+
+
+def test_trial_is_scored_at_its_selected_epoch(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = tuple(replace(EPOCH, epoch=n, val_top1_accuracy=score) for n, score in enumerate((0.5, 0.9, 0.7), 1))
+    trained = Training(history=history, best_epoch=2, steps=3, resumed_from=(), state={})
+    monkeypatch.setattr(execution, "fit", lambda *_args, **_kwargs: trained)
+    assert run_trial(task, prepare(task), lambda _at: False, rungs=RUNGS).val_top1_accuracy == 0.9
 
 
 def test_pruned_trial_stops_training(task: Task) -> None:

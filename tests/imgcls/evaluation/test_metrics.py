@@ -50,9 +50,9 @@ def test_absent_class_has_no_recall() -> None:
 
 
 def test_absent_class_is_not_averaged() -> None:
-    values = score(logits_for([0, 1]), np.array([0, 1]))
-    assert values["macro_f1"] == 1
-    assert values["balanced_accuracy"] == 1
+    values = score(logits_for([0, 1, 2]), np.array([0, 1, 0]))  # class 2 is predicted once
+    assert values["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+    assert values["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
 
 
 def test_confusion_rows_are_true_classes() -> None:

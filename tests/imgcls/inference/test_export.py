@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,13 +20,14 @@ from imgcls.data.loaders import Source
 from imgcls.data.sources.named import load_dataset
 from imgcls.errors import ConfigError, DataError, ParityError
 from imgcls.evaluation.forward import logits_of
-from imgcls.evaluation.predictions import Predictions, load_predictions, save_predictions
+from imgcls.evaluation.predictions import Predictions, save_predictions
 from imgcls.evaluation.results import Parity
+from imgcls.inference import predict
 from imgcls.inference.card import CARD_KEY, Card, read_card
 from imgcls.inference.export import export_onnx
 from imgcls.inference.onnx_sessions import open_onnxruntime
 from imgcls.inference.parity import check_parity
-from imgcls.inference.predict import classify, open_classifier
+from imgcls.inference.predict import Classifier, classify, open_classifier
 from imgcls.models.building import build_model, set_aux
 from imgcls.models.registry import ModelSpec, resolve_spec
 from imgcls.models.weights import random_weights
@@ -106,7 +109,7 @@ def test_wrong_mean_fails_parity(tmp_path: Path) -> None:
     source = noise(5, 32)
     predictions = trained(spec_of("test_efficientnet", 32), source, tmp_path / "m.onnx")
     edit_card(tmp_path / "m.onnx", mean=[0.5, 0.5, 0.5])
-    with pytest.raises(ParityError, match="off by"):
+    with pytest.raises(ParityError, match="logits differ from the trained model's by"):
         parity_of(tmp_path / "m.onnx", source, predictions)
 
 
@@ -180,11 +183,12 @@ def test_undecodable_photo_is_named(tmp_path: Path) -> None:
         classify(tmp_path / "m.onnx", [tmp_path / "x.jpg"])
 
 
-def test_damaged_predictions_are_refused(tmp_path: Path) -> None:
-    predictions = Predictions(image_ids=("a",), labels=np.array([0]), logits=np.zeros((1, 2), dtype=np.float32))
-    save_predictions(predictions, tmp_path / "p.npz")
-    assert load_predictions(tmp_path / "p.npz").image_ids == ("a",)
-    data = (tmp_path / "p.npz").read_bytes()
-    (tmp_path / "p.npz").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match="damaged"):
-        load_predictions(tmp_path / "p.npz")
+def test_answer_is_the_most_probable_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(spec_of("test_efficientnet", 32), noise(2, 32), tmp_path / "m.onnx")
+    session: Any = SimpleNamespace(run=lambda *_: [np.array([[1.0, 3.0, 2.0]])])
+    opened = Classifier(session=session, card=read_card(tmp_path / "m.onnx"))
+    monkeypatch.setattr(predict, "open_classifier", lambda _path: opened)
+    smooth_image(0).save(tmp_path / "x.png")
+    (answer,) = classify(tmp_path / "m.onnx", [tmp_path / "x.png"])
+    assert answer.class_name == CLASSES[1]
+    assert answer.probability == pytest.approx(np.exp(3) / np.exp([1, 2, 3]).sum())

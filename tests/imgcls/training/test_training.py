@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from imgcls.training import checkpoints, loop
 from imgcls.training.checkpoints import selected_epoch
 from imgcls.training.events import EpochResult, Rung, Step
 from imgcls.training.loop import train
+from imgcls.training.losses import training_loss
 from imgcls.training.setup import Training, TrainingSetup
 
 MODEL = ArchitectureConfig(dropout=0.3)
@@ -82,10 +82,15 @@ def test_training_is_determined_by_its_seed(tmp_path: Path) -> None:
     assert not same(first, run(setting(tmp_path / "c", seed=1)))
 
 
-def test_learning_rate_drops_on_a_plateau(tmp_path: Path) -> None:
-    history = run(setting(tmp_path / "a", epochs=12)).history
-    drops = [later.lr / earlier.lr for earlier, later in pairwise(history)]
-    assert any(drop == pytest.approx(0.1) for drop in drops)
+def test_learning_rate_follows_the_validation_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It drops while the training loss improves, but the validation loss rises."""
+    chosen = setting(tmp_path / "a", epochs=4)
+    right = np.eye(3, dtype=np.float32)[chosen.val_source.labels]
+    confidences = iter((0, -1, -2, -3))
+    monkeypatch.setattr(loop, "logits_of", lambda *_args, **_kwargs: next(confidences) * right)
+    history = run(chosen).history
+    assert history[0].train_loss > history[1].train_loss > history[2].train_loss
+    assert [epoch.lr for epoch in history] == pytest.approx([1e-2, 1e-2, 1e-3, 1e-4])
 
 
 def epoch_result(number: int, accuracy: float = 0.5) -> EpochResult:
@@ -215,9 +220,10 @@ def test_every_epoch_has_its_own_draws(tmp_path: Path, monkeypatch: pytest.Monke
         "train_batches",
         lambda source, **options: (orders.append(options["generator"].initial_seed()), batches(source, **options))[1],
     )
-    run(setting(tmp_path / "a", epochs=3))
-    assert len(set(seeds)) == 4  # one for the model, one per epoch
-    assert len(set(orders)) == 3
+    for seed in (0, 1):
+        run(setting(tmp_path / str(seed), epochs=3, seed=seed))
+    assert len(set(seeds)) == 8  # for each seed, one for the model and one per epoch
+    assert len(set(orders)) == 6
 
 
 def test_finished_run_is_not_trained_again(tmp_path: Path) -> None:
@@ -277,6 +283,36 @@ def test_rungs_are_fractions_of_all_steps(tmp_path: Path, epochs: int) -> None:
         if isinstance(event, Rung):
             at.append((event.fraction, steps))
     assert at == [(0.2, epochs), (0.6, 3 * epochs)]  # 5 steps per epoch
+
+
+def test_training_time_excludes_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_s = [0.0]
+
+    def lasting(function: Callable[..., Any], duration_s: float) -> Callable[..., Any]:
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            clock_s[0] += duration_s
+            return function(*args, **kwargs)
+
+        return slow
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock_s[0])
+    monkeypatch.setattr(loop, "training_loss", lasting(loop.training_loss, 1.0))
+    monkeypatch.setattr(loop, "logits_of", lasting(loop.logits_of, 100.0))
+    events: list[object] = []
+    (epoch,) = run(setting(tmp_path, epochs=1, rungs=(0.4,), report=events.append)).history
+    assert (epoch.train_time_s, epoch.eval_time_s) == (5.0, 100.0)
+    assert [event.train_time_s for event in events if isinstance(event, Step)] == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_auxiliary_loss_is_weighted_and_smoothed(tmp_path: Path) -> None:
+    logits, aux_logits = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(8) % 3
+    chosen = setting(tmp_path, architecture=ArchitectureConfig(aux_weight=0.3), train=TrainConfig(label_smoothing=0.2))
+    main, aux = (
+        torch.nn.functional.cross_entropy(each, labels, label_smoothing=0.2).item() for each in (logits, aux_logits)
+    )
+    assert training_loss(logits, labels, chosen).item() == pytest.approx(main)
+    assert training_loss((logits, aux_logits), labels, chosen).item() == pytest.approx(main + 0.3 * aux)
 
 
 def test_smoothing_and_decay_are_applied(tmp_path: Path) -> None:
