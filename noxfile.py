@@ -69,3 +69,9 @@ def regression(session: nox.Session) -> None:
     options = ("-o", "addopts=--strict-markers --strict-config --import-mode=importlib -ra")  # without --benchmark-skip
     options += ("-o", "junit_family=xunit1", "--benchmark-columns=median,rounds")
     session.run(*PYTHON, "pytest", "tests/regression", *options, *base, *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Decode mutated files of every format for half a minute each. Not in CI, which does so for a second each."""
+    session.run(*PYTHON, "pytest", "tests/imgcls/data/test_fuzz.py", env={"FUZZ_S": "30"})

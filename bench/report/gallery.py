@@ -14,6 +14,7 @@ from bench.comparison.analysis import Comparison
 from bench.comparison.tables import Row
 from bench.runs.images import ImageSource
 from imgcls.data.decode import UndecodableError, decode
+from imgcls.data.sources.names import file_of
 
 # The numbers of images are limited because the page contains their thumbnails, and must not grow with the data set.
 WRONG_SHOWN: Final = 24
@@ -113,7 +114,7 @@ def thumbnails(root: Path, image_ids: Iterable[str]) -> dict[str, str]:
     # Without repetitions, as an image may be in several galleries; ``dict`` keeps the order, unlike ``set``.
     for image_id in dict.fromkeys(image_ids):
         try:
-            found[image_id] = _data_uri(decode(root / image_id).image)
+            found[image_id] = _data_uri(decode(file_of(root, image_id)).image)
         except (UndecodableError, OSError):
             continue
     return found

@@ -1,5 +1,6 @@
 """Access to the images of finished runs on this machine, for parity checks, calibration, timing and galleries."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ from imgcls.data.cache import build_cache, cache_path
 from imgcls.data.decode import Resize
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.names import ESCAPED, escape, file_of, unescape
 from imgcls.data.splits import make_splits
 from imgcls.errors import RunError, UserError
 
@@ -51,7 +53,7 @@ def remember_place(task: "Task") -> None:
     # A failed run may have no artifacts.
     if folder.is_dir():
         # Absolute, because another command may run in another working directory; the name of a data set as it is.
-        write_json({"data": str(place.resolve()) if place.is_dir() else task.data}, folder / PLACE)
+        write_json({"data": escape(str(place.resolve())) if place.is_dir() else task.data}, folder / PLACE)
 
 
 def audited(data: str, cache: Path) -> tuple[Dataset, Audit]:
@@ -66,7 +68,7 @@ def find_source(record: RunRecord, paths: Paths) -> ImageSource:
     name = record.dataset.name
     try:
         place = (paths.artifacts(record.train_id) / PLACE).read_bytes()
-        dataset, audit = audited(msgspec.json.decode(place, type=dict[str, str])["data"], paths.cache)
+        dataset, audit = audited(unescape(msgspec.json.decode(place, type=dict[str, str])["data"]), paths.cache)
     except (OSError, msgspec.MsgspecError, KeyError) as error:
         message = f"the location of the images of {name} is not known here; the command that trains a run stores it"
         raise MissingImagesError(message) from error
@@ -77,6 +79,12 @@ def find_source(record: RunRecord, paths: Paths) -> ImageSource:
         message = f"the images of {name} have changed since the run: digest {audit.digest}"
         raise MissingImagesError(message)
     return ImageSource(audit=audit, root=dataset.root)
+
+
+def _files(source: ImageSource, rows: Iterable[int]) -> tuple[str, ...]:
+    """Return the files of some images, except those whose names cannot be written into a task."""
+    ids = [source.audit.images[row].image_id for row in rows]
+    return tuple(str(file_of(source.root, image_id)) for image_id in ids if not image_id.startswith(ESCAPED))
 
 
 def find_images(record: RunRecord, paths: Paths) -> RunImages:
@@ -99,5 +107,5 @@ def find_images(record: RunRecord, paths: Paths) -> RunImages:
             test_rows=splits.test,
             split_digest=splits.digest,
         ),
-        test_files=tuple(str(source.root / source.audit.images[row].image_id) for row in splits.test),
+        test_files=_files(source, splits.test),
     )

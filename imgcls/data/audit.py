@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
 
-from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableError, decode
+from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableError, decode, quiet_libraries
 from imgcls.data.duplicates import MAX_GROUP_SHARE, near_groups
 from imgcls.data.parallel import OnProgress, map_chunks, silent
 from imgcls.data.sources.folder import Dataset
+from imgcls.data.sources.names import file_of
 from imgcls.errors import DataError
 from imgcls.files import default_cache, write_text
 
@@ -125,7 +126,7 @@ def audit_dataset(dataset: Dataset, *, cache: Path | None = None, progress: OnPr
     if stored.exists():
         # The fingerprint does not include the data set's name, which may differ from that of the stored audit.
         return replace(msgspec.json.decode(stored.read_bytes(), type=Audit), name=dataset.name)
-    paths = [dataset.root / file.image_id for file in dataset.files]
+    paths = [file_of(dataset.root, file.image_id) for file in dataset.files]
     size = sum(path.stat().st_size for path in paths if path.exists())
     chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress)
     audit = _summarise(dataset, [seen for chunk in chunks for seen in chunk])
@@ -144,7 +145,7 @@ def _fingerprint(dataset: Dataset) -> str:
     digest.update(json.dumps([dataset.class_names, dataset.given_splits, dataset.empty_folders]).encode())
     for file in dataset.files:
         try:
-            stat = (dataset.root / file.image_id).stat()
+            stat = file_of(dataset.root, file.image_id).stat()
             version: tuple[int, int] | None = (stat.st_size, stat.st_mtime_ns)
         except OSError:  # a dangling link; decoding reports it
             version = None
@@ -153,7 +154,8 @@ def _fingerprint(dataset: Dataset) -> str:
 
 
 def _look_at_all(paths: Sequence[Path]) -> list[_Seen]:
-    return [_look_at(path) for path in paths]
+    with quiet_libraries():
+        return [_look_at(path) for path in paths]
 
 
 def _look_at(path: Path) -> _Seen:

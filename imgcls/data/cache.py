@@ -15,8 +15,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from imgcls.data.audit import Audit
-from imgcls.data.decode import DECODE_VERSION, Resize, UndecodableError, load_square
+from imgcls.data.decode import DECODE_VERSION, Resize, UndecodableError, load_square, quiet_libraries
 from imgcls.data.parallel import OnProgress, map_chunks, silent
+from imgcls.data.sources.names import file_of
 from imgcls.errors import DataError
 from imgcls.files import write_aside
 
@@ -57,7 +58,7 @@ def build_cache(
 
 
 def _build(path: Path, audit: Audit, resize: Resize, *, root: Path, progress: OnProgress) -> None:
-    jobs = [(index, root / image.image_id) for index, image in enumerate(audit.images)]
+    jobs = [(index, file_of(root, image.image_id)) for index, image in enumerate(audit.images)]
 
     def fill(aside: Path) -> None:
         _reserve(aside, shape=(len(jobs), resize.size, resize.size, 3))
@@ -79,7 +80,8 @@ def _fill(aside: Path, resize: Resize, jobs: Sequence[tuple[int, Path]]) -> None
     pixels = np.lib.format.open_memmap(aside, mode="r+")
     for index, path in jobs:
         try:
-            pixels[index] = load_square(path, resize)
+            with quiet_libraries():
+                pixels[index] = load_square(path, resize)
         except UndecodableError as error:
             message = f"{path.name} was decoded in the audit and is now {error}: audit again"
             raise DataError(message) from error

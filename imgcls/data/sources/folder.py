@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from imgcls.data.sources.names import escape
 from imgcls.errors import DataError
 
 SPLIT_NAMES: Final = {
@@ -63,7 +64,7 @@ def read_folder(root: Path, *, name: str) -> Dataset:
         raise DataError(message)
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     files = (
-        ImageFile(image_id=path.relative_to(root).as_posix(), label=label_of[path_class], split=split)
+        ImageFile(image_id=escape(path.relative_to(root).as_posix()), label=label_of[path_class], split=split)
         for path, path_class, split in listed
     )
     return Dataset(
@@ -79,7 +80,7 @@ def read_folder(root: Path, *, name: str) -> Dataset:
 def _empty_folders(root: Path, parents: list[Path], files: set[Path]) -> tuple[str, ...]:
     filled = {parent for file in files for parent in file.parents}
     folders = [folder for parent in parents for folder in _subfolders(parent) if folder not in filled]
-    return tuple(folder.relative_to(root).as_posix() for folder in folders)
+    return tuple(escape(folder.relative_to(root).as_posix()) for folder in folders)
 
 
 def _checked_splits(root: Path, names: list[str], given: dict[str, str]) -> dict[str, str]:
@@ -137,4 +138,4 @@ def _walk(parent: Path) -> Iterator[tuple[Path, str]]:
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             for name in sorted(names):
                 if not name.startswith("."):
-                    yield Path(place) / name, folder.name
+                    yield Path(place) / name, escape(folder.name)

@@ -1,6 +1,7 @@
 """Data sets from folders, and data sets known by name."""
 
 import json
+import os
 import struct
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from imgcls.data.audit import audit_dataset
 from imgcls.data.sources import named, torchvision_sets
 from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.names import file_of
 from imgcls.errors import DataError
 from tests.helpers.images import MakeFolder, smooth_image
 
@@ -203,3 +205,28 @@ def test_empty_class_folders_are_reported(make_folder: MakeFolder, cache: Path) 
     assert dataset.empty_folders == ("eel",)
     assert dataset.class_names == ("cat", "dog")
     assert "class folders without files, ignored: eel" in str(audit_dataset(dataset, cache=cache))
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"%:plain.png", b"50%.png", "größe.png".encode(), b"a\\xff.png"])
+def test_file_names_are_escaped_reversibly(name: bytes, make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"cat": 1, "dog": 1})
+    (root / "cat" / "000.png").rename(root / "cat" / os.fsdecode(name))
+    dataset = load_dataset(str(root), cache=cache)
+    first = dataset.files[0].image_id
+    json.dumps(first, ensure_ascii=False).encode()
+    assert os.fsencode(file_of(root, first)) == os.fsencode(root) + b"/cat/" + name
+    assert "1 skipped" not in str(audit_dataset(dataset, cache=cache))
+
+
+def test_a_named_pipe_is_listed_and_not_read(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"cat": 2, "dog": 2})
+    os.mkfifo(root / "cat" / "x.jpg")
+    audit = audit_dataset(load_dataset(str(root), cache=cache), cache=cache)
+    assert [(one.image_id, one.reason) for one in audit.removed] == [("cat/x.jpg", "not a regular file")]
+
+
+def test_an_lfs_pointer_is_named(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"cat": 2, "dog": 2})
+    (root / "cat" / "a.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+    (removal,) = audit_dataset(load_dataset(str(root), cache=cache), cache=cache).removed
+    assert removal.reason.startswith("Git LFS pointer")
