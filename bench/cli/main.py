@@ -27,6 +27,7 @@ from bench.cli.arguments import (
     parse_runs,
 )
 from bench.records.environment import read_commit
+from bench.runs.processes import terminate_as_interrupt
 from imgcls.errors import ConfigError, UserError
 
 USER_ERROR_STATUS: Final = 2
@@ -141,5 +142,5 @@ def _carry_out(name: str, *flags: str) -> int:
     from bench.cli.display import new_console, showing_logs  # noqa: PLC0415 - a tenth of a second, not needed by --help
 
     console = new_console()
-    with showing_logs(console):
+    with showing_logs(console), terminate_as_interrupt():
         return command.load()(*parsed, console)

@@ -22,7 +22,6 @@ from bench.records.paths import Paths, check_writable
 from bench.records.store import read_records
 from bench.runs import local
 from bench.runs.plan import Task, unique
-from bench.runs.processes import terminate_as_interrupt
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
@@ -33,17 +32,16 @@ LOGGER = logging.getLogger(__name__)
 
 def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console) -> int:
     """Plan and carry out the runs of one model; return 0, or 1 if a run or measurement failed."""
-    with terminate_as_interrupt():
-        planner = harness.planner(configs, data=args.data, weights=args.weights, results=args.results)
-        tasks = [planner(config, force=args.force) for config in configs]
-        # After the planning, because it creates the folder, which an invalid flag must not leave behind.
-        check_writable(args.results)
-        return _carry_out(unique(tasks), console)
+    planner = harness.planner(configs, data=args.data, weights=args.weights, results=args.results)
+    tasks = [planner(config, force=args.force) for config in configs]
+    # After the planning, because it creates the folder, which an invalid flag must not leave behind.
+    check_writable(args.results)
+    return _carry_out(unique(tasks), console)
 
 
 def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) -> int:
     """Plan all runs, tune if requested, and carry them out; return 0, or 1 if a run, measurement or study failed."""
-    with terminate_as_interrupt(), launcher_of(args) as launcher:
+    with launcher_of(args) as launcher:
         planner = harness.planner(
             configs,
             data=args.data,
@@ -96,8 +94,7 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         )
         raise ConfigError(message)
     check_writable(paths.results)
-    with terminate_as_interrupt():
-        measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime)
+    measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime)
     show(terminal.measured_lines(measured), console)
     show(terminal.tables(page.write(paths.results)), console)
     return 0 if measured.ok else 1

@@ -18,7 +18,6 @@ from bench.leaderboard.cells import hyperparameters_text
 from bench.records.paths import check_writable
 from bench.report import study_page
 from bench.runs.plan import Task
-from bench.runs.processes import terminate_as_interrupt
 from bench.tuning import study
 from bench.tuning.records import StudyRecord, SweepBudget, config_of, study_file, tuned_by
 from bench.tuning.space import Space, parse_space
@@ -51,7 +50,7 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> i
     # Parsed before a cluster is started, which takes seconds.
     budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
     space = parse_space(args.space, configs[0])
-    with terminate_as_interrupt(), launcher_of(args) as launcher:
+    with launcher_of(args) as launcher:
         planner = harness.planner(
             configs,
             data=args.data,

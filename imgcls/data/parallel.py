@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import joblib
+from joblib.externals.loky import get_reusable_executor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,8 +45,13 @@ def map_chunks(
     tasks = (joblib.delayed(function)(chunk) for chunk in chunks)
     results = []
     done = 0
-    for chunk, result in zip(chunks, joblib.Parallel(n_jobs=cores, return_as="generator")(tasks), strict=True):
-        results.append(result)
-        done += len(chunk)
-        progress(done, len(items))
+    try:
+        for chunk, result in zip(chunks, joblib.Parallel(n_jobs=cores, return_as="generator")(tasks), strict=True):
+            results.append(result)
+            done += len(chunk)
+            progress(done, len(items))
+    except BaseException:
+        # Workers that outlive an interrupted command leave semaphores, about which Python warns on the terminal.
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        raise
     return results
