@@ -8,7 +8,7 @@ import pytest
 
 import imgcls
 from imgcls.config import LoaderConfig, TrainConfig
-from tests.conftest import MakeFolder
+from tests.helpers.images import MakeFolder
 
 TINY = {"loader": LoaderConfig(image_size=32, batch_size=8), "weights": "none"}
 

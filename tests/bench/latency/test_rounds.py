@@ -47,9 +47,9 @@ def job(tmp_path: Path, artifacts: Path, protocol: Protocol, names: tuple[str, .
 
 def timed_rows(task: RoundTask) -> list[Timed]:
     """Time a round in this process and return its rows."""
-    told: list[Begun | Timed] = []
-    measuring.run_round(task, told.append)
-    return [row for row in told if isinstance(row, Timed)]
+    sent: list[Begun | Timed] = []
+    measuring.run_round(task, sent.append)
+    return [row for row in sent if isinstance(row, Timed)]
 
 
 def answers(task: RoundTask, tell: Callable[[bytes], None], *, until: str | None = None) -> int:

@@ -49,7 +49,7 @@ def replace_training(monkeypatch: pytest.MonkeyPatch, outcomes: list[Outcome], *
 
 
 @pytest.mark.parametrize(("sha256", "kept"), [("a" * 64, ["onnxruntime-cpu"]), ("b" * 64, [])])
-def test_repetition_keeps_latency_of_an_equal_file(
+def test_equal_onnx_file_keeps_its_latency(
     task: Task, monkeypatch: pytest.MonkeyPatch, sha256: str, kept: list[str]
 ) -> None:
     first = examples.outcome(task.dataset, 0.8)
@@ -62,7 +62,7 @@ def test_repetition_keeps_latency_of_an_equal_file(
     assert read_record(record_file(task)) == record
 
 
-def test_summary_is_at_the_temperature_of_the_outcome(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summary_uses_the_fitted_temperature(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = examples.outcome(task.dataset, 0.8)
     calibration = Calibration(temperature=2.0, test_log_loss=0.1, test_ece=0.1)
     scored = replace(outcome, metrics=replace(outcome.metrics, calibration=calibration))

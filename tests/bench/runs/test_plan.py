@@ -52,7 +52,7 @@ def test_other_trainings_have_other_ids(changes: dict[str, Any]) -> None:
     assert plan(**changes).run_id != plan().run_id
 
 
-def test_runs_with_other_runtimes_share_a_training() -> None:
+def test_other_runtimes_share_a_training() -> None:
     other = plan(replace(CONFIG, runtime=RuntimeConfig(runtimes=("onnxruntime-cpu",))))
     assert other.train_id == plan().train_id
     assert other.run_id != plan().run_id

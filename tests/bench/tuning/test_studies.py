@@ -130,7 +130,7 @@ def test_unreadable_study_is_refused(tmp_path: Path) -> None:
         find(tmp_path)
 
 
-def test_an_old_study_is_written_in_the_new_version(tmp_path: Path) -> None:
+def test_old_study_is_written_as_new_version(tmp_path: Path) -> None:
     old = read_study(FIXTURES / "studies" / "v1.json")
     assert old.sweep_version == 1
     write_study(old, tmp_path)

@@ -82,7 +82,7 @@ def test_training_is_determined_by_its_seed(tmp_path: Path) -> None:
     assert not same(first, run(setting(tmp_path / "c", seed=1)))
 
 
-def test_learning_rate_follows_the_validation_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learning_rate_follows_validation_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It drops while the training loss improves, but the validation loss rises."""
     chosen = setting(tmp_path / "a", epochs=4)
     right = np.eye(3, dtype=np.float32)[chosen.val_source.labels]
@@ -122,7 +122,7 @@ def test_kept_state_is_the_best_epochs(tmp_path: Path) -> None:
     assert accuracy == max(epoch.val_top1_accuracy for epoch in result.history)
 
 
-def test_evaluation_is_in_order_and_without_dropout() -> None:
+def test_evaluation_is_ordered_without_dropout() -> None:
     images = source(70, 2)  # two batches
     model = build_model(spec(), MODEL, num_classes=3).train()
     logits = logits_of(model, images, normalisation=spec().normalisation, device=CPU)
