@@ -1,7 +1,7 @@
 """Benchmark harness: many runs under one budget and one protocol, stored as records, compared in a leaderboard.
 
-Start with ``cli.main``, or with ``harness.run_all``, which is the command ``run-all`` as a function. It is exported here
-and imported when it is first used, as it loads torch. ``docs/architecture.md`` describes the packages.
+Start with ``cli.main``, or with ``harness.run_all``, which is the command ``run-all`` as a function. It is exported
+here, and imported when it is first used, as it loads torch. ``docs/architecture.md`` describes the packages.
 """
 
 from typing import TYPE_CHECKING

@@ -98,6 +98,8 @@ def test_the_code_in_the_docs_runs(name: str, tmp_path: Path, monkeypatch: pytes
     (tmp_path / "results").symlink_to(ROOT / "results") if name == "results-format.md" else None
     monkeypatch.chdir(tmp_path)
     for block in blocks:
+        if "sys.argv" in block:  # a script for a model and images: tests/imgcls/inference/test_reader.py runs it
+            continue
         assert len(block.strip().splitlines()) < 20
         exec(compile(block, name, "exec"), {"__name__": "docs"})  # noqa: S102 - code of this repository
     if name == "library.md":

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,8 +88,11 @@ def test_exported_model_repeats_trained_logits(tmp_path: Path, model: str, size:
 def test_card_holds_what_predicting_needs(tmp_path: Path) -> None:
     spec = spec_of("test_efficientnet", 32)
     trained(spec, noise(2, 32), tmp_path / "m.onnx")
-    assert open_classifier(tmp_path / "m.onnx").card == Card(
-        version=1,
+    card = open_classifier(tmp_path / "m.onnx").card
+    names = ["open", "exif_transpose", "to_rgb", "resize", "normalise", "layout"]
+    assert [step["step"] for step in card.steps] == names
+    assert replace(card, steps=()) == Card(
+        version=2,
         model="test_efficientnet",
         weights_tag="random",
         class_names=CLASSES,
