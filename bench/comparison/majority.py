@@ -26,7 +26,7 @@ def always(class_names: Sequence[str], *, train: Sequence[int], test: Sequence[i
     # The class is chosen on train, as a model is: choosing the most frequent class of test would use its labels.
     # ``max`` takes the first class of a tie, which makes the choice reproducible.
     best = max(range(len(train)), key=lambda label: train[label])
-    # Classes without test images are left out of the averages, as in the scores of models.
+    # Classes without test images are excluded from the averages, as in the scores of models.
     number, present = sum(test), sum(count > 0 for count in test)
     return Majority(
         class_name=class_names[best],

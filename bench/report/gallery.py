@@ -67,7 +67,7 @@ def _mistakes_of(row: Row, names: Sequence[str]) -> tuple[str, list[Mistake]]:
 def wrong_by_all(comparison: Comparison) -> tuple[list[Mistake], int]:
     """Return images that all checkpoints misclassify, the most confident errors first, and the number of all of them.
 
-    Rows that are no better than the majority-class baseline are left out.
+    Rows that are no better than the majority-class baseline are excluded.
     """
     # An image that no model classifies correctly may have a wrong label. A model that learned nothing is wrong almost
     # everywhere, and its errors are no evidence of that.

@@ -226,7 +226,7 @@ class _Tally:
 
 def _skewness(table: _Table) -> tuple[float, float]:
     """Return BCa's acceleration of both scores, from the changes that leaving out one image makes (jackknife)."""
-    # Images of one cell of the confusion matrix are interchangeable, so that one of each is left out, with a weight.
+    # Images of one cell of the confusion matrix are interchangeable, so that one of each is removed, with a weight.
     rows, answers = np.nonzero(table.counts)
     cells, classes = np.arange(len(rows)), len(table.labels)
     right, predicted, support = (

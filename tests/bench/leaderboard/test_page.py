@@ -24,7 +24,7 @@ ODD_NAMES = ("a b", "müll 猫", "x|y", "<script>alert(1)</script>", "-dash", "`
 
 
 def page_of(*records: RunRecord) -> str:
-    """The leaderboard of some records whose answers are not at hand."""
+    """The leaderboard of some records whose predictions are missing."""
     return page.markdown(analysis.compare_records(records, Path("/nowhere")))
 
 

@@ -1,0 +1,39 @@
+"""An interrupted audit ends its worker processes without warnings."""
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests.helpers.commands import start
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Enough bytes that the audit starts processes, and decodes for seconds."""
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (1200, 1200, 3), dtype=np.uint8))
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        noise.save(tmp_path / name / "0.png")
+        for number in range(1, 20):
+            (tmp_path / name / f"{number}.png").hardlink_to(tmp_path / name / "0.png")
+    return tmp_path
+
+
+def test_a_terminated_audit_leaves_no_warnings(large: Path, tmp_path: Path) -> None:
+    process = start("audit", str(large), "--results", str(tmp_path / "results"))
+    deadline = time.monotonic() + 60
+    while not (workers := psutil.Process(process.pid).children(recursive=True)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert output.strip().splitlines()[-1] == "interrupted; repeat the command to continue"
+    assert "leaked" not in output
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
