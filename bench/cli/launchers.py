@@ -1,12 +1,15 @@
 """Launchers, which carry out trainings and trials: in processes on this machine, or on a Ray cluster."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from bench.cli.arguments import SearchArgs
+from bench import harness
+from bench.cli.arguments import PlanArgs, SearchArgs
+from bench.config import RunConfig
+from bench.harness import Planner
 from bench.runs import local, ray_cluster
 from bench.tuning import ray_trials, study
 from imgcls.config import require
@@ -72,3 +75,10 @@ def launcher_of(args: SearchArgs) -> AbstractContextManager[Launcher]:
         message = f"--launcher {args.launcher}: unknown; known: {', '.join(LAUNCHERS)}"
         raise ConfigError(message)
     return LAUNCHERS[args.launcher](args)
+
+
+def planner_of(args: PlanArgs, configs: Sequence[RunConfig], *, threads: int = 0, cuda: bool | None = None) -> Planner:
+    """Return the planner of a command's runs, from its flags; see ``harness.planner`` for arguments and errors."""
+    return harness.planner(
+        configs, data=args.data, weights=args.weights, results=args.results, threads=threads, cuda=cuda
+    )

@@ -12,7 +12,7 @@ from bench import harness
 from bench.cli import tuning
 from bench.cli.arguments import MeasureArgs, ModelsArgs, RunAllArgs, RunArgs
 from bench.cli.judging import show
-from bench.cli.launchers import launcher_of
+from bench.cli.launchers import launcher_of, planner_of
 from bench.config import RunConfig
 from bench.latency import measure
 from bench.latency.protocol import FULL
@@ -32,7 +32,7 @@ LOGGER = logging.getLogger(__name__)
 
 def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console) -> int:
     """Plan and carry out the runs of one model; return 0, or 1 if a run or measurement failed."""
-    planner = harness.planner(configs, data=args.data, weights=args.weights, results=args.results)
+    planner = planner_of(args, configs)
     tasks = [planner(config, force=args.force) for config in configs]
     # After the planning, because it creates the folder, which an invalid flag must not leave behind.
     check_writable(args.results)
@@ -42,14 +42,7 @@ def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console)
 def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) -> int:
     """Plan all runs, tune if requested, and carry them out; return 0, or 1 if a run, measurement or study failed."""
     with launcher_of(args) as launcher:
-        planner = harness.planner(
-            configs,
-            data=args.data,
-            weights=args.weights,
-            results=args.results,
-            threads=launcher.run_threads,
-            cuda=launcher.cuda,
-        )
+        planner = planner_of(args, configs, threads=launcher.run_threads, cuda=launcher.cuda)
         tasks = [planner(config, force=args.force) for config in configs]
         tuned = tuning.tuned_tasks(args, tasks, planner, launcher=launcher)
         check_writable(args.results)

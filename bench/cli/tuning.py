@@ -9,9 +9,8 @@ from typing import Any, Final
 import psutil
 from rich.console import Console
 
-from bench import harness
 from bench.cli.arguments import RunAllArgs, SearchArgs, SweepArgs
-from bench.cli.launchers import Launcher, launcher_of
+from bench.cli.launchers import Launcher, launcher_of, planner_of
 from bench.config import RunConfig
 from bench.harness import Planner
 from bench.leaderboard.cells import hyperparameters_text
@@ -51,14 +50,7 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> i
     budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
     space = parse_space(args.space, configs[0])
     with launcher_of(args) as launcher:
-        planner = harness.planner(
-            configs,
-            data=args.data,
-            weights=args.weights,
-            results=args.results,
-            threads=launcher.trial_threads,
-            cuda=launcher.cuda,
-        )
+        planner = planner_of(args, configs, threads=launcher.trial_threads, cuda=launcher.cuda)
         budget = budget or SweepBudget(trials=DEFAULT_TRIALS)
         # From the start of the process, so that the time of the command includes imports and planning.
         since = psutil.Process().create_time()
