@@ -75,7 +75,7 @@ OF_THE_MACHINE: Final = frozenset({"device", "train_threads", "runtimes", "threa
 """Fields that determine where a run trains and what is timed, but not the setting."""
 
 OF_THE_TABLE: Final = frozenset(
-    {"epochs", "image_size", "crop", "split", "split_seed", "folds", "fold", "drop_leaks", "val_as_test"}
+    {"epochs", "image_size", "crop", "split", "split_seed", "folds", "fold", "drop_leaks", "group_by", "val_as_test"}
 )
 """Fields that determine the table of a run; all others, except ``OF_THE_MACHINE``, are part of its setting."""
 

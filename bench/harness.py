@@ -31,6 +31,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
     models: Sequence[str] = DEFAULT_MODELS,
     *,
     data: str | Path = "digits",
+    labels: str | Path | None = None,
     recipe: str = "quick",
     seeds: Sequence[int] = (0,),
     weights: str | Path = "auto",
@@ -47,7 +48,13 @@ def run_all(  # noqa: PLR0913 - the flags of the command
     Raises ConfigError or DataError for a wrong argument, before anything runs.
     """
     configs = configs_of(models, recipe=recipe, seeds=seeds, overrides=overrides)
-    plan = planner(configs, data=str(data), weights=str(weights), results=Path(results))
+    plan = planner(
+        configs,
+        data=str(data),
+        labels=None if labels is None else str(labels),
+        weights=str(weights),
+        results=Path(results),
+    )
     tasks = unique([plan(config, force=force) for config in configs])
     check_writable(Path(results))
     return carry_out(tasks).comparison
@@ -64,6 +71,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     configs: Sequence[RunConfig],
     *,
     data: str,
+    labels: str | None = None,
     weights: str,
     results: Path,
     threads: int = 0,
@@ -80,11 +88,12 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     for config in configs:
         resolve_spec(config.model, config.loader, random_weights)
     weights_for = weights_policy(weights)
-    _, audit = audited(data, paths.cache)
+    _, audit = audited(data, paths.cache, labels=labels)
     LOGGER.info(str(audit))
     if audit.removed:
-        LOGGER.info("skipped files and reasons: python -m bench audit %s", data)
-    plans = {split: plan_data(audit, split, data=data) for split in {config.split for config in configs}}
+        command = data if labels is None else f"{data} --labels {labels}"
+        LOGGER.info("skipped files and reasons: python -m bench audit %s", command)
+    plans = {split: plan_data(audit, split, data=data, labels=labels) for split in {config.split for config in configs}}
     environment = read_environment()
 
     def plan(config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:

@@ -16,7 +16,7 @@ from imgcls.training.events import EpochResult, Report, Rung, Step
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from imgcls.data.parallel import OnProgress
+    from imgcls.parallel import OnProgress
 
 LOGGER = logging.getLogger(__name__)
 

@@ -36,6 +36,9 @@ class SplitConfig:
     """Run only this fold, 0 to folds - 1; None: all folds."""
     drop_leaks: bool = False
     """With split folders: remove images from train and val that have a duplicate or near-duplicate in a later split."""
+    group_by: str | None = None
+    """Keep images together that are not independent: parent (same folder), a column of the table of labels, or a
+    regular expression that is searched in paths; its first group, or the whole match, names the group."""
     val_as_test: bool = False
     """With train and val folders, but no test folder: use val as test, and cut a new val from train."""
 

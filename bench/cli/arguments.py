@@ -33,7 +33,10 @@ class PlanArgs:
     """Flags of all commands that plan runs."""
 
     data: str = "digits"
-    """Folder with one subfolder per class, or with train/, val/ and test/, or data set name (python -m bench data)."""
+    """Folder with one subfolder per class, or with train/, val/ and test/; table of labels (.csv or .tsv with columns
+    path, label and optionally split); hf:FOLDER or hf:NAME; or data set name (python -m bench data)."""
+    labels: str | None = None
+    """Table of labels of the images in the folder of --data, with paths relative to that folder."""
     recipe: str = "quick"
     """Recipe that sets the defaults of the groups below: quick, standard or report.
     The defaults shown there are those of quick for ResNet50."""
@@ -194,7 +197,11 @@ class AuditArgs:
     """Decode every image of a data set, and report unusable files and duplicates."""
 
     folder: tyro.conf.Positional[str]
-    """A folder, or the name of a data set."""
+    """A folder, a table of labels, hf:FOLDER, or the name of a data set, as for --data."""
+    labels: str | None = None
+    """Table of labels of the images in the folder."""
+    group_by: str | None = None
+    """Count the groups of images by this value of --group-by."""
     results: Path = Path("results")
     """Results folder; the audit is written to its folder audits/ as JSON."""
 

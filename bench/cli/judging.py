@@ -13,6 +13,8 @@ from bench.leaderboard import advice, pair_text
 from bench.leaderboard.page import heading, write
 from bench.leaderboard.terminal import tables
 from bench.records.paths import Paths
+from imgcls.data.sources.named import name_of
+from imgcls.data.sources.table import is_table
 from imgcls.errors import ConfigError
 
 
@@ -77,10 +79,10 @@ def _read(args: TablesArgs) -> list[Comparison]:
     if not every:
         message = f"--results {args.results}: no runs there; run-all makes some"
         raise ConfigError(message)
-    # A folder names the data set that was made of it.
+    # A folder or table names the data set that was made of it.
     name = args.data
-    if name and Path(name).expanduser().is_dir():
-        name = Path(name).expanduser().resolve().name
+    if name and (place := Path(name).expanduser()).exists():
+        name = name_of(place.parent if is_table(place) else place)
     of_data = [one for one in every if name in {None, one.table.key.dataset}]
     if not of_data:
         known = ", ".join(sorted({one.table.key.dataset for one in every}))

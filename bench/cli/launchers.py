@@ -13,8 +13,8 @@ from bench.harness import Planner
 from bench.runs import local, ray_cluster
 from bench.tuning import ray_trials, study
 from imgcls.config import require
-from imgcls.data.parallel import usable_cores
 from imgcls.errors import ConfigError
+from imgcls.parallel import usable_cores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,5 +80,11 @@ def launcher_of(args: SearchArgs) -> AbstractContextManager[Launcher]:
 def planner_of(args: PlanArgs, configs: Sequence[RunConfig], *, threads: int = 0, cuda: bool | None = None) -> Planner:
     """Return the planner of a command's runs, from its flags; see ``harness.planner`` for arguments and errors."""
     return harness.planner(
-        configs, data=args.data, weights=args.weights, results=args.results, threads=threads, cuda=cuda
+        configs,
+        data=args.data,
+        labels=args.labels,
+        weights=args.weights,
+        results=args.results,
+        threads=threads,
+        cuda=cuda,
     )

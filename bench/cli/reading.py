@@ -11,6 +11,8 @@ from bench.records.paths import Paths
 from bench.records.store import write_json
 from bench.runs.images import audited
 from imgcls.data.audit import Audit
+from imgcls.data.drawing import SPLITS
+from imgcls.data.groups import grouped
 from imgcls.data.sources.named import DATASETS, load_dataset
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
@@ -20,9 +22,11 @@ from imgcls.inference.predict import classify
 def show_audit(args: AuditArgs, console: Console) -> int:
     """Print an audit as tables and write it as JSON."""
     paths = Paths(results=args.results)
-    _, audit = audited(args.folder, paths.cache)
+    _, audit = audited(args.folder, paths.cache, labels=args.labels)
     # Printed before it is written: a results folder that cannot be written must not cost the result of a long audit.
     console.print(str(audit), markup=False)
+    if args.group_by is not None:
+        console.print(_groups_line(audit, args.group_by), markup=False)
     console.print(_class_table(audit))
     for table in _finding_tables(audit):
         console.print(table)
@@ -36,13 +40,28 @@ def show_audit(args: AuditArgs, console: Console) -> int:
     return 0
 
 
+def _groups_line(audit: Audit, group_by: str) -> str:
+    sizes = Counter(image.group for image in grouped(audit, group_by).images)
+    alone = sum(size == 1 for size in sizes.values())
+    return (
+        f"--group-by {group_by}: {len(audit.images):,} images in {len(sizes):,} groups; the largest has "
+        f"{max(sizes.values()):,}, {alone:,} images are alone"
+    )
+
+
 def _class_table(audit: Audit) -> Table:
+    """Return the number of images of each class, by split if splits are given."""
+    splits = SPLITS if audit.given_splits else ()
     usable = Counter(image.label for image in audit.images)
+    by_split = Counter((image.label, image.split) for image in audit.images)
     removed = Counter(removal.label for removal in audit.removed)
-    table = Table("Class", "Usable", "Skipped")
+    table = Table("Class", *splits, "Usable", "Skipped")
     for label, class_name in enumerate(audit.class_names):
+        parts = [str(by_split[label, split]) for split in splits]
         # Escaped here and below, because cells of a table are always read as markup.
-        table.add_row(escape(class_name), str(usable[label]), str(removed[label]))
+        table.add_row(escape(class_name), *parts, str(usable[label]), str(removed[label]))
+    if removed[None]:
+        table.add_row("(no valid label)", *[""] * len(splits), "", str(removed[None]))
     return table
 
 
@@ -91,5 +110,6 @@ def show_datasets(args: DataArgs, console: Console) -> int:
     if not args.names:
         console.print("Included with scikit-learn: digits (1,797 handwritten digits). Downloaded on first use:")
         console.print(", ".join(name for name in DATASETS if name != "digits"))
-        console.print("A folder with one subfolder per class, or with train/, val/ and test/, is a data set too.")
+        console.print("A folder with one subfolder per class, or with train/, val/ and test/, is a data set too,")
+        console.print("and so is a table of labels (.csv, .tsv), or hf:FOLDER of Hugging Face's datasets.")
     return 0

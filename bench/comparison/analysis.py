@@ -10,21 +10,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.comparison.classes import minority_classes
 from bench.comparison.pareto import Front, fronts
 from bench.comparison.tables import Checkpoint, Row, Table, group
 from bench.records.predictions import Answers
 from bench.records.schema import RunRecord
 from bench.records.store import read_records
+from bench.stats.grouped_macro import grouped_macro_intervals
+from bench.stats.groups import Groups, meaningful, number_of, proportion_interval
 from bench.stats.intervals import Interval, Score, mean_interval, wilson_interval
 from bench.stats.macro import Draws, MacroIntervals, macro_intervals
 from bench.stats.pairs import SEEDS_FOR_MODELS, Paired, PairwiseTests, Right, compare_all, compare_pair
 from bench.stats.power import Power, power_of
 from bench.stats.ranks import RankInterval, rank_intervals
 from bench.stats.resampling import calibrated_ece, uniforms_for
-from imgcls.data.parallel import usable_cores
-
-SMALL_CLASS: Final = 30
-"""Test images of a class below which the bootstrap's intervals are too short."""
+from imgcls.parallel import usable_cores
 
 IMAGES_FOR_THREADS: Final = 2_000
 """Test images below which threads lose as much time waiting for each other as a second core saves."""
@@ -68,13 +68,48 @@ class Comparison:
         return tuple(sorted(self.table.rows, key=lambda row: -accuracy(row).value if row.checkpoints else 1.0))
 
     @cached_property
-    def fronts(self) -> list[Front]:
-        """The costs of the compared rows, and the probability of each row of being on each Pareto front."""
-        return fronts(self.compared, self.table)
+    def groups(self) -> Groups | None:
+        """The group of each test image ``[N]``, or None if every image is independent."""
+        return groups_of(self.compared)
 
     @cached_property
-    def minority(self) -> tuple[PairwiseTests, int] | None:
-        """Tests of the same rows on the images of minority classes only, and the number of these; None without any."""
+    def independent(self) -> int:
+        """Number of independent groups of test images."""
+        return number_of(self.groups, self.number)
+
+    @cached_property
+    def majority(self) -> Score:
+        """The accuracy of the majority-class baseline with its interval over test images."""
+        share = self.table.majority.top1_accuracy
+        right = self._majority_right
+        interval = (
+            wilson_interval(share * self.number, self.number)
+            if right is None
+            else proportion_interval(right, self.groups)
+        )
+        return Score(value=share, interval=interval, over_seeds=False, least=share, most=share)
+
+    @cached_property
+    def _majority_right(self) -> NDArray[np.bool_] | None:
+        """Whether the majority-class baseline is correct on each test image ``[N]``; None without predictions."""
+        if not self.compared:
+            return None
+        answers = self.compared[0].checkpoints[0].answers
+        assert answers is not None
+        label = self.table.first.dataset.class_names.index(self.table.majority.class_name)
+        return np.asarray(answers.labels == label)
+
+    @cached_property
+    def fronts(self) -> list[Front]:
+        """The costs of the compared rows, and the probability of each row of being on each Pareto front."""
+        return fronts(self.compared, self.table, self.groups)
+
+    @cached_property
+    def minority(self) -> tuple[PairwiseTests, int, int] | None:
+        """Tests of the same rows on the images of minority classes only, and the numbers of these and of their groups.
+
+        None without any.
+        """
         minority = minority_classes(self.table)
         if len(self.compared) < 2 or not minority:  # noqa: PLR2004 - a pair
             return None
@@ -84,7 +119,8 @@ class Comparison:
         if len(rows) == 0:
             return None
         right: list[Right] = [row.right[:, rows] for row in self.compared if row.right is not None]
-        return compare_all(right), len(rows)
+        groups = None if self.groups is None else self.groups[rows]
+        return compare_all(right, groups), len(rows), number_of(groups, len(rows))
 
     @cached_property
     def leaks(self) -> Leaks | None:
@@ -137,18 +173,15 @@ class Comparison:
     def no_better_than_majority(self) -> tuple[Row, ...]:
         """The compared rows with a seed that is not significantly more accurate than the majority-class baseline.
 
-        By exact McNemar, not adjusted for several rows. Every seed counts: a mean above the baseline may hide a seed
-        that learned nothing.
+        By the test of single checkpoints, not adjusted for several rows. Every seed counts: a mean above the baseline
+        may hide a seed that learned nothing.
         """
-        if not self.compared:
+        baseline = self._majority_right
+        if baseline is None:
             return ()
-        answers = self.compared[0].checkpoints[0].answers
-        assert answers is not None
-        label = self.table.first.dataset.class_names.index(self.table.majority.class_name)
-        baseline = (answers.labels == label)[None]
 
         def better(right: Right) -> bool:
-            tests = compare_all([baseline, right[None]])
+            tests = compare_all([baseline[None], right[None]], self.groups)
             return bool(tests.apart[0, 1] and tests.differences[0, 1] > 0)
 
         return tuple(row for row in self.compared if row.right is not None and not all(map(better, row.right)))
@@ -163,7 +196,7 @@ class Comparison:
         assert second.right is not None
         key = id(first), id(second)
         if key not in self._pairs:
-            self._pairs[key] = compare_pair(first.right, second.right)
+            self._pairs[key] = compare_pair(first.right, second.right, self.groups)
         return self._pairs[key]
 
     def adjusted(self, first: Row, second: Row) -> float:
@@ -194,14 +227,22 @@ def find(table: Table) -> Comparison:
     known = [row for row in table.rows if row.right is not None and _same_images(row, images)]
     compared = sorted(known, key=lambda row: -accuracy(row).value)
     right = [row.right for row in compared if row.right is not None]
-    pairwise = compare_all(right)
+    groups = groups_of(compared)
+    pairwise = compare_all(right, groups)
     return Comparison(
         table=table,
         compared=tuple(compared),
         pairwise=pairwise,
         ranks=tuple(rank_intervals(pairwise)),
-        power=power_of(right),
+        power=power_of(right, groups),
     )
+
+
+def groups_of(rows: Sequence[Row]) -> Groups | None:
+    """Return the group of each test image ``[N]`` of rows with the same images, or None if each image is alone."""
+    # Records that were made before groups were stored have none, while others of the same table may have them.
+    known = (one.answers.group for row in rows for one in row.checkpoints if one.answers is not None)
+    return next((found for group in known if (found := meaningful(group)) is not None), None)
 
 
 def _same_images(row: Row, image_ids: Sequence[str]) -> bool:
@@ -216,10 +257,16 @@ def _checkpoints(table: Table) -> list[Checkpoint]:
 
 def accuracy(row: Row) -> Score:
     """Return top-1 accuracy with its interval: Wilson's for one checkpoint, else a t interval over seeds."""
-    first = row.checkpoints[0]
-    total = int(first.confusion.sum())
     values = [one.accuracy for one in row.checkpoints]
-    return _score(values, lambda: wilson_interval(round(first.accuracy * total), total))
+    return _score(values, lambda: accuracy_interval(row.checkpoints[0]))
+
+
+def accuracy_interval(checkpoint: Checkpoint) -> Interval:
+    """Return the interval of one checkpoint's accuracy over test images: Wilson's, at the effective sample size."""
+    if checkpoint.answers is not None:
+        return proportion_interval(checkpoint.answers.right, meaningful(checkpoint.answers.group))
+    total = int(checkpoint.confusion.sum())
+    return wilson_interval(round(checkpoint.accuracy * total), total)
 
 
 def macro_f1(row: Row, intervals: Callable[[Checkpoint], MacroIntervals]) -> Score:
@@ -246,6 +293,9 @@ def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
     draws = Draws()
 
     def interval(checkpoint: Checkpoint) -> MacroIntervals:
+        answers = checkpoint.answers
+        if answers is not None and (groups := meaningful(answers.group)) is not None:
+            return grouped_macro_intervals(answers.labels, answers.predicted, groups)
         return macro_intervals(checkpoint.confusion, draws=draws)
 
     if sum(int(checkpoint.confusion.sum()) for checkpoint in checkpoints[:1]) < IMAGES_FOR_THREADS:
@@ -259,84 +309,6 @@ def expected_eces(answers: Sequence[Answers]) -> list[tuple[float, float]]:
     """Return mean and 95th percentile of the ECE of perfectly calibrated models with the same confidences as these."""
     uniforms = uniforms_for([len(one.labels) for one in answers])
     return [calibrated_ece(one.p_predicted, uniforms=uniforms(len(one.labels))) for one in answers]
-
-
-def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:
-    """Return the recall of each class, averaged over seeds, with Wilson's interval; None for a class without images.
-
-    The interval of several checkpoints is that of a single one with their mean recall. It covers the choice of test
-    images, for which it is conservative, but not the variation between seeds.
-    """
-    each = np.stack([np.diag(checkpoint.confusion) for checkpoint in row.checkpoints])
-    totals = row.checkpoints[0].confusion.sum(axis=1)
-    return [_recall(right, int(total), confidence) for right, total in zip(each.T, totals, strict=True)]
-
-
-def _recall(right: NDArray[np.int64], total: int, confidence: float) -> Score | None:
-    if total == 0:
-        return None
-    mean = float(right.mean()) / total
-    interval = wilson_interval(round(mean * total), total, confidence=confidence)
-    # The interval is that of a whole number of images, which the mean of several seeds need not be.
-    interval = Interval(low=min(interval.low, mean), high=max(interval.high, mean))
-    return Score(value=mean, interval=interval, over_seeds=False, least=right.min() / total, most=right.max() / total)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Confusion:
-    """Images of the class ``true`` that are taken for the class ``predicted``, summed over a row's checkpoints."""
-
-    true: str
-    predicted: str
-    images: int
-    share: float
-    """Of all images of the class ``true``."""
-
-
-def most_confused(row: Row, *, most: int = 10) -> list[Confusion]:
-    """Return the most frequent confusions of a row, the most frequent first."""
-    counts = np.sum([checkpoint.confusion for checkpoint in row.checkpoints], axis=0)
-    totals, wrong = counts.sum(axis=1), counts - np.diag(np.diag(counts))
-    names = row.first.dataset.class_names
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    places = [divmod(int(place), len(names)) for place in order]
-    return [
-        Confusion(
-            true=names[true],
-            predicted=names[predicted],
-            images=int(wrong[true, predicted]),
-            share=float(wrong[true, predicted] / totals[true]),
-        )
-        for true, predicted in places
-        if wrong[true, predicted]
-    ]
-
-
-def worst_class(row: Row) -> tuple[str, Score] | None:
-    """Return the class with the lowest recall, with an interval that is simultaneous over all classes (Bonferroni).
-
-    The class is selected for its low recall: an interval for a class chosen in advance would be too short.
-    """
-    classes = np.count_nonzero(row.checkpoints[0].confusion.sum(axis=1))
-    scores = recalls(row, confidence=1 - 0.05 / max(int(classes), 1))
-    found = zip(row.first.dataset.class_names, scores, strict=True)
-    known = [(name, score) for name, score in found if score is not None]
-    return min(known, key=lambda pair: pair[1].value, default=None)
-
-
-def small_classes(table: Table) -> list[tuple[str, int]]:
-    """Return the names and test images of the classes with 1 to 29 test images."""
-    counts = zip(table.first.dataset.class_names, table.test_counts, strict=True)
-    return [(name, count) for name, count in counts if 0 < count < SMALL_CLASS]
-
-
-def minority_classes(table: Table) -> list[int]:
-    """Return the classes with fewer than half as many images as the median class, before undersampling."""
-    counts = table.first.dataset.counts
-    # Undersampling changes train only; val and test keep the proportions of the data set.
-    natural = ("val", "test") if table.first.dataset.undersampled else ("train", "val", "test")
-    sizes = np.sum([counts[split] for split in natural], axis=0)
-    return [int(label) for label in np.flatnonzero(sizes < np.median(sizes) / 2)]
 
 
 def count_scorings(table: Table) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bench.comparison.sessions import interval_over_rounds, over_rounds
 from bench.comparison.speeds import reference_runtime, shown
 from bench.comparison.tables import Row, Table
+from bench.stats.groups import Groups
 from bench.stats.intervals import Interval, mean_interval, percentile
 from bench.stats.resampling import front_probability, resampled_accuracies
 
@@ -66,14 +67,17 @@ class Front:
     probabilities: tuple[float, ...]
 
 
-def fronts(compared: Sequence[Row], table: Table) -> list[Front]:
-    """Return a front for every cost that at least one of the compared rows has."""
+def fronts(compared: Sequence[Row], table: Table, groups: Groups | None) -> list[Front]:
+    """Return a front for every cost that at least one of the compared rows has.
+
+    ``groups`` ``[N]`` is the group of each test image; None if all images are independent.
+    """
     if not compared:
         return []
     runtime = reference_runtime(table)
     right = np.stack([row.right.mean(axis=0) for row in compared if row.right is not None])
     # One set of resamples for all costs, so that the probabilities of the fronts are comparable.
-    accuracies = resampled_accuracies(right)
+    accuracies = resampled_accuracies(right, groups)
     every = []
     for name, cost_of in COSTS.items():
         costs = [cost_of(row, runtime) for row in compared]

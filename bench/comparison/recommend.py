@@ -1,17 +1,18 @@
 """The recommended row under limits on latency, recall and file size."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from bench.comparison.acceptance import acceptance, check_of, refused
 from bench.comparison.analysis import Comparison
+from bench.comparison.classes import recalls
 from bench.comparison.sessions import interval_over_rounds
 from bench.comparison.speeds import shown
 from bench.comparison.tables import Checkpoint, Row
 from bench.latency.protocol import enough_queries
-from bench.stats.intervals import percentile, wilson_interval
+from bench.stats.intervals import percentile
 from bench.stats.pairs import ALPHA
 from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
@@ -122,13 +123,13 @@ def _recall(limits: Limits) -> dict[str, LimitCheck]:
 
 def _recall_of(row: Row, *, class_name: str, least: float) -> LimitResult:
     """Check the recall of one class of the checkpoint that would be shipped, not the mean over seeds."""
-    label, confusion = row.first.dataset.class_names.index(class_name), chosen(row).confusion
-    right, total = int(confusion[label, label]), int(confusion[label].sum())
-    if total == 0:
+    label = row.first.dataset.class_names.index(class_name)
+    recall = recalls(replace(row, checkpoints=(chosen(row),)))[label]
+    if recall is None:
         return LimitResult(fits=False, sure=True, words=f"no test image of {class_name}")
-    interval = wilson_interval(right, total)
-    found = f"{100 * right / total:.1f} % (95 % CI {100 * interval.low:.1f} to {100 * interval.high:.1f})"
-    return LimitResult(fits=right / total >= least, sure=interval.low >= least, words=f"recall of {class_name} {found}")
+    interval = recall.interval
+    found = f"{100 * recall.value:.1f} % (95 % CI {100 * interval.low:.1f} to {100 * interval.high:.1f})"
+    return LimitResult(fits=recall.value >= least, sure=interval.low >= least, words=f"recall of {class_name} {found}")
 
 
 def _size(limits: Limits) -> dict[str, LimitCheck]:

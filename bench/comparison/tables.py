@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparison.majority import Majority, always
 from bench.comparison.sessions import Sessions, sessions_of
 from bench.comparison.settings import names_of, settings_of
 from bench.config import Budget
 from bench.records.ids import hash_of, identity
 from bench.records.predictions import Answers, pool, read_answers
 from bench.records.schema import Outcome, RunRecord
+from bench.stats.baseline import Majority, always
 from bench.stats.macro import macro_scores
 from bench.stats.pairs import Right
 from imgcls.config import RuntimeConfig

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
-from bench.comparison.analysis import Comparison, count_scorings, most_confused, recalls
+from bench.comparison.analysis import Comparison, accuracy_interval, count_scorings
+from bench.comparison.classes import most_confused, recalls
 from bench.comparison.pareto import Front
 from bench.comparison.tables import Checkpoint, Row, Table
 from bench.config import OF_THE_TABLE
 from bench.leaderboard.cells import LATENCY_COLUMNS, NO_VALUE, code, figure, interval_cell, score_cell, table
 from bench.recipes import epochs_text, sizes_text, training_text
 from bench.records.schema import DatasetInfo, RunRecord
-from bench.stats.intervals import independent_difference, wilson_interval
+from bench.stats.intervals import independent_difference
 from bench.stats.pairs import ALPHA
 from imgcls.inference.runtimes import ONNX
 
@@ -90,18 +91,18 @@ def checkpoint_table(comparison: Comparison) -> list[str]:
 
 
 def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> list[str]:
-    outcomes, total = checkpoint.outcomes, int(checkpoint.confusion.sum())
+    outcomes = checkpoint.outcomes
     f1, balanced = checkpoint.macro_scores
     intervals, expected = comparison.macro(checkpoint), comparison.expected_ece(checkpoint)
     calibrations = [outcome.metrics.calibration for outcome in outcomes]
     known = [calibration for calibration in calibrations if calibration is not None]
     # One checkpoint, also in a row of several seeds: its own interval over images, not the row's over seeds.
-    wilson = wilson_interval(round(checkpoint.accuracy * total), total)
+    over_images = accuracy_interval(checkpoint)
     at_t = f"{fmean(one.test_log_loss for one in known):.3f}" if len(known) == len(calibrations) else NO_VALUE
     return [
         code(row.name),
         str(checkpoint.seed),
-        f"{100 * checkpoint.accuracy:.1f} ({interval_cell(wilson)})",
+        f"{100 * checkpoint.accuracy:.1f} ({interval_cell(over_images)})",
         f"{100 * checkpoint.mean('val', 'top1_accuracy'):.1f}",
         _gap(checkpoint),
         _metric(checkpoint, "top5_accuracy", percent=True),

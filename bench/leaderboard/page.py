@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.comparison.analysis import Comparison, accuracy, read, worst_class
+from bench.comparison.analysis import Comparison, accuracy, read
+from bench.comparison.classes import worst_class
 from bench.comparison.speeds import runtimes_of
 from bench.comparison.tables import Row
 from bench.leaderboard import spreadsheet
 from bench.leaderboard.cells import (
     LATENCY_COLUMNS,
     NO_VALUE,
-    accuracy_cell,
     code,
     latency_text,
     median_cell,
@@ -169,7 +169,7 @@ def _majority_row(comparison: Comparison) -> list[str]:
         NO_VALUE,
         f"majority-class baseline ({code(majority.class_name)})",
         NO_VALUE,
-        accuracy_cell(majority.top1_accuracy, comparison.number),
+        score_cell(comparison.majority),
         f"{100 * majority.macro_f1:.1f}",
         *[NO_VALUE] * (len(COLUMNS) - 5),
     ]

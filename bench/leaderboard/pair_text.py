@@ -7,15 +7,17 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from bench.comparison.analysis import Comparison, accuracy, macro_f1, minority_classes, recalls
+from bench.comparison.analysis import Comparison, accuracy, bootstrapped, groups_of, macro_f1
+from bench.comparison.classes import minority_classes, recalls
 from bench.comparison.compare import Side, choose
 from bench.comparison.speeds import ratio, runtimes_of, shown
 from bench.comparison.tables import Checkpoint
 from bench.leaderboard.cells import NO_VALUE, score_cell
 from bench.leaderboard.details import p_cell
-from bench.leaderboard.summary import difference_text, power_basis, power_text
+from bench.leaderboard.summary import difference_text, images_text, power_basis, power_text
 from bench.recipes import budget_text
-from bench.stats.macro import MacroIntervals, macro_intervals
+from bench.stats.groups import number_of
+from bench.stats.macro import MacroIntervals
 from bench.stats.pairs import ALPHA, Paired, compare_pair, speaks_of_models
 from bench.stats.power import power_of
 
@@ -23,8 +25,10 @@ from bench.stats.power import power_of
 def comparison_of(names: tuple[str, str], comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
     """Return the paired comparison of two rows or runs as tables and lines; raises ConfigError if there is none."""
     first, second = choose(names, comparisons)
-    paired = compare_pair(first.right, second.right)
-    yield f"{second.name} against {first.name}: {first.table.key.dataset}, {first.right.shape[1]:,} test images"
+    groups = groups_of([first.row, second.row])
+    paired = compare_pair(first.right, second.right, groups)
+    images = images_text(first.right.shape[1], number_of(groups, first.right.shape[1]))
+    yield f"{second.name} against {first.name}: {first.table.key.dataset}, {images}"
     yield _scores(first, second)
     # The fourfold table is that of McNemar's test, which applies only to single checkpoints.
     if len(first.right) == len(second.right) == 1:
@@ -36,15 +40,15 @@ def comparison_of(names: tuple[str, str], comparisons: Sequence[Comparison]) -> 
 def _scores(first: Side, second: Side) -> Grid:
     table = Grid("", escape(first.name), escape(second.name))
     table.add_row("Top-1 % (95 % CI)", *(score_cell(accuracy(side.row)) for side in (first, second)))
-    table.add_row("Macro-F1 % (95 % CI)", *(score_cell(macro_f1(side.row, _intervals)) for side in (first, second)))
+    table.add_row("Macro-F1 % (95 % CI)", *(score_cell(macro_f1(side.row, _macro)) for side in (first, second)))
     table.add_row("Init", first.row.init, second.row.init)
     table.add_row("Recipe", *(side.row.first.base.recipe for side in (first, second)))
     table.add_row("Budget", *(budget_text(side.table.key.budget) for side in (first, second)))
     return table
 
 
-def _intervals(checkpoint: Checkpoint) -> MacroIntervals:
-    return macro_intervals(checkpoint.confusion)
+def _macro(checkpoint: Checkpoint) -> MacroIntervals:
+    return bootstrapped([checkpoint])[0]
 
 
 def _both(first: np.ndarray, second: np.ndarray) -> Grid:
@@ -71,7 +75,7 @@ def _tests(first: Side, second: Side, paired: Paired) -> list[str]:
         f"Accuracy: {gap}; {_p_words(first, second, paired)}: {kind} between these {what}.",
         "The test is not adjusted for other pairs; the leaderboard adjusts for all pairs of its table (Holm).",
     ]
-    if power := power_of([first.right, second.right]):
+    if power := power_of([first.right, second.right], groups_of([first.row, second.row])):
         lines += [power_text(power), power_basis(power)]
     if first.row.init != second.row.init:
         lines.append("Initialisation differs, so the comparison confounds pre-training with architecture.")
@@ -113,6 +117,7 @@ def _minority(first: Side, second: Side) -> list[str]:
         return ["No minority class: every class has at least half of the median class's images."]
     if not rows.any():
         return [f"Minority classes ({names}): no test images."]
-    paired = compare_pair(first.right[:, rows], second.right[:, rows])
+    groups = groups_of([first.row, second.row])
+    paired = compare_pair(first.right[:, rows], second.right[:, rows], None if groups is None else groups[rows])
     gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
     return [f"Minority classes ({names}; {rows.sum()} images): {gap}; {_p_words(first, second, paired)}"]

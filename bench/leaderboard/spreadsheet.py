@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from bench.comparison.acceptance import refused
 from bench.comparison.analysis import Comparison
-from bench.comparison.majority import majority
 from bench.comparison.sessions import relative_half_width
 from bench.comparison.tables import Row
 from bench.recipes import epochs_text, sizes_text
 from bench.records.schema import RunRecord
 from bench.runs import failures
+from bench.stats.baseline import always
 from bench.stats.intervals import percentile
 from imgcls.inference.runtimes import ONNX
 
@@ -82,7 +82,9 @@ def _flat(record: RunRecord) -> dict[str, object]:
         "status": record.status,
         "error": failures.last_line(record.error) if record.error else None,
         "test_images": sum(record.dataset.counts["test"]),
-        "majority_class_accuracy": majority(record.dataset).top1_accuracy,
+        "majority_class_accuracy": always(
+            record.dataset.class_names, train=record.dataset.counts["train"], test=record.dataset.counts["test"]
+        ).top1_accuracy,
     }
     if record.outcome is not None:
         outcome = record.outcome

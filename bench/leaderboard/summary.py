@@ -6,10 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from bench.comparison.analysis import SMALL_CLASS, Comparison, accuracy, minority_classes, small_classes
+from bench.comparison.analysis import Comparison, accuracy
+from bench.comparison.classes import SMALL_CLASS, minority_classes, small_classes
 from bench.comparison.speeds import ratio, reference_runtime, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure
+from bench.records.schema import UNGROUPED
 from bench.stats.intervals import percentile
 from bench.stats.pairs import ALPHA
 from bench.stats.power import Power
@@ -37,7 +39,8 @@ def power_text(power: Power) -> str:
     """Return the minimum detectable difference of the test that decides."""
     pairs = f"Holm, {power.pairs} pairs" if power.pairs > 1 else "one pair"
     if power.difference is None:
-        return f"No difference, however large, is detectable at 80 % power ({pairs}, {_images(power.images)})."
+        images = images_text(power.images, power.groups)
+        return f"No difference, however large, is detectable at 80 % power ({pairs}, {images})."
     return f"Minimum detectable difference at 80 % power: {100 * power.difference:.1f} pp ({pairs})."
 
 
@@ -45,11 +48,13 @@ def power_basis(power: Power) -> str:
     """Return what the minimum detectable difference was computed for."""
     what = "models" if power.about_models else "checkpoints"
     disagreement = f"{what} that disagree on {100 * power.disagreement:.0f} % of them"
-    return f"The minimum detectable difference is for {_images(power.images)} and {disagreement}."
+    return f"The minimum detectable difference is for {images_text(power.images, power.groups)} and {disagreement}."
 
 
-def _images(number: int) -> str:
-    return f"{number:,} test image{'' if number == 1 else 's'}"
+def images_text(number: int, independent: int) -> str:
+    """Return a number of test images, and that of independent groups if they differ."""
+    groups = "" if independent == number else f" ({independent:,} independent)"
+    return f"{number:,} test image{'' if number == 1 else 's'}{groups}"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -102,13 +107,18 @@ class _Statements:
     def _names(self, rows: Sequence[Row]) -> str:
         return listed([self.style(row.name) for row in rows])
 
+    def _images(self) -> str:
+        return images_text(self.comparison.number, self.comparison.independent)
+
     def _leaks(self) -> str:
         leaks = self.comparison.leaks
         if leaks is None:
             return ""
-        where = (
-            f"{leaks.number:,} of {_images(self.comparison.number)} have a duplicate or near-duplicate in train or val"
-        )
+        grouped_by = self.comparison.table.first.dataset.grouped_by
+        what = "have a duplicate or near-duplicate in train or val"
+        if grouped_by != UNGROUPED:
+            what = f"have a duplicate or an image of their group (by {self.style(grouped_by)}) in train or val"
+        where = f"{leaks.number:,} of {self._images()} {what}"
         name = self.style(self.comparison.compared[0].name)
         others = leaks.accuracy_of_others
         rest = "" if others is None else f", and for {100 * others:.1f} % of the others"
@@ -116,7 +126,7 @@ class _Statements:
 
     def _accuracy(self) -> str:
         top, *others = self.comparison.compared
-        name, images = self.style(top.name), _images(self.comparison.number)
+        name, images = self.style(top.name), self._images()
         score = f"{100 * accuracy(top).value:.1f} % of {images}"
         if not others:
             which = "the only row with predictions" if self.comparison.not_compared else "the only row"
@@ -183,10 +193,10 @@ class _Statements:
         """Return which rows differ significantly on the test images of minority classes."""
         if self.comparison.minority is None:
             return []
-        tests, number = self.comparison.minority
+        tests, number, independent = self.comparison.minority
         names = self.comparison.table.first.dataset.class_names
         classes = listed([self.style(names[label]) for label in minority_classes(self.comparison.table)])
-        where = f"On the {_images(number)} of minority classes ({classes})"
+        where = f"On the {images_text(number, independent)} of minority classes ({classes})"
         # The matrices are symmetric, so that the upper triangle has each pair once.
         firsts, seconds = np.nonzero(np.triu(tests.apart, 1))
         if len(firsts) == 0:

@@ -38,7 +38,7 @@ def tables(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
         for row in rows[:ROWS_SHOWN]:
             grid.add_row(*_cells(row, comparison))
         majority = comparison.table.majority
-        score = cells.accuracy_cell(majority.top1_accuracy, comparison.number)
+        score = cells.score_cell(comparison.majority)
         grid.add_row("-", f"majority class ({escape(majority.class_name)})", "-", score, "")
         yield grid
         if len(rows) > ROWS_SHOWN:

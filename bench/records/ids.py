@@ -29,6 +29,7 @@ FROZEN_DEFAULTS: Final[dict[str, object]] = {
     "folds": None,
     "fold": None,
     "drop_leaks": False,
+    "group_by": None,
     "val_as_test": False,
     "runtimes": (),
     "threads": 1,

@@ -22,6 +22,10 @@ SCHEMA_VERSION: Final = 5
 # ``bench.records.history`` upgrades older versions to this one.
 
 
+UNGROUPED: Final = "duplicates"
+"""What the images of a group have in common without ``--group-by``."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInfo:
     """The data of a run: digests, classes, numbers of images, and the number of skipped files by reason.
@@ -45,7 +49,7 @@ class DatasetInfo:
     """Test images with a duplicate or near-duplicate in train or val; None in records that did not count them."""
     leaks_dropped: int = 0
     """Images removed from train and val by ``--drop-leaks``."""
-    grouped_by: str = "duplicates"
+    grouped_by: str = UNGROUPED
     """What the images of one group in the npz file have in common; they are not independent."""
 
 

@@ -100,7 +100,10 @@ def audit_view(images: ImageSource) -> dict[str, Any]:
     for kind, members in (("exact", audit.exact_duplicates), ("near", audit.near_duplicates)):
         groups += [(kind, ids) for ids in members if not torn & {*ids}]
     return {
-        "removed": [(one.image_id, audit.class_names[one.label], one.reason) for one in audit.removed[:REMOVED_SHOWN]],
+        "removed": [
+            (one.image_id, "" if one.label is None else audit.class_names[one.label], one.reason)
+            for one in audit.removed[:REMOVED_SHOWN]
+        ],
         "removed_total": len(audit.removed),
         "groups": groups[:GROUPS_SHOWN],
         "groups_total": len(groups),

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.comparison.analysis import Comparison, accuracy, recalls
+from bench.comparison.analysis import Comparison, accuracy
+from bench.comparison.classes import recalls
 from bench.comparison.pareto import Cost
 from bench.comparison.speeds import runtimes_of, shown
 from bench.comparison.tables import Checkpoint, Row

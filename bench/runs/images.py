@@ -15,6 +15,7 @@ from imgcls.data.audit import Audit, audit_dataset
 from imgcls.data.cache import build_cache, cache_path
 from imgcls.data.decode import Resize
 from imgcls.data.sources.folder import Dataset
+from imgcls.data.sources.hugging_face import PREFIX
 from imgcls.data.sources.named import load_dataset
 from imgcls.data.sources.names import ESCAPED, escape, file_of, unescape
 from imgcls.data.splits import make_splits
@@ -49,16 +50,24 @@ class RunImages:
 
 def remember_place(task: "Task") -> None:
     """Write the location of a task's images beside its artifacts."""
-    folder, place = task.paths.artifacts(task.train_id), Path(task.data).expanduser()
+    folder = task.paths.artifacts(task.train_id)
     # A failed run may have no artifacts.
     if folder.is_dir():
         # Absolute, because another command may run in another working directory; the name of a data set as it is.
-        write_json({"data": escape(str(place.resolve())) if place.is_dir() else task.data}, folder / PLACE)
+        named = {"data": task.data, "labels": task.labels}
+        write_json({key: _absolute(text) for key, text in named.items() if text is not None}, folder / PLACE)
 
 
-def audited(data: str, cache: Path) -> tuple[Dataset, Audit]:
+def _absolute(place: str) -> str:
+    """Return a folder or file as an absolute path, and the name of a data set as it is."""
+    prefix = PREFIX if place.startswith(PREFIX) else ""
+    path = Path(place.removeprefix(prefix)).expanduser()
+    return escape(f"{prefix}{path.resolve()}") if path.exists() else place
+
+
+def audited(data: str, cache: Path, *, labels: str | None = None) -> tuple[Dataset, Audit]:
     """Return a data set and its audit, which is read if it is stored; the progress of an audit is logged."""
-    dataset = load_dataset(data, cache=cache)
+    dataset = load_dataset(data, labels=labels, cache=cache)
     count = progress.counting(f"auditing {dataset.name}")
     return dataset, audit_dataset(dataset, cache=cache, progress=count)
 
@@ -67,8 +76,9 @@ def find_source(record: RunRecord, paths: Paths) -> ImageSource:
     """Return the data set of a run; raises MissingImagesError with the reason if it is missing or has changed."""
     name = record.dataset.name
     try:
-        place = (paths.artifacts(record.train_id) / PLACE).read_bytes()
-        dataset, audit = audited(unescape(msgspec.json.decode(place, type=dict[str, str])["data"]), paths.cache)
+        stored = (paths.artifacts(record.train_id) / PLACE).read_bytes()
+        place = {key: unescape(text) for key, text in msgspec.json.decode(stored, type=dict[str, str]).items()}
+        dataset, audit = audited(place["data"], paths.cache, labels=place.get("labels"))
     except (OSError, msgspec.MsgspecError, KeyError) as error:
         message = f"the location of the images of {name} is not known here; the command that trains a run stores it"
         raise MissingImagesError(message) from error

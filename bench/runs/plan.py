@@ -15,11 +15,12 @@ from bench.config import RunConfig
 from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
-from bench.records.schema import SCHEMA_VERSION, DatasetInfo, Outcome, RunRecord, Tuning
+from bench.records.schema import SCHEMA_VERSION, UNGROUPED, DatasetInfo, Outcome, RunRecord, Tuning
 from bench.records.store import read_if_whole
 from imgcls.config import SplitConfig
 from imgcls.data.audit import Audit
-from imgcls.data.splits import SPLITS, Splits, class_counts, make_splits, missing_classes
+from imgcls.data.drawing import SPLITS
+from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
 from imgcls.models.registry import ModelSpec, WeightsFor, resolve_spec
@@ -43,6 +44,7 @@ class Task:
     environment: Environment
     data: str
     paths: Paths
+    labels: str | None = None
     force: bool = False
     derived_from: tuple[str, ...] = ()
     tuning: Tuning | None = None
@@ -50,16 +52,17 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataPlan:
-    """An audited data set, its division by one split config, and its path or name."""
+    """An audited data set, its division by one split config, its path or name, and its table of labels, if any."""
 
     data: str
+    labels: str | None
     audit: Audit
     splits: Splits
 
 
-def plan_data(audit: Audit, config: SplitConfig, *, data: str) -> DataPlan:
+def plan_data(audit: Audit, config: SplitConfig, *, data: str, labels: str | None = None) -> DataPlan:
     """Split an audited data set."""
-    return DataPlan(data=data, audit=audit, splits=make_splits(audit, config))
+    return DataPlan(data=data, labels=labels, audit=audit, splits=make_splits(audit, config))
 
 
 def make_task(  # noqa: PLR0913 - a task is made of these
@@ -82,7 +85,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda
     )
     spec = resolve_spec(config.model, config.loader, weights_for)
-    dataset = dataset_info(plan.audit, plan.splits)
+    dataset = dataset_info(plan.audit, plan.splits, config.split)
     source: Source = [
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
         [dataset.digest, dataset.split_digest],
@@ -95,6 +98,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         dataset=dataset,
         environment=environment,
         data=plan.data,
+        labels=plan.labels,
         paths=paths,
         force=force,
         tuning=tuning,
@@ -129,7 +133,7 @@ def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
     )
 
 
-def dataset_info(audit: Audit, splits: Splits) -> DatasetInfo:
+def dataset_info(audit: Audit, splits: Splits, config: SplitConfig) -> DatasetInfo:
     """Return the description of a run's data for its record."""
     counts = {name: tuple(class_counts(audit, getattr(splits, name))) for name in SPLITS}
     groups = Counter(image.group for image in audit.images)
@@ -148,6 +152,7 @@ def dataset_info(audit: Audit, splits: Splits) -> DatasetInfo:
         folds_digest=splits.folds_digest,
         test_leaks=len(splits.leaks),
         leaks_dropped=len(splits.dropped),
+        grouped_by=config.group_by or UNGROUPED,
     )
 
 

@@ -11,7 +11,7 @@ from imgcls.data.splits import make_splits
 
 def prepare(task: Task) -> Prepared:
     """Load, audit, split and cache the data of a task; a stored audit and cache are read."""
-    dataset = load_dataset(task.data, cache=task.paths.cache)
+    dataset = load_dataset(task.data, labels=task.labels, cache=task.paths.cache)
     audit = audit_dataset(dataset, cache=task.paths.cache)
     splits = make_splits(audit, task.config.split)
     assert splits.digest == task.dataset.split_digest, "the data changed between the plan and the run"

@@ -17,9 +17,9 @@ from bench.records.store import read_record
 from bench.runs import failures, local, ray_tasks
 from bench.runs.plan import Task, record_file
 from bench.runs.preparation import prepare
-from imgcls.data.parallel import usable_cores
 from imgcls.errors import ConfigError
 from imgcls.files import write_bytes
+from imgcls.parallel import usable_cores
 
 LOGGER = logging.getLogger(__name__)
 
@@ -105,7 +105,12 @@ def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any, Any]
     # Without paths of this machine, which workers may not have.
     spec = replace(task.spec, weights=replace(task.spec.weights, file=None))
     return (
-        ray_tasks.Parcel(task=replace(task, spec=spec, data=""), audit=prepared.audit, rows=prepared.rows),
+        ray_tasks.Parcel(
+            task=replace(task, spec=spec, data="", labels=None),
+            audit=prepared.audit,
+            rows=prepared.rows,
+            group_of=prepared.group_of,
+        ),
         cluster.parcels[resize],
         cluster.parcels[file],
     )

@@ -22,11 +22,12 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parcel:
-    """A task without paths of the caller's machine, the audit of its data, and the rows of each split."""
+    """A task without paths of the caller's machine, and its data without the pixels."""
 
     task: Task
     audit: Audit
     rows: dict[str, tuple[int, ...]]
+    group_of: NDArray[np.int64]
 
 
 @contextlib.contextmanager
@@ -41,7 +42,7 @@ def unpacked(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -
             spec = replace(spec, weights=replace(spec.weights, file=file))
         paths = Paths(results=home / "results", cache=home / "cache")
         task = replace(parcel.task, spec=spec, paths=paths, data=str(home / "data"))
-        yield task, Prepared(audit=parcel.audit, pixels=pixels, rows=parcel.rows)
+        yield task, Prepared(audit=parcel.audit, pixels=pixels, rows=parcel.rows, group_of=parcel.group_of)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

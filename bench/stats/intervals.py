@@ -30,8 +30,8 @@ class Score:
     most: float
 
 
-def wilson_interval(successes: int, total: int, *, confidence: float = 0.95) -> Interval:
-    """Return the Wilson score interval of a proportion (Wilson 1927).
+def wilson_interval(successes: float, total: float, *, confidence: float = 0.95) -> Interval:
+    """Return the Wilson score interval of a proportion (Wilson 1927); an effective sample size need not be whole.
 
     ``binomtest`` of scipy.stats returns the same interval, but importing scipy.stats takes longer than writing
     a small leaderboard.
@@ -108,11 +108,12 @@ def independent_difference(first: tuple[int, int], second: tuple[int, int]) -> I
     )
 
 
-def paired_difference(gained: int, lost: int, total: int) -> Interval:
+def paired_difference(gained: float, lost: float, total: float) -> Interval:
     """Return the 95 % score interval of the difference of two accuracies on the same images (Tango 1998).
 
-    ``gained`` images are classified correctly only by the second model, ``lost`` images only by the first. The bounds
-    are found by root search, because neither scipy nor scikit-learn has an interval for paired proportions.
+    ``gained`` images are classified correctly only by the second model, ``lost`` images only by the first; all three
+    may be scaled to an effective sample size. The bounds are found by root search, because neither scipy nor
+    scikit-learn has an interval for paired proportions.
     """
     from scipy.optimize import brentq  # noqa: PLC0415 - takes a tenth of a second, and not every table needs it
 
@@ -129,7 +130,7 @@ def paired_difference(gained: int, lost: int, total: int) -> Interval:
     return Interval(low=float(low), high=float(high))
 
 
-def _tango(difference: float, gained: int, lost: int, total: int) -> float:
+def _tango(difference: float, gained: float, lost: float, total: float) -> float:
     """Return the score statistic of the null hypothesis that the accuracies differ by ``difference``."""
     # The variance needs the probability of a lost image under this hypothesis. Its maximum likelihood estimate is the
     # larger root of a quadratic equation, whose coefficients these are.

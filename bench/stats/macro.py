@@ -86,7 +86,7 @@ def macro_intervals(
     seen = _macro(table.right, table.predicted, table.support)
     skew = _skewness(table)
     found = [
-        _bca(values, float(score), acceleration) if np.ptp(values) > 0 else _mean_wilson(table, float(score))
+        bca(values, float(score), acceleration) if np.ptp(values) > 0 else _mean_wilson(table, float(score))
         for values, score, acceleration in zip(drawn, seen, skew, strict=True)
     ]
     return MacroIntervals(macro_f1=found[0], balanced_accuracy=found[1])
@@ -256,7 +256,7 @@ def _acceleration(without: Floats, rows: Counts, weights: Floats, classes: int) 
     return float((weights * influence**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
 
 
-def _bca(drawn: Floats, seen: float, acceleration: float) -> Interval:
+def bca(drawn: Floats, seen: float, acceleration: float) -> Interval:
     """Return the BCa interval: percentiles of the resamples, corrected for bias and skewness (Efron 1987).
 
     Plain percentiles covered 92.7 % with 30 images per class.

@@ -1,14 +1,20 @@
-"""Paired tests: which models differ significantly on the same test images. Pure functions of arrays."""
+"""Paired tests: which models differ significantly on the same test images. Pure functions of arrays.
+
+``groups`` ``[N]`` is the group of each test image: images of one group are not independent, and the tests draw groups.
+None: every image is a group of its own.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, stdtr, stdtrit
 
+from bench.stats.groups import Groups, effective_size, meaningful, number_of, summed, variance_of_mean
 from bench.stats.intervals import Interval, mean_interval, paired_difference
 
 ALPHA: Final = 0.05
@@ -42,6 +48,9 @@ class Paired:
     Two to four seeds: sign-flip test of the images' differences of mean correctness, exact if both models have equally
     many seeds and else approximate (with one seed it equals the exact McNemar test); t interval over images. Five seeds
     and more: Welch's t test over seeds, with the images as a third component of the variance.
+
+    With groups of images: sign-flip test of the groups' sums, variances over groups, and Tango's interval at the
+    effective sample size.
     """
 
     difference: float
@@ -73,36 +82,36 @@ def speaks_of_models(*models: Right) -> bool:
     return min(len(model) for model in models) >= SEEDS_FOR_MODELS
 
 
-def compare_pair(first: Right, second: Right) -> Paired:
+def compare_pair(first: Right, second: Right, groups: Groups | None = None) -> Paired:
     """Compare two models on the same images."""
-    change = _mean(second) - _mean(first)
+    change, groups = _mean(second) - _mean(first), meaningful(groups)
     # In units of one over the least common multiple of the seeds, every difference is an integer: the exact
     # distribution of a sum of integers can be enumerated.
     steps = math.lcm(len(first), len(second))
-    flipped = _sign_flip(_whole(change, steps))
+    flipped = _sign_flip(summed(_whole(change, steps), groups))
     if speaks_of_models(first, second):
-        return _welch(first, second, change, floor=flipped)
+        return _welch(first, second, change, groups=groups, floor=flipped)
     return Paired(
         difference=float(change.mean()),
-        interval=_agreeing(_interval(change, steps), flipped[0]),
+        interval=_agreeing(_interval(change, steps, groups), flipped[0]),
         p_value=flipped[0],
         mid_p=flipped[1],
     )
 
 
-def compare_all(models: Sequence[Right]) -> PairwiseTests:
+def compare_all(models: Sequence[Right], groups: Groups | None = None) -> PairwiseTests:
     """Test every pair of models on the same images, with Holm's correction over all pairs."""
     # Rank intervals read all pairs, so that all of them take part in the correction.
-    number = len(models)
+    number, groups = len(models), meaningful(groups)
     means = np.stack([_mean(model) for model in models]) if models else np.zeros((0, 1))
     p_values = np.ones((number, number))
     rows, columns = np.triu_indices(number, 1)
     # The usual table has one seed per row. Its tests need only the counts of discordant images, which one matrix
     # product gives for all pairs.
-    if len(rows) and all(len(model) == 1 for model in models):
+    if len(rows) and groups is None and all(len(model) == 1 for model in models):
         p_values[rows, columns] = _mcnemar_of(means)[rows, columns]
     elif len(rows):
-        p_values[rows, columns] = _p_values(models, means, rows, columns)
+        p_values[rows, columns] = _p_values(models, means, rows, columns, groups)
     adjusted = np.ones((number, number))
     adjusted[rows, columns] = holm(p_values[rows, columns])
     accuracies = means.mean(axis=1)
@@ -135,7 +144,7 @@ def _mcnemar_of(right: Floats) -> Floats:
     return p_values
 
 
-def _p_values(models: Sequence[Right], means: Floats, rows: Counts, columns: Counts) -> Floats:
+def _p_values(models: Sequence[Right], means: Floats, rows: Counts, columns: Counts, groups: Groups | None) -> Floats:
     """Return the p values of pairs of models, as ``compare_pair`` does but for many pairs at once."""
     seeds = np.array([len(model) for model in models])
     steps = np.lcm(seeds[rows], seeds[columns])
@@ -145,27 +154,29 @@ def _p_values(models: Sequence[Right], means: Floats, rows: Counts, columns: Cou
     for start in range(0, len(rows), together):
         part = slice(start, start + together)
         change = means[columns[part]] - means[rows[part]]
-        p_values[part] = _sign_flips(_whole(change, steps[part, None]))[0]
-        spread = change.var(axis=1, ddof=1) if change.shape[1] > 1 else np.zeros(len(change))
-        sure = _welch_p_values(models, change.mean(axis=1), spread / change.shape[1], rows[part], columns[part])
+        p_values[part] = _sign_flips(summed(_whole(change, steps[part, None]), groups))[0]
+        if not of_models[part].any():
+            continue
+        sure = _welch_p_values(models, change, rows[part], columns[part], groups)
         # As in ``compare_pair``: from five seeds on Welch's test decides, but not below the p value of the sign flips.
         p_values[part] = np.where(of_models[part], np.maximum(p_values[part], sure), p_values[part])
     return p_values
 
 
 def _welch_p_values(
-    models: Sequence[Right], differences: Floats, images: Floats, rows: Counts, columns: Counts
+    models: Sequence[Right], change: Floats, rows: Counts, columns: Counts, groups: Groups | None
 ) -> Floats:
-    """Return Welch's p values of pairs of models, and 0 for pairs without any variance.
+    """Return Welch's p values of pairs of models with differences ``change`` ``[P, N]``; 0 without any variance.
 
     The caller takes the maximum with the sign-flip test's p value, so that 0 leaves the decision to that test.
     """
-    number = models[0].shape[1]
+    images, differences = variance_of_mean(change, groups), change.mean(axis=1)
+    number = number_of(groups, change.shape[1])
     # With a single seed the variance over seeds is not defined (division by 0); such pairs are not decided here.
     several = [len(model) >= SEEDS_FOR_MODELS for model in models]
     noise, between = (
         np.array([part(model) if enough else 0.0 for model, enough in zip(models, several, strict=True)])
-        for part in (seed_variance, between_seeds)
+        for part in (partial(seed_variance, groups=groups), between_seeds)
     )
     free = np.array([max(len(model) - 1, 1) for model in models])
     variance = images + noise[rows] + noise[columns]
@@ -251,27 +262,34 @@ def _agreeing(interval: Interval, p_value: float) -> Interval:
     return Interval(low=min(interval.low, 0.0), high=max(interval.high, 0.0))
 
 
-def _interval(change: Floats, steps: int) -> Interval:
+def _interval(change: Floats, steps: int, groups: Groups | None) -> Interval:
     """Return the 95 % interval of a mean difference over images: Tango's, or a t interval.
 
-    Tango's if each difference is -1, 0 or 1, or if few images differ. In the second case fractional differences are
+    Tango's if each difference is -1, 0 or 1, or if few groups differ. In the second case fractional differences are
     added up to whole images, which makes the interval conservative.
     """
-    if steps == 1 or np.count_nonzero(change) < ENOUGH_DIFFERING:
+    if steps == 1 or np.count_nonzero(summed(change, groups)) < ENOUGH_DIFFERING:
         gained, lost = (round(float(np.clip(side * change, 0, None).sum())) for side in (1, -1))
-        return paired_difference(gained, lost, len(change))
-    found = mean_interval(change)
+        scale = effective_size(change, groups) / len(change)
+        return paired_difference(scale * gained, scale * lost, scale * len(change))
+    found = mean_interval(change) if groups is None else _over_groups(change, groups)
     # A t interval is not bounded, but a difference between accuracies is.
     return Interval(low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
-def seed_variance(model: Right) -> float:
+def _over_groups(change: Floats, groups: Groups) -> Interval:
+    mean, error = float(change.mean()), math.sqrt(float(variance_of_mean(change, groups)))
+    reach = float(stdtrit(number_of(groups, len(change)) - 1, 0.975)) * error
+    return Interval(low=mean - reach, high=mean + reach)
+
+
+def seed_variance(model: Right, groups: Groups | None = None) -> float:
     """Return the variance that seeds alone add to a model's mean accuracy, without their interaction with images.
 
     The variance component of a two-way layout (Searle, Casella and McCulloch 1992), truncated at 0.
     """
     # The interaction is already part of the variance over images, and would be counted twice.
-    together = float(model.var(axis=0, ddof=1).mean()) / model.size
+    together = float(summed(model, groups).var(axis=0, ddof=1).sum()) / (model.size * len(model[0]))
     return max(between_seeds(model) - together, 0.0)
 
 
@@ -290,19 +308,21 @@ def freedom(images: float, number: int, seeds: Sequence[tuple[float, int]]) -> f
     return float(sum(part for part, _ in parts) ** 2 / sum(part**2 / free for part, free in parts))
 
 
-def _welch(first: Right, second: Right, change: Floats, *, floor: tuple[float, float]) -> Paired:
+def _welch(first: Right, second: Right, change: Floats, *, groups: Groups | None, floor: tuple[float, float]) -> Paired:
     """Compare models by Welch's t test over seeds and images.
 
     ``floor`` are the p and mid-p values of the exact test of these checkpoints: a conclusion about models may not be
     more significant than the one about their checkpoints.
     """
-    images = float(change.var(ddof=1)) / len(change) if len(change) > 1 else 0.0
-    variance = images + seed_variance(first) + seed_variance(second)
+    images = float(variance_of_mean(change, groups))
+    variance = images + seed_variance(first, groups) + seed_variance(second, groups)
     difference = float(change.mean())
     # Without any variance (one image, or the same difference everywhere) the statistic is not defined.
     if variance == 0:
-        return Paired(difference=difference, interval=_interval(change, 1), p_value=floor[0], mid_p=floor[1])
-    free = freedom(images, len(change), [(between_seeds(model), len(model)) for model in (first, second)])
+        return Paired(difference=difference, interval=_interval(change, 1, groups), p_value=floor[0], mid_p=floor[1])
+    free = freedom(
+        images, number_of(groups, len(change)), [(between_seeds(model), len(model)) for model in (first, second)]
+    )
     p_value = 2 * float(stdtr(free, -abs(difference) / math.sqrt(variance)))
     reach = float(stdtrit(free, 0.975)) * math.sqrt(variance)
     return Paired(

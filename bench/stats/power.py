@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
-from bench.stats.pairs import ALPHA, SEEDS_FOR_MODELS, Right, between_seeds, freedom, seed_variance
+from bench.stats.groups import Groups, design_effect, meaningful, number_of
+from bench.stats.pairs import ALPHA, AT_ONCE, SEEDS_FOR_MODELS, Right, between_seeds, freedom, seed_variance
 
 POWER: Final = 0.8
 
@@ -30,23 +31,26 @@ class Power:
     disagreement: float
     pairs: int
     images: int
+    groups: int
     about_models: bool
 
 
-def power_of(models: Sequence[Right]) -> Power | None:
+def power_of(models: Sequence[Right], groups: Groups | None = None) -> Power | None:
     """Return the minimum detectable difference of a table of models, or None if there are fewer than two.
 
     It holds for the test that decides between these models, on as many images, at the level of Holm's first step (0.05
-    over the number of pairs), and for the median disagreement of the pairs.
+    over the number of pairs), and for the median disagreement of the pairs. ``groups`` ``[N]`` is the group of each
+    image; with groups, for the median of the pairs' effective sample sizes.
     """
     rows, columns = np.triu_indices(len(models), 1)
     if len(rows) == 0:
         return None
     # The first step is the strictest: later ones depend on how many pairs are significant, which is not known before.
     # With unequal numbers of seeds, the row with the fewest determines the test and so the statement.
-    seeds, number = min(len(model) for model in models), models[0].shape[1]
+    seeds, number, groups = min(len(model) for model in models), models[0].shape[1], meaningful(groups)
     spread = _spread(models, rows, columns)
-    difference = _detectable(models, spread, level=ALPHA / len(rows), seeds=seeds)
+    level = ALPHA / len(rows)
+    difference = _detectable(models, spread, groups, level=level, number=_effective(models, groups))
     return Power(
         difference=difference,
         # Two checkpoints that differ by ``difference`` disagree on at least that share of the images; this is also the
@@ -54,6 +58,7 @@ def power_of(models: Sequence[Right]) -> Power | None:
         disagreement=max(spread, difference or 0.0) if seeds == 1 else spread,
         pairs=len(rows),
         images=number,
+        groups=number_of(groups, number),
         about_models=seeds >= SEEDS_FOR_MODELS,
     )
 
@@ -69,13 +74,34 @@ def _spread(models: Sequence[Right], rows: NDArray[np.int64], columns: NDArray[n
     return max(float(np.median(squares[rows, columns]) / models[0].shape[1]), 0.0)
 
 
-def _detectable(models: Sequence[Right], spread: float, *, level: float, seeds: int) -> float | None:
-    number = models[0].shape[1]
+def _effective(models: Sequence[Right], groups: Groups | None) -> int:
+    """Return the effective number of images for a difference of two models, by the median design effect of pairs."""
+    images = len(models[0][0])
+    if groups is None:
+        return images
+    rows, columns = np.triu_indices(len(models), 1)
+    means = np.stack([model.mean(axis=0, dtype=np.float64) for model in models])
+    together = max(AT_ONCE // images, 1)
+    effects = [
+        design_effect(means[columns[start : start + together]] - means[rows[start : start + together]], groups)
+        for start in range(0, len(rows), together)
+    ]
+    return max(round(images / float(np.median(np.concatenate(effects)))), 1)
+
+
+def _detectable(
+    models: Sequence[Right], spread: float, groups: Groups | None, *, level: float, number: int
+) -> float | None:
+    seeds = min(len(model) for model in models)
+    if seeds < SEEDS_FOR_MODELS and groups is not None:
+        count = number_of(groups, len(groups))
+        return least(lambda difference: grouped_power(difference, spread, number, level, groups=count, seeds=seeds))
     if seeds == 1:
         return least(lambda difference: mcnemar_power(difference, spread, number, level))
     if seeds < SEEDS_FOR_MODELS:
-        return least(lambda difference: sign_flip_power(difference, spread, number, level))
-    noise, between = (float(np.mean([part(model) for model in models])) for part in (seed_variance, between_seeds))
+        return least(lambda difference: sign_flip_power(difference, spread, number, level, seeds=seeds))
+    noise = float(np.mean([seed_variance(model, groups) for model in models]))
+    between = float(np.mean([between_seeds(model) for model in models]))
     uncertain = [(between, seeds)] * 2
     return least(lambda difference: welch_power(difference, spread, number, level, noise=noise, seeds=uncertain))
 
@@ -104,20 +130,38 @@ def mcnemar_power(difference: float, discordance: float, number: int, level: flo
     return float((binom.pmf(pairs, number, discordance) * found).sum())
 
 
-def sign_flip_power(difference: float, spread: float, number: int, level: float) -> float:
+def sign_flip_power(difference: float, spread: float, number: int, level: float, *, seeds: int) -> float:
     """Return the power of the sign-flip test by its normal approximation.
 
-    ``spread`` is the mean squared difference of an image's mean correctness.
+    ``spread`` is the mean squared difference of an image's mean correctness over ``seeds`` checkpoints.
     """
     # The smallest p value, when all signs agree: with so few images no difference is significant.
     if 2.0 ** (1 - number) > level:
         return 0.0
-    # As in ``mcnemar_power``, models that differ by this much disagree at least that much.
-    spread = max(spread, difference)
+    # Differences of an image are multiples of one over the seeds: their squares are on average at least this large.
+    spread = max(spread, difference / seeds, difference**2)
     reach = difference * math.sqrt(number) - float(-ndtri(level / 2)) * math.sqrt(spread)
     # Under the null hypothesis the variance of an image's difference is ``spread``, under the alternative it is less.
     remaining = spread - difference**2
     return float(ndtr(reach / math.sqrt(remaining))) if remaining > 0 else float(reach > 0)
+
+
+def grouped_power(  # noqa: PLR0913 - the terms of the formula
+    difference: float, spread: float, number: int, level: float, *, groups: int, seeds: int
+) -> float:
+    """Return the power of the sign-flip test of ``groups`` groups, by that of the t test of their sums.
+
+    ``number`` is the effective number of images. The statistic of sign flips, a sum over the root of the sum of
+    squares, is a monotone function of Student's t.
+    """
+    if 2.0 ** (1 - groups) > level:
+        return 0.0
+    # As in ``sign_flip_power``; without any variance, every group shows the difference.
+    remaining = max(spread, difference / seeds, difference**2) - difference**2
+    if remaining <= 0:
+        return 1.0
+    centre = difference * math.sqrt(number / remaining)
+    return 1.0 - float(nctdtr(groups - 1, centre, -stdtrit(groups - 1, level / 2)))
 
 
 def welch_power(  # noqa: PLR0913 - the terms of the formula

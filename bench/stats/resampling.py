@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.stats.groups import Groups, meaningful, summed
 from bench.stats.intervals import quantiles
 from imgcls.evaluation.binning import ECE_BINS, ece_bins
 
@@ -79,19 +80,24 @@ def front(accuracies: Floats, costs: Floats) -> NDArray[np.bool_]:
     return ~np.asarray((better & cheaper & really).any(axis=-1))
 
 
-def resampled_accuracies(right: Floats, *, resamples: int = FRONT_RESAMPLES, seed: int = 0) -> Floats:
+def resampled_accuracies(
+    right: Floats, groups: Groups | None = None, *, resamples: int = FRONT_RESAMPLES, seed: int = 0
+) -> Floats:
     """Return the accuracies ``[R, M]`` of R bootstrap samples of the test images, the same samples for all models.
 
-    ``right`` is ``[M, N]``, the share of a model's checkpoints that are correct on an image.
+    ``right`` is ``[M, N]``, the share of a model's checkpoints that are correct on an image. Images of one group
+    (``groups`` ``[N]``) are drawn together.
     """
     rng = np.random.default_rng(seed)
     # Images with the same results of all models are interchangeable: drawing how often each pattern of results occurs
     # is the same as drawing images, and a table of few models has few patterns.
-    patterns, counts = np.unique(right, axis=1, return_counts=True)
+    sums = summed(np.vstack([right, np.ones(right.shape[1])]), meaningful(groups))
+    patterns, counts = np.unique(sums, axis=1, return_counts=True)
     accuracies = np.empty((resamples, len(right)))
     for start in range(0, resamples, 100):
-        weights = rng.multinomial(right.shape[1], counts / counts.sum(), size=min(100, resamples - start))
-        accuracies[start : start + 100] = weights @ patterns.T / right.shape[1]
+        weights = rng.multinomial(counts.sum(), counts / counts.sum(), size=min(100, resamples - start))
+        drawn = weights @ patterns.T
+        accuracies[start : start + 100] = drawn[:, :-1] / drawn[:, -1:]
     return accuracies
 
 

@@ -19,11 +19,11 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableError, decode, quiet_libraries
 from imgcls.data.duplicates import MAX_GROUP_SHARE, near_groups
-from imgcls.data.parallel import OnProgress, map_chunks, silent
-from imgcls.data.sources.folder import Dataset
+from imgcls.data.sources.folder import Dataset, Removal
 from imgcls.data.sources.names import file_of
 from imgcls.errors import DataError
 from imgcls.files import default_cache, write_text
+from imgcls.parallel import OnProgress, map_chunks, silent
 
 AUDIT_VERSION: Final = 2
 """Incremented if the audit of unchanged files has a different result, so that stored audits are not reused."""
@@ -42,15 +42,8 @@ class AuditedImage:
     pixel_digest: str
     group: int
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Removal:
-    """A file that is skipped in every split, and the reason."""
-
-    image_id: str
-    label: int
-    reason: str
+    values: tuple[str, ...] = ()
+    """Its values of the audit's ``columns``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +68,8 @@ class Audit:
     """Number of images whose shorter side is under 32 px, for which perceptual hashes are not reliable."""
     empty_folders: tuple[str, ...] = ()
     """Class folders without files."""
+    columns: tuple[str, ...] = ()
+    """Further columns of the table of labels."""
 
     def __str__(self) -> str:
         """Return a summary for people, one line or a few."""
@@ -143,6 +138,9 @@ def _fingerprint(dataset: Dataset) -> str:
     # Pillow's version is included because its decoders may yield different pixels.
     digest = hashlib.sha256(f"{AUDIT_VERSION} {DECODE_VERSION} {PIL.__version__}".encode())
     digest.update(json.dumps([dataset.class_names, dataset.given_splits, dataset.empty_folders]).encode())
+    if dataset.columns or dataset.rejected:
+        digest.update(json.dumps(msgspec.to_builtins([dataset.columns, dataset.rejected])).encode())
+        digest.update(json.dumps([file.values for file in dataset.files]).encode())
     for file in dataset.files:
         try:
             stat = file_of(dataset.root, file.image_id).stat()
@@ -196,12 +194,13 @@ def _summarise(dataset: Dataset, seen: list[_Seen]) -> Audit:
             pixel_digest=seen[index].pixel_digest,
             group=group_of.get(index, index),
             notes=seen[index].notes,
+            values=dataset.files[index].values,
         )
         for index in usable
     )
     return Audit(
         name=dataset.name,
-        digest=_content_digest(dataset.class_names, images),
+        digest=_content_digest(dataset, images),
         class_names=dataset.class_names,
         given_splits=dataset.given_splits,
         images=images,
@@ -213,6 +212,7 @@ def _summarise(dataset: Dataset, seen: list[_Seen]) -> Audit:
         broken_groups=broken,
         too_small_to_search=sum(seen[index].phash is None for index in usable),
         empty_folders=dataset.empty_folders,
+        columns=dataset.columns,
     )
 
 
@@ -223,10 +223,11 @@ def _ids(dataset: Dataset, groups: Iterable[list[int]]) -> tuple[tuple[str, ...]
 def _removals(dataset: Dataset, seen: list[_Seen], conflicting: set[int]) -> tuple[Removal, ...]:
     reasons = {index: one.error for index, one in enumerate(seen) if one.error is not None}
     reasons.update(dict.fromkeys(conflicting, CONFLICT))
-    return tuple(
+    found = (
         Removal(image_id=dataset.files[index].image_id, label=dataset.files[index].label, reason=reason)
         for index, reason in sorted(reasons.items())
     )
+    return (*dataset.rejected, *found)
 
 
 def _exact_groups(seen: list[_Seen]) -> list[list[int]]:
@@ -266,9 +267,11 @@ def _merge(groups: list[list[int]]) -> list[list[int]]:
     return sorted(sorted(members) for members in joined.subsets())
 
 
-def _content_digest(class_names: tuple[str, ...], images: tuple[AuditedImage, ...]) -> str:
+def _content_digest(dataset: Dataset, images: tuple[AuditedImage, ...]) -> str:
     # Without sizes and modification times, so that a copy on another machine has the same digest.
-    digest = hashlib.sha256(json.dumps(class_names).encode())
+    digest = hashlib.sha256(json.dumps(dataset.class_names).encode())
     for image in images:
         digest.update(json.dumps([image.image_id, image.label, image.split, image.pixel_digest]).encode())
+    if dataset.columns:
+        digest.update(json.dumps([dataset.columns, [image.values for image in images]]).encode())
     return digest.hexdigest()[:16]

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from imgcls.data.audit import Audit
 from imgcls.data.decode import DECODE_VERSION, Resize, UndecodableError, load_square, quiet_libraries
-from imgcls.data.parallel import OnProgress, map_chunks, silent
 from imgcls.data.sources.names import file_of
 from imgcls.errors import DataError
 from imgcls.files import write_aside
+from imgcls.parallel import OnProgress, map_chunks, silent
 
 CACHE_VERSION: Final = 1
 BYTES_PER_FILE: Final = 30_000

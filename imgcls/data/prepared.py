@@ -9,18 +9,23 @@ from numpy.typing import NDArray
 from imgcls.data.audit import Audit
 from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize
+from imgcls.data.drawing import SPLITS
 from imgcls.data.loaders import Source
-from imgcls.data.parallel import OnProgress, silent
-from imgcls.data.splits import SPLITS, Splits
+from imgcls.data.splits import Splits
+from imgcls.parallel import OnProgress, silent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """The cached pixels of a data set, uint8 ``[N, S, S, 3]`` in the order of its audit, and the rows of each split."""
+    """The cached pixels of a data set, uint8 ``[N, S, S, 3]`` in the order of its audit, and the rows of each split.
+
+    ``group_of``, ``[N]``, is the group of each image, as in ``Splits.groups``.
+    """
 
     audit: Audit
     pixels: NDArray[np.uint8]
     rows: dict[str, tuple[int, ...]]
+    group_of: NDArray[np.int64]
 
     def source(self, split: str) -> Source:
         """Return one split."""
@@ -29,14 +34,13 @@ class Prepared:
         return Source(pixels=self.pixels, indices=rows, labels=labels)
 
     def groups(self, split: str) -> NDArray[np.int64]:
-        """Return the group of each image of a split, ``[N]``: duplicates share one."""
-        return np.array([self.audit.images[row].group for row in self.rows[split]], dtype=np.int64)
+        """Return the group of each image of a split, ``[N]``: images that are not independent share one."""
+        return self.group_of[list(self.rows[split])]
 
     def leaked(self, split: str) -> NDArray[np.bool_]:
-        """Return whether each image of a split has a duplicate or near-duplicate in an earlier one, ``[N]``."""
-        earlier = SPLITS[: SPLITS.index(split)]
-        known = {self.audit.images[row].group for name in earlier for row in self.rows[name]}
-        return np.array([self.audit.images[row].group in known for row in self.rows[split]], dtype=np.bool_)
+        """Return whether the group of each image of a split is also in an earlier one, ``[N]``."""
+        earlier = [self.groups(name) for name in SPLITS[: SPLITS.index(split)]]
+        return np.isin(self.groups(split), np.concatenate(earlier) if earlier else [])
 
     def image_ids(self, split: str) -> tuple[str, ...]:
         """Return the ids of a split's images, in order."""
@@ -48,4 +52,5 @@ def prepare(  # noqa: PLR0913 - two folders in addition to the data
 ) -> Prepared:
     """Open the pixel cache of a data set below ``root``, or build it; raises the errors of ``build_cache``."""
     pixels = build_cache(audit, resize, root=root, cache=cache, progress=progress)
-    return Prepared(audit=audit, pixels=pixels, rows={split: getattr(splits, split) for split in SPLITS})
+    rows = {split: getattr(splits, split) for split in SPLITS}
+    return Prepared(audit=audit, pixels=pixels, rows=rows, group_of=np.array(splits.groups, dtype=np.int64))

@@ -1,9 +1,9 @@
-"""Division of audited images into train, val and test: stratified by class, with duplicates in one split."""
+"""Division of audited images into train, val and test: stratified by class, with each group in one split."""
 
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from imgcls.config import SplitConfig
 from imgcls.data.audit import Audit, AuditedImage
+from imgcls.data.drawing import SPLITS, deal, draw, groups_by_class, groups_with
+from imgcls.data.groups import grouped
 from imgcls.errors import ConfigError, DataError
 
-SPLITS: Final = ("train", "val", "test")
 VAL_FRACTION: Final = 0.1
 TEST_FRACTION: Final = 0.1
 # One for each of train, val and test.
@@ -25,8 +26,6 @@ LEAST_FOR_TWO_FOLDS: Final = 4
 NAMES_SHOWN: Final = 5
 
 DEFAULT: Final = SplitConfig()
-
-Group = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,10 +40,12 @@ class Splits:
     dropped: tuple[int, ...]
     """Images removed from train and val by ``drop_leaks``."""
     leaks: tuple[int, ...]
-    """Test images with a duplicate or near-duplicate in train or val: only a given split has any."""
+    """Test images whose group is also in train or val: only a given split has any."""
     source: str
     """Origin of the division: ``ours``, ``given``, ``given, val cut from train``, or ``ours, fold 1 of 5``."""
     digest: str
+    groups: tuple[int, ...]
+    """Group of each image of the audit, in its order: duplicates share one, and images with one ``group_by`` value."""
     folds_digest: str | None = None
     """Digest of all folds together: equal for runs on folds of one division."""
 
@@ -53,10 +54,12 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
     """Divide the images 80/10/10, into folds, or by their split folders, then undersample train.
 
     Raises DataError if a class is too small for all splits, or if the split folders hold no usable train or test
-    image; ConfigError if folds are requested of a data set with split folders, or without the number of one fold. A
-    fold may lack a small class that has large groups of duplicates; ``missing_classes`` reports it.
+    image; ConfigError if folds are requested of a data set with split folders, or without the number of one fold, or
+    if no image can be grouped as requested. A split may lack a small class that has large groups; ``missing_classes``
+    reports it.
     """
-    folds = assign_folds(audit, config)
+    audit = grouped(audit, config.group_by)
+    folds = _assign_folds(audit, config)
     parts, source = _divide(audit, config) if folds is None else _take_fold(audit, folds, config)
     whole = parts
     if config.drop_leaks:
@@ -74,8 +77,9 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
         dropped=tuple(sorted(index for name in SPLITS for index in set(whole[name]) - set(parts[name]))),
         leaks=tuple(index for index in parts["test"] if audit.images[index].group in earlier),
         source=source,
-        digest=_digest(audit, {**parts, "train": kept}),
-        folds_digest=None if folds is None else _digest_of_folds(audit, folds),
+        digest=_digest(audit, {**parts, "train": kept}, config),
+        groups=tuple(image.group for image in audit.images),
+        folds_digest=None if folds is None else _digest_of_folds(audit, folds, config),
     )
 
 
@@ -99,8 +103,8 @@ def _without_leaks(audit: Audit, parts: dict[str, list[int]]) -> dict[str, list[
     return kept
 
 
-def assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
-    """Return the fold of each image, ``[N]``, stratified by class, duplicates in one fold; None without ``--folds``.
+def _assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
+    """Return the fold of each image, ``[N]``, stratified by class, each group in one fold; None without ``--folds``.
 
     Raises DataError if a class has too few images, ConfigError if the data set has split folders.
     """
@@ -112,15 +116,8 @@ def assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
             f"--folds {config.folds}: {audit.name} has train/test folders of its own; add --split ours to ignore them"
         )
         raise ConfigError(message)
-    _require_groups(audit, range(len(audit.images)), least=max(config.folds, LEAST_FOR_TWO_FOLDS // (config.folds - 1)))
-    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - takes a second to import
-
-    dealer = StratifiedGroupKFold(n_splits=config.folds, shuffle=True, random_state=config.split_seed)
-    labels, groups = ([getattr(image, name) for image in audit.images] for name in ("label", "group"))
-    folds = np.empty(len(labels), dtype=np.int64)
-    for number, (_, test) in enumerate(dealer.split(np.zeros(len(labels)), labels, groups)):
-        folds[test] = number
-    return folds
+    _require_groups(audit, config, least=max(config.folds, LEAST_FOR_TWO_FOLDS // (config.folds - 1)))
+    return deal(audit, range(len(audit.images)), config.folds, config.split_seed)
 
 
 def _take_fold(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> tuple[dict[str, list[int]], str]:
@@ -132,7 +129,7 @@ def _take_fold(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> t
     rest = np.flatnonzero(folds != config.fold).tolist()
     # val is the same fraction of all images as without folds.
     share = min(VAL_FRACTION * config.folds / (config.folds - 1), 0.5)
-    parts = _cut(audit, rest, {"val": share}, config.split_seed)
+    parts = draw(audit, rest, {"val": share}, config)
     return {
         **parts,
         "test": np.flatnonzero(folds == config.fold).tolist(),
@@ -161,9 +158,8 @@ def missing_classes(audit: Audit, splits: Splits) -> list[str]:
 def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], str]:
     if not audit.given_splits or config.split == "ours":
         _refuse_without_given(audit, config)
-        everything = range(len(audit.images))
-        _require_groups(audit, everything)
-        return _cut(audit, everything, {"test": TEST_FRACTION, "val": VAL_FRACTION}, config.split_seed), "ours"
+        _require_groups(audit, config, least=MIN_GROUPS)
+        return draw(audit, range(len(audit.images)), {"test": TEST_FRACTION, "val": VAL_FRACTION}, config), "ours"
     given = {name: [i for i, image in enumerate(audit.images) if image.split == name] for name in SPLITS}
     if config.val_as_test:
         given = _val_as_test(audit, given)
@@ -179,7 +175,7 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
     if given["val"]:
         return given, source
     share = VAL_FRACTION / (1 - TEST_FRACTION)
-    cut = _cut(audit, given["train"], {"val": share}, config.split_seed)
+    cut = draw(audit, given["train"], {"val": share}, config)
     return {**cut, "test": given["test"]}, f"{source}, val cut from train"
 
 
@@ -199,60 +195,24 @@ def _val_as_test(audit: Audit, given: dict[str, list[int]]) -> dict[str, list[in
     return {"train": given["train"], "val": [], "test": given["val"]}
 
 
-def _groups(audit: Audit, indices: Iterable[int]) -> dict[int, list[Group]]:
-    """Return the groups of duplicates of each class, in the order of their first image.
-
-    The class of a group is that of most of its images, as near-duplicates may have different labels.
-    """
-    members: defaultdict[int, list[int]] = defaultdict(list)
-    for index in indices:
-        members[audit.images[index].group].append(index)
-    by_class: defaultdict[int, list[Group]] = defaultdict(list)
-    for group in members.values():
-        labels = Counter(audit.images[index].label for index in group)
-        by_class[min(labels, key=lambda label: (-labels[label], label))].append(tuple(group))
-    return by_class
-
-
-def _require_groups(audit: Audit, indices: Iterable[int], *, least: int = MIN_GROUPS) -> None:
-    by_class = _groups(audit, indices)
+def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:
+    everything = range(len(audit.images))
+    if config.group_by is None:
+        counts = {label: len(groups) for label, groups in groups_by_class(audit, everything).items()}
+    else:
+        counts = groups_with(audit, everything)
+    images = Counter(image.label for image in audit.images)
     for label, class_name in enumerate(audit.class_names):
-        count = len(by_class.get(label, ()))
+        count = counts.get(label, 0)
         if count < least:
+            found = f"{count} usable image(s) or groups of duplicates"
+            if config.group_by is not None:
+                found = f"{images[label]} usable image(s) in {count} group(s) by --group-by {config.group_by}"
             message = (
-                f"class {class_name!r} of {audit.name} has {count} usable image(s) or groups of duplicates; "
-                f"each class needs {least} or more, one for each split or fold"
+                f"class {class_name!r} of {audit.name} has {found}; each class needs {least} or more, one for each "
+                "split or fold"
             )
             raise DataError(message)
-
-
-def _cut(audit: Audit, indices: Sequence[int], fractions: dict[str, float], seed: int) -> dict[str, list[int]]:
-    """Draw the named fractions of every class; the rest is train."""
-    parts: dict[str, list[int]] = {name: [] for name in SPLITS}
-    for label, groups in sorted(_groups(audit, indices).items()):
-        # A generator per class, so that images added to one class do not change the division of the others.
-        rng = np.random.default_rng([seed, label])
-        waiting = [groups[position] for position in rng.permutation(len(groups))]
-        total = sum(len(group) for group in groups)
-        for name, fraction in fractions.items():
-            chosen = _choose(waiting, target=round(fraction * total), leave=len(fractions))
-            parts[name] += [index for group in chosen for index in group]
-            taken = set(chosen)
-            waiting = [group for group in waiting if group not in taken]
-        parts["train"] += [index for group in waiting for index in group]
-    return {name: sorted(part) for name, part in parts.items()}
-
-
-def _choose(waiting: list[Group], *, target: int, leave: int) -> list[Group]:
-    """Choose groups of up to ``target`` images, at least one group, and leave ``leave`` groups for the other splits."""
-    chosen: list[Group] = []
-    size = 0
-    for group in waiting:
-        if size + len(group) <= target and len(waiting) - len(chosen) > leave:
-            chosen.append(group)
-            size += len(group)
-    # If no group fits, take the smallest one, so that no split lacks the class; the last group stays in train.
-    return chosen or [min(waiting, key=len)][: len(waiting) - 1]
 
 
 def _undersample(audit: Audit, train: list[int], config: SplitConfig) -> list[int]:
@@ -271,15 +231,24 @@ def _undersample(audit: Audit, train: list[int], config: SplitConfig) -> list[in
     return sorted(kept)
 
 
-def _digest(audit: Audit, parts: dict[str, list[int]]) -> str:
-    digest = hashlib.sha256(audit.digest.encode())
+def _digest(audit: Audit, parts: dict[str, list[int]], config: SplitConfig) -> str:
+    digest = _start(audit, config)
     for name in SPLITS:
         digest.update(json.dumps([name, [_identity(audit.images[i]) for i in parts[name]]]).encode())
     return digest.hexdigest()[:16]
 
 
-def _digest_of_folds(audit: Audit, folds: NDArray[np.int64]) -> str:
+def _start(audit: Audit, config: SplitConfig) -> "hashlib._Hash":
     digest = hashlib.sha256(audit.digest.encode())
+    # Tests and intervals depend on the groups, so that runs with other groups are not compared, even if a given split
+    # leaves their images the same.
+    if config.group_by is not None:
+        digest.update(json.dumps([image.group for image in audit.images]).encode())
+    return digest
+
+
+def _digest_of_folds(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> str:
+    digest = _start(audit, config)
     digest.update(
         json.dumps([[_identity(i), fold] for i, fold in zip(audit.images, folds.tolist(), strict=True)]).encode()
     )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from imgcls.data.parallel import usable_cores
 from imgcls.errors import ConfigError
 from imgcls.inference.onnx_sessions import nodes_by_provider, open_onnxruntime, open_openvino
 from imgcls.inference.session import Images, Session
 from imgcls.inference.torch_sessions import WEIGHTS, open_pytorch
+from imgcls.parallel import usable_cores
 
 ONNX: Final = "model.onnx"
 

@@ -15,7 +15,8 @@ from imgcls.config import LoaderConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import RESAMPLING, Resize
 from imgcls.errors import ConfigError
-from imgcls.models.weights import Weights, folder_weights, hub_answers, hub_weights, random_weights, shapes_of
+from imgcls.hub import hub_answers
+from imgcls.models.weights import Weights, folder_weights, hub_weights, random_weights, shapes_of
 
 LOGGER = logging.getLogger(__name__)
 

@@ -2,21 +2,16 @@
 
 import hashlib
 import json
-import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from huggingface_hub import get_session, hf_hub_download
-from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from timm.models import PretrainedCfg, get_pretrained_cfg
 
 from imgcls.errors import ConfigError
-
-# Without a hub, timm retries for 47 s per model, so the hub is probed once instead.
-PROBE_TIMEOUT_S: Final = 4.0
 
 WEIGHTS_FILE: Final = "model.safetensors"
 
@@ -32,27 +27,6 @@ class Weights:
     sha256: str | None
     file: Path | None
     cfg: PretrainedCfg
-
-
-def hub_answers() -> bool:
-    """Return whether the model hub answers within five seconds, name look-up included; False in offline mode."""
-    if HF_HUB_OFFLINE:
-        return False
-    answers: list[bool] = []
-    # In a thread, because the timeout of the request does not cover the name look-up; a daemon, because a look-up that
-    # hangs must not keep the process alive.
-    asker = threading.Thread(target=_ask_hub, args=(answers,), daemon=True)
-    asker.start()
-    asker.join(PROBE_TIMEOUT_S + 1)
-    return bool(answers)
-
-
-def _ask_hub(answers: list[bool]) -> None:
-    try:
-        get_session().head(ENDPOINT, timeout=PROBE_TIMEOUT_S)
-    except Exception:  # noqa: BLE001 - whatever the HTTP library raises, the hub did not answer
-        return
-    answers.append(True)
 
 
 def random_weights(architecture: str) -> Weights:

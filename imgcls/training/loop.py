@@ -19,11 +19,11 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from imgcls.data.loaders import train_batches
-from imgcls.data.parallel import usable_cores
 from imgcls.errors import NonFiniteLossError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.models.building import memory_format, set_aux
+from imgcls.parallel import usable_cores
 from imgcls.training.checkpoints import Learner, best_file, restore, save, selected_epoch
 from imgcls.training.events import EpochResult, Rung, Step
 from imgcls.training.losses import training_loss

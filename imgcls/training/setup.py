@@ -9,8 +9,8 @@ from torch import Tensor
 from imgcls.config import ArchitectureConfig, Device, LoaderConfig, TrainConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source
-from imgcls.data.parallel import usable_cores
 from imgcls.errors import ConfigError
+from imgcls.parallel import usable_cores
 from imgcls.training.events import EpochResult, Report
 
 

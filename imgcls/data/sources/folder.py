@@ -28,6 +28,17 @@ class ImageFile:
     image_id: str
     label: int
     split: str | None
+    values: tuple[str, ...] = ()
+    """Its values of the data set's ``columns``, in their order; empty where a table has none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Removal:
+    """A file that is skipped in every split, and the reason; ``label`` is None if it has no valid one."""
+
+    image_id: str
+    label: int | None
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +52,10 @@ class Dataset:
     given_splits: bool
     empty_folders: tuple[str, ...] = ()
     """Class folders without any file: they are no classes."""
+    columns: tuple[str, ...] = ()
+    """Names of further columns of a table of labels, by which images can be grouped."""
+    rejected: tuple[Removal, ...] = ()
+    """Rows of a table of labels that cannot be used."""
 
 
 def read_folder(root: Path, *, name: str) -> Dataset:

@@ -1,40 +1,64 @@
 """Named data sets: scikit-learn's digits, and public data sets, written as class folders on first use."""
 
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 
-from imgcls.data.sources import torchvision_sets
+from imgcls.data.sources import hugging_face, torchvision_sets
 from imgcls.data.sources.folder import Dataset, read_folder
-from imgcls.errors import DataError
+from imgcls.data.sources.stored import write_once
+from imgcls.data.sources.table import SEPARATORS, is_table, read_table
+from imgcls.errors import ConfigError, DataError
 from imgcls.files import default_cache
 
-DONE: Final = ".complete"
-"""Empty file that is written last into a named data set's folder; if it exists, the data set is complete."""
 
+def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = None) -> Dataset:
+    """List the labelled files of a folder, a table, a Hugging Face data set or a named data set.
 
-def load_dataset(data: str, *, cache: Path | None = None) -> Dataset:
-    """List the labelled files of a named data set or of a folder.
+    ``data`` is a folder, a table of labels (``.csv`` or ``.tsv``), ``hf:`` and a folder or name, or a name in
+    ``DATASETS``. ``labels`` is a table of the images in the folder ``data``. Data sets that are downloaded or converted
+    are stored in ``cache``.
 
-    Named data sets are stored in ``cache``. Raises DataError if there is no such folder or name, if there are no
-    images or only one class, or if split folders lack ``train``.
+    Raises ConfigError for ``labels`` without a folder or if a package is missing; DataError if there is no such data
+    set, if it has no usable files or only one class, or if split folders lack ``train``.
     """
+    root = Path(data).expanduser()
+    if labels is not None:
+        return _with_labels(root, Path(labels).expanduser())
+    if data.startswith(hugging_face.PREFIX):
+        return hugging_face.load(data.removeprefix(hugging_face.PREFIX), cache=cache or default_cache())
     # A name takes precedence over a folder of the same name in the working directory, which is still read as ./NAME.
     key = data.lower()
     if key in DATASETS:
-        return read_folder(_materialise(key, cache or default_cache()), name=key)
-    root = Path(data).expanduser()
+        folder = write_once(key, DATASETS[key], cache=cache or default_cache())
+        return read_folder(folder, name=key)
+    if is_table(root):
+        return _with_labels(root.parent, root)
     if not root.is_dir():
         message = f"--data {data}: no such folder, and no data set of that name; known: {', '.join(DATASETS)}"
         raise DataError(message)
+    return read_folder(root, name=name_of(root))
+
+
+def name_of(root: Path) -> str:
+    """Return the name of the data set of a folder."""
     # resolve(), because the name of Path(".") is empty.
-    return read_folder(root, name=root.resolve().name)
+    return root.resolve().name
+
+
+def _with_labels(root: Path, table: Path) -> Dataset:
+    for flag, path, there in (("--data", root, root.is_dir()), ("--labels", table, table.is_file())):
+        if not there:
+            message = f"{flag} {path}: no such {'folder' if path is root else 'file'}"
+            raise DataError(message)
+    if not is_table(table):
+        message = f"--labels {table}: not a table of labels; use a file ending in {' or '.join(SEPARATORS)}"
+        raise ConfigError(message)
+    return read_table(table, root=root, name=name_of(root))
 
 
 def write_digits(folder: Path) -> None:
@@ -55,20 +79,3 @@ DATASETS: Final[dict[str, Callable[[Path], None]]] = {
     **{name: partial(torchvision_sets.write_named_set, name=name) for name in torchvision_sets.TORCHVISION_SETS},
 }
 """Named data sets; each function writes the files below a folder, as CLASS/FILE or as SPLIT/CLASS/FILE."""
-
-
-def _materialise(name: str, cache: Path) -> Path:
-    """Write a named data set once; safe if several processes need it at the same time."""
-    folder = cache / "datasets" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not (folder / DONE).exists():
-            partial_folder = folder.with_suffix(".partial")
-            shutil.rmtree(partial_folder, ignore_errors=True)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial_folder.mkdir()
-            DATASETS[name](partial_folder)
-            # Renamed last, so that an interrupted download never leaves a folder under the final name.
-            (partial_folder / DONE).touch()
-            partial_folder.rename(folder)
-    return folder

@@ -20,11 +20,11 @@ from bench.latency.measuring import Begun, RoundTask, Subject, Timed
 from bench.latency.protocol import Protocol
 from bench.latency.rounds import Job, Model, carry_out, make_job
 from imgcls.config import RuntimeConfig
-from imgcls.data.parallel import usable_cores
 from imgcls.inference.card import read_card
 from imgcls.inference.runtimes import ONNX, RUNTIMES
 from imgcls.inference.session import Images, Logits, Session
 from imgcls.models.weights import sha256_of
+from imgcls.parallel import usable_cores
 from tests.helpers.examples import SHORT, disturbance
 from tests.helpers.images import smooth_image
 

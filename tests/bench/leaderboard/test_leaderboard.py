@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from bench.comparison import analysis
-from bench.comparison.analysis import Comparison, accuracy, count_scorings, minority_classes, recalls
+from bench.comparison.analysis import Comparison, accuracy, count_scorings
+from bench.comparison.classes import minority_classes, recalls
 from bench.config import with_overrides
 from bench.leaderboard import page, spreadsheet, terminal
 from bench.leaderboard.summary import notes, summary

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from bench.latency.monitoring import gpu_state
-from imgcls.data.parallel import usable_cores
 from imgcls.errors import ConfigError, RuntimeUnavailableError
 from imgcls.inference import onnx_sessions, runtimes
 from imgcls.inference.runtimes import (
@@ -27,6 +26,7 @@ from imgcls.inference.runtimes import (
     placement,
     threads_allowed,
 )
+from imgcls.parallel import usable_cores
 
 CPU = ["pytorch-cpu", "pytorch-channels-last-cpu", "pytorch-compile-cpu", "onnxruntime-cpu", "openvino-cpu"]
 NOISE = np.random.default_rng(0).standard_normal((4, 3, 32, 32), dtype=np.float32)

@@ -23,10 +23,11 @@ from timm.models.inception_v3 import InceptionAux
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.errors import ConfigError
+from imgcls.hub import hub_answers
 from imgcls.models import weights
 from imgcls.models.building import AdaptiveAux, build_model, load_trained, save_trained, set_aux, without_aux
 from imgcls.models.registry import MODELS, ModelSpec, resolve_spec, weights_policy
-from imgcls.models.weights import folder_weights, hub_answers, hub_weights, random_weights
+from imgcls.models.weights import folder_weights, hub_weights, random_weights
 
 TINY = "test_efficientnet"
 

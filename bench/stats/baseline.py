@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.records.schema import DatasetInfo
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Majority:
@@ -16,13 +14,8 @@ class Majority:
     balanced_accuracy: float
 
 
-def majority(dataset: DatasetInfo) -> Majority:
-    """Return the majority-class baseline of one split."""
-    return always(dataset.class_names, train=dataset.counts["train"], test=dataset.counts["test"])
-
-
 def always(class_names: Sequence[str], *, train: Sequence[int], test: Sequence[int]) -> Majority:
-    """Return the majority-class baseline for given numbers of images per class in train and test."""
+    """Return the majority-class baseline for the numbers of images of each class in train and test."""
     # The class is chosen on train, as a model is: choosing the most frequent class of test would use its labels.
     # ``max`` takes the first class of a tie, which makes the choice reproducible.
     best = max(range(len(train)), key=lambda label: train[label])
