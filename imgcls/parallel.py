@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import joblib
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor, get_reusable_executor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -14,6 +14,11 @@ IN_PROCESS_LIMIT: Final = 4_000_000
 """Up to this many bytes of work, starting processes costs more than it saves (about a second)."""
 # Several chunks per core balance the load if files differ in size, and let progress be reported more often.
 CHUNKS_PER_CORE: Final = 16
+IDLE_S: Final = 60
+ONE_THREAD: Final = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
+)
+"""Environment of worker processes: there is one for each core, so that their libraries must not start more threads."""
 
 
 def usable_cores() -> int:
@@ -33,25 +38,78 @@ def map_chunks(
     *,
     cost_bytes: int,
     progress: OnProgress = silent,
+    crashed: Callable[[Item], Result] | None = None,
 ) -> list[Result]:
-    """Apply ``function`` to chunks of ``items`` in parallel processes, and return the results in order of the chunks.
+    """Apply ``function`` to chunks of ``items`` in parallel processes, and return the results in order of the items.
 
-    ``cost_bytes`` is an estimate of the work; if it is small, no processes are started.
+    ``cost_bytes`` is an estimate of the work; if it is small, no processes are started. With ``crashed`` there is
+    always at least one: if ``function`` kills its process, its chunk is divided until the item is found that does so,
+    and ``crashed`` returns the result for that item. Without it, such a crash raises BrokenProcessPool.
     """
     cores = usable_cores() if cost_bytes > IN_PROCESS_LIMIT else 1
     size = max(1, min(256, -(-len(items) // (cores * CHUNKS_PER_CORE))))
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    # A generator yields each result as soon as it and all earlier ones are complete, so that progress can be reported.
-    tasks = (joblib.delayed(function)(chunk) for chunk in chunks)
-    results = []
     done = 0
+
+    def finished(chunk: Sequence[Item]) -> None:
+        nonlocal done
+        done += len(chunk)
+        progress(done, len(items))
+
+    if cores == 1 and crashed is None:
+        results = []
+        for chunk in chunks:
+            results.append(function(chunk))
+            finished(chunk)
+        return results
     try:
-        for chunk, result in zip(chunks, joblib.Parallel(n_jobs=cores, return_as="generator")(tasks), strict=True):
-            results.append(result)
-            done += len(chunk)
-            progress(done, len(items))
+        return _in_processes(function, chunks, cores=cores, finished=finished, crashed=crashed)
     except BaseException:
         # Workers that outlive an interrupted command leave semaphores, about which Python warns on the terminal.
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         raise
-    return results
+
+
+def _in_processes(
+    function: Callable[[Sequence[Item]], Result],
+    chunks: Sequence[Sequence[Item]],
+    *,
+    cores: int,
+    finished: Callable[[Sequence[Item]], None],
+    crashed: Callable[[Item], Result] | None,
+) -> list[Result]:
+    found: dict[int, list[Result]] = {}
+    while waiting := [place for place in range(len(chunks)) if place not in found]:
+        executor = _executor(cores)
+        for place, future in [(place, executor.submit(function, chunks[place])) for place in waiting]:
+            try:
+                found[place] = [future.result()]
+            except BrokenProcessPool:
+                # All chunks that are not complete are lost with the process that was killed.
+                if crashed is None:
+                    raise
+                continue
+            finished(chunks[place])
+        # Chunks start in order, so that the one that killed its process is among the first that are lost.
+        for place in [place for place in waiting if place not in found][:cores]:
+            assert crashed is not None
+            found[place] = _divided(function, chunks[place], crashed)
+            finished(chunks[place])
+    return [result for place in range(len(chunks)) for result in found[place]]
+
+
+def _executor(workers: int) -> ProcessPoolExecutor:
+    return get_reusable_executor(max_workers=workers, timeout=IDLE_S, env=ONE_THREAD)
+
+
+def _divided(
+    function: Callable[[Sequence[Item]], Result], chunk: Sequence[Item], crashed: Callable[[Item], Result]
+) -> list[Result]:
+    """Apply the function to a chunk in a process of its own, and to ever smaller parts of it if that is killed."""
+    try:
+        return [_executor(1).submit(function, chunk).result()]
+    except BrokenProcessPool:
+        if len(chunk) == 1:
+            return [crashed(chunk[0])]
+        middle = len(chunk) // 2
+        return [result for part in (chunk[:middle], chunk[middle:]) for result in _divided(function, part, crashed)]

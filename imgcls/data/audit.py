@@ -30,6 +30,7 @@ AUDIT_VERSION: Final = 2
 THUMBNAIL_PX: Final = 16
 NAMES_SHOWN: Final = 5
 CONFLICT: Final = "same pixels under two labels"
+CRASHED: Final = "unreadable: the decoder killed its process"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +124,7 @@ def audit_dataset(dataset: Dataset, *, cache: Path | None = None, progress: OnPr
         return replace(msgspec.json.decode(stored.read_bytes(), type=Audit), name=dataset.name)
     paths = [file_of(dataset.root, file.image_id) for file in dataset.files]
     size = sum(path.stat().st_size for path in paths if path.exists())
-    chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress)
+    chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress, crashed=_crashed)
     audit = _summarise(dataset, [seen for chunk in chunks for seen in chunk])
     write_text(to_json(audit), stored)
     return audit
@@ -154,6 +155,10 @@ def _fingerprint(dataset: Dataset) -> str:
 def _look_at_all(paths: Sequence[Path]) -> list[_Seen]:
     with quiet_libraries():
         return [_look_at(path) for path in paths]
+
+
+def _crashed(_path: Path) -> list[_Seen]:
+    return [_Seen(error=CRASHED)]
 
 
 def _look_at(path: Path) -> _Seen:
