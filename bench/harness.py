@@ -127,6 +127,7 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
     records = train(tasks)
     done = [record for record in records if record.status == "ok"]
     results = tasks[0].paths.results
+    _warn_of_others(done)
     for task in tasks:
         remember_place(task)
     ok = len(done) == len(records)
@@ -142,6 +143,18 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
         one for one in page.write(results) if any(record.run_id in wanted for record in one.table.records)
     )
     return Finished(ok=ok, comparison=comparison)
+
+
+def _warn_of_others(records: Sequence[RunRecord]) -> None:
+    trainings = [(record.config.model, record.outcome.training) for record in records if record.outcome]
+    disturbed = {model: training.others_share for model, training in trainings if training.disturbed}
+    if disturbed:
+        LOGGER.warning(
+            "other processes used up to %.0f %% of the CPU during training (%s): training times and images/s are not "
+            "those of this machine alone",
+            100 * max(share for share in disturbed.values() if share is not None),
+            ", ".join(disturbed),
+        )
 
 
 def _waiting(records: Sequence[RunRecord], machine: str) -> list[tuple[RuntimeConfig, list[RunRecord]]]:

@@ -1,6 +1,5 @@
 """Disturbances of a measurement: other processes, steal, a slower clock or host, a throttled or shared GPU."""
 
-import os
 import time
 from collections.abc import Callable
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 import numpy as np
 import psutil
 
+from bench.records.environment import watch_others
 from bench.records.measurements import Disturbance, GpuState
 
 ANCHOR_REPEATS: Final = 5
@@ -23,18 +23,13 @@ THROTTLES: Final = ("SwPowerCap", "HwSlowdown", "SwThermalSlowdown", "HwThermalS
 def watch(*, cuda: bool = False) -> Callable[[], Disturbance]:
     """Start monitoring; the returned function ends it and returns the disturbance in between."""
     anchor = anchor_ms()  # before the counters are read, so that these cover the measurement only
-    busy, steal = _system_s()
-    own, began = _own_s(), time.perf_counter()
+    others = watch_others()
 
     def finish() -> Disturbance:
-        # All cores of the machine, not those that this process may use: the counters are of the whole system.
-        available_s = max(time.perf_counter() - began, 1e-9) * (os.cpu_count() or 1)
-        busy_now, steal_now = _system_s()
-        # The counters advance in ticks of the kernel, so that the difference can be slightly negative.
-        others_s = max(0.0, busy_now - busy - (_own_s() - own))
+        others_share, steal_share = others()
         return Disturbance(
-            others_share=round(others_s / available_s, 4),
-            steal_share=None if steal is None or steal_now is None else round((steal_now - steal) / available_s, 4),
+            others_share=others_share,
+            steal_share=steal_share,
             cpu_mhz=_cpu_mhz(),
             gpu=gpu_state() if cuda else None,
             anchor_ms=round(min(anchor, anchor_ms()), 4),
@@ -58,19 +53,6 @@ def anchor_ms() -> float:
         np.add(array, array, out=array)
         times.append(time.perf_counter() - began)
     return min(times) * 1e3
-
-
-def _system_s() -> tuple[float, float | None]:
-    """Return the seconds that all cores were busy, and the stolen ones (None if the system does not report them)."""
-    times = psutil.cpu_times()
-    # Without "iowait", which is idle time, and "guest", which Linux counts in "user" already.
-    busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
-    return busy, getattr(times, "steal", None)
-
-
-def _own_s() -> float:
-    times = os.times()
-    return times.user + times.system
 
 
 def _cpu_mhz() -> float | None:

@@ -246,6 +246,13 @@ def _notes(records: list[RunRecord]) -> list[str]:
         for record in records
         if record.outcome is not None and record.outcome.environment.machine != record.environment.machine
     ]
+    notes += [
+        f"{code(record.config.model)}, seed {record.config.seed}: other processes used "
+        f"{100 * (record.outcome.training.others_share or 0.0):.0f} % of the CPU during training, so that its training "
+        "time and images/s are too slow"
+        for record in records
+        if record.outcome is not None and record.outcome.training.disturbed
+    ]
     # By name: seeds of a model share their notes and weights.
     models = {record.outcome.model.name: record.outcome.model for record in records if record.outcome is not None}
     for model in models.values():

@@ -6,6 +6,8 @@ import platform
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -152,3 +154,37 @@ def peak_memory_bytes() -> int:
     # In bytes on macOS, in kB elsewhere.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def watch_others() -> Callable[[], tuple[float, float | None]]:
+    """Start to watch the CPU; the returned function returns the shares of others and of the host since then.
+
+    Both are shares of the time of all cores: that of other processes, and that stolen by the host (None if the system
+    does not report it).
+    """
+    busy, steal = _system_s()
+    own, began = _own_s(), time.perf_counter()
+
+    def shares() -> tuple[float, float | None]:
+        # All cores of the machine, not those that this process may use: the counters are of the whole system.
+        available_s = max(time.perf_counter() - began, 1e-9) * (os.cpu_count() or 1)
+        busy_now, steal_now = _system_s()
+        # The counters advance in ticks of the kernel, so that the difference can be slightly negative.
+        others_s = max(0.0, busy_now - busy - (_own_s() - own))
+        stolen = None if steal is None or steal_now is None else round((steal_now - steal) / available_s, 4)
+        return round(others_s / available_s, 4), stolen
+
+    return shares
+
+
+def _system_s() -> tuple[float, float | None]:
+    """Return the seconds that all cores were busy, and the stolen ones (None if the system does not report them)."""
+    times = psutil.cpu_times()
+    # Without "iowait", which is idle time, and "guest", which Linux counts in "user" already.
+    busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+    return busy, getattr(times, "steal", None)
+
+
+def _own_s() -> float:
+    times = os.times()
+    return times.user + times.system

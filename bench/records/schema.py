@@ -22,6 +22,8 @@ SCHEMA_VERSION: Final = 5
 # ``bench.records.history`` upgrades older versions to this one.
 
 
+DISTURBING_SHARE: Final = 0.1
+
 UNGROUPED: Final = "duplicates"
 """What the images of a group have in common without ``--group-by``."""
 
@@ -91,6 +93,13 @@ class TrainingInfo:
     peak_memory_bytes: int
     peak_gpu_memory_bytes: int | None
     history: tuple[EpochResult, ...]
+    others_share: float | None = None
+    """Share of all cores' time that other processes used during training; None in records that did not measure it."""
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other processes used so much of the CPU that the training time is not that of this machine alone."""
+        return self.others_share is not None and self.others_share > DISTURBING_SHARE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ import torch
 
 from bench import progress
 from bench.records import locks
-from bench.records.environment import Environment, peak_memory_bytes, read_environment
+from bench.records.environment import Environment, peak_memory_bytes, read_environment, watch_others
 from bench.records.schema import ArtifactInfo, ModelInfo, Outcome, RunRecord, Scores, TrainingInfo
 from bench.records.store import read_if_whole, write_json
 from bench.runs import failures
@@ -77,7 +77,9 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     prepared = prepared or prepare(task)
     report = progress.training(task.config.model, task.config.train.epochs)
+    others = watch_others()
     training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
+    others_share, _ = others()
     num_classes = len(task.dataset.class_names)
     write_aside(
         folder / WEIGHTS,
@@ -92,7 +94,7 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     outcome = Outcome(
         environment=_environment(task),
         model=_model_info(task),
-        training=_training_info(task, training),
+        training=_training_info(task, training, others_share),
         metrics=scores,
         artifact=_export(task, prepared, test, scores),
     )
@@ -155,7 +157,7 @@ def _model_info(task: Task) -> ModelInfo:
     )
 
 
-def _training_info(task: Task, training: Training) -> TrainingInfo:
+def _training_info(task: Task, training: Training, others_share: float) -> TrainingInfo:
     history = training.history
     train_time_s = sum(epoch.train_time_s for epoch in history)
     channels_last = memory_format(task.spec.resize.size) is torch.channels_last
@@ -175,6 +177,7 @@ def _training_info(task: Task, training: Training) -> TrainingInfo:
         peak_memory_bytes=peak_memory_bytes(),
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if cuda else None,
         history=history,
+        others_share=others_share,
     )
 
 

@@ -31,7 +31,7 @@ def _run(task: Task, place: str) -> RunRecord:
     before, started = read_if_whole(record_file(task)), dt.datetime.now(dt.UTC)
     task_file = task.paths.task(task.run_id)
     write_task(task, task_file)
-    status = launch([WORKER, "run", str(task_file)])
+    status = launch([WORKER, "run", str(task_file)], threads=task.config.train.train_threads)
     task_file.unlink(missing_ok=True)
     record = read_if_whole(record_file(task))
     # Otherwise the process ended before it wrote a record.

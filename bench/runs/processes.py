@@ -24,6 +24,9 @@ from bench.progress import Event
 PARENT_GONE_STATUS = 129
 """Exit status of a worker whose caller has ended: 128 + SIGHUP."""
 
+SPIN_COUNT = "1000"
+"""Spins of a waiting OpenMP thread before it sleeps: microseconds, which cost no speed on an idle machine."""
+
 GRACE_S = 10.0
 """Time from SIGTERM to SIGKILL."""
 
@@ -46,13 +49,13 @@ def ignore(_answer: bytes) -> None:
     """Discard an answer."""
 
 
-def launch(command: list[str], answer: Answer = ignore) -> int:
+def launch(command: list[str], answer: Answer = ignore, *, threads: int | None = None) -> int:
     """Run ``python -m`` with ``command`` until it ends, and return its exit status (minus the signal that killed it).
 
-    The child is ended if this process is interrupted, and ends by itself if this process is killed
-    (``end_with_parent``).
+    ``threads`` limits the threads of its libraries (``limited``). The child is ended if this process is interrupted,
+    and ends by itself if this process is killed (``end_with_parent``).
     """
-    with start(command) as child:
+    with start(command, threads=threads) as child:
         try:
             relay(child, answer)
             return child.wait()
@@ -61,10 +64,24 @@ def launch(command: list[str], answer: Answer = ignore) -> int:
             raise
 
 
-def start(command: list[str]) -> "subprocess.Popen[bytes]":
+def start(command: list[str], *, threads: int | None = None) -> "subprocess.Popen[bytes]":
     """Start ``python -m`` with ``command``; the caller must ``relay`` its output, as a full pipe would block it."""
+    environment = {**os.environ, **({} if threads is None else limited(threads))}
     # Nothing is written to its stdin, which reaches its end when this process ends.
-    return subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+
+
+def limited(threads: int) -> dict[str, str]:
+    """Return the environment of a process that trains with ``threads`` threads beside other work."""
+    # Read by the libraries when they are loaded, so that a running process cannot set them.
+    found = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    # By default GNU OpenMP's threads spin for milliseconds while they wait for each other. If another process keeps a
+    # core busy, they use up the time of the thread that they wait for, and training is several times slower.
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
+        found["GOMP_SPINCOUNT"] = SPIN_COUNT
+    return found
 
 
 def relay(child: "subprocess.Popen[bytes]", answer: Answer = ignore) -> None:

@@ -100,7 +100,8 @@ def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
     file = sweep.task.paths.task(sweep.name)
     write_task(sweep, file)
     command = [WORKER, "sweep", str(file)]
-    children = [_begin(command) for _ in range(jobs)]
+    threads = sweep.task.config.train.train_threads
+    children = [_begin(command, threads) for _ in range(jobs)]
     deaths, ended = 0, show()
     try:
         while children:
@@ -112,15 +113,15 @@ def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
             deaths += len(killed)
             children = [child for child in children if child.poll() is None]
             if deaths < DEATHS_IN_A_ROW:
-                children += [_begin(command) for _ in killed]
+                children += [_begin(command, threads) for _ in killed]
     finally:
         for child in children:
             end(child)
         file.unlink(missing_ok=True)
 
 
-def _begin(command: list[str]) -> "subprocess.Popen[bytes]":
-    child = start(command)
+def _begin(command: list[str], threads: int) -> "subprocess.Popen[bytes]":
+    child = start(command, threads=threads)
     # Its output must be read, or the pipe fills and the child stops.
     threading.Thread(target=relay, args=(child,), daemon=True).start()
     return child

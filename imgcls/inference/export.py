@@ -81,7 +81,7 @@ def export_checked(
     model, names = load_trained(folder / WEIGHTS), data.audit.class_names
     export_onnx(model, spec, class_names=names, path=path, temperature=temperature)
     return check_parity(
-        open_session("onnxruntime-cpu", folder, threads=0).run,
+        open_session("onnxruntime-cpu", folder, threads=torch.get_num_threads()).run,
         read_card(path),
         pixels=source.pixels,
         rows=source.indices,

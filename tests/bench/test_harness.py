@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -32,6 +34,23 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     status, output = bench("run-all", *models, *FLAGS, "--results", str(home / "results"), environment=environment)
     assert status == 0, output
     return home
+
+
+def test_training_beside_other_processes_is_reported(tmp_path: Path) -> None:
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(psutil.cpu_count() or 1)]
+    try:
+        flags = ("run", "test_efficientnet", *FLAGS, *ONE_RUNTIME, "--results", str(tmp_path))
+        status, output = bench(*flags, environment={"IMGCLS_CACHE": str(tmp_path / "cache")})
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert status == 0, output
+    assert "% of the CPU during training (test_efficientnet): training times and images/s are not those of" in output
+    (record,) = read_records(tmp_path)
+    assert record.outcome is not None
+    assert (record.outcome.training.others_share or 0.0) > 0.2
+    assert "of the CPU during training, so that its training time" in (tmp_path / "leaderboard.md").read_text()
 
 
 def test_run_all_writes_its_results(done: Path) -> None:

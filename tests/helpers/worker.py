@@ -35,5 +35,15 @@ def cut_short(_path: Path, tell: Tell) -> int:
     return 0
 
 
+def environment(_path: Path, tell: Tell) -> int:
+    """Send the environment, and the number of threads of each pool of the libraries that training loads."""
+    import sklearn.metrics  # noqa: F401 - these load their pools
+    import torch  # noqa: F401
+    from threadpoolctl import threadpool_info
+
+    tell({**os.environ, "pools": [pool["num_threads"] for pool in threadpool_info()]})
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1:], {"report": report, "cut_short": cut_short}))
+    sys.exit(serve(sys.argv[1:], {"report": report, "cut_short": cut_short, "environment": environment}))

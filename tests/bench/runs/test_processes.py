@@ -36,3 +36,20 @@ def test_truncated_line_is_dropped() -> None:
     answers: list[bytes] = []
     assert launch([WORKER, "cut_short", "-"], answers.append) == -signal.SIGKILL
     assert answers == [b'"whole"']
+
+
+@pytest.mark.parametrize(("own", "spins"), [({}, "1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)])
+def test_threads_of_a_training_process_are_limited(
+    own: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    answers: list[bytes] = []
+    assert launch([WORKER, "environment", "-"], answers.append, threads=1) == 0
+    found = json.loads(answers[0])
+    assert {found[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"1"}
+    assert found.get("GOMP_SPINCOUNT") == spins
+    assert found["pools"] == [1] * len(found["pools"])
+    assert len(found["pools"]) > 1
