@@ -26,6 +26,9 @@ from imgcls.files import write_text
 
 PAGE: Final = files("bench.report") / "template"
 
+CLASSES_UNFOLDED: Final = 20
+"""Number of classes up to which confusion matrices fit on a screen, and are shown unfolded."""
+
 FIGURES: Final = "figures"
 
 PLOTS: Final = {
@@ -108,6 +111,7 @@ def _view(
     figures |= {f"{prefix}{name}.svg": text for name, text in drawn.items() if text}
     all_wrong, all_wrong_total = gallery.wrong_by_all(comparison)
     details = leaderboard.detail_tables(comparison, sweeps=sweeps)
+    most_confused = details.pop("Most confused classes")
     return {
         "title": leaderboard.heading(comparison),
         "summary": summary(comparison, str),
@@ -116,6 +120,8 @@ def _view(
         "plots": dict.fromkeys(PLOTS) | drawn,
         "files": {name: f"{FIGURES}/{prefix}{name}.svg" for name in PLOTS},
         "names": first.dataset.class_names,
+        "most_confused": _html(most_confused),
+        "fold_matrix": len(first.dataset.class_names) > CLASSES_UNFOLDED,
         "confusions": _confusions(comparison),
         "confusion_files": _confusion_figures(comparison, figures, prefix=prefix),
         "compared": len(comparison.compared),
