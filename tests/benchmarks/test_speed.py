@@ -1,5 +1,6 @@
 """Speed as ratios of alternating pairs; ``nox -s perf``. Figures go to the README, nothing here can fail on speed."""
 
+import os
 import statistics
 import subprocess
 import sys
@@ -19,14 +20,18 @@ from torchvision import datasets, transforms
 from bench.comparison import analysis
 from bench.latency.cold_start import noise
 from bench.latency.protocol import measure
+from bench.runs.processes import limited
 from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
+from imgcls.data.audit import audit_dataset
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source, train_batches
+from imgcls.data.sources.named import load_dataset
 from imgcls.inference.export import export_onnx
 from imgcls.inference.runtimes import ONNX, open_session
 from imgcls.models.building import build_model, set_aux
 from imgcls.models.registry import ModelSpec, resolve_spec
 from imgcls.models.weights import random_weights
+from imgcls.parallel import usable_cores
 from imgcls.training.loop import BETAS, memory_format, train, use_threads
 from imgcls.training.losses import training_loss
 from imgcls.training.setup import TrainingSetup
@@ -167,6 +172,58 @@ def photo(seed: int) -> Image.Image:
 
 
 @pytest.mark.benchmark
+@pytest.mark.parametrize("busy", [0, 1])
+def test_training_beside_a_busy_process(benchmark: Any, monkeypatch: pytest.MonkeyPatch, busy: int) -> None:
+    """Training steps on all cores in the environment of our processes, over those in that of a plain process."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    cores = usable_cores()
+    ours, plain = {**os.environ, **limited(cores)}, dict(os.environ)
+    speeds: dict[str, list[float]] = {"ours": [], "plain": []}
+
+    def steps(name: str, environment: dict[str, str]) -> None:
+        command = [sys.executable, "-m", "tests.benchmarks.steps", str(cores)]
+        speeds[name].append(float(subprocess.check_output(command, env=environment)))
+
+    def pair() -> None:
+        both = [("ours", ours), ("plain", plain)]
+        for name, environment in both if len(speeds["ours"]) % 2 else reversed(both):
+            steps(name, environment)
+
+    beside = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    try:
+        benchmark.pedantic(pair, rounds=ROUNDS)
+    finally:
+        for process in beside:
+            process.kill()
+            process.wait()
+    benchmark.extra_info["images/s"] = {name: [round(one) for one in sorted(each)] for name, each in speeds.items()}
+    ratios = [ours / plain for ours, plain in zip(speeds["ours"], speeds["plain"], strict=True)]
+    benchmark.extra_info["ours over plain, median"] = round(statistics.median(ratios), 2)
+
+
+def test_audit_over_a_plain_decoding_loop(benchmark: Any, tmp_path: Path) -> None:
+    """An audit on all cores, with duplicates, over decoding alone on one core; 600 photos of 1024 px."""
+    root = tmp_path / "photos"
+    for number in range(600):
+        folder = root / f"class-{number % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        smooth_image(number, size=1024).save(folder / f"{number}.jpg")
+    files = sorted(root.rglob("*.jpg"))
+    caches = (tmp_path / f"cache-{number}" for number in range(100))
+
+    def decode_all() -> None:
+        for file in files:
+            with Image.open(file) as image:
+                image.convert("RGB").load()
+
+    def audit() -> None:
+        audit_dataset(load_dataset(str(root)), cache=next(caches))
+
+    alternate(benchmark, audit, decode_all)
+    benchmark.extra_info["photos/s"] = round(len(files) / seconds(audit))
+
+
 def test_help(benchmark: Any) -> None:
     """``python -m bench --help`` in a fresh process; the goal is half a second."""
     benchmark.pedantic(
