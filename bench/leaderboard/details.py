@@ -11,7 +11,7 @@ from bench.comparison.tables import Checkpoint, Row, Table
 from bench.config import OF_THE_TABLE
 from bench.leaderboard.cells import LATENCY_COLUMNS, NO_VALUE, code, figure, interval_cell, score_cell, table
 from bench.recipes import epochs_text, sizes_text, training_text
-from bench.records.schema import DatasetInfo, RunRecord
+from bench.records.schema import UNGROUPED, DatasetInfo, RunRecord
 from bench.stats.intervals import independent_difference
 from bench.stats.pairs import ALPHA
 from imgcls.inference.runtimes import ONNX
@@ -209,6 +209,11 @@ def facts(compared: Table) -> list[str]:
     lines = [
         f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {split}; {digests})",
         f"- Cleaning: {skipped}; {_duplicates(data)}",
+        *(
+            []
+            if data.grouped_by == UNGROUPED
+            else [f"- Groups of images that are not independent: by {code(data.grouped_by)}"]
+        ),
         f"- Recipe: {_recipes(records)}; the Setting column lists deviations from it",
         f"- Budget: {epochs_text(compared.key.budget)}",
         f"- Image size: {sizes_text(compared.key.budget)}",

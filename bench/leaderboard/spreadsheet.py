@@ -82,6 +82,7 @@ def _flat(record: RunRecord) -> dict[str, object]:
         "status": record.status,
         "error": failures.last_line(record.error) if record.error else None,
         "test_images": sum(record.dataset.counts["test"]),
+        "grouped_by": record.dataset.grouped_by,
         "majority_class_accuracy": always(
             record.dataset.class_names, train=record.dataset.counts["train"], test=record.dataset.counts["test"]
         ).top1_accuracy,

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import importlib.util
 import io
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,6 +71,8 @@ def _read(name: str) -> Parts:
     if not local and not hub_answers():
         datasets.config.HF_HUB_OFFLINE = True
     datasets.disable_progress_bars()
+    # What it logs about a damaged file is in its error, too.
+    datasets.logging.set_verbosity(logging.CRITICAL)
     try:
         if local and any((folder / file).is_file() for file in SAVED):
             loaded = datasets.load_from_disk(str(folder))
