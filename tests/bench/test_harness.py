@@ -53,6 +53,26 @@ def test_training_beside_other_processes_is_reported(tmp_path: Path) -> None:
     assert "of the CPU during training, so that its training time" in (tmp_path / "leaderboard.md").read_text()
 
 
+def test_run_on_a_table_finds_its_images_again(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"all": 60})
+    rows = [f"all/{number:03d}.png,{'ab'[number % 2]},s{number // 4}" for number in range(60)]
+    table = tmp_path / "kinds.csv"
+    table.write_text("\n".join(["path,label,session", *rows, "all/none.png,a,s0"]), encoding="utf-8")
+    environment, results = {"IMGCLS_CACHE": str(tmp_path / "cache")}, str(tmp_path / "results")
+    data = ("--data", str(root), "--labels", str(table), "--group-by", "session")
+    status, output = bench(
+        "run", "test_efficientnet", *data, *FLAGS, *ONE_RUNTIME, "--results", results, environment=environment
+    )
+    assert status == 0, output
+    assert f"python -m bench audit {root} --labels {table}" in output
+    (record,) = read_records(Path(results))
+    assert record.dataset.grouped_by == "session"
+    assert record.dataset.removed == {"no such file": 1}
+    status, output = bench("report", "--results", results, environment=environment)
+    assert status == 0, output
+    assert "No thumbnails" not in (Path(results) / "report" / "index.html").read_text(encoding="utf-8")
+
+
 def test_run_all_writes_its_results(done: Path) -> None:
     results = done / "results"
     two = read_records(results)
