@@ -1,6 +1,8 @@
 """Parallel processing of many files on all cores that this process may use."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 import joblib
@@ -14,6 +16,8 @@ IN_PROCESS_LIMIT: Final = 4_000_000
 """Up to this many bytes of work, starting processes costs more than it saves (about a second)."""
 # Several chunks per core balance the load if files differ in size, and let progress be reported more often.
 CHUNKS_PER_CORE: Final = 16
+AHEAD: Final = 4
+"""Chunks per core that threads may be ahead of the caller: one large file must not stop the other cores."""
 IDLE_S: Final = 60
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
@@ -113,3 +117,26 @@ def _divided(
             return [crashed(chunk[0])]
         middle = len(chunk) // 2
         return [result for part in (chunk[:middle], chunk[middle:]) for result in _divided(function, part, crashed)]
+
+
+def stream_chunks(
+    function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], *, size: int
+) -> Generator[Result, None, None]:
+    """Apply ``function`` to chunks of at most ``size`` items in threads, and yield the result of each item, in order.
+
+    For work in libraries that release the interpreter's lock. A few chunks per core are computed ahead of the caller,
+    so that memory does not grow with the number of items; no others are begun after the generator is closed.
+    """
+    cores = usable_cores()
+    size = max(1, min(size, -(-len(items) // cores)))
+    pending: deque[Future[Sequence[Result]]] = deque()
+    pool = ThreadPoolExecutor(cores)
+    try:
+        for start in range(0, len(items), size):
+            pending.append(pool.submit(function, items[start : start + size]))
+            if len(pending) > AHEAD * cores:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -17,6 +17,7 @@ MOST_MODULES = 10
     ("module", "heavy"),
     [
         ("bench.cli.main", {"torch"}),
+        ("bench.cli.predicting", {"torch", "scipy", "pandas", "onnx"}),
         ("bench.cli.reading", {"torch"}),
         ("bench.cli.judging", {"torch", "matplotlib", "sklearn"}),
         ("bench.leaderboard.page", {"torch", "matplotlib", "sklearn"}),

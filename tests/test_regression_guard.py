@@ -21,9 +21,7 @@ from tests.regression.planted import PLANTED, Plant, plant, slower
 from tests.regression.versions import ROOT, TrainingFailedError, Version, ask, probe, worktree
 
 PREPROCESS = "preprocess a batch"
-PREPROCESS_RETURN = (
-    "    return np.ascontiguousarray((pixels * scale + shift).transpose(0, 3, 1, 2), dtype=np.float32)\n"
-)
+PREPROCESS_RETURN = "    return _scaled(pixels.transpose(0, 3, 1, 2), scale=1 / (255 * std), shift=-mean / std)\n"
 
 
 def noisy(true_ratio: float, seed: int, *, rounds: int = compare.ROUNDS) -> list[float]:

@@ -208,12 +208,26 @@ class AuditArgs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictArgs:
-    """Predict the classes of images with an exported model; needs neither torch nor the data set."""
+    """Predict the classes of photos with exported models; needs neither torch nor the data set.
 
-    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL.onnx")]
-    """ONNX file that a run has exported."""
-    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...")]
-    """Photographs to classify."""
+    Flags come before the models or after the photos. A photo that cannot be used is a row with the reason, and the exit
+    status is then 1; the others are answered.
+    """
+
+    paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="MODEL.onnx... IMAGE...")] = ()
+    """One ONNX file or more that runs have exported, then the photos: files, folders, patterns such as 'new/**/*.jpg',
+    or tables (.csv, .tsv) with a column path, relative to the table."""
+    top_k: int = 1
+    """Number of classes per photo, the most probable first."""
+    csv: bool = False
+    """Write CSV to standard output: a header, then a line for each photo and model as soon as it is known."""
+    json: bool = False
+    """Write JSON to standard output: an object in a line of its own for each photo and model as soon as it is known."""
+
+    @property
+    def data_only(self) -> bool:
+        """Whether standard output gets nothing but data."""
+        return self.csv or self.json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-import sys
+import os
 import time
 from collections.abc import Iterator
 from typing import Final, Protocol, runtime_checkable
@@ -43,7 +43,7 @@ class Display(logging.Handler):
         super().__init__()
         self._console = console
         # Not rich elsewhere: its handler lays out each record as a table, which breaks long lines.
-        self._lines = _terminal_lines(console) if console.is_terminal else logging.StreamHandler(sys.stdout)
+        self._lines = _terminal_lines(console) if console.is_terminal else logging.StreamHandler(console.file)
         self._lines.setFormatter(_Formatter())
         self._live: Live | None = None
         self._drawn = 0.0
@@ -97,11 +97,14 @@ def _terminal_lines(console: Console) -> logging.Handler:
     )
 
 
-def new_console() -> Console:
-    """Return the console of a command."""
+@contextlib.contextmanager
+def new_console(*, data_only: bool = False) -> Iterator[Console]:
+    """Open the console of a command: on standard output, or on standard error if the former gets ``data_only``."""
     theme = Theme({"logging.keyword": "bold red"})
-    # soft_wrap leaves the wrapping of text to the terminal, so that a line stays one line when it is piped.
-    return Console(highlight=False, soft_wrap=True, theme=theme)
+    # A duplicate, because ``quiet_libraries`` discards what is written to standard error itself.
+    with os.fdopen(os.dup(2), "w", errors="backslashreplace") if data_only else contextlib.nullcontext() as file:
+        # soft_wrap leaves the wrapping of text to the terminal, so that a line stays one line when it is piped.
+        yield Console(file=file, highlight=False, soft_wrap=True, theme=theme)
 
 
 @contextlib.contextmanager

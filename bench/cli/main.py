@@ -80,7 +80,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "audit": Command(AuditArgs, "bench.cli.reading:show_audit", "list unusable files and duplicates of a data set"),
     "predict": Command(
-        PredictArgs, "bench.cli.reading:show_predictions", "predict the classes of images with an exported model"
+        PredictArgs, "bench.cli.predicting:show_predictions", "predict the classes of photos with exported models"
     ),
     "models": Command(ModelsArgs, "bench.cli.training:show_models", "list the known models"),
     "data": Command(DataArgs, "bench.cli.reading:show_datasets", "list the named data sets, or download some"),
@@ -108,7 +108,7 @@ def version() -> str:
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command, and return its exit status.
 
-    0 success, 1 a run failed, 2 wrong arguments or data, 3 no model meets the limits, 130 interrupted.
+    0 success, 1 a run or a photo failed, 2 wrong arguments or data, 3 no model meets the limits, 130 interrupted.
     """
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(usage())  # noqa: T201 - the help is this program's output
@@ -141,6 +141,6 @@ def _carry_out(name: str, *flags: str) -> int:
     parsed: tuple[Any, ...] = parse_runs(command.args, flags, name) if plans else (parse(command.args, flags, name),)
     from bench.cli.display import new_console, showing_logs  # noqa: PLC0415 - a tenth of a second, not needed by --help
 
-    console = new_console()
-    with showing_logs(console), terminate_as_interrupt():
+    data_only = isinstance(parsed[0], PredictArgs) and parsed[0].data_only
+    with new_console(data_only=data_only) as console, showing_logs(console), terminate_as_interrupt():
         return command.load()(*parsed, console)

@@ -1,4 +1,4 @@
-"""The commands audit, predict and data, which do not load torch."""
+"""The commands audit and data, which do not load torch."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.cli.arguments import AuditArgs, DataArgs, PredictArgs
+from bench.cli.arguments import AuditArgs, DataArgs
 from bench.records.paths import Paths
 from bench.records.store import write_json
 from bench.runs.images import audited
@@ -16,7 +16,6 @@ from imgcls.data.groups import grouped
 from imgcls.data.sources.named import DATASETS, load_dataset
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
-from imgcls.inference.predict import classify
 
 
 def show_audit(args: AuditArgs, console: Console) -> int:
@@ -84,18 +83,6 @@ def _finding_tables(audit: Audit) -> list[Table]:
         for group in members:
             groups.add_row(kind, escape(", ".join(group)))
     return [table for table in (found, listed, groups) if table.row_count]
-
-
-def show_predictions(args: PredictArgs, console: Console) -> int:
-    """Print the predicted class of each image."""
-    if not args.images:
-        message = "predict needs a model and one photo or more: python -m bench predict MODEL.onnx IMAGE..."
-        raise ConfigError(message)
-    table = Table("Image", "Class", "Probability")
-    for answer in classify(args.model, args.images):
-        table.add_row(escape(answer.photo), escape(answer.class_name), f"{answer.probability:.3f}")
-    console.print(table)
-    return 0
 
 
 def show_datasets(args: DataArgs, console: Console) -> int:

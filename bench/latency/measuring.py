@@ -11,7 +11,7 @@ from bench.latency.cold_start import noise
 from bench.latency.monitoring import watch
 from bench.latency.protocol import WARM_UP_QUERIES, Protocol, clock_ms, measure
 from bench.records.measurements import Disturbance, Kind
-from imgcls.data.decode import decode, to_square
+from imgcls.data.decode import decode, quiet_libraries, to_square
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
 from imgcls.inference.card import Card, preprocess
 from imgcls.inference.runtimes import RUNTIMES, open_session
@@ -191,7 +191,8 @@ def _timed_file(row: Timed, task: RoundTask, session: Session, subject: Subject)
         marks.append(clock_ms())
         marked.append(marks)
 
-    timed = _timed(row, task, session, query)
+    with quiet_libraries():
+        timed = _timed(row, task, session, query)
     # The first entries are of warm-up queries, which have no samples.
     took = np.diff(marked[-len(timed.samples_ms) :], axis=1).T.tolist()
     return replace(timed, parts_ms={name: tuple(part) for name, part in zip(PARTS, took, strict=True)})

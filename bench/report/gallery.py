@@ -13,7 +13,7 @@ from PIL import Image
 from bench.comparison.analysis import Comparison
 from bench.comparison.tables import Row
 from bench.runs.images import ImageSource
-from imgcls.data.decode import UndecodableError, decode
+from imgcls.data.decode import UndecodableError, decode, quiet_libraries
 from imgcls.data.sources.names import file_of
 
 # The numbers of images are limited because the page contains their thumbnails, and must not grow with the data set.
@@ -115,11 +115,12 @@ def thumbnails(root: Path, image_ids: Iterable[str]) -> dict[str, str]:
     """Return a data URI for each image; an image that cannot be decoded is omitted."""
     found = {}
     # Without repetitions, as an image may be in several galleries; ``dict`` keeps the order, unlike ``set``.
-    for image_id in dict.fromkeys(image_ids):
-        try:
-            found[image_id] = _data_uri(decode(file_of(root, image_id)).image)
-        except (UndecodableError, OSError):
-            continue
+    with quiet_libraries():
+        for image_id in dict.fromkeys(image_ids):
+            try:
+                found[image_id] = _data_uri(decode(file_of(root, image_id)).image)
+            except (UndecodableError, OSError):
+                continue
     return found
 
 

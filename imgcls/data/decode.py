@@ -88,17 +88,15 @@ def decode(path: Path, *, min_side: int | None = None) -> Decoded:
     The first frame of an animation is used, EXIF orientation is applied, transparency is composited over white,
     16-bit grey is scaled to 8 bits.
 
+    Several threads may call it. What libraries report of damaged files is discarded within ``quiet_libraries``.
+
     Raises UndecodableError if the file is empty, unreadable, not an image, truncated, over the pixel limit, or in a
     pixel format of unknown range.
     """
     # Read first, because Pillow raises OSError for unreadable and for damaged files alike.
     data = _read(path)
     try:
-        with warnings.catch_warnings():
-            # Between one and two times its limit Pillow only warns. Its UserWarnings are about damaged metadata.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning)
-            return _decode_bytes(data, path.suffix.lower(), min_side)
+        return _decode_bytes(data, path.suffix.lower(), min_side)
     except UnidentifiedImageError:
         reason = "not an image"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -112,13 +110,21 @@ def decode(path: Path, *, min_side: int | None = None) -> Decoded:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Discard what C libraries write to standard error: what is wrong with a file is the reason of its removal."""
+    """Discard what libraries report of damaged files: what is wrong with a file is the reason of its removal.
+
+    C libraries write to standard error, and Pillow warns. Both belong to the whole process: one thread holds this
+    context, and others may decode meanwhile.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
-        yield
+        with warnings.catch_warnings():
+            # Between one and two times its limit Pillow only warns. Its UserWarnings are about damaged metadata.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning)
+            yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

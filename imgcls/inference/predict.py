@@ -1,28 +1,75 @@
-"""Prediction from an exported ONNX file, with onnxruntime, numpy and Pillow; without torch.
+"""Prediction from exported ONNX files, with onnxruntime, numpy and Pillow; without torch.
 
-Classes and preprocessing are read from the file's metadata (``Card``), which ``imgcls.inference.export`` writes.
+Classes and preprocessing are read from a file's metadata (``Card``), which ``imgcls.inference.export`` writes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from scipy.special import softmax
 
-from imgcls.data.decode import UndecodableError, load_square
+from imgcls.config import require
+from imgcls.data.decode import Resize, UndecodableError, load_square
 from imgcls.errors import ConfigError, DataError
 from imgcls.inference.card import CARD_KEY, Card, missing_card, preprocess
+from imgcls.inference.onnx_sessions import SILENT
+from imgcls.parallel import stream_chunks
+
+BATCH: Final = 8
+"""Photos in one run of a session. Larger batches were slower: every core has its own, and caches are small."""
+
+
+class Prediction(NamedTuple):
+    """A class and its probability."""
+
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """A model's answer for a photo: its most probable classes, or the reason why there are none (``error``).
+
+    ``predictions`` are sorted, the most probable first, and empty after an error. ``logits`` are float32 ``[C]``.
+    ``calibrated`` is whether probabilities are the softmax of the logits divided by the temperature in the model's
+    file; a file without one gives the plain softmax.
+    """
+
+    photo: str
+    model: str
+    calibrated: bool
+    predictions: tuple[Prediction, ...] = ()
+    logits: NDArray[np.float32] | None = None
+    error: str | None = None
+
+    @property
+    def class_name(self) -> str:
+        """The most probable class; raises DataError if the photo has no answer."""
+        return self._best().class_name
+
+    @property
+    def probability(self) -> float:
+        """The probability of the most probable class; raises DataError if the photo has no answer."""
+        return self._best().probability
+
+    def _best(self) -> Prediction:
+        if self.error is not None:
+            message = f"{self.photo}: {self.error}; give an image file"
+            raise DataError(message)
+        return self.predictions[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Classifier:
-    """An open ONNX model with its card."""
+    """An open ONNX model with its card; ``name`` is its path as text."""
 
+    name: str
     session: onnxruntime.InferenceSession
     card: Card
 
@@ -31,15 +78,12 @@ class Classifier:
         (logits,) = self.session.run(None, {"images": preprocess(pixels, self.card)})
         return np.asarray(logits, dtype=np.float32)
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """Prediction for one image: the most probable class, its softmax probability, and all logits."""
-
-    photo: str
-    class_name: str
-    probability: float
-    logits: NDArray[np.float32]
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Map logits ``[B, C]`` to probabilities, calibrated if the card has a temperature."""
+        # Not scipy's softmax: its import takes longer than a few photos.
+        scaled = logits.astype(np.float64) / (self.card.temperature or 1.0)
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
@@ -52,12 +96,13 @@ def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
         raise ConfigError(message)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = SILENT
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base but Exception
         message = f"{path}: not an ONNX model that can be read ({_first_line(error)})"
         raise ConfigError(message) from error
-    return Classifier(session=session, card=_card(session, path))
+    return Classifier(name=str(path), session=session, card=_card(session, path))
 
 
 def _card(session: onnxruntime.InferenceSession, path: Path) -> Card:
@@ -69,26 +114,62 @@ def _card(session: onnxruntime.InferenceSession, path: Path) -> Card:
         raise missing_card(path) from error
 
 
-def classify(model: Path, photos: Sequence[Path]) -> list[Answer]:
-    """Predict the class of each image; raises DataError if one cannot be decoded."""
-    classifier = open_classifier(model)
-    return [_answer(classifier, photo) for photo in photos]
+def classify(models: Path | Sequence[Path], photos: Sequence[Path], *, top_k: int = 1) -> Generator[Answer, None, None]:
+    """Yield the answer of each model for each photo: in the order of photos, and for each photo in that of the models.
+
+    A photo that cannot be used yields answers with the reason. The models are opened before the first answer; raises
+    ConfigError if one was not exported by this project or has fewer than ``top_k`` classes. Photos are decoded and
+    predicted in batches on all cores, a few batches ahead of the caller. Within ``quiet_libraries``
+    (``imgcls.data.decode``) nothing else is written about damaged files.
+    """
+    # One thread per session: every core runs a batch of its own, which is faster than all cores on one batch.
+    opened = [open_classifier(path, threads=1) for path in ([models] if isinstance(models, Path) else models)]
+    for classifier in opened:
+        count = len(classifier.card.class_names)
+        hint = f"{classifier.name} has {count} classes, use 1 to {count}"
+        require(name="top_k", value=top_k, low=1, high=count, hint=hint)
+    return stream_chunks(partial(_answers, opened, top_k), photos, size=BATCH)
 
 
-def _answer(classifier: Classifier, photo: Path) -> Answer:
-    try:
-        pixels = load_square(photo, classifier.card.resize)
-    except UndecodableError as error:
-        message = f"{photo}: {error}; give an image file"
-        raise DataError(message) from error
-    logits = classifier.logits(pixels[None])[0]
-    best = int(logits.argmax())
-    return Answer(
-        photo=str(photo),
-        class_name=classifier.card.class_names[best],
-        probability=float(softmax(logits.astype(np.float64))[best]),
-        logits=logits,
-    )
+def _answers(models: Sequence[Classifier], top_k: int, photos: Sequence[Path]) -> list[Answer]:
+    squares = {resize: _squares(photos, resize) for resize in {model.card.resize for model in models}}
+    by_model = [_answers_of(model, photos, squares[model.card.resize], top_k=top_k) for model in models]
+    return [answer for answers in zip(*by_model, strict=True) for answer in answers]
+
+
+def _squares(photos: Sequence[Path], resize: Resize) -> list[NDArray[np.uint8] | str]:
+    """Return the pixels of each photo, or the reason why it has none."""
+    squares: list[NDArray[np.uint8] | str] = []
+    for photo in photos:
+        try:
+            squares.append(load_square(photo, resize))
+        except UndecodableError as error:
+            squares.append(str(error))
+    return squares
+
+
+def _answers_of(
+    model: Classifier, photos: Sequence[Path], squares: Sequence[NDArray[np.uint8] | str], *, top_k: int
+) -> list[Answer]:
+    usable = [square for square in squares if not isinstance(square, str)]
+    logits = iter(model.logits(np.stack(usable)) if usable else ())
+    return [
+        _answer(model, photo, square if isinstance(square, str) else next(logits), top_k=top_k)
+        for photo, square in zip(photos, squares, strict=True)
+    ]
+
+
+def _answer(model: Classifier, photo: Path, found: NDArray[np.float32] | str, *, top_k: int) -> Answer:
+    """Return the answer from the logits ``[C]`` of a photo, or from the reason why it has none."""
+    calibrated = model.card.temperature is not None
+    if not isinstance(found, str) and not np.isfinite(found).all():
+        found = "the model's logits are not finite"
+    if isinstance(found, str):
+        return Answer(photo=str(photo), model=model.name, calibrated=calibrated, error=found)
+    (probabilities,) = model.probabilities(found[None])
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    predictions = tuple(Prediction(model.card.class_names[row], float(probabilities[row])) for row in best)
+    return Answer(photo=str(photo), model=model.name, calibrated=calibrated, predictions=predictions, logits=found)
 
 
 def _first_line(error: Exception) -> str:

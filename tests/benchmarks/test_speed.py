@@ -24,9 +24,12 @@ from bench.runs.processes import limited
 from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
 from imgcls.data.audit import audit_dataset
 from imgcls.data.augment import Normalisation
+from imgcls.data.decode import load_square
 from imgcls.data.loaders import Source, train_batches
 from imgcls.data.sources.named import load_dataset
+from imgcls.inference.card import preprocess
 from imgcls.inference.export import export_onnx
+from imgcls.inference.predict import classify, open_classifier
 from imgcls.inference.runtimes import ONNX, open_session
 from imgcls.models.building import build_model, set_aux
 from imgcls.models.registry import ModelSpec, resolve_spec
@@ -222,6 +225,36 @@ def test_audit_over_a_plain_decoding_loop(benchmark: Any, tmp_path: Path) -> Non
 
     alternate(benchmark, audit, decode_all)
     benchmark.extra_info["photos/s"] = round(len(files) / seconds(audit))
+
+
+@pytest.mark.parametrize("other", ["parts", "plain loop"])
+def test_predict(benchmark: Any, tmp_path: Path, other: str) -> None:
+    """``classify`` of 200 photos by MobileNetV2 at 128 px, opening the model included.
+
+    The parts are decoding of the photos divided by the cores, and then a session on all cores with batches of 32; the
+    goal is 0.9. The plain loop decodes and runs one photo at a time, in a session on all cores.
+    """
+    spec = resolve_spec("mobilenetv2_100", LoaderConfig(image_size=128), random_weights)
+    model, file = build_model(spec, ArchitectureConfig(), num_classes=6).eval(), tmp_path / ONNX
+    export_onnx(model, spec, class_names=tuple("abcdef"), path=file)
+    photos = [tmp_path / f"{number}.jpg" for number in range(200)]
+    for number, path in enumerate(photos):
+        photo(number).save(path, quality=92)
+    cores = usable_cores()
+    opened = open_classifier(file, threads=cores)
+    images = preprocess(np.stack([load_square(path, spec.resize) for path in photos]), opened.card)
+
+    def parts() -> None:
+        for path in photos[::cores]:
+            load_square(path, spec.resize)
+        for start in range(0, len(images), 32):
+            opened.session.run(None, {"images": images[start : start + 32]})
+
+    def plain() -> None:
+        for path in photos:
+            opened.logits(load_square(path, spec.resize)[None])
+
+    alternate(benchmark, lambda: list(classify(file, photos)), {"parts": parts, "plain loop": plain}[other], rounds=9)
 
 
 def test_help(benchmark: Any) -> None:

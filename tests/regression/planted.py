@@ -29,7 +29,7 @@ _owed = 0.0
     return Plant(what=f"{file} does {share:.0%} more of `{value}`", edits=((file, line, new),))
 
 
-NO_MEAN: Final = ("imgcls/inference/card.py", "(pixels * scale + shift)", "(pixels * scale)")
+NO_MEAN: Final = ("imgcls/inference/card.py", "    scaled += shift\n", "")
 PLANTED: Final[dict[str, Plant]] = {
     "slower-by-15-percent": slower(
         "imgcls/data/decode.py",

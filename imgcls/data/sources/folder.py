@@ -148,9 +148,19 @@ def _walk(parent: Path) -> Iterator[tuple[Path, str]]:
     """Yield every file below the class folders of ``parent``, including nested folders, with its class."""
     # Not filtered by extension: the audit finds images with a wrong one or none, and reports what is not an image.
     for folder in _subfolders(parent):
-        for place, subfolders, names in os.walk(folder):
-            # In place, because os.walk visits the folders that remain in this list, in its order.
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            for name in sorted(names):
-                if not name.startswith("."):
-                    yield Path(place) / name, escape(folder.name)
+        for path in visible_files(folder):
+            yield path, escape(folder.name)
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder, sorted, without hidden names; raises DataError if a folder cannot be read."""
+    for place, subfolders, names in os.walk(folder, onerror=_refuse):
+        # In place, because os.walk visits the folders that remain in this list, in its order.
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    # os.walk would skip the folder, and with it a class or a part of one.
+    message = f"{error.filename}: cannot be read ({error.strerror})"
+    raise DataError(message) from error

@@ -47,7 +47,7 @@ def read_table(path: Path, *, root: Path, name: str) -> Dataset:
 
     Raises DataError if the table cannot be read, lacks a column, or has no usable rows or only one class.
     """
-    table = _read(path)
+    table = read_rows(path, required=REQUIRED)
     columns = tuple(name for name in table.columns if name not in {*REQUIRED, SPLIT})
     entries = _entries(table, columns, root=root)
     # A split is given if any row has one; a blank cell is then an error of that row.
@@ -86,8 +86,11 @@ def read_table(path: Path, *, root: Path, name: str) -> Dataset:
     )
 
 
-def _read(path: Path) -> "pd.DataFrame":
-    """Read the table as text, with the names of its columns in lower case."""
+def read_rows(path: Path, *, required: Sequence[str]) -> "pd.DataFrame":
+    """Return a table as text, with the names of its columns in lower case.
+
+    Raises DataError if it cannot be read, or does not have each column of ``required`` once.
+    """
     import pandas as pd  # noqa: PLC0415 - takes half a second, which commands on folders need not wait for
 
     try:
@@ -110,10 +113,12 @@ def _read(path: Path) -> "pd.DataFrame":
         raise DataError(message) from error
     table.columns = [str(column).strip().lower() for column in table.columns]
     counts = Counter(table.columns)
-    for column in (*REQUIRED, *counts):
+    for column in (*required, *counts):
         if counts[column] != 1:
             has = f"has {counts[column]} columns" if counts[column] else "has no column"
-            message = f"{path.name} {has} {column!r}; columns there: {', '.join(counts)}; needed: path and label"
+            message = (
+                f"{path.name} {has} {column!r}; columns there: {', '.join(counts)}; needed: {' and '.join(required)}"
+            )
             raise DataError(message)
     return table
 

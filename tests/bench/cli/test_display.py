@@ -2,14 +2,16 @@
 
 import io
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
 
-from bench.cli.display import showing_logs
+from bench.cli.display import new_console, showing_logs
 from bench.progress import Count, Epoch, Timing, counting, timing, training
+from imgcls.data.decode import quiet_libraries
 from imgcls.training.events import Step
 from tests.helpers.examples import EPOCH
 
@@ -23,21 +25,29 @@ def shown(*, terminal: bool) -> Iterator[io.StringIO]:
         yield out
 
 
-def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with shown(terminal=False):
+def test_a_pipe_gets_plain_lines() -> None:
+    with shown(terminal=False) as out:
         LOGGER.debug(Count(title="caching", done=1, total=2, left_s=1.0))
         LOGGER.info(Epoch(result=EPOCH, epochs=3, left_s=61.0))
         LOGGER.info(Timing(step="round 1 of 5", done_s=30.0, expected_s=60.0, left_s=120.0))
         LOGGER.warning("no [hub]: %s", "x" * 100)
         logging.getLogger("imgcls.models").error("failed: full disk")
     LOGGER.warning("too late")
-    printed = capsys.readouterr().out.splitlines()
+    printed = out.getvalue().splitlines()
     assert printed[0] == "  epoch 1/3: loss 1.000, val 1.000; val top-1 50.0 %; 8 images/s; 1:01 left"
     assert printed[1:] == [
         "  measuring 50 %: round 1 of 5, 2 min left",
         f"WARNING: no [hub]: {'x' * 100}",
         "failed: full disk",
     ]
+
+
+def test_beside_data_lines_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    with new_console(data_only=True) as console, showing_logs(console), quiet_libraries():
+        console.print("a line")
+        LOGGER.warning("a record")
+        os.write(2, b"of a library")
+    assert capfd.readouterr() == ("", "a line\nWARNING: a record\n")
 
 
 def test_a_terminal_draws_events_and_removes_them() -> None:

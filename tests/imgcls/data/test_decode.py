@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from imgcls.data import decode as decoding
-from imgcls.data.decode import Resize, UndecodableError, decode, load_square, to_square
+from imgcls.data.decode import Resize, UndecodableError, decode, load_square, quiet_libraries, to_square
 from tests.helpers.images import smooth_image
 
 
@@ -55,6 +56,16 @@ def test_pillows_bomb_warning_is_the_limit(tmp_path: Path) -> None:
     path = saved(Image.new("1", (12_000, 8_000)), tmp_path / "bomb.png")
     with pytest.raises(UndecodableError, match="over the limit"):
         decode(path)
+
+
+def test_metadata_warnings_can_be_silenced(tmp_path: Path) -> None:
+    path = saved(smooth_image(1), tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")
+    filters = list(warnings.filters)
+    with pytest.warns(UserWarning, match="Corrupt EXIF"):
+        decode(path)
+    with quiet_libraries():
+        decode(path)
+    assert warnings.filters == filters
 
 
 def test_wrong_extension_is_noted(tmp_path: Path) -> None:

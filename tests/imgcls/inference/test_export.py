@@ -1,15 +1,11 @@
-"""Export to one self-contained ONNX file, its parity check, and prediction from it."""
+"""Export to one self-contained ONNX file, its parity check, and its logits without torch."""
 
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import msgspec
 import numpy as np
-import onnx
 import pytest
 import torch
 
@@ -19,19 +15,19 @@ from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize
 from imgcls.data.loaders import Source
 from imgcls.data.sources.named import load_dataset
-from imgcls.errors import ConfigError, DataError, ParityError
+from imgcls.errors import ParityError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.predictions import Predictions, save_predictions
 from imgcls.evaluation.results import Parity
-from imgcls.inference import predict
-from imgcls.inference.card import CARD_KEY, Card, read_card
+from imgcls.inference.card import Card, read_card
 from imgcls.inference.export import export_onnx
 from imgcls.inference.onnx_sessions import open_onnxruntime
 from imgcls.inference.parity import check_parity
-from imgcls.inference.predict import Classifier, classify, open_classifier
+from imgcls.inference.predict import open_classifier
 from imgcls.models.building import build_model, set_aux
 from imgcls.models.registry import ModelSpec, resolve_spec
 from imgcls.models.weights import random_weights
+from tests.helpers.cards import edit_card
 from tests.helpers.images import smooth_image
 
 CLASSES = ("a cat", "-dog", "<owl>|")
@@ -60,13 +56,6 @@ def trained(spec: ModelSpec, source: Source, path: Path) -> Predictions:
 def parity_of(path: Path, source: Source, predictions: Predictions) -> Parity:
     session = open_onnxruntime(path.parent, 1, provider="CPUExecutionProvider", file=path.name)
     return check_parity(session.run, read_card(path), pixels=source.pixels, rows=source.indices, trained=predictions)
-
-
-def edit_card(path: Path, **changes: object) -> None:
-    model = onnx.load(path)
-    card = msgspec.json.decode(model.metadata_props[0].value)
-    onnx.helper.set_model_props(model, {CARD_KEY: msgspec.json.encode(card | changes).decode()})
-    onnx.save(model, path)
 
 
 @pytest.mark.parametrize(
@@ -164,35 +153,3 @@ def test_predicting_without_torch_repeats_logits(tmp_path: Path, crop: bool) -> 
     edit_card(tmp_path / "m.onnx", mean=[0.9, 0.9, 0.9])
     wrong = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(wrong.stdout) > 1e-2
-
-
-def test_foreign_onnx_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
-        open_classifier(tmp_path / "none.onnx")
-    (tmp_path / "bad.onnx").write_bytes(b"not a model")
-    with pytest.raises(ConfigError, match="not an ONNX model"):
-        open_classifier(tmp_path / "bad.onnx")
-    trained(spec_of("test_efficientnet", 32), noise(2, 32), tmp_path / "m.onnx")
-    model = onnx.load(tmp_path / "m.onnx")
-    del model.metadata_props[:]
-    onnx.save(model, tmp_path / "plain.onnx")
-    with pytest.raises(ConfigError, match="no imgcls metadata"):
-        open_classifier(tmp_path / "plain.onnx")
-
-
-def test_undecodable_photo_is_named(tmp_path: Path) -> None:
-    trained(spec_of("test_efficientnet", 32), noise(2, 32), tmp_path / "m.onnx")
-    (tmp_path / "x.jpg").write_text("not an image")
-    with pytest.raises(DataError, match=r"x\.jpg: not an image"):
-        classify(tmp_path / "m.onnx", [tmp_path / "x.jpg"])
-
-
-def test_answer_is_the_most_probable_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained(spec_of("test_efficientnet", 32), noise(2, 32), tmp_path / "m.onnx")
-    session: Any = SimpleNamespace(run=lambda *_: [np.array([[1.0, 3.0, 2.0]])])
-    opened = Classifier(session=session, card=read_card(tmp_path / "m.onnx"))
-    monkeypatch.setattr(predict, "open_classifier", lambda _path: opened)
-    smooth_image(0).save(tmp_path / "x.png")
-    (answer,) = classify(tmp_path / "m.onnx", [tmp_path / "x.png"])
-    assert answer.class_name == CLASSES[1]
-    assert answer.probability == pytest.approx(np.exp(3) / np.exp([1, 2, 3]).sum())

@@ -1,0 +1,44 @@
+"""Photos without labels: files, folders, patterns, and tables of paths."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgcls.data.sources.folder import visible_files
+from imgcls.data.sources.names import file_of
+from imgcls.data.sources.table import is_table, read_rows
+from imgcls.errors import DataError
+
+
+def list_photos(inputs: Sequence[Path]) -> list[Path]:
+    """Return the photos that ``inputs`` name, in their order; a photo that is named twice is returned twice.
+
+    An input is a file, a folder (all visible files below it, sorted), a pattern (``*``, ``?``, ``[``, and ``**`` for
+    folders of any depth; the matching files, sorted), or a CSV or TSV file with a column ``path``, relative to the
+    file. A name of anything else is returned as it is, also if nothing has this name.
+
+    Raises DataError if a folder, pattern or table names no file, or a table cannot be read.
+    """
+    return [photo for given in inputs for photo in _photos_of(given)]
+
+
+def _photos_of(given: Path) -> list[Path]:
+    if given.is_dir():
+        found, reason = list(visible_files(given)), "no files in this folder"
+    elif not given.exists() and glob.has_magic(str(given)):
+        matches = (Path(match) for match in glob.glob(str(given), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        found, reason = sorted(match for match in matches if not match.is_dir()), "no file matches this pattern"
+    elif is_table(given):
+        found, reason = _listed(given), "no rows in this table"
+    else:
+        return [given]
+    if not found:
+        message = f"{given}: {reason}; give photos, a folder, a pattern or a table (.csv, .tsv) with a column path"
+        raise DataError(message)
+    return found
+
+
+def _listed(table: Path) -> list[Path]:
+    """Return the paths in a table; raises DataError if it cannot be read or has no column ``path``."""
+    paths = read_rows(table, required=("path",))["path"].str.strip()
+    return [file_of(table.parent, path) for path in paths if path]
