@@ -16,6 +16,7 @@ from bench.recipes import configs_of
 from bench.records.environment import read_environment
 from bench.records.paths import Paths, check_writable
 from bench.records.schema import RunRecord, Tuning
+from bench.records.store import read_records
 from bench.runs.images import audited, remember_place
 from bench.runs.local import Train, train_here
 from bench.runs.plan import Task, make_task, plan_data, unique
@@ -132,8 +133,10 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
         remember_place(task)
     ok = len(done) == len(records)
     # After all trainings, because a measurement needs the machine alone.
-    for runtime, waiting in _waiting(done, tasks[0].environment.machine):
-        measured = measure_all(waiting, tasks[0].paths, protocol=QUICK, runtime=runtime)
+    groups = _waiting(done)
+    known = read_records(results) if groups else []
+    for runtime, waiting in groups:
+        measured = measure_all(waiting, tasks[0].paths, protocol=QUICK, runtime=runtime, known=known)
         for line in measured_lines(measured):
             LOGGER.info(line)
         ok = ok and measured.ok
@@ -157,13 +160,12 @@ def _warn_of_others(records: Sequence[RunRecord]) -> None:
         )
 
 
-def _waiting(records: Sequence[RunRecord], machine: str) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
+def _waiting(records: Sequence[RunRecord]) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
     """Group the records that lack measurements by the runtimes that they lack; failed measurements are repeated."""
     # In groups, because models that are compared should be timed in the same rounds.
     waiting: dict[RuntimeConfig, list[RunRecord]] = {}
     for record in records:
-        rows = record.latency[machine].measurements if machine in record.latency else ()
-        measured = {(row.runtime, row.num_threads) for row in rows if row.samples_ms}
+        measured = {(row.runtime, row.num_threads) for row in record.measurements if row.samples_ms}
         config = record.config.runtime
         lacking = tuple(name for name in config.runtimes if (name, config.threads) not in measured)
         if lacking:

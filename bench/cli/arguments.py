@@ -181,6 +181,8 @@ class RecommendArgs(TablesArgs):
     """Minimum recall of classes on test, each as CLASS=SHARE, such as glass=0.8."""
     max_size_mb: float | None = None
     """Maximum size in MB of the model file that the runtime reads."""
+    machine: str | None = None
+    """Machine whose latency counts; None: the machine that trained, or another one if that has measured nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,6 +191,9 @@ class MeasureArgs:
 
     results: Path = Path("results")
     """Results folder with the records and artifacts."""
+    artifacts: Path | None = None
+    """Measure copied artifacts instead: a folder artifacts/TRAIN_ID of another machine's results, or one above several.
+    The latency goes to measurements/ in the results folder; neither records nor images are needed."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 

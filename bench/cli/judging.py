@@ -48,10 +48,15 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
         min_recall=args.min_recall,
         max_size_mb=args.max_size_mb,
     )
-    found = _read(args)
+    found = _read(args, args.machine)
     # Rows of different tables differ in data, budget or machine, and are not compared with each other.
     if len(found) > 1:
         message = f"--results {args.results} holds {len(found)} tables: {_listed(found)}; choose one by --table ID"
+        raise ConfigError(message)
+    measured = found[0].table.machines
+    if args.machine is not None and args.machine not in measured:
+        known = ", ".join(measured) or "none"
+        message = f"--machine {args.machine}: has not measured this table; machines that have: {known}"
         raise ConfigError(message)
     answer = advice.advice(limits, found[0], args.results)
     show(answer.lines, console)
@@ -69,13 +74,13 @@ def report(args: ReportArgs, console: Console) -> int:
     return 0
 
 
-def _read(args: TablesArgs) -> list[Comparison]:
-    """Read the tables that the flags select; raises ConfigError if there are none."""
+def _read(args: TablesArgs, machine: str | None = None) -> list[Comparison]:
+    """Read the tables that the flags select, with the latency of a machine; raises ConfigError if there are none."""
     # Each flag is checked by itself, so that the error names the one that excludes everything, and lists valid values.
     if not args.results.is_dir():
         message = f"--results {args.results}: no such folder; run-all makes one"
         raise ConfigError(message)
-    every = analysis.read(args.results)
+    every = analysis.read(args.results, machine)
     if not every:
         message = f"--results {args.results}: no runs there; run-all makes some"
         raise ConfigError(message)

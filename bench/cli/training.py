@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -17,11 +18,13 @@ from bench.config import RunConfig
 from bench.latency import measure
 from bench.latency.protocol import FULL
 from bench.leaderboard import page, terminal
+from bench.records.copies import find_copies
 from bench.records.environment import read_environment
 from bench.records.paths import Paths, check_writable
 from bench.records.store import read_records
 from bench.runs import local
 from bench.runs.plan import Task, unique
+from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
@@ -64,7 +67,8 @@ def _carry_out(tasks: list[Task], console: Console, train: local.Train = local.t
 def measure_again(args: MeasureArgs, console: Console) -> int:
     """Measure by the full protocol all successful runs of this machine, and of others if their artifacts are here.
 
-    Return 0 if every run was measured in every runtime, else 1.
+    With ``args.artifacts``, measure copied artifacts instead. Return 0 if every run was measured in every runtime,
+    else 1.
     """
     paths = Paths(results=args.results.absolute(), cache=default_cache().absolute())
     machine = read_environment().machine
@@ -74,10 +78,13 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         threads=threads_allowed(args.runtime.threads),
         runtimes=args.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available()),
     )
+    if args.artifacts is not None:
+        return _measure_copies(args.artifacts, paths, runtime, console)
+    known = read_records(paths.results)
     # Runs of this machine whose artifacts are missing are included: ``measure_all`` warns about each of them.
     records = [
         record
-        for record in read_records(paths.results)
+        for record in known
         if record.status == "ok" and (record.environment.machine == machine or paths.outcome(record.train_id).exists())
     ]
     if not records:
@@ -87,10 +94,25 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         )
         raise ConfigError(message)
     check_writable(paths.results)
-    measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime)
+    measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime, known=known)
     show(terminal.measured_lines(measured), console)
     show(terminal.tables(page.write(paths.results)), console)
     return 0 if measured.ok else 1
+
+
+def _measure_copies(artifacts: Path, paths: Paths, runtime: RuntimeConfig, console: Console) -> int:
+    copies = find_copies(artifacts)
+    for reason in copies.skipped:
+        LOGGER.warning("skipped %s", reason)
+    measure.check_copies(copies.found)
+    check_writable(paths.results)
+    measured = measure.measure_copies(copies.found, paths, protocol=FULL, runtime=runtime)
+    show(terminal.measured_lines(measured), console)
+    console.print(f"written: {paths.measured_by(read_environment().machine)}", markup=False)
+    console.print(
+        "Copy this folder to measurements/ in the results folder of the training machine; run leaderboard there."
+    )
+    return 0 if measured.ok and not copies.skipped else 1
 
 
 def show_models(_args: ModelsArgs, console: Console) -> int:

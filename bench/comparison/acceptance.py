@@ -1,7 +1,7 @@
 """Acceptance of reduced precisions, by the confidence interval of the paired difference in accuracy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from bench.records.measurements import Check
@@ -19,16 +19,19 @@ class Acceptance:
     """The decision on a runtime's precision.
 
     ``difference`` is the runtime's accuracy minus the trained model's (a fraction), with its paired 95 % ``interval``.
+    ``machine`` is the one that ran the test images, if another one than that of the decision; else None.
     """
 
     word: Word
     difference: float | None = None
     interval: Interval | None = None
+    machine: str | None = None
 
 
 def acceptance(check: Check | None) -> Acceptance:
     """Return the decision on a runtime: float32 is accepted, a reduced precision is judged by its accuracy."""
-    if check is None or check.parity is None or not check.num_images:
+    # Synthetic inputs have no true class: they show nothing about accuracy.
+    if check is None or check.parity is None or not check.num_images or check.inputs == "synthetic":
         return Acceptance(word="not checked")
     # Records before version 3 have no paired counts.
     lost, gained = check.parity.only_trained_right, check.parity.only_runtime_right
@@ -46,25 +49,44 @@ def _word(precision: str, interval: Interval) -> Word:
     return "refused" if interval.high < MARGIN else "too few images to tell"
 
 
-def check_of(record: RunRecord, runtime: str) -> Check | None:
-    """Return the check of a runtime, or None if it was not checked."""
-    return next((check for check in record.checks if check.runtime == runtime), None)
+def check_of(record: RunRecord, runtime: str, machine: str) -> Check | None:
+    """Return the check of a runtime on a machine, or None if it was not checked there."""
+    return next((check for check in record.on(machine).checks if check.runtime == runtime), None)
 
 
-def refused(record: RunRecord, runtime: str) -> bool:
-    """Return whether the measurements of a runtime are excluded from the leaderboard."""
+def acceptance_on(record: RunRecord, runtime: str, machine: str) -> Acceptance:
+    """Return the decision on a runtime on a machine; without test images there, that of the record's own machine.
+
+    That one counts for the same model file only, and to accept it, the logits must have been compared on ``machine``.
+    """
+    home = record.environment.machine
+    here, judging = check_of(record, runtime, machine), check_of(record, runtime, home)
+    found = acceptance(here)
+    if machine == home or found.word != "not checked":
+        return found
+    if here is None or judging is None or here.made_from != judging.made_from:
+        return found
+    judged = acceptance(judging)
+    if judged.word == "not checked" or (here.parity is None and judged.word != "refused"):
+        return found
+    return replace(judged, machine=home)
+
+
+def refused(record: RunRecord, runtime: str, machine: str) -> bool:
+    """Return whether the measurements of a runtime on a machine are excluded from the leaderboard."""
     # Only on evidence of a loss: small test splits would otherwise exclude every reduced precision.
-    return acceptance(check_of(record, runtime)).word == "refused"
+    return acceptance_on(record, runtime, machine).word == "refused"
 
 
-def reasons(record: RunRecord) -> Sequence[str]:
-    """Return a line for each refused runtime, with its difference in accuracy in percentage points."""
+def reasons(record: RunRecord, machine: str) -> Sequence[str]:
+    """Return a line for each runtime refused on a machine, with its difference in accuracy in percentage points."""
     lines = []
-    for check in record.checks:
-        found = acceptance(check)
+    for check in record.on(machine).checks:
+        found = acceptance_on(record, check.runtime, machine)
         if found.word == "refused" and found.interval is not None and found.difference is not None:
             low, high = 100 * found.interval.low, 100 * found.interval.high
+            by = "" if found.machine is None else f", on the test images on {found.machine}"
             lines.append(
-                f"{check.runtime}: accuracy {100 * found.difference:+.1f} pp (95 % CI {low:+.1f} to {high:+.1f})"
+                f"{check.runtime}: accuracy {100 * found.difference:+.1f} pp (95 % CI {low:+.1f} to {high:+.1f}){by}"
             )
     return lines

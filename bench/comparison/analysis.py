@@ -321,11 +321,14 @@ def count_scorings(table: Table) -> tuple[int, int]:
     return len(times), sum(times.values())
 
 
-def read(results: Path) -> list[Comparison]:
-    """Read all records of a results folder, and compare the rows of each of their tables."""
-    return compare_records(read_records(results), results)
+def read(results: Path, machine: str | None = None) -> list[Comparison]:
+    """Read all records of a results folder, and compare the rows of each of their tables.
+
+    Latency is that of ``machine``; None: of each table's own (``bench.comparison.tables.group``).
+    """
+    return compare_records(read_records(results), results, machine)
 
 
-def compare_records(records: Sequence[RunRecord], results: Path) -> list[Comparison]:
+def compare_records(records: Sequence[RunRecord], results: Path, machine: str | None = None) -> list[Comparison]:
     """Group records into tables, and compare the rows of each table."""
-    return [find(table) for table in group(records, results)]
+    return [find(table) for table in group(records, results, machine)]

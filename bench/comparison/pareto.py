@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.comparison.sessions import interval_over_rounds, over_rounds
-from bench.comparison.speeds import reference_runtime, shown
+from bench.comparison.speeds import reference_runtime, runtime_text, shown
 from bench.comparison.tables import Row, Table
 from bench.stats.groups import Groups
 from bench.stats.intervals import Interval, mean_interval, percentile
@@ -74,7 +74,7 @@ def fronts(compared: Sequence[Row], table: Table, groups: Groups | None) -> list
     """
     if not compared:
         return []
-    runtime = reference_runtime(table)
+    runtime = reference_runtime(table.rows)
     right = np.stack([row.right.mean(axis=0) for row in compared if row.right is not None])
     # One set of resamples for all costs, so that the probabilities of the fronts are comparable.
     accuracies = resampled_accuracies(right, groups)
@@ -87,7 +87,7 @@ def fronts(compared: Sequence[Row], table: Table, groups: Groups | None) -> list
         chances = front_probability(accuracies[:, known], [cost.drawn for cost in costs if cost is not None])
         every.append(
             Front(
-                title=f"{name} ({runtime})" if cost_of is _latency else name,
+                title=f"{name} ({runtime_text(runtime, table)})" if cost_of is _latency and runtime else name,
                 rows=tuple(compared[place] for place in known),
                 costs=tuple(cost for cost in costs if cost is not None),
                 probabilities=tuple(chances.tolist()),

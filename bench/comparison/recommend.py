@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from bench.comparison.acceptance import acceptance, check_of, refused
+from bench.comparison.acceptance import acceptance_on, check_of, refused
 from bench.comparison.analysis import Comparison
 from bench.comparison.classes import recalls
 from bench.comparison.sessions import interval_over_rounds
@@ -84,11 +84,11 @@ def _runtime(limits: Limits) -> dict[str, LimitCheck]:
     """Return the check that a row was measured on the runtime and not refused for a loss of accuracy."""
 
     def check(row: Row) -> LimitResult:
-        if refused(row.first, limits.runtime):
+        if refused(row.first, limits.runtime, row.measured_on):
             return LimitResult(fits=False, sure=True, words="refused for its accuracy on this runtime")
         if shown(row, limits.runtime) is None:
             return LimitResult(fits=False, sure=True, words="no measurement on this runtime")
-        accepted = acceptance(check_of(row.first, limits.runtime)).word
+        accepted = acceptance_on(row.first, limits.runtime, row.measured_on).word
         # float32 computes what was trained; a reduced precision needs evidence that it costs no accuracy.
         reduced = RUNTIMES[limits.runtime].precision != "fp32"
         return LimitResult(fits=True, sure=not reduced or accepted == "accepted", words=f"accuracy check: {accepted}")
@@ -138,7 +138,7 @@ def _size(limits: Limits) -> dict[str, LimitCheck]:
         return {}
 
     def check(row: Row) -> LimitResult:
-        found = check_of(row.first, limits.runtime)
+        found = check_of(row.first, limits.runtime, row.measured_on)
         size = found.size_bytes if found and found.size_bytes else None
         # Float32 runtimes read the exported file, whose size the training has recorded; a converted file has its own.
         if size is None and RUNTIMES[limits.runtime].precision == "fp32":

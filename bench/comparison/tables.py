@@ -86,7 +86,7 @@ class Row:
     """A row of a table: one setting of one model with its complete seeds.
 
     ``row_id`` identifies it; ``name`` is for display: the model, and what distinguishes it from the model's other rows.
-    ``incomplete`` describes the seeds with missing folds.
+    ``incomplete`` describes the seeds with missing folds. ``measured_on`` is the machine whose latency is shown.
     """
 
     row_id: str
@@ -96,6 +96,7 @@ class Row:
     records: tuple[RunRecord, ...]
     checkpoints: tuple[Checkpoint, ...]
     incomplete: tuple[str, ...]
+    measured_on: str
 
     @property
     def first(self) -> RunRecord:
@@ -120,16 +121,25 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """A table of runs with the same images, split, budget and training machine."""
+    """A table of runs with the same images, split, budget and training machine.
+
+    ``measured_on`` is the machine whose latency is shown, the same for all rows; others are in tables that name them.
+    """
 
     key: TableKey
     rows: tuple[Row, ...]
     sessions: Sessions
+    measured_on: str
 
     @property
     def records(self) -> list[RunRecord]:
         """The records of all rows."""
         return [record for row in self.rows for record in row.records]
+
+    @property
+    def machines(self) -> list[str]:
+        """The machines that have measured latency, the one that trained first."""
+        return _machines(self.records, self.key.machine)
 
     @property
     def first(self) -> RunRecord:
@@ -165,21 +175,33 @@ def table_key(record: RunRecord) -> TableKey:
     )
 
 
-def group(records: Sequence[RunRecord], results: Path) -> list[Table]:
-    """Return the tables of some records, in order of data set, split, budget and machine."""
+def group(records: Sequence[RunRecord], results: Path, machine: str | None = None) -> list[Table]:
+    """Return the tables of some records, in order of data set, split, budget and machine.
+
+    Latency is that of ``machine``; if None, of the table's own machine, or of another one if that has measured nothing.
+    """
     tables: defaultdict[TableKey, list[RunRecord]] = defaultdict(list)
     for record in records:
         tables[table_key(record)].append(record)
-    return [
-        Table(
-            key=key,
-            rows=_rows(tables[key], results),
-            sessions=sessions_of(
-                row for record in tables[key] for latency in record.latency.values() for row in latency.measurements
-            ),
-        )
-        for key in sorted(tables, key=_order)
-    ]
+    return [_table(key, tables[key], results, machine) for key in sorted(tables, key=_order)]
+
+
+def _table(key: TableKey, records: Sequence[RunRecord], results: Path, machine: str | None) -> Table:
+    # One machine for all rows: latencies of two machines in one column could not be compared.
+    measured_on = machine or (*_machines(records, key.machine), key.machine)[0]
+    return Table(
+        key=key,
+        rows=_rows(records, results, measured_on),
+        sessions=sessions_of(
+            row for record in records for latency in record.latency.values() for row in latency.measurements
+        ),
+        measured_on=measured_on,
+    )
+
+
+def _machines(records: Sequence[RunRecord], own: str) -> list[str]:
+    found = {name for record in records for name, latency in record.latency.items() if latency.measurements}
+    return sorted(found, key=lambda name: (name != own, name))
 
 
 def _order(key: TableKey) -> tuple[str, ...]:
@@ -187,7 +209,7 @@ def _order(key: TableKey) -> tuple[str, ...]:
     return key.dataset, key.data_digest, key.split_digest, str(key.budget), key.machine
 
 
-def _rows(table: Sequence[RunRecord], results: Path) -> tuple[Row, ...]:
+def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[Row, ...]:
     rows: defaultdict[tuple[str, str | None], list[RunRecord]] = defaultdict(list)
     # Successful runs first: a failed one joins a row that exists, because its own weights are not known.
     for record in sorted(table, key=lambda record: record.outcome is None):
@@ -197,7 +219,7 @@ def _rows(table: Sequence[RunRecord], results: Path) -> tuple[Row, ...]:
     settings = settings_of(first)
     names = names_of({row_id: record.config.model for row_id, record in first.items()}, settings)
     made = [
-        _row(records, results, row_id=row_id, name=names[row_id], setting=settings[row_id])
+        _row(records, results, row_id=row_id, name=names[row_id], setting=settings[row_id], measured_on=measured_on)
         for row_id, records in ids.items()
     ]
     return tuple(sorted(made, key=lambda row: (row.name, row.records[0].run_id)))
@@ -217,7 +239,9 @@ def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> 
     return setting, record.outcome.model.weights_sha256
 
 
-def _row(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, setting: tuple[str, ...]) -> Row:
+def _row(  # noqa: PLR0913 - the fields of a row
+    runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, setting: tuple[str, ...], measured_on: str
+) -> Row:
     seeds: defaultdict[int, list[RunRecord]] = defaultdict(list)
     # Sorted, so that which seed is the first one does not depend on the order of the files.
     for record in sorted(runs, key=lambda record: (record.config.seed, record.config.split.fold or 0, record.run_id)):
@@ -239,6 +263,7 @@ def _row(runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, se
         records=tuple(runs),
         checkpoints=tuple(checkpoints),
         incomplete=tuple(incomplete),
+        measured_on=measured_on,
     )
 
 

@@ -8,16 +8,18 @@ from typing import Final
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from bench.latency.cold_start import CheckTask, ColdStart, noise
 from bench.latency.measuring import reason_of
 from bench.latency.protocol import PROTOCOL_VERSION
 from bench.records.measurements import Check
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
-from imgcls.evaluation.predictions import load_predictions, predictions_file
-from imgcls.inference.card import MADE_FROM, OPSET, metadata_of, read_card
+from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file
+from imgcls.inference.card import MADE_FROM, OPSET, Card, metadata_of, read_card
 from imgcls.inference.parity import check_parity
 from imgcls.inference.runtimes import ONNX, ONNX_FP16, ONNX_INT8, RUNTIMES, placement
+from imgcls.inference.synthetic import SYNTHETIC, load_synthetic
 from imgcls.inference.torch_sessions import WEIGHTS
 
 CONVERTED: Final = (ONNX_INT8, ONNX_FP16)
@@ -33,13 +35,17 @@ def check_runtime(task: CheckTask, cold: ColdStart | Exception) -> Check:
     without_torch = "torch" not in sys.modules
     runtime = RUNTIMES[task.runtime]
     failed = Check(
-        runtime=task.runtime, status="failed", protocol_version=PROTOCOL_VERSION, precision=runtime.precision
+        runtime=task.runtime,
+        status="failed",
+        protocol_version=PROTOCOL_VERSION,
+        precision=runtime.precision,
+        inputs=task.inputs,
     )
     try:
         _require_files(task)
         if isinstance(cold, Exception):
             raise cold  # noqa: TRY301 - after the files: a wrong file explains a failed start better
-        check = _check(task, cold, replace(failed, status="ok"))
+        check = _compared(task, cold, _check(task, cold, replace(failed, status="ok")))
         return replace(check, without_torch=without_torch)
     except NoDeviceError as error:
         return replace(failed, status="not measured", reason=str(error))
@@ -49,7 +55,7 @@ def check_runtime(task: CheckTask, cold: ColdStart | Exception) -> Check:
 
 def _check(task: CheckTask, cold: ColdStart, check: Check) -> Check:
     folder, file = Path(task.folder), RUNTIMES[task.runtime].file
-    check = replace(
+    return replace(
         check,
         precision=cold.session.precision,
         import_ms=cold.import_ms,
@@ -60,19 +66,36 @@ def _check(task: CheckTask, cold: ColdStart, check: Check) -> Check:
         nodes=placement(task.runtime, folder, noise(1, task.image_size)),
         made_from=None if file == WEIGHTS else metadata_of(folder / file).get(MADE_FROM),
     )
-    if task.pictures is None:
+
+
+def _compared(task: CheckTask, cold: ColdStart, check: Check) -> Check:
+    """Compare the logits with the trained model's on the inputs of the task; without any, return the check as it is."""
+    card = read_card(Path(task.folder) / ONNX)
+    reference = _reference(task, card)
+    if reference is None:
         return check
-    trained = load_predictions(predictions_file(folder, "test"))
-    parity = check_parity(
-        cold.session.run,
-        read_card(folder / ONNX),
-        # Mapped, not read: the cache holds all splits, and only the test rows are needed.
-        pixels=np.load(task.pictures.pixels, mmap_mode="r"),
-        rows=np.array(task.pictures.test_rows),
-        trained=trained,
-        precision=cold.session.precision,
-    )
-    return replace(check, parity=parity, num_images=len(trained.labels))
+    pixels, rows, trained = reference
+    precision = cold.session.precision
+    parity = check_parity(cold.session.run, card, pixels=pixels, rows=rows, trained=trained, precision=precision)
+    if task.inputs == "synthetic":
+        # Without true classes there is no accuracy, and none may be read from the check later.
+        parity = replace(parity, test_top1_accuracy=None, only_trained_right=None, only_runtime_right=None)
+    return replace(check, parity=parity, num_images=len(rows))
+
+
+def _reference(task: CheckTask, card: Card) -> tuple[NDArray[np.uint8], NDArray[np.int64], Predictions] | None:
+    """Return images, their rows, and the trained model's predictions for them; None if they are not available."""
+    folder = Path(task.folder)
+    if task.inputs == "synthetic":
+        if not (folder / SYNTHETIC).exists():
+            return None
+        inputs, trained = load_synthetic(folder, card.resize.size)
+        return inputs, np.arange(len(inputs)), trained
+    if task.pictures is None:
+        return None
+    # Mapped, not read: the cache holds all splits, and only the test rows are needed.
+    pixels = np.load(task.pictures.pixels, mmap_mode="r")
+    return pixels, np.array(task.pictures.test_rows), load_predictions(predictions_file(folder, "test"))
 
 
 def _require_files(task: CheckTask) -> None:
@@ -80,12 +103,18 @@ def _require_files(task: CheckTask) -> None:
     # For PyTorch too: the parity check takes the preprocessing from the metadata of the ONNX file.
     require_exported(folder / ONNX, task.onnx_sha256)
     if not (folder / file).exists():
-        message = f"{file} does not exist and could not be created from the run's images"
-        raise RuntimeUnavailableError(message)
+        raise RuntimeUnavailableError(_missing(task, file))
     # A prefix: the identity of an int8 file continues with the split digest, which is unknown without images.
     if file in CONVERTED and not metadata_of(folder / file).get(MADE_FROM, "").startswith(task.onnx_sha256):
         message = f"{file} was made from another model and could not be created again"
         raise RuntimeUnavailableError(message)
+
+
+def _missing(task: CheckTask, file: str) -> str:
+    if task.inputs == "test":
+        return f"{file} does not exist and could not be created from the run's images"
+    made = f", where measure --runtimes {task.runtime} creates it" if file in CONVERTED else ""
+    return f"{file} is not among the copied artifacts; copy it from the training machine{made}"
 
 
 def require_exported(path: Path, sha256: str) -> None:

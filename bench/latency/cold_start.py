@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.latency.protocol import clock_ms
 from bench.records.environment import peak_memory_bytes
+from bench.records.measurements import Inputs
 from bench.records.paths import Pictures
 from imgcls.inference.runtimes import RUNTIMES, open_session
 from imgcls.inference.session import Images, Session
@@ -18,7 +19,10 @@ from imgcls.inference.session import Images, Session
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckTask:
-    """One model in one runtime; without ``pictures`` parity is not checked and no int8 file can be made."""
+    """One model in one runtime, and the inputs of its parity check.
+
+    With "test" and without ``pictures``, parity is not checked and no int8 file can be made.
+    """
 
     runtime: str
     folder: str
@@ -27,6 +31,7 @@ class CheckTask:
     onnx_sha256: str
     answer: str
     pictures: Pictures | None
+    inputs: Inputs = "test"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,25 +1,28 @@
 """Latency measurement of finished runs: preparation beside other runs, then rounds under an exclusive machine lock."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.latency import rounds
+from bench.latency.checking import require_exported
 from bench.latency.combining import session_bests
 from bench.latency.measuring import Subject
 from bench.latency.protocol import PROTOCOL_VERSION, Protocol
 from bench.records import locks
+from bench.records.copies import Copy
 from bench.records.environment import Environment, read_environment
-from bench.records.measurements import Check, Measurement
+from bench.records.measurements import Measurement
 from bench.records.paths import Paths
-from bench.records.schema import SCHEMA_VERSION, Latency, RunRecord
-from bench.records.store import read_if_whole, read_records, record_path, write_json
+from bench.records.schema import LATENCY_FILE_VERSION, SCHEMA_VERSION, Latency, LatencyFile, RunRecord
+from bench.records.store import read_if_whole, read_latency_file, read_latency_files, record_path, write_json
 from bench.runs.images import MissingImagesError, RunImages, find_images
 from imgcls.config import RuntimeConfig
-from imgcls.errors import ConfigError, UserError
+from imgcls.errors import ConfigError, RunError, UserError
 from imgcls.inference.card import Card, read_card
 from imgcls.inference.runtimes import ONNX
+from imgcls.inference.synthetic import SYNTHETIC
 
 LOGGER = logging.getLogger(__name__)
 
@@ -32,8 +35,18 @@ class Measured:
     ok: bool
 
 
-def measure_all(records: Sequence[RunRecord], paths: Paths, *, protocol: Protocol, runtime: RuntimeConfig) -> Measured:
-    """Measure the artifacts of records under an exclusive machine lock, and write the rows into the records."""
+def measure_all(
+    records: Sequence[RunRecord],
+    paths: Paths,
+    *,
+    protocol: Protocol,
+    runtime: RuntimeConfig,
+    known: Sequence[RunRecord],
+) -> Measured:
+    """Measure the artifacts of records under an exclusive machine lock, and write the rows into the records.
+
+    ``known`` are all records of the results folder: the anchor is compared with their sessions on this machine.
+    """
     here = [record for record in records if _has_artifacts(record, paths)]
     if not here:
         return Measured(rows=(), ok=not records)
@@ -41,39 +54,114 @@ def measure_all(records: Sequence[RunRecord], paths: Paths, *, protocol: Protoco
     # Auditing and caching keep the cores busy, so they must not run beside another measurement; trainings need not wait
     # for them.
     with locks.machine_shared(purpose="measure"):
-        job = _prepare(here, paths, protocol=protocol, runtime=runtime, environment=environment)
+        look = any(rounds.to_check(protocol, name) for name in runtime.runtimes)
+        job = rounds.make_job(
+            _models(here, paths, look=look),
+            runtime,
+            protocol,
+            folder=paths.measuring,
+            commit=environment.git_commit,
+            earlier_anchors_ms=_anchors(record.on(environment.machine) for record in known),
+        )
     with locks.machine_alone():
         found = rounds.carry_out(job)
     for record in here:
-        rows = tuple(found.rows.get(record.train_id, ()))
-        checks = tuple(found.checks.get(record.train_id, ()))
-        _merge(record, rows, checks, environment=environment, results=paths.results)
+        _merge(record, found, environment=environment, results=paths.results)
+    return _measured(here, found, complete=len(here) == len(records))
+
+
+def _measured(records: Sequence[RunRecord], found: rounds.SessionResult, *, complete: bool) -> Measured:
     # Only batch 1 decides: a larger batch that does not fit in memory is a result, not a failure.
     single = [row for rows in found.rows.values() for row in rows if (row.kind, row.batch_size) == ("host", 1)]
     return Measured(
-        rows=tuple((record, tuple(found.rows.get(record.train_id, ()))) for record in here),
-        ok=len(here) == len(records) and all(row.samples_ms for row in single),
+        rows=tuple((record, tuple(found.rows.get(record.train_id, ()))) for record in records),
+        ok=complete and all(row.samples_ms for row in single),
     )
 
 
-def _prepare(
-    records: Sequence[RunRecord],
-    paths: Paths,
-    *,
-    protocol: Protocol,
-    runtime: RuntimeConfig,
-    environment: Environment,
-) -> rounds.Job:
-    """Return the job to measure, with its images located and cached."""
-    look = any(rounds.to_check(protocol, name) for name in runtime.runtimes)
-    return rounds.make_job(
-        _models(records, paths, look=look),
+def measure_copies(copies: Sequence[Copy], paths: Paths, *, protocol: Protocol, runtime: RuntimeConfig) -> Measured:
+    """Measure copied artifacts, without images, under an exclusive machine lock, and write a latency file for each run.
+
+    Parity is checked on the synthetic inputs.
+    """
+    environment = read_environment()
+    earlier = [file.latency for _, file in read_latency_files(paths.results)]
+    job = rounds.make_job(
+        _copied_models(copies),
         runtime,
         protocol,
         folder=paths.measuring,
         commit=environment.git_commit,
-        earlier_anchors_ms=_earlier_anchors(paths.results, environment.machine),
+        earlier_anchors_ms=_anchors(one for one in earlier if one.environment.machine == environment.machine),
     )
+    with locks.machine_alone():
+        found = rounds.carry_out(job)
+    records = [copy.record for copy in copies]
+    for record in records:
+        _write_file(record, found, environment=environment, results=paths.results)
+    return _measured(records, found, complete=True)
+
+
+def check_copies(copies: Sequence[Copy]) -> None:
+    """Raise ConfigError if no run has the ONNX file that it exported; if some have, the others become failed rows."""
+    reasons = []
+    for copy in copies:
+        assert copy.record.outcome is not None
+        try:
+            require_exported(copy.folder / ONNX, copy.record.outcome.artifact.sha256)
+        except (UserError, RunError) as error:
+            reasons.append(f"--artifacts {copy.folder}: {error}")
+    if len(reasons) == len(copies):
+        raise ConfigError(reasons[0])
+
+
+def _copied_models(copies: Sequence[Copy]) -> list[rounds.Model]:
+    models = {}
+    for copy in copies:
+        record, outcome = copy.record, copy.record.outcome
+        assert outcome is not None
+        if record.train_id in models:
+            continue
+        if not (copy.folder / SYNTHETIC).exists():
+            message = (
+                "  %s: parity is not checked: no %s among its artifacts; --force on the training machine writes it"
+            )
+            LOGGER.warning(message, record.config.model, SYNTHETIC)
+        size = outcome.model.image_size
+        models[record.train_id] = rounds.Model(
+            subject=Subject(train_id=record.train_id, folder=str(copy.folder.absolute()), image_size=size),
+            name=f"{record.config.model} ({record.dataset.name})",
+            onnx_sha256=outcome.artifact.sha256,
+            pictures=None,
+            inputs="synthetic",
+        )
+    return list(models.values())
+
+
+def _write_file(record: RunRecord, found: rounds.SessionResult, *, environment: Environment, results: Path) -> None:
+    """Write the latency of a copied run; earlier rows of other runtimes and threads are kept."""
+    assert record.outcome is not None
+    sha256 = record.outcome.artifact.sha256
+    path = Paths(results=results).latency_file(environment.machine, record.run_id)
+    with locks.record_lock(results, record.run_id):
+        before = _earlier(path, sha256) or Latency(environment=environment)
+        measured = LatencyFile(
+            schema_version=LATENCY_FILE_VERSION,
+            run_id=record.run_id,
+            train_id=record.train_id,
+            onnx_sha256=sha256,
+            latency=_renewed(before, record, found, environment),
+        )
+        write_json(measured, path)
+
+
+def _earlier(path: Path, sha256: str) -> Latency | None:
+    """Return the latency in an earlier file; None if there is none, or if it is of another ONNX file."""
+    try:
+        before = read_latency_file(path)
+    except (OSError, ValueError):
+        return None
+    return before.latency if before.onnx_sha256 == sha256 else None
 
 
 def _has_artifacts(record: RunRecord, paths: Paths) -> bool:
@@ -123,38 +211,30 @@ def _card(path: Path) -> Card | None:
         return None
 
 
-def _earlier_anchors(results: Path, machine: str) -> tuple[float, ...]:
+def _anchors(latencies: Iterable[Latency]) -> tuple[float, ...]:
     """Return the usual best anchor in ms of each earlier session on a machine, oldest first."""
-    rows = [
-        row
-        for record in read_records(results)
-        if machine in record.latency
-        for row in record.latency[machine].measurements
-        if row.protocol_version == PROTOCOL_VERSION
-    ]
+    rows = [row for latency in latencies for row in latency.measurements if row.protocol_version == PROTOCOL_VERSION]
     return session_bests(rows)
 
 
-def _merge(
-    record: RunRecord,
-    rows: tuple[Measurement, ...],
-    checks: tuple[Check, ...],
-    *,
-    environment: Environment,
-    results: Path,
-) -> None:
-    """Write measurements of this machine into a record; those of other runtimes, threads and machines are kept."""
+def _merge(record: RunRecord, found: rounds.SessionResult, *, environment: Environment, results: Path) -> None:
+    """Write measurements of this machine into a record; those of other machines are kept."""
     with locks.record_lock(results, record.run_id):
         # Read again under the lock: another command may have replaced the record since the measurement began.
         path = record_path(results, record)
         current = read_if_whole(path) or record
-        before = current.latency.get(environment.machine, Latency(environment=environment))
-        renewed = {(row.runtime, row.num_threads) for row in rows}
-        # Failed rows of older protocols have no number of threads.
-        failed = {(row.runtime, None) for row in rows}
-        kept = tuple(row for row in before.measurements if (row.runtime, row.num_threads) not in renewed | failed)
-        checked = {check.runtime for check in checks}
-        still = tuple(check for check in before.checks if check.runtime not in checked)
-        found = Latency(environment=environment, measurements=kept + rows, checks=still + checks)
+        latency = _renewed(current.on(environment.machine), record, found, environment)
         # The content of an older version was upgraded when it was read.
-        write_json(replace(current, schema_version=SCHEMA_VERSION).with_latency(found), path)
+        write_json(replace(current, schema_version=SCHEMA_VERSION).with_latency(latency), path)
+
+
+def _renewed(before: Latency, record: RunRecord, found: rounds.SessionResult, environment: Environment) -> Latency:
+    """Return the latency with new rows and checks of a run; earlier ones of other runtimes and threads are kept."""
+    rows, checks = found.rows.get(record.train_id, ()), found.checks.get(record.train_id, ())
+    renewed = {(row.runtime, row.num_threads) for row in rows}
+    # Failed rows of older protocols have no number of threads.
+    failed = {(row.runtime, None) for row in rows}
+    kept = [row for row in before.measurements if (row.runtime, row.num_threads) not in renewed | failed]
+    checked = {check.runtime for check in checks}
+    still = [check for check in before.checks if check.runtime not in checked]
+    return Latency(environment=environment, measurements=(*kept, *rows), checks=(*still, *checks))

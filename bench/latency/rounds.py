@@ -18,7 +18,7 @@ from bench.latency.measuring import Begun, RoundTask, Subject, Timed
 from bench.latency.protocol import PROTOCOL_VERSION, Protocol
 from bench.latency.worker import WORKER
 from bench.records.ids import hash_of
-from bench.records.measurements import Check, Measurement
+from bench.records.measurements import Check, Inputs, Measurement
 from bench.records.paths import Pictures
 from bench.records.store import write_json
 from bench.runs import failures
@@ -35,12 +35,16 @@ CHECK_S: Final = 8.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A trained model to measure, with the digest of its exported file from the record, and its images if available."""
+    """A trained model to measure, with the digest of its exported file from the record, and its images if available.
+
+    ``inputs`` are those of its parity checks; with "synthetic" it has no images, and its files are used as they are.
+    """
 
     subject: Subject
     name: str
     onnx_sha256: str
     pictures: Pictures | None
+    inputs: Inputs = "test"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +82,8 @@ def make_job(  # noqa: PLR0913 - the fields of a job
     """Return a job that keeps its finished parts in a subfolder of ``folder``."""
     # The subfolder is named by everything that the parts depend on, the commit included, so that a session never
     # resumes one of other models, settings or code.
-    identity = [PROTOCOL_VERSION, protocol, config, [model.subject.train_id for model in models], commit]
+    subjects = [(model.subject.train_id, model.onnx_sha256, model.inputs) for model in models]
+    identity = [PROTOCOL_VERSION, protocol, config, subjects, commit]
     return Job(
         models=tuple(models),
         config=config,
@@ -147,10 +152,11 @@ def _checked(job: Job, runtime: str, model: Model) -> Check:
         onnx_sha256=model.onnx_sha256,
         answer=str(answer),
         pictures=model.pictures,
+        inputs=model.inputs,
     )
     question = job.folder / "check.task"
     write_json(task, question)
-    if RUNTIMES[runtime].file in {ONNX_INT8, ONNX_FP16}:
+    if model.inputs == "test" and RUNTIMES[runtime].file in {ONNX_INT8, ONNX_FP16}:
         # Not in the process of the check, whose cold start must not find the libraries of the conversion loaded.
         launch([WORKER, "convert", str(question)])
     status = launch([WORKER, "check", str(question)])
@@ -159,7 +165,12 @@ def _checked(job: Job, runtime: str, model: Model) -> Check:
         precision = RUNTIMES[runtime].precision
         write_json(
             Check(
-                runtime=runtime, status="failed", protocol_version=PROTOCOL_VERSION, precision=precision, reason=reason
+                runtime=runtime,
+                status="failed",
+                protocol_version=PROTOCOL_VERSION,
+                precision=precision,
+                reason=reason,
+                inputs=model.inputs,
             ),
             answer,
         )

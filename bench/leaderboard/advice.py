@@ -42,10 +42,20 @@ def advice(limits: Limits, comparison: Comparison, results: Path) -> Advice:
     checks = checks_of(limits)
     best = recommended(comparison, limits, checks)
     if best is None:
-        return Advice(lines=_nothing(comparison, checks), fits=False)
+        return Advice(lines=_nothing(comparison, checks) + _machines(comparison), fits=False)
     if any(row is best for row in comparison.no_better_than_majority):
-        return Advice(lines=_useless(best, comparison), fits=False)
-    return Advice(lines=_answer(best, comparison, limits, checks, results), fits=True)
+        return Advice(lines=_useless(best, comparison) + _machines(comparison), fits=False)
+    return Advice(lines=_answer(best, comparison, limits, checks, results) + _machines(comparison), fits=True)
+
+
+def _machines(comparison: Comparison) -> list[str]:
+    """Return the machine of the latencies, if it is not the only one or not that of the heading."""
+    used, others = comparison.table.measured_on, comparison.table.machines
+    others = [machine for machine in others if machine != used]
+    if not others and used == comparison.table.key.machine:
+        return []
+    choice = f"; --machine NAME chooses another: {', '.join(others)}" if others else ""
+    return [f"Latencies are of {used}{choice}."]
 
 
 def _useless(best: Row, comparison: Comparison) -> list[str]:

@@ -63,7 +63,7 @@ def _no_figure(row: Row, runtime: str, *, reason: bool) -> str:
     """Return a word for a runtime without a figure: not measured, refused, invalid or failed."""
     tried = asked(row, runtime)
     # Refused takes precedence: the runtime was measured, and its figure is withheld.
-    if any(refused(record, runtime) for record, _ in tried):
+    if any(refused(record, runtime, row.measured_on) for record, _ in tried):
         return "refused"
     if not tried:
         return "not measured"

@@ -205,6 +205,7 @@ def facts(compared: Table) -> list[str]:
     memory = f"{environment.ram_bytes / 2**30:.0f} GiB"
     digests = f"data digest {data.digest}, split digest {data.folds_digest or data.split_digest}"
     skipped = f"files skipped: {code(removed)}; training images dropped by undersampling: {data.undersampled}"
+    elsewhere = "" if compared.measured_on == compared.key.machine else f", measured on {compared.measured_on}"
     seconds = ", ".join(code(name) for name in LATENCY_COLUMNS.values())
     lines = [
         f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {split}; {digests})",
@@ -217,7 +218,7 @@ def facts(compared: Table) -> list[str]:
         f"- Recipe: {_recipes(records)}; the Setting column lists deviations from it",
         f"- Budget: {epochs_text(compared.key.budget)}",
         f"- Image size: {sizes_text(compared.key.budget)}",
-        f"- Latency columns: p50 of one image at a time on {seconds}",
+        f"- Latency columns: p50 of one image at a time on {seconds}{elsewhere}",
         f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, {memory}; GPU: {gpu}",
         f"- Software: {_software(records)}",
         f"- Test split: {scorings(compared)}",

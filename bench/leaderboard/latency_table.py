@@ -2,10 +2,10 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Final
 
-from bench.comparison.acceptance import acceptance, check_of, reasons, refused
+from bench.comparison.acceptance import acceptance_on, check_of, reasons, refused
 from bench.comparison.analysis import CHECKPOINTS_SHOWN
 from bench.comparison.sessions import Session, Sessions, is_outlier, relative_half_width
 from bench.comparison.speeds import ratio
@@ -54,47 +54,65 @@ COLUMNS: Final = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _View:
+    """A run as one machine has measured it; the title names a machine that is not the run's own."""
+
+    title: str
+    record: RunRecord
+    machine: str
+
+    @property
+    def rows(self) -> tuple[Measurement, ...]:
+        return self.record.on(self.machine).measurements
+
+
 def latency_table(rows: Sequence[Row], sessions: Sessions) -> list[str]:
     """Return a line for each runtime of each of the first runs, and remarks; empty if nothing was measured."""
     # A line needs percentiles of up to a thousand samples per batch size, which takes long for thousands of runs.
     every = [view for row in rows for record in row.records for view in _by_machine(row, record)]
     views = every[:CHECKPOINTS_SHOWN]
-    lines = [line for title, record in views for line in _rows(title, record, sessions)]
+    lines = [line for view in views for line in _rows(view, sessions)]
     if not lines:
         return []
     cells = [[line[name] for name in COLUMNS] for line in lines]
     # Runs that share one training have the same measurements, hence the same remarks: ``dict.fromkeys`` below.
-    remarks = [remark for title, record in views for remark in _remarks(title, record, sessions)]
+    remarks = [remark for view in views for remark in _remarks(view, sessions)]
     omitted = (
         [f"- The first {len(views)} of {len(every)} runs; `leaderboard.csv` has all."]
         if len(every) > len(views)
         else []
     )
-    found = [*table(COLUMNS, cells, left=3, keep=3), "", *omitted]
-    return [*found, *machine_noise(sessions), *dict.fromkeys(remarks)]
+    own = [f"- Lines without a machine are of {views[0].record.environment.machine}."] if _several(views) else []
+    found = [*table(COLUMNS, cells, left=3, keep=3), "", *own, *omitted]
+    return [*found, *_machine_noise(sessions, views), *dict.fromkeys(remarks)]
 
 
-def _by_machine(row: Row, record: RunRecord) -> list[tuple[str, RunRecord]]:
-    """Return a run as each machine has measured it; the title names a machine that did not train it."""
+def _by_machine(row: Row, record: RunRecord) -> list[_View]:
     views = []
-    for machine, latency in record.latency.items():
+    for machine in record.latency:
         # A figure without its machine would be compared with those of another.
         elsewhere = "" if machine == record.environment.machine else f", on {machine}"
-        view = replace(record, environment=latency.environment, latency={machine: latency})
-        views.append((code(f"{row.name}, seed {record.config.seed}{elsewhere}"), view))
+        title = code(f"{row.name}, seed {record.config.seed}{elsewhere}")
+        views.append(_View(title=title, record=record, machine=machine))
     return views
 
 
-def machine_noise(sessions: Sessions) -> list[str]:
-    """Return a sentence for each session in which most rows are noisy."""
-    return [f"- {_noise(session)}" for session in sessions.values() if session.mostly_noisy]
+def _several(views: Sequence[_View]) -> bool:
+    return len({view.machine for view in views}) > 1
 
 
-def _noise(session: Session) -> str:
+def _machine_noise(sessions: Sessions, views: Sequence[_View]) -> list[str]:
+    """Return a sentence for each session in which most rows are noisy, with its machine if there are several."""
+    machines = {row.session_id: f" on {view.machine}" for view in views for row in view.rows if _several(views)}
+    return [f"- {_noise(one, machines.get(name, ''))}" for name, one in sessions.items() if one.mostly_noisy]
+
+
+def _noise(session: Session, machine: str) -> str:
     return (
-        f"{session.noisy} of {session.rows} rows of one session are noisy, as the machine's speed varies (median "
-        f'half-width of p50 ±{100 * session.half_width:.0f} %). Compare ratios within rounds; "~" marks rows with at '
-        "least twice that half-width."
+        f"{session.noisy} of {session.rows} rows of one session{machine} are noisy, as the machine's speed varies "
+        f'(median half-width of p50 ±{100 * session.half_width:.0f} %). Compare ratios within rounds; "~" marks rows '
+        "with at least twice that half-width."
     )
 
 
@@ -102,9 +120,9 @@ def _key(row: Measurement) -> tuple[str, int | None]:
     return row.runtime, row.num_threads
 
 
-def _rows(title: str, record: RunRecord, sessions: Sessions) -> list[dict[str, str]]:
-    keys = dict.fromkeys(_key(row) for row in record.measurements)
-    return [_row(title, record, [row for row in record.measurements if _key(row) == key], sessions) for key in keys]
+def _rows(view: _View, sessions: Sessions) -> list[dict[str, str]]:
+    keys = dict.fromkeys(_key(row) for row in view.rows)
+    return [_row(view, [row for row in view.rows if _key(row) == key], sessions) for key in keys]
 
 
 def _find(rows: Sequence[Measurement], kind: str) -> Measurement | None:
@@ -112,22 +130,23 @@ def _find(rows: Sequence[Measurement], kind: str) -> Measurement | None:
     return next((row for row in rows if row.kind == kind and row.batch_size == 1 and row.has_figures), None)
 
 
-def _row(title: str, record: RunRecord, rows: list[Measurement], sessions: Sessions) -> dict[str, str]:
+def _row(view: _View, rows: list[Measurement], sessions: Sessions) -> dict[str, str]:
     first = rows[0]
-    check = check_of(record, first.runtime)
+    check = check_of(view.record, first.runtime, view.machine)
     line = dict.fromkeys(COLUMNS, NO_VALUE) | {
-        "Model": title,
+        "Model": view.title,
         "Runtime": first.runtime,
         "Precision": first.precision or (check.precision if check else NO_VALUE),
         "Threads": str(first.num_threads or NO_VALUE),
-        "Validity": _validity(record, first),
+        "Validity": _validity(view, first),
     }
-    line |= _checked(check)
+    if check is not None and check.status == "ok":
+        line |= _cold_start(check) | _compared(view, check)
     # The speed of a model that lost accuracy must not be compared with that of the others.
-    if refused(record, first.runtime):
+    if refused(view.record, first.runtime, view.machine):
         return line
     if host := _find(rows, "host"):
-        line |= _percentiles(host, sessions) | {OVER: _over_baseline(record, host)}
+        line |= _percentiles(host, sessions) | {OVER: _over_baseline(view, host)}
     if device := _find(rows, "device"):
         line[DEVICE] = figure(percentile(device.samples_ms, 50)) + _mark(device, sessions)
     line[BEST] = _throughput(rows, sessions)
@@ -136,8 +155,8 @@ def _row(title: str, record: RunRecord, rows: list[Measurement], sessions: Sessi
     return line
 
 
-def _validity(record: RunRecord, row: Measurement) -> str:
-    if refused(record, row.runtime):
+def _validity(view: _View, row: Measurement) -> str:
+    if refused(view.record, row.runtime, view.machine):
         return "refused"
     return validity_word(row) if row.status == "ok" else f"{row.status}: {code(row.reason)}"
 
@@ -162,9 +181,9 @@ def _with_half_width(row: Measurement, percent: int) -> str:
     return text if text == NO_VALUE or width is None else f"{text} ±{100 * width:.0f} %"
 
 
-def _over_baseline(record: RunRecord, row: Measurement) -> str:
+def _over_baseline(view: _View, row: Measurement) -> str:
     """Return the row's time over the baseline's, from ratios within the rounds of one session."""
-    base = _find([other for other in record.measurements if _key(other) == (BASELINE, row.num_threads)], "host")
+    base = _find([other for other in view.rows if _key(other) == (BASELINE, row.num_threads)], "host")
     # The ratio of two pooled medians would depend on how many queries each round happened to have.
     found = None if base is None or base is row else ratio(row, base)
     return NO_VALUE if found is None else f"{found.value:.3f} ({found.interval.low:.3f} to {found.interval.high:.3f})"
@@ -190,23 +209,30 @@ def _whole_way(row: Measurement, sessions: Sessions) -> str:
     return f"{figure(percentile(row.samples_ms, 50))} ({shares}){_mark(row, sessions)}"
 
 
-def _checked(check: Check | None) -> dict[str, str]:
-    if check is None or check.status != "ok":
-        return {}
+def _cold_start(check: Check) -> dict[str, str]:
     cold = [value for value in (check.import_ms, check.load_ms, check.first_ms) if value is not None]
-    found = {
+    return {
         "Import + load + first, ms": " + ".join(f"{value:.0f}" for value in cold) or NO_VALUE,
         "Peak memory, MiB": f"{check.peak_memory_bytes / 2**20:.0f}" if check.peak_memory_bytes else NO_VALUE,
         "File, MB": f"{check.size_bytes / 1e6:.1f}" if check.size_bytes else NO_VALUE,
     }
+
+
+def _compared(view: _View, check: Check) -> dict[str, str]:
+    """Return the cells of the comparison with the trained model."""
+    synthetic = ", synthetic" if check.inputs == "synthetic" else ""
     if check.parity is None:
-        return found
-    accepted = acceptance(check)
-    found |= {ERRORS: _errors(check.parity), "Flips": str(len(check.parity.flips))}
+        return {ERRORS: "not checked"} if synthetic else {}
+    found = {ERRORS: _errors(check.parity) + synthetic, "Flips": f"{len(check.parity.flips)}{synthetic}"}
+    accepted, reduced = acceptance_on(view.record, check.runtime, view.machine), check.precision != "fp32"
+    if synthetic:
+        # The difference in accuracy is a figure of the other machine, and has its place in that machine's line.
+        by = f" on {accepted.machine}" if accepted.machine else ""
+        return found | ({AGAINST: f"{accepted.word}{by}"} if reduced else {})
     if accepted.interval is None or accepted.difference is None:
         return found
     low, high = 100 * accepted.interval.low, 100 * accepted.interval.high
-    word = f", {accepted.word}" if check.precision != "fp32" else ""
+    word = f", {accepted.word}" if reduced else ""
     return found | {AGAINST: f"{100 * accepted.difference:+.1f} ({low:+.1f} to {high:+.1f}){word}"}
 
 
@@ -216,16 +242,16 @@ def _errors(parity: Parity) -> str:
     return f"{parity.max_rel_logit_error:.1e}{between}"
 
 
-def _remarks(name: str, record: RunRecord, sessions: Sessions) -> list[str]:
+def _remarks(view: _View, sessions: Sessions) -> list[str]:
     """Return a line per runtime with the reasons why figures are marked, missing or refused."""
-    lines = [f"- Refused: {name} on {line}" for line in reasons(record)]
+    lines = [f"- Refused: {view.title} on {line}" for line in reasons(view.record, view.machine)]
     spoken: dict[tuple[str, int | None], list[str]] = {}
-    for row in record.measurements:
+    for row in view.rows:
         # A failed first row already shows its reason in the table; a larger batch has no line of its own there.
         batch_failed = row.status == "failed" and (row.kind, row.batch_size) != ("host", 1)
         if is_outlier(row, sessions) or row.validity == "invalid" or batch_failed:
             what = f"batch {row.batch_size}" if row.kind == "host" else f"{row.kind} alone"
             what = "from a file" if row.kind == "file" else what
             spoken.setdefault(_key(row), []).append(f"{what} {validity_word(row)} ({code(row.reason)})")
-    lines += [f"- {name} on {runtime}: {'; '.join(said)}" for (runtime, _), said in spoken.items()]
+    lines += [f"- {view.title} on {runtime}: {'; '.join(said)}" for (runtime, _), said in spoken.items()]
     return lines

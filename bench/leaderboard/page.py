@@ -4,12 +4,13 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from bench.comparison.analysis import Comparison, accuracy, read
 from bench.comparison.classes import worst_class
-from bench.comparison.speeds import runtimes_of
+from bench.comparison.speeds import reference_runtime, runtime_text, runtimes_of
 from bench.comparison.tables import Row
 from bench.leaderboard import spreadsheet
 from bench.leaderboard.cells import (
@@ -30,7 +31,7 @@ from bench.leaderboard.details import (
     pareto_table,
 )
 from bench.leaderboard.latency_table import latency_table
-from bench.leaderboard.summary import notes, summary
+from bench.leaderboard.summary import Style, listed, notes, summary
 from bench.leaderboard.tuning_table import tuning_table
 from bench.recipes import budget_text
 from bench.records.environment import REPOSITORY
@@ -109,10 +110,29 @@ def _section(comparison: Comparison) -> str:
 
 
 def main_table(comparison: Comparison) -> list[str]:
-    """Return the main table as Markdown: nine columns; a failed run is a row with its reason."""
+    """Return the main table as Markdown: nine columns; a failed run is a row with its reason.
+
+    Below it is the latency of other machines than the training machine, if they have measured any.
+    """
     rows = [_row(row, comparison) for row in comparison.ordered]
+    others = [f"- {line}" for line in machine_lines(comparison, code)]
     # All columns are kept, even empty ones: readers and scripts find nine in every table.
-    return table(COLUMNS, [*rows, _majority_row(comparison)], left=3, keep=len(COLUMNS))
+    main = table(COLUMNS, [*rows, _majority_row(comparison)], left=3, keep=len(COLUMNS))
+    return [*main, "", *others] if others else main
+
+
+def machine_lines(comparison: Comparison, style: Style) -> list[str]:
+    """Return a line for each other measuring machine, with the latency of some rows on it."""
+    shown_of, own = comparison.table.measured_on, comparison.table.key.machine
+    lines = [f"The latency columns are of {shown_of}, as {own} has measured nothing."] if shown_of != own else []
+    for machine in comparison.table.machines:
+        rows = [replace(row, measured_on=machine) for row in comparison.ordered if row.checkpoints]
+        # Without any figure, the cells name the reason in the first runtime.
+        runtime = reference_runtime(rows) or next(iter(runtimes_of(rows)), None)
+        if machine != shown_of and runtime is not None:
+            cells = [f"{style(row.name)} {median_cell(row, runtime, comparison.table.sessions)}" for row in rows]
+            lines.append(f"On {machine}, p50 in ms on {runtime}: {listed(cells)}.")
+    return lines
 
 
 def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str, list[str]]:
@@ -125,6 +145,7 @@ def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str
         "Notes": [f"- {sentence}" for sentence in notes(comparison, code)],
         "Conditions": facts(compared),
         "Rows": row_table(comparison),
+        "Machines": machine_table(comparison),
         "Pairs": pair_table(comparison),
         "Checkpoints": checkpoint_table(comparison),
         "Classes": class_table(comparison.ordered),
@@ -177,14 +198,34 @@ def _majority_row(comparison: Comparison) -> list[str]:
 
 def row_table(comparison: Comparison) -> list[str]:
     """Return a line per row: initialisation, seeds, worst class, training time, latency in each runtime."""
-    runtimes = runtimes_of(comparison.table)
+    runtimes = runtimes_of(comparison.table.rows)
     columns = ["Model", "Init", "Seeds", "Seeds' top-1 %", "Worst class % (simultaneous 95 % CI)", "Training, s"]
     lines = [
         [*_over_seeds(row), *(latency_text(row, runtime, comparison.table.sessions) for runtime in runtimes)]
         for row in comparison.ordered
         if row.checkpoints
     ]
-    return table([*columns, *(f"{name} p50 / p90" for name in runtimes)], lines)
+    return table([*columns, *(f"{runtime_text(name, comparison.table)} p50 / p90" for name in runtimes)], lines)
+
+
+def machine_table(comparison: Comparison) -> list[str]:
+    """Return a line per row and measuring machine, with accuracy and latencies; empty if only one has measured."""
+    machines = comparison.table.machines
+    if len(machines) == 1:
+        return []
+    every = [replace(row, measured_on=name) for row in comparison.ordered if row.checkpoints for name in machines]
+    runtimes = runtimes_of(every)
+    lines = [
+        [
+            code(row.name),
+            score_cell(accuracy(row)),
+            row.measured_on,
+            *(latency_text(row, runtime, comparison.table.sessions) for runtime in runtimes),
+        ]
+        for row in every
+    ]
+    columns = ["Model", "Top-1 % (95 % CI)", "Measured on", *(f"{name} p50 / p90" for name in runtimes)]
+    return table(columns, lines, left=3)
 
 
 def _over_seeds(row: Row) -> list[str]:

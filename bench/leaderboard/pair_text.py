@@ -10,7 +10,7 @@ from rich.table import Table as Grid
 from bench.comparison.analysis import Comparison, accuracy, bootstrapped, groups_of, macro_f1
 from bench.comparison.classes import minority_classes, recalls
 from bench.comparison.compare import Side, choose
-from bench.comparison.speeds import ratio, runtimes_of, shown
+from bench.comparison.speeds import ratio, runtime_text, runtimes_of, shown
 from bench.comparison.tables import Checkpoint
 from bench.leaderboard.cells import NO_VALUE, score_cell
 from bench.leaderboard.details import p_cell
@@ -94,18 +94,19 @@ def _p_words(first: Side, second: Side, paired: Paired) -> str:
 
 def _times(first: Side, second: Side) -> list[str]:
     lines = []
-    for runtime in runtimes_of(first.table):
+    for runtime in runtimes_of(first.table.rows):
         rows = [shown(side.row, runtime) for side in (first, second)]
         if rows[0] is None or rows[1] is None:
             continue
+        name = runtime_text(runtime, first.table)
         # Times of different sessions are not compared: the machine may have changed speed in between.
         within = ratio(rows[1][1], rows[0][1])
         if within is not None:
             low, high = within.interval.low, within.interval.high
             interval = f"95 % CI {low:.3f} to {high:.3f}, within rounds"
-            lines.append(f"{runtime}: {second.name} takes {within.value:.3f} x the time of {first.name} ({interval})")
+            lines.append(f"{name}: {second.name} takes {within.value:.3f} x the time of {first.name} ({interval})")
         else:
-            lines.append(f"{runtime}: not measured in one session; python -m bench measure measures them together")
+            lines.append(f"{name}: not measured in one session; python -m bench measure measures them together")
     return lines
 
 

@@ -19,7 +19,10 @@ from imgcls.inference.runtimes import ONNX
 def text(comparisons: Sequence[Comparison]) -> str:
     """Return the CSV of some tables, for spreadsheets and scripts."""
     rows = [
-        _flat(record) | _of_row(row, one) for one in comparisons for row in one.table.rows for record in row.records
+        _flat(record) | _latencies(record, row.measured_on) | _of_row(row, one)
+        for one in comparisons
+        for row in one.table.rows
+        for record in row.records
     ]
     return table(rows)
 
@@ -97,11 +100,19 @@ def _flat(record: RunRecord) -> dict[str, object]:
         flat |= {"epochs": outcome.training.epochs, "train_time_s": outcome.training.train_time_s}
     if record.tuning is not None:
         flat |= {"tuning_trials": record.tuning.trials, "tuning_tmacs": record.tuning.tmacs}
+    return flat
+
+
+def _latencies(record: RunRecord, measured_on: str) -> dict[str, object]:
+    """Return the figures of the table's measuring machine, and those of others with their names before the columns."""
+    flat: dict[str, object] = {"latency_machine": measured_on if record.on(measured_on).measurements else None}
     # Refused and invalid figures are withheld here too: a script would not see their mark.
-    for row in record.measurements:
-        if row.has_figures and not refused(record, row.runtime):
-            name = f"{row.runtime}_{row.num_threads}threads_{row.kind}_batch{row.batch_size}"
-            flat |= {f"{name}_p50_ms": percentile(row.samples_ms, 50), f"{name}_queries": row.num_queries}
-            flat |= {f"{name}_protocol": row.protocol, f"{name}_validity": row.validity}
-            flat |= {f"{name}_half_width": relative_half_width(row), f"{name}_p90_upper_ms": row.p90_upper_ms}
+    for machine in sorted(record.latency, key=lambda name: (name != measured_on, name)):
+        for row in record.on(machine).measurements:
+            if row.has_figures and not refused(record, row.runtime, machine):
+                place = "" if machine == measured_on else f"{machine}/"
+                name = f"{place}{row.runtime}_{row.num_threads}threads_{row.kind}_batch{row.batch_size}"
+                flat |= {f"{name}_p50_ms": percentile(row.samples_ms, 50), f"{name}_queries": row.num_queries}
+                flat |= {f"{name}_protocol": row.protocol, f"{name}_validity": row.validity}
+                flat |= {f"{name}_half_width": relative_half_width(row), f"{name}_p90_upper_ms": row.p90_upper_ms}
     return flat

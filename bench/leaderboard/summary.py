@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.comparison.analysis import Comparison, accuracy
 from bench.comparison.classes import SMALL_CLASS, minority_classes, small_classes
-from bench.comparison.speeds import ratio, reference_runtime, shown
+from bench.comparison.speeds import ratio, reference_runtime, runtime_text, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure
 from bench.records.schema import UNGROUPED
@@ -157,7 +157,7 @@ class _Statements:
 
     def _speed(self) -> list[str]:
         """Compare the most accurate row with the fastest of those without a significant difference, or of all."""
-        runtime = reference_runtime(self.comparison.table)
+        runtime = reference_runtime(self.comparison.table.rows)
         if runtime is None or len(self.comparison.compared) < PAIR:
             return []
         # Readers choose between the best row and cheaper ones that may be as good: the fastest of these is compared.
@@ -178,16 +178,17 @@ class _Statements:
         within = ratio(measured[1], measured[0])
         if within is not None and within.interval.high < 1:  # ratios within rounds take precedence over the medians
             return self._faster(slow, fast, runtime)
+        place = runtime_text(runtime, self.comparison.table)
         if within is not None and within.interval.low > 1:
             low, high = within.interval.low, within.interval.high
             interval = f"95 % CI {low:.1f} to {high:.1f}"
-            return f"On {runtime}, {names[0]} is {within.value:.1f} x as fast as {names[1]} ({interval})."
+            return f"On {place}, {names[0]} is {within.value:.1f} x as fast as {names[1]} ({interval})."
         if within is not None:
-            return f"On {runtime}, no significant difference in latency between {names[0]} and {names[1]}."
+            return f"On {place}, no significant difference in latency between {names[0]} and {names[1]}."
         times = [figure(percentile(row.samples_ms, 50)) for row in measured]
         quick = any(row.protocol == "quick" for row in measured)
         how = "quick run, not validated" if quick else "measured in different sessions"
-        return f"Batch-1 p50 latency on {runtime}: {names[0]} {times[0]} ms, {names[1]} {times[1]} ms ({how})."
+        return f"Batch-1 p50 latency on {place}: {names[0]} {times[0]} ms, {names[1]} {times[1]} ms ({how})."
 
     def _minority(self) -> list[str]:
         """Return which rows differ significantly on the test images of minority classes."""

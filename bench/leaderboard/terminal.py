@@ -43,6 +43,7 @@ def tables(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
         yield grid
         if len(rows) > ROWS_SHOWN:
             yield f"and {len(rows) - ROWS_SHOWN} more rows in leaderboard.md"
+        yield from page.machine_lines(comparison, str)
         yield from summary(comparison, str)
 
 

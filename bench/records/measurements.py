@@ -45,6 +45,9 @@ Status = Literal["ok", "failed", "not measured"]
 
 Validity = Literal["valid", "noisy", "invalid"]
 
+Inputs = Literal["test", "synthetic"]
+"""Inputs of a parity check: the images of the test split, or 64 synthetic ones (``imgcls.inference.synthetic``)."""
+
 ProtocolName = Literal["full", "quick"]
 
 
@@ -112,7 +115,8 @@ class Check:
     ``import_ms``, ``load_ms`` and ``first_ms`` are the cold start: importing the runtime, opening the model, and the
     first inference at batch 1; ``peak_memory_bytes`` is the peak resident set size after it. ``nodes`` counts the nodes
     that each provider of ONNX Runtime ran; ``without_torch`` is whether torch was never loaded; ``made_from`` holds the
-    digests of what a converted file was made from. ``parity`` is on the whole test split.
+    digests of what a converted file was made from. ``parity`` is on the whole test split, or, if ``inputs`` is
+    "synthetic", on inputs without true classes, which show nothing about accuracy.
     """
 
     runtime: str
@@ -131,3 +135,4 @@ class Check:
     made_from: str | None = None
     parity: Parity | None = None
     num_images: int | None = None
+    inputs: Inputs = "test"

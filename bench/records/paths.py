@@ -13,6 +13,10 @@ OUTCOME: Final = "outcome.json"
 """Written last among a training's artifacts: if it exists, training, evaluation and export are complete."""
 
 
+PLACE: Final = "place.json"
+"""File beside the artifacts with the path or name of a training's data set, which is not in the record."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paths:
     """The paths of all files and folders in a results folder, and the folder of caches."""
@@ -59,6 +63,10 @@ class Paths:
         """Return the folder of a training's artifacts: checkpoints, ONNX files and predictions."""
         return self.results / "artifacts" / train_id
 
+    def carried_record(self, train_id: str, run_id: str) -> Path:
+        """Return the copy of a run's record among its artifacts, which travels with them."""
+        return self.artifacts(train_id) / f"{run_id}.json"
+
     def outcome(self, train_id: str) -> Path:
         """Return the outcome file of a training, which exists if the training is complete."""
         return self.artifacts(train_id) / OUTCOME
@@ -71,6 +79,18 @@ class Paths:
         """Return the files of all records, sorted by path."""
         # ``glob`` returns files in the order of the file system, on which tables must not depend.
         return iter(sorted((self.results / "records").glob("*/*.json")))
+
+    def measured_by(self, machine: str) -> Path:
+        """Return the folder of the latency files of a machine, which is copied back to the training machine."""
+        return self.results / "measurements" / machine
+
+    def latency_file(self, machine: str, run_id: str) -> Path:
+        """Return the file with the latency of a run's copied artifacts on a machine."""
+        return self.measured_by(machine) / f"{run_id}.json"
+
+    def all_latency_files(self) -> Iterator[Path]:
+        """Return the latency files of all machines, sorted by path."""
+        return iter(sorted((self.results / "measurements").glob("*/*.json")))
 
     def study(self, name: str) -> Path:
         """Return the file of a study's record."""

@@ -200,22 +200,37 @@ class RunRecord:
         """The config that determines the table: the default of the study for a tuned run, else the run's own."""
         return self.tuning.base if self.tuning else self.config
 
+    def on(self, machine: str) -> Latency:
+        """Return the measurements and checks of a machine; without any if it has not measured this run."""
+        return self.latency.get(machine, Latency(environment=self.environment))
+
     @property
     def measurements(self) -> tuple[Measurement, ...]:
-        """The measurements of the machine of this record, or of the first other machine if that has none."""
-        return self._shown.measurements
+        """The measurements of the machine of this record."""
+        return self.on(self.environment.machine).measurements
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """The checks of the same machine as ``measurements``."""
-        return self._shown.checks
-
-    @property
-    def _shown(self) -> Latency:
-        # One machine only: latencies of two machines in one column could not be compared.
-        here = self.latency.get(self.environment.machine)
-        return here or next(iter(self.latency.values()), Latency(environment=self.environment))
+        """The checks of the machine of this record."""
+        return self.on(self.environment.machine).checks
 
     def with_latency(self, found: Latency) -> "RunRecord":
         """Return this record with ``found`` in place of the earlier measurements of that machine."""
         return replace(self, latency=self.latency | {found.environment.machine: found})
+
+
+LATENCY_FILE_VERSION: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatencyFile:
+    """Latency of a run's copied artifacts, measured on one machine; a file that goes back to the training machine.
+
+    ``onnx_sha256`` is the digest of the exported file that was measured.
+    """
+
+    schema_version: int
+    run_id: str
+    train_id: str
+    onnx_sha256: str
+    latency: Latency

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ import msgspec
 
 from bench.records.history import upgrade_record
 from bench.records.paths import Paths
-from bench.records.schema import SCHEMA_VERSION, RunRecord
+from bench.records.schema import LATENCY_FILE_VERSION, SCHEMA_VERSION, Latency, LatencyFile, RunRecord
 from imgcls.files import write_text
 
 LOGGER = logging.getLogger(__name__)
@@ -63,6 +64,12 @@ def read_record(path: Path) -> RunRecord:
     return read_versioned(path, RunRecord, key="schema_version", version=SCHEMA_VERSION, upgrade=upgrade_record)
 
 
+def read_latency_file(path: Path) -> LatencyFile:
+    """Read the latency file of a run and a machine; raises ValueError if it cannot be read."""
+    # There is no older version to upgrade.
+    return read_versioned(path, LatencyFile, key="schema_version", version=LATENCY_FILE_VERSION, upgrade=dict)
+
+
 def read_if_whole(path: Path) -> RunRecord | None:
     """Read one record; return None if it does not exist or cannot be read."""
     try:
@@ -72,11 +79,67 @@ def read_if_whole(path: Path) -> RunRecord | None:
 
 
 def read_records(results: Path) -> list[RunRecord]:
-    """Read all records of a results folder, in order of path; an unreadable one is skipped with a warning."""
-    records = []
-    for path in Paths(results=results).all_records():
-        try:
-            records.append(read_record(path))
-        except (ValueError, OSError) as error:
-            LOGGER.warning("skipped %s: %s", path.relative_to(results).as_posix(), error)
+    """Read all records of a results folder, in order of path, with the latency files of other machines in them.
+
+    An unreadable file is skipped with a warning; so is a latency file without a record, or of another exported file.
+    """
+    records = [record for _, record in _readable(Paths(results=results).all_records(), read_record, results)]
+    places = {record.run_id: place for place, record in enumerate(records) if record.outcome is not None}
+    for path, measured in read_latency_files(results):
+        place = places.get(measured.run_id)
+        outcome = None if place is None else records[place].outcome
+        if place is None or outcome is None:
+            _skipped(path, results, f"no finished run {measured.run_id} here")
+        elif outcome.artifact.sha256 != measured.onnx_sha256:
+            _skipped(path, results, f"it is of another ONNX file than that of run {measured.run_id}; measure it again")
+        else:
+            records[place] = _with_file(records[place], measured.latency)
     return records
+
+
+def read_latency_files(results: Path) -> Iterator[tuple[Path, LatencyFile]]:
+    """Read the latency files of a results folder with their paths; an unreadable one is skipped with a warning."""
+    return _readable(Paths(results=results).all_latency_files(), read_latency_file, results)
+
+
+Content = TypeVar("Content")
+
+
+def _readable(paths: Iterable[Path], read: Callable[[Path], Content], results: Path) -> Iterator[tuple[Path, Content]]:
+    for path in paths:
+        try:
+            yield path, read(path)
+        except (ValueError, OSError) as error:
+            _skipped(path, results, error)
+
+
+def _skipped(path: Path, results: Path, reason: object) -> None:
+    LOGGER.warning("skipped %s: %s", path.relative_to(results).as_posix(), reason)
+
+
+def _with_file(record: RunRecord, theirs: Latency) -> RunRecord:
+    """Add the latency from a latency file; with figures of an equally named machine, the later ones are kept.
+
+    Later is decided for each runtime and number of threads. Checks on test images are kept: they alone judge accuracy.
+    """
+    ours = record.latency.get(theirs.environment.machine)
+    if ours is None:
+        return record.with_latency(theirs)
+    measured, since = _last_measured(ours), _last_measured(theirs)
+    renewed = {key for key, when in since.items() if key not in measured or when > measured[key]}
+    rows = [row for row in ours.measurements if (row.runtime, row.num_threads) not in renewed]
+    rows += [row for row in theirs.measurements if (row.runtime, row.num_threads) in renewed]
+    judging = {check.runtime for check in ours.checks if check.inputs == "test" and check.parity is not None}
+    added = {check.runtime for check in theirs.checks} - judging
+    checks = [check for check in ours.checks if check.runtime not in added]
+    checks += [check for check in theirs.checks if check.runtime in added]
+    return record.with_latency(replace(ours, measurements=tuple(rows), checks=tuple(checks)))
+
+
+def _last_measured(latency: Latency) -> dict[tuple[str, int | None], str]:
+    """Return when each runtime and number of threads was last measured (UTC, ISO 8601), or "" without any figure."""
+    found: dict[tuple[str, int | None], str] = {}
+    for row in latency.measurements:
+        key, when = (row.runtime, row.num_threads), (row.measured_at or "") if row.has_figures else ""
+        found[key] = max(found.get(key, ""), when)
+    return found

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.comparison.analysis import Comparison, accuracy
 from bench.comparison.classes import recalls
 from bench.comparison.pareto import Cost
-from bench.comparison.speeds import runtimes_of, shown
+from bench.comparison.speeds import runtime_text, runtimes_of, shown
 from bench.comparison.tables import Checkpoint, Row
 from bench.leaderboard.cells import validity_word
 from bench.report.drawing import INK, PANEL, colour, logarithmic, name_inches, panels
@@ -133,7 +133,7 @@ def recall_bars(comparison: Comparison) -> Figure:
 def latencies(comparison: Comparison) -> Figure | None:
     """Draw the cumulative distribution of latencies, one panel per runtime; None if nothing was measured."""
     done = _numbered(comparison)
-    runtimes = [name for name in runtimes_of(comparison.table) if any(shown(entry, name) for _, entry in done)]
+    runtimes = [name for name in runtimes_of(comparison.table.rows) if any(shown(entry, name) for _, entry in done)]
     if not runtimes:
         return None
     figure, axes = panels(len(runtimes), height=PANEL + 0.16 * len(done))
@@ -146,7 +146,7 @@ def latencies(comparison: Comparison) -> Figure | None:
                 label = f"{entry.name}: {validity_word(row[1])}, n={row[1].num_queries}"
                 axis.plot(np.percentile(row[1].samples_ms, shares), shares, color=colour(place), label=label)
         logarithmic(axis)
-        axis.set_title(runtime)
+        axis.set_title(runtime_text(runtime, comparison.table))
         axis.set_xlabel("ms, one image at a time")
         axis.set_ylabel("% of queries")
         axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.2))

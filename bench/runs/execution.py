@@ -30,7 +30,7 @@ from imgcls.evaluation.metrics import confusion_matrix, per_class, score
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_summary
 from imgcls.files import write_aside
 from imgcls.inference.card import OPSET
-from imgcls.inference.export import export_checked
+from imgcls.inference.export import export_checked, predict_synthetic
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models import complexity
@@ -125,6 +125,7 @@ def _export(task: Task, prepared: Prepared, test: Predictions, scores: Scores) -
     folder = task.paths.artifacts(task.train_id)
     temperature = scores.calibration.temperature if scores.calibration else None
     parity = export_checked(folder, task.spec, prepared, test, temperature=temperature)
+    predict_synthetic(folder, task.spec, device=torch.device(task.config.train.device))
     return ArtifactInfo(
         opset=OPSET,
         size_bytes=(folder / ONNX).stat().st_size,
@@ -197,6 +198,9 @@ def run_and_record(task: Task, prepared: Prepared | None = None) -> RunRecord:
         with locks.record_lock(task.paths.results, task.run_id):
             record = _after(read_if_whole(record_file(task)), attempted)
             write_json(record, record_file(task))
+        if record.outcome is not None:
+            # Several runs can share the artifacts, and each is measured elsewhere by its own record.
+            write_json(record, task.paths.carried_record(task.train_id, task.run_id))
         # Only now, and not after a failure: the same command resumes from these files.
         if record.outcome is not None:
             for leftover in (folder / STATE_FILE, *folder.glob(BEST_FILES)):

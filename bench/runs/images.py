@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from bench import progress
-from bench.records.paths import Paths, Pictures
+from bench.records.paths import PLACE, Paths, Pictures
 from bench.records.schema import RunRecord
 from bench.records.store import write_json
 from imgcls.data.audit import Audit, audit_dataset
@@ -23,9 +23,6 @@ from imgcls.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from bench.runs.plan import Task  # loads torch, which commands that only read records must not
-
-PLACE: Final = "place.json"
-"""File beside the artifacts with the path or name of a training's data set, which is not in the record."""
 
 
 class MissingImagesError(RunError):

@@ -32,20 +32,25 @@ def logits_of(
     return np.concatenate(parts)
 
 
+def reference_logits(weights: Path, source: Source, *, spec: ModelSpec, device: torch.device) -> NDArray[np.float32]:
+    """Return the logits of the weights in a file, float32 ``[N, C]``, to which exported models are compared."""
+    # Rounding to TF32 may exceed the limit of that comparison.
+    torch.backends.cudnn.allow_tf32 = False
+    model = load_trained(weights)
+    model.to(device).to(memory_format=memory_format(spec.resize.size))
+    return logits_of(model, source, normalisation=spec.normalisation, device=device)
+
+
 def predict_split(weights: Path, data: Prepared, split: str, *, spec: ModelSpec, device: torch.device) -> Predictions:
     """Predict a split with the weights in a file, or read its predictions if they are stored beside that file."""
     # Stored, so that the test split is predicted once, also if the run is interrupted later and resumed.
     path = predictions_file(weights.parent, split)
     if not path.exists():
-        # These predictions are the reference for exported models; rounding to TF32 may exceed their parity limit.
-        torch.backends.cudnn.allow_tf32 = False
-        model = load_trained(weights)
-        model.to(device).to(memory_format=memory_format(spec.resize.size))
         source = data.source(split)
         predictions = Predictions(
             image_ids=data.image_ids(split),
             labels=source.labels,
-            logits=logits_of(model, source, normalisation=spec.normalisation, device=device),
+            logits=reference_logits(weights, source, spec=spec, device=device),
             groups=data.groups(split),
             leaked=data.leaked(split),
         )

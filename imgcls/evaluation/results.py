@@ -33,18 +33,18 @@ class Flip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parity:
-    """Comparison of a model in some runtime with the trained one on the whole test split.
+    """Comparison of a model in some runtime with the trained one on the whole test split, or on synthetic inputs.
 
     Errors are relative to the largest absolute logit of the trained model. ``only_trained_right`` and
     ``only_runtime_right`` count the images that only one of the two predicts correctly. ``batch_rel_error`` is the
     largest difference between batch sizes 1 and 32, on the first 32 images. None: not measured, as in records of
-    older versions.
+    older versions, or not defined, as accuracy on synthetic inputs, which have no true class.
     """
 
     max_rel_logit_error: float
     top1_agreement: float
     flips: tuple[Flip, ...]
-    test_top1_accuracy: float
+    test_top1_accuracy: float | None
     mean_rel_logit_error: float | None = None
     cosine: float | None = None
     only_trained_right: int | None = None

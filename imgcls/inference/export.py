@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import onnx
 import torch
 from torch import nn
 
+from imgcls.data.loaders import Source
 from imgcls.data.prepared import Prepared
+from imgcls.evaluation.forward import reference_logits
 from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.results import Parity
 from imgcls.files import write_aside
 from imgcls.inference.card import CARD_KEY, CARD_VERSION, OPSET, WORDS_KEY, Card, read_card, steps_of, words_of
 from imgcls.inference.parity import check_parity
 from imgcls.inference.runtimes import ONNX, open_session
+from imgcls.inference.synthetic import draw_inputs, save_synthetic
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models.building import load_trained
 from imgcls.models.registry import ModelSpec
@@ -87,6 +91,14 @@ def export_checked(
         rows=source.indices,
         trained=trained,
     )
+
+
+def predict_synthetic(folder: Path, spec: ModelSpec, *, device: torch.device) -> None:
+    """Write the logits of the weights in ``folder`` for the synthetic inputs beside them."""
+    inputs = draw_inputs(spec.resize.size)
+    rows = np.arange(len(inputs))
+    source = Source(pixels=inputs, indices=rows, labels=np.zeros_like(rows))
+    save_synthetic(reference_logits(folder / WEIGHTS, source, spec=spec, device=device), inputs, folder)
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ def test_run_all_writes_its_results(done: Path) -> None:
         )
         left = {path.name for path in (results / "artifacts" / record.train_id).iterdir()}
         kept = {"model.safetensors", "model.onnx", "test_logits.npz", "val_logits.npz", "outcome.json"}
-        assert left == kept | {"place.json"}
+        assert left == kept | {"place.json", "synthetic.npz", f"{record.run_id}.json"}
         assert list((results / "records").glob(f"*/{record.run_id}.npz"))
 
 

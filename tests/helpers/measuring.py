@@ -6,7 +6,7 @@ from pathlib import Path
 from bench.latency import measure
 from bench.records.paths import OUTCOME, Paths
 from bench.records.schema import RunRecord
-from bench.records.store import record_path, write_json
+from bench.records.store import read_records, record_path, write_json
 from imgcls.config import RuntimeConfig
 from tests.helpers.examples import SHORT, record
 
@@ -26,4 +26,5 @@ def trained(results: Path) -> RunRecord:
 
 def measured(made: RunRecord, home: Path) -> bool:
     paths = Paths(results=home, cache=home / "cache")
-    return measure.measure_all([made], paths, protocol=PROTOCOL, runtime=RUNTIME).ok
+    known = read_records(home)
+    return measure.measure_all([made], paths, protocol=PROTOCOL, runtime=RUNTIME, known=known).ok

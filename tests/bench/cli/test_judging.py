@@ -9,7 +9,7 @@ import pytest
 from bench.cli.main import main
 from bench.comparison.analysis import read
 from bench.records.measurements import Measurement
-from bench.records.schema import RunRecord
+from bench.records.schema import Latency, RunRecord
 from bench.records.store import record_path, write_json
 from tests.helpers import examples
 
@@ -172,3 +172,47 @@ def test_recommend_exits_3_if_nothing_beats_the_baseline(tmp_path: Path, capsys:
     text = said(capsys)
     assert "No recommendation: coin would be chosen" in text
     assert "not significantly better than the majority-class baseline (glass, 50.0 %)." in text
+
+
+@pytest.fixture
+def two_machines(tmp_path: Path) -> Path:
+    """Two rows without a significant difference: the first is faster on the training machine, the other on a phone."""
+    phone = replace(examples.ENVIRONMENT, machine="phone-8-cores")
+    for model, here, there in (("first", 5, 60), ("other", 30, 40)):
+        record = keep(tmp_path, model, 0.9, measurements=(timed(here),))
+        found = record.with_latency(Latency(environment=phone, measurements=(timed(there),)))
+        write_json(found, record_path(tmp_path, found))
+    return tmp_path
+
+
+def test_recommend_uses_the_named_machine(two_machines: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert recommend(two_machines) == 0
+    text = said(capsys)
+    assert "Ship first: " in text
+    assert f"Latencies are of {examples.ENVIRONMENT.machine}; --machine NAME chooses another: phone-8-cores." in text
+    assert recommend(two_machines, "--machine", "phone-8-cores") == 0
+    text = said(capsys)
+    assert "Ship other: " in text
+    assert "p50 40.0 ms" in text
+    assert "Latencies are of phone-8-cores;" in text
+
+
+def test_latency_limits_are_of_the_named_machine(two_machines: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ("--max-latency-ms", "50")
+    assert recommend(two_machines, *limits) == 0
+    assert "Ship first: " in said(capsys)
+    assert recommend(two_machines, *limits, "--machine", "phone-8-cores") == 0
+    assert "Ship other: " in said(capsys)
+    assert recommend(two_machines, "--max-latency-ms", "20", "--machine", "phone-8-cores") == 3
+    assert "excludes first (p90 60 ms (quick run, not validated)) and other (p90 40 ms" in said(capsys)
+
+
+def test_an_unknown_machine_is_refused(two_machines: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert recommend(two_machines, "--machine", "toaster") == 2
+    known = f"machines that have: {examples.ENVIRONMENT.machine}, phone-8-cores"
+    assert said(capsys) == f"error: --machine toaster: has not measured this table; {known}"
+
+
+def test_one_machine_needs_no_name(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert recommend(three) == 0
+    assert "Latencies are of" not in said(capsys)

@@ -96,3 +96,11 @@ def test_reference_follows_a_slower_machine(tmp_path: Path, present_ms: list[flo
         earlier(tmp_path, number, 2.0 if number < 10 else 2.4, rng)
     present_ms.append(2.4)
     assert measured_row(tmp_path).validity == "valid"
+
+
+def test_records_are_read_once(tmp_path: Path, present_ms: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    present_ms.append(2.0)
+    made = trained(tmp_path)
+    record_path(tmp_path, made).with_name("cut.json").write_text("{")
+    assert measured(made, tmp_path)
+    assert caplog.text.count("cut.json") == 1

@@ -13,9 +13,9 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from bench.cli.main import main
+from bench.records.paths import PLACE
 from bench.records.schema import RunRecord
 from bench.records.store import write_json
-from bench.runs.images import PLACE
 from imgcls.data.audit import audit_dataset
 from imgcls.data.sources.named import load_dataset
 from imgcls.data.splits import make_splits
