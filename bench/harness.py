@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from bench.comparison.analysis import Comparison
 from bench.config import DEFAULT_MODELS, RunConfig, Value
@@ -26,6 +26,9 @@ from imgcls.models.registry import resolve_spec, weights_policy
 from imgcls.models.weights import random_weights
 
 LOGGER = logging.getLogger(__name__)
+
+GROUP: Final = "group"
+"""Usual name of the column of a table that says which images are not independent."""
 
 
 def run_all(  # noqa: PLR0913 - the flags of the command
@@ -94,6 +97,8 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     if audit.removed:
         command = data if labels is None else f"{data} --labels {labels}"
         LOGGER.info("skipped files and reasons: python -m bench audit %s", command)
+    if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
+        LOGGER.warning("the table has a column group that is not used: --group-by group keeps its images in one split")
     plans = {split: plan_data(audit, split, data=data, labels=labels) for split in {config.split for config in configs}}
     environment = read_environment()
 

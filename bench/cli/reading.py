@@ -1,6 +1,7 @@
 """The commands audit and data, which do not load torch."""
 
 from collections import Counter
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +18,9 @@ from imgcls.data.sources.named import DATASETS, load_dataset
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
 
+SOURCE: Final = "source"
+"""Usual name of the column of a table that says where an image comes from."""
+
 
 def show_audit(args: AuditArgs, console: Console) -> int:
     """Print an audit as tables and write it as JSON."""
@@ -27,6 +31,8 @@ def show_audit(args: AuditArgs, console: Console) -> int:
     if args.group_by is not None:
         console.print(_groups_line(audit, args.group_by), markup=False)
     console.print(_class_table(audit))
+    if SOURCE in audit.columns:
+        console.print(_sources_table(audit))
     for table in _finding_tables(audit):
         console.print(table)
     path = paths.audit(audit.name, audit.digest)
@@ -46,6 +52,18 @@ def _groups_line(audit: Audit, group_by: str) -> str:
         f"--group-by {group_by}: {len(audit.images):,} images in {len(sizes):,} groups; the largest has "
         f"{max(sizes.values()):,}, {alone:,} images are alone"
     )
+
+
+def _sources_table(audit: Audit) -> Table:
+    """Return the number of images of each class by source: a class of one source may be recognised by it."""
+    column = audit.columns.index(SOURCE)
+    counts = Counter((image.values[column], image.label) for image in audit.images)
+    table = Table("Source", *map(escape, audit.class_names))
+    for source in sorted({source for source, _ in counts}):
+        table.add_row(
+            escape(source) or "(blank)", *(str(counts[source, label]) for label in range(len(audit.class_names)))
+        )
+    return table
 
 
 def _class_table(audit: Audit) -> Table:

@@ -36,10 +36,11 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
     if key in DATASETS:
         folder = write_once(key, DATASETS[key], cache=cache or default_cache())
         return read_folder(folder, name=key)
-    if is_table(root):
+    if is_table(root) and root.is_file():
         return _with_labels(root.parent, root)
     if not root.is_dir():
-        message = f"--data {data}: no such folder, and no data set of that name; known: {', '.join(DATASETS)}"
+        what = "file" if is_table(root) else "folder"
+        message = f"--data {data}: no such {what}, and no data set of that name; known: {', '.join(DATASETS)}"
         raise DataError(message)
     return read_folder(root, name=name_of(root))
 

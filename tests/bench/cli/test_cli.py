@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from bench.cli.arguments import PlanArgs, RunAllArgs
 from bench.cli.main import COMMANDS, main
 from bench.config import RunConfig
+from bench.harness import planner
+from bench.recipes import configs_of
 from tests.helpers.images import MakeFolder
 
 TINY = ("--models", "test_efficientnet", "--weights", "none", "--image-size", "32", "--epochs", "1")
@@ -55,6 +57,12 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
         (["--fold", "1"], "it needs --folds"),
         (["--folds", "3", "--fold", "3"], "--fold is 3; use 0 to 2"),
         (["--folds", "3", "--tuned"], "has seen the others' test images"),
+        (["--group-by", "("], "--group-by (: not a regular expression"),
+        (["--group-by", "zzz"], "--group-by zzz: it matches no image id"),
+        (["--group-by", "parent"], "class '0' of digits has 178 usable image(s) in 1 group(s) by --group-by parent"),
+        (["--data", "hf:someone/pets"], "--data hf:someone/pets: no data set that can be read here"),
+        (["--labels", "/no/such.csv"], "--data digits: no such folder"),
+        (["--data", "/no/such.csv"], "--data /no/such.csv: no such file"),
     ],
 )
 def test_invalid_value_is_named_with_a_hint(
@@ -241,6 +249,38 @@ def test_audit_prints_findings_and_writes_json(
     (report,) = (tmp_path / "results" / "audits").iterdir()
     removed = json.loads(report.read_text())["removed"]
     assert removed == [{"image_id": "cat/broken.jpg", "label": 1, "reason": "not an image"}]
+
+
+@pytest.fixture
+def table(make_folder: MakeFolder) -> Path:
+    """A table of 24 images with splits, groups and sources; one row has no label."""
+    root = make_folder({"all": 24})
+    splits = ["train"] * 12 + ["val"] * 4 + ["test"] * 8
+    rows = [f"all/{n:03d}.png,{'ab'[n % 2]},{splits[n]},g{n // 3},{'ns'[n // 12]}" for n in range(23)]
+    file = root / "labels.csv"
+    file.write_text("\n".join(["path,label,split,group,source", *rows, "all/023.png,,test,g7,n"]), encoding="utf-8")
+    return file
+
+
+def test_audit_counts_splits_sources_and_groups(
+    table: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["audit", str(table), "--group-by", "group", "--results", str(tmp_path / "results")]) == 0
+    lines = [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
+    assert "--group-by group: 23 images in 8 groups; the largest has 3, 0 images are alone" in lines
+    assert {"a 6 2 4 12 0", "b 6 2 3 11 0", "(no valid label) 1"} <= {*lines}
+    assert {"n 6 6", "s 6 5"} <= {*lines}
+    assert "all/023.png blank label" in lines
+
+
+def test_unused_group_column_is_a_warning(table: Path, caplog: pytest.LogCaptureFixture) -> None:
+    configs = configs_of(["test_efficientnet"], recipe="quick", seeds=[0], overrides={})
+    planner(configs, data=str(table), weights="none", results=table.parent / "results")
+    assert "the table has a column group that is not used: --group-by group" in caplog.text
+    caplog.clear()
+    grouped = configs_of(["test_efficientnet"], recipe="quick", seeds=[0], overrides={"group_by": "group"})
+    planner(grouped, data=str(table), weights="none", results=table.parent / "results")
+    assert "column group" not in caplog.text
 
 
 def test_models_and_data_list_known_names(capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,7 +100,8 @@ def test_killed_worker_does_not_change_results(make_folder: MakeFolder, tmp_path
     assert ours.outcome.metrics == theirs.outcome.metrics
     assert read_record(record_file(theirs_task)) == theirs
     names = {path.name for path in theirs_task.paths.artifacts(theirs.train_id).iterdir()}
-    assert names == {"model.safetensors", "model.onnx", "test_logits.npz", "val_logits.npz", "outcome.json"}
+    kept = {"model.safetensors", "model.onnx", "test_logits.npz", "val_logits.npz", "outcome.json"}
+    assert names == kept | {"synthetic.npz", f"{theirs.run_id}.json"}
     assert record_file(theirs_task).with_suffix(".npz").exists()
     assert not theirs.measurements
 
