@@ -205,6 +205,7 @@ def test_training_beside_a_busy_process(benchmark: Any, monkeypatch: pytest.Monk
     benchmark.extra_info["ours over plain, median"] = round(statistics.median(ratios), 2)
 
 
+@pytest.mark.benchmark
 def test_audit_over_a_plain_decoding_loop(benchmark: Any, tmp_path: Path) -> None:
     """An audit on all cores, with duplicates, over decoding alone on one core; 600 photos of 1024 px."""
     root = tmp_path / "photos"
@@ -227,6 +228,7 @@ def test_audit_over_a_plain_decoding_loop(benchmark: Any, tmp_path: Path) -> Non
     benchmark.extra_info["photos/s"] = round(len(files) / seconds(audit))
 
 
+@pytest.mark.benchmark
 @pytest.mark.parametrize("other", ["parts", "plain loop"])
 def test_predict(benchmark: Any, tmp_path: Path, other: str) -> None:
     """``classify`` of 200 photos by MobileNetV2 at 128 px, opening the model included.
@@ -257,6 +259,7 @@ def test_predict(benchmark: Any, tmp_path: Path, other: str) -> None:
     alternate(benchmark, lambda: list(classify(file, photos)), {"parts": parts, "plain loop": plain}[other], rounds=9)
 
 
+@pytest.mark.benchmark
 def test_help(benchmark: Any) -> None:
     """``python -m bench --help`` in a fresh process; the goal is half a second."""
     benchmark.pedantic(
