@@ -163,8 +163,9 @@ def _decode_bytes(data: bytes, suffix: str, min_side: int | None) -> Decoded:
             # Twice the side, the default gap of Image.thumbnail: close to a full decode, by Pillow's documentation.
             image.draft("RGB", (2 * min_side, 2 * min_side))
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        return Decoded(image=to_rgb(upright), notes=notes)
+        # In place here, and no conversion of RGB images below: to copy a large photo can take longer than to decode it.
+        ImageOps.exif_transpose(image, in_place=True)
+        return Decoded(image=to_rgb(image), notes=notes)
 
 
 def _notes(image: Image.Image, suffix: str) -> tuple[str, ...]:
@@ -195,7 +196,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
