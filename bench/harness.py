@@ -155,13 +155,13 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
 
 def _warn_of_others(records: Sequence[RunRecord]) -> None:
     trainings = [(record.config.model, record.outcome.training) for record in records if record.outcome]
-    disturbed = {model: training.others_share for model, training in trainings if training.disturbed}
-    if disturbed:
+    shares = [(model, training.others_share or 0.0) for model, training in trainings if training.disturbed]
+    if shares:
         LOGGER.warning(
             "other processes used up to %.0f %% of the CPU during training (%s): training times and images/s are not "
             "those of this machine alone",
-            100 * max(share for share in disturbed.values() if share is not None),
-            ", ".join(disturbed),
+            100 * max(share for _, share in shares),
+            ", ".join(dict.fromkeys(model for model, _ in shares)),
         )
 
 

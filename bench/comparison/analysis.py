@@ -50,7 +50,8 @@ class Comparison:
     """A table with the paired tests, rank intervals and minimum detectable difference of its rows.
 
     ``compared`` are the rows whose predictions are available, sorted by accuracy, the highest first; ``pairwise`` and
-    ``ranks`` have the same order. All else is computed on first access and kept.
+    ``ranks`` have the same order. ``groups`` ``[N]`` is the group of each test image, None if all are independent. All
+    else is computed on first access and kept.
     """
 
     # No slots, as cached_property needs ``__dict__``. No generated equality, as it would compare arrays.
@@ -59,6 +60,7 @@ class Comparison:
     pairwise: PairwiseTests
     ranks: tuple[RankInterval, ...]
     power: Power | None
+    groups: Groups | None
     _pairs: dict[tuple[int, int], Paired] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -66,11 +68,6 @@ class Comparison:
         """All rows sorted by accuracy, the highest first; rows without a score are last."""
         # 1.0 is greater than any negated accuracy.
         return tuple(sorted(self.table.rows, key=lambda row: -accuracy(row).value if row.checkpoints else 1.0))
-
-    @cached_property
-    def groups(self) -> Groups | None:
-        """The group of each test image ``[N]``, or None if every image is independent."""
-        return groups_of(self.compared)
 
     @cached_property
     def independent(self) -> int:
@@ -235,6 +232,7 @@ def find(table: Table) -> Comparison:
         pairwise=pairwise,
         ranks=tuple(rank_intervals(pairwise)),
         power=power_of(right, groups),
+        groups=groups,
     )
 
 

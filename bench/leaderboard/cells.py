@@ -48,7 +48,7 @@ def _threads(measurement: Measurement) -> str:
 
 
 def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
-    """Return p50 at batch 1 with its relative half-width, or a word for a missing figure."""
+    """Return p50 at batch 1 with its relative half-width, or why there is no figure."""
     found = shown(row, runtime)
     if found is None:
         return _no_figure(row, runtime, reason=False)
@@ -60,7 +60,7 @@ def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
 
 
 def _no_figure(row: Row, runtime: str, *, reason: bool) -> str:
-    """Return a word for a runtime without a figure: not measured, refused, invalid or failed."""
+    """Return why a runtime has no figure: not measured, refused, invalid or failed."""
     tried = asked(row, runtime)
     # Refused takes precedence: the runtime was measured, and its figure is withheld.
     if any(refused(record, runtime, row.measured_on) for record, _ in tried):

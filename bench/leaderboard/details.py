@@ -12,6 +12,7 @@ from bench.config import OF_THE_TABLE
 from bench.leaderboard.cells import LATENCY_COLUMNS, NO_VALUE, code, figure, interval_cell, score_cell, table
 from bench.recipes import epochs_text, sizes_text, training_text
 from bench.records.schema import UNGROUPED, DatasetInfo, RunRecord
+from bench.stats.groups import effective_size, meaningful
 from bench.stats.intervals import independent_difference
 from bench.stats.pairs import ALPHA
 from imgcls.inference.runtimes import ONNX
@@ -137,7 +138,12 @@ def _gap(checkpoint: Checkpoint) -> str:
         return NO_VALUE
     counts = {split: sum(checkpoint.records[0].dataset.counts[split]) for split in ("val", "test")}
     found = {split: checkpoint.mean(split, "top1_accuracy") for split in counts}
-    sure = independent_difference(*[(round(found[split] * counts[split]), counts[split]) for split in ("val", "test")])
+    effect = 1.0
+    if checkpoint.answers is not None and (groups := meaningful(checkpoint.answers.group)) is not None:
+        # Groups of val are not stored; its design effect is taken to be that of test.
+        effect = max(counts["test"] / effective_size(checkpoint.answers.right, groups), 1.0)
+    right = {split: round(found[split] * counts[split]) for split in counts}
+    sure = independent_difference(*[(right[split] / effect, counts[split] / effect) for split in ("val", "test")])
     return f"{100 * (found['val'] - found['test']):+.1f} ({100 * sure.low:+.1f} to {100 * sure.high:+.1f})"
 
 

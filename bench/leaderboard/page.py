@@ -152,7 +152,7 @@ def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str
         "Most confused classes": confusion_table(comparison),
         "Pareto fronts": pareto_table(comparison),
         "Latency": latency_table(comparison.ordered, compared.sessions),
-        "Tuning": tuning_table(compared.records, sweeps=sweeps),
+        "Tuning": tuning_table(comparison, sweeps=sweeps),
         "Failed": _failures(comparison),
     }
 

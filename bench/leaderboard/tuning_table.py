@@ -1,11 +1,13 @@
 """Tuned rows beside the default ones: the chosen setting, its scores, and the cost of the study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from bench.comparison.analysis import Comparison, accuracy_interval
+from bench.comparison.tables import Checkpoint
 from bench.config import RunConfig
-from bench.leaderboard.cells import NO_VALUE, accuracy_cell, code, hyperparameters_text, table
+from bench.leaderboard.cells import NO_VALUE, accuracy_cell, code, hyperparameters_text, interval_cell, table
 from bench.records.schema import RunRecord
 
 COLUMNS: Final = (
@@ -27,12 +29,19 @@ of pairs shows whether a tuned row differs significantly from the default. A tun
 one training; TMACs are 1e12 multiply-adds of training, 3 x forward x images."""
 
 
-def tuning_table(records: Sequence[RunRecord], *, sweeps: str) -> list[str]:
+def tuning_table(comparison: Comparison, *, sweeps: str) -> list[str]:
     """Return a Markdown table with a line per tuned run; empty if there is none."""
+    records = comparison.table.records
     tuned = [record for record in records if record.tuning is not None]
     if not tuned:
         return []
-    rows = [_row(record, _default_of(record, records), sweeps) for record in tuned]
+    scored = {
+        record.run_id: checkpoint
+        for row in comparison.table.rows
+        for checkpoint in row.checkpoints
+        for record in checkpoint.records
+    }
+    rows = [_row(record, _default_of(record, records), scored, sweeps) for record in tuned]
     return [*table(COLUMNS, rows), "", _WORDS]
 
 
@@ -50,7 +59,7 @@ def _default_setting(record: RunRecord) -> RunConfig:
     return replace(base, seed=own.seed, train=train, runtime=own.runtime)
 
 
-def _row(record: RunRecord, default: RunRecord | None, sweeps: str) -> list[str]:
+def _row(record: RunRecord, default: RunRecord | None, scored: Mapping[str, Checkpoint], sweeps: str) -> list[str]:
     tuning = record.tuning
     assert tuning is not None
     # If the first trial, the default setting, was the best, listing its values would suggest a changed setting.
@@ -63,8 +72,8 @@ def _row(record: RunRecord, default: RunRecord | None, sweeps: str) -> list[str]
         code(record.config.model),
         str(record.config.seed),
         chosen,
-        _test(default),
-        _test(record),
+        _test(default, scored),
+        _test(record, scored),
         NO_VALUE if val is None else accuracy_cell(val, images),
         accuracy_cell(tuning.val_top1_accuracy, images),
         f"{tuning.trials} ({tuning.pruned}, {tuning.failed})",
@@ -74,7 +83,8 @@ def _row(record: RunRecord, default: RunRecord | None, sweeps: str) -> list[str]
     ]
 
 
-def _test(record: RunRecord | None) -> str:
-    if record is None or record.outcome is None:
+def _test(record: RunRecord | None, scored: Mapping[str, Checkpoint]) -> str:
+    checkpoint = scored.get(record.run_id) if record is not None else None
+    if checkpoint is None:
         return NO_VALUE
-    return accuracy_cell(record.outcome.metrics.test_metrics["top1_accuracy"], sum(record.dataset.counts["test"]))
+    return f"{100 * checkpoint.accuracy:.1f} ({interval_cell(accuracy_interval(checkpoint))})"

@@ -14,7 +14,7 @@ from bench.comparison.speeds import runtime_text, runtimes_of, shown
 from bench.comparison.tables import Checkpoint, Row
 from bench.leaderboard.cells import validity_word
 from bench.report.drawing import INK, PANEL, colour, logarithmic, name_inches, panels
-from bench.stats.intervals import wilson_interval
+from bench.stats.groups import meaningful, proportion_interval
 from imgcls.evaluation.binning import ece_bins
 
 if TYPE_CHECKING:
@@ -165,12 +165,12 @@ def reliability(comparison: Comparison) -> Figure | None:
         bins = ece_bins(answers.p_predicted)
         for one in np.unique(bins):
             inside = bins == one
-            right, total = int(answers.right[inside].sum()), int(inside.sum())
-            sure = wilson_interval(right, total)
-            spread = [[right / total - sure.low], [sure.high - right / total]]
+            right = answers.right[inside]
+            share, sure = float(right.mean()), proportion_interval(right, meaningful(answers.group[inside]))
+            spread = [[share - sure.low], [sure.high - share]]
             # At the mean confidence of the bin, as in the definition of ECE, and not at its centre.
             confidence = float(answers.p_predicted[inside].mean())
-            axis.errorbar([confidence], [right / total], yerr=np.maximum(spread, 0), fmt="o", color=colour(place), ms=4)
+            axis.errorbar([confidence], [share], yerr=np.maximum(spread, 0), fmt="o", color=colour(place), ms=4)
         axis.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
         axis.set_title(f"{row.name}, seed {row.checkpoints[0].seed}")
         axis.set_xlabel("confidence")

@@ -94,10 +94,10 @@ def ratio_interval(ours: ArrayLike, others: ArrayLike) -> Interval:
     return Interval(low=math.exp(logs.low), high=math.exp(logs.high))
 
 
-def independent_difference(first: tuple[int, int], second: tuple[int, int]) -> Interval:
+def independent_difference(first: tuple[float, float], second: tuple[float, float]) -> Interval:
     """Return the 95 % interval of a difference of two proportions of independent samples (Newcombe 1998, method 10).
 
-    ``first`` and ``second`` are (successes, total).
+    ``first`` and ``second`` are (successes, total), which may be scaled to an effective sample size.
     """
     shares = [successes / total for successes, total in (first, second)]
     sure = [wilson_interval(*first), wilson_interval(*second)]

@@ -98,7 +98,7 @@ def _without_leaks(audit: Audit, parts: dict[str, list[int]]) -> dict[str, list[
         kept[name] = [index for index in parts[name] if audit.images[index].group not in seen]
         seen |= _groups_of(audit, kept[name])
         if not kept[name]:
-            message = f"--drop-leaks: every {name} image of {audit.name} has a duplicate in a later split"
+            message = f"--drop-leaks: every {name} image of {audit.name} shares a group with a later split"
             raise DataError(message)
     return kept
 

@@ -62,6 +62,16 @@ def width(interval: object) -> float:
     return float(interval.high - interval.low)  # type: ignore[attr-defined]
 
 
+def test_val_minus_test_uses_groups(results: Path, tmp_path: Path) -> None:
+    def gap(comparison: Comparison) -> float:
+        header, _, line, *_ = page.detail_tables(comparison)["Checkpoints"]
+        cell = dict(zip(header.split("|"), line.split("|"), strict=True))[" Val - test (95 %) "]
+        low, high = cell.split("(")[1].rstrip(") ").split(" to ")
+        return float(high) - float(low)
+
+    assert gap(analysis.read(results)[0]) > 1.5 * gap(alone(results, tmp_path / "alone"))
+
+
 def test_page_states_images_and_groups(results: Path) -> None:
     text = page.markdown(page.write(results))
     assert "of 240 test images (24 independent)" in text
