@@ -11,8 +11,9 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 import noxfile
-from bench.cli.arguments import PlanArgs, parse, parse_runs
+from bench.cli.arguments import PlanArgs
 from bench.cli.main import COMMANDS
+from bench.cli.parsing import parse, parse_runs
 from bench.comparison.analysis import read
 from bench.leaderboard import details, latency_table, page, terminal, tuning_table
 from bench.recipes import RECIPES

@@ -1,31 +1,14 @@
-"""The flags of every command as dataclasses, which tyro turns into parsers, and the run configs made from them."""
+"""The flags of every command as dataclasses, which tyro turns into parsers; the docstrings are the help."""
 
-import contextlib
-import io
-import shlex
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, cast
+from typing import Annotated
 
 import tyro
 
-from bench.config import DEFAULT_MODELS, FIELDS, RunConfig, value_of
-from bench.recipes import RECIPES, configs_of
+from bench.config import DEFAULT_MODELS, RunConfig
 from bench.tuning.space import DEFAULT_SPACE
 from imgcls.config import RuntimeConfig
-from imgcls.errors import ConfigError
-
-Parsed = TypeVar("Parsed")
-
-COMPLETION_FLAGS: Final = {"--tyro-print-completion": 2, "--tyro-write-completion": 3}
-"""Tyro's own flags, each with the number of words of the flag and its values."""
-
-SHELLS: Final = ("bash", "zsh", "fish")
-"""Tyro has tcsh, too, but only with another package."""
-
-MARKERS: Final = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,61 +229,3 @@ class DataArgs:
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of the data sets to download."""
-
-
-AnyPlan = TypeVar("AnyPlan", bound=PlanArgs)
-
-
-def named_fields(arguments: Sequence[str]) -> list[str]:
-    """Return the fields of ``RunConfig`` whose flags are on a command line, whatever their values."""
-    # Read from the words, because a parsed value does not show whether it was given: a flag with the recipe's own value
-    # is an override too. Fields that are None unless given would show it, but would hide the defaults from --help.
-    flags = [word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")]
-    return [name for name in dict.fromkeys(flags) if name in FIELDS]
-
-
-def parse(kind: type[Parsed], arguments: Sequence[str], command: str, *, default: Parsed | None = None) -> Parsed:
-    """Parse one command's flags; exits with status 2 and tyro's own message if they cannot be read.
-
-    The given flags are printed first, because tyro's message may name a flag without its value.
-    """
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            parsed = tyro.cli(
-                kind,
-                prog=f"python -m bench {command}",
-                args=list(arguments),
-                default=default,
-                config=MARKERS,
-            )
-            return cast("Parsed", parsed)
-    except SystemExit as ended:
-        if ended.code not in {0, None}:
-            print(f"error: {command} {shlex.join(arguments)}", file=sys.stderr)  # noqa: T201
-            sys.stderr.write(complaint.getvalue())
-        raise
-
-
-def complete(kinds: dict[str, type[Any]], arguments: Sequence[str]) -> int:
-    """Print or write tyro's completion script of all commands, as tyro's own flags in ``arguments`` request."""
-    flag, shell = arguments[0], arguments[1] if len(arguments) > 1 else "nothing"
-    if flag not in COMPLETION_FLAGS:
-        message = f"unknown flag {flag}; known: {', '.join(COMPLETION_FLAGS)}"
-        raise ConfigError(message)
-    if shell not in SHELLS or len(arguments) != COMPLETION_FLAGS[flag]:
-        message = (
-            f"{shlex.join(arguments)}: use {flag} with one of {', '.join(SHELLS)} (--tyro-write-completion: and a file)"
-        )
-        raise ConfigError(message)
-    tyro.extras.subcommand_cli_from_dict(dict(kinds), prog="imgcls-bench", args=list(arguments), config=MARKERS)
-    return 0
-
-
-def parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> tuple[AnyPlan, list[RunConfig]]:
-    """Parse the flags of a command; return them, and the config of each run, in which they override the recipe."""
-    # The default is for --help only: a recipe's config depends on the model, so only flags that were given are read
-    # from ``args.run``.
-    args = parse(kind, arguments, command, default=kind(run=RECIPES["quick"](DEFAULT_MODELS[0])))
-    overrides = {name: value_of(args.run, name) for name in named_fields(arguments)}
-    return args, configs_of(args.planned_models, recipe=args.recipe, seeds=args.seeds, overrides=overrides)

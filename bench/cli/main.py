@@ -22,10 +22,8 @@ from bench.cli.arguments import (
     RunAllArgs,
     RunArgs,
     SweepArgs,
-    complete,
-    parse,
-    parse_runs,
 )
+from bench.cli.parsing import complete, parse, parse_runs
 from bench.records.environment import read_commit
 from bench.runs.processes import terminate_as_interrupt
 from imgcls.errors import ConfigError, UserError

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
 from bench.stats.groups import Groups, design_effect, meaningful, number_of
-from bench.stats.pairs import ALPHA, AT_ONCE, SEEDS_FOR_MODELS, Right, between_seeds, freedom, seed_variance
+from bench.stats.pairs import ALPHA, SEEDS_FOR_MODELS, Right, between_seeds, freedom, seed_variance
+from bench.stats.sign_flips import AT_ONCE
 
 POWER: Final = 0.8
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.cli.arguments import RunArgs, parse_runs
+from bench.cli.arguments import RunArgs
+from bench.cli.parsing import parse_runs
 from bench.recipes import RECIPES
 from bench.tuning.space import DEFAULT_SPACE, HYPERPARAMETERS, apply, defaults, flags, parse_space
 from imgcls.errors import ConfigError

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.cli.arguments import RunAllArgs, parse_runs
+from bench.cli.arguments import RunAllArgs
+from bench.cli.parsing import parse_runs
 from imgcls.config import SplitConfig
 from imgcls.data.splits import Splits, class_counts, make_splits
 from imgcls.errors import ConfigError, DataError
