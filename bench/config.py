@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 import tyro
 
-from imgcls.config import ArchitectureConfig, LoaderConfig, RuntimeConfig, SplitConfig, TrainConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig, Precision, RuntimeConfig, SplitConfig, TrainConfig
 
 DEFAULT_MODELS = ("resnet50", "efficientnet_b0", "inception_v3")
 
@@ -87,10 +87,19 @@ def value_of(config: RunConfig, name: str) -> Any:  # noqa: ANN401 - a field of 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """Return a config with some fields set by name; raises ConfigError if a value is out of range."""
-    for name, value in values.items():
-        part = FIELDS[name]
-        config = replace(config, **{part: replace(getattr(config, part), **{name: value})})
+    # All values of a part at once, because some are checked against each other.
+    for part in dict.fromkeys(FIELDS[name] for name in values):
+        own = {name: value for name, value in values.items() if FIELDS[name] == part}
+        config = replace(config, **{part: replace(getattr(config, part), **own)})
     return config
+
+
+def with_precision(config: RunConfig, precision: Precision) -> RunConfig:
+    """Return a config whose precision is no longer ``auto``; bf16 becomes part of the setting's name."""
+    changed = with_values(config, {"precision": precision})
+    # Rows without it are in fp32: named in each row of most tables, it would hide the other differences.
+    named: Overrides = {"precision": precision} if precision != "fp32" else {}
+    return replace(changed, overrides={**config.overrides, **named})
 
 
 def with_overrides(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:

@@ -12,14 +12,14 @@ from bench.latency.measure import measure_all
 from bench.latency.protocol import QUICK
 from bench.leaderboard import page
 from bench.leaderboard.terminal import measured_lines
-from bench.recipes import configs_of
+from bench.recipes import configs_of, default_recipe
 from bench.records.environment import read_environment
 from bench.records.paths import Paths, check_writable
 from bench.records.schema import RunRecord, Tuning
 from bench.records.store import read_records
 from bench.runs.images import audited, remember_place
 from bench.runs.local import Train, train_here
-from bench.runs.plan import Task, make_task, plan_data, unique
+from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
 from imgcls.files import default_cache
 from imgcls.models.registry import resolve_spec, weights_policy
@@ -36,7 +36,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
     *,
     data: str | Path = "digits",
     labels: str | Path | None = None,
-    recipe: str = "quick",
+    recipe: str | None = None,
     seeds: Sequence[int] = (0,),
     weights: str | Path = "auto",
     results: str | Path = "results",
@@ -45,13 +45,14 @@ def run_all(  # noqa: PLR0913 - the flags of the command
 ) -> Comparison:
     """Train, evaluate, export and measure models under one budget; write the leaderboard and return its table.
 
-    Each run is a process of its own. ``overrides`` are fields of the configs in ``bench.config.RunConfig``, such as
-    ``epochs=5``. Runs that are already done are not repeated. The table also holds earlier runs of the same data,
-    split, budget and machine. A failed run is a row with its reason.
+    Each run is a process of its own. ``recipe`` is by default quick for the digits, and finetune for other data.
+    ``overrides`` are fields of the configs in ``bench.config.RunConfig``, such as ``epochs=5``. Runs that are already
+    done are not repeated. The table also holds earlier runs of the same data, split, budget and machine. A failed run
+    is a row with its reason.
 
     Raises ConfigError or DataError for a wrong argument, before anything runs.
     """
-    configs = configs_of(models, recipe=recipe, seeds=seeds, overrides=overrides)
+    configs = configs_of(models, recipe=recipe or default_recipe(str(data)), seeds=seeds, overrides=overrides)
     plan = planner(
         configs,
         data=str(data),
@@ -80,12 +81,13 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     results: Path,
     threads: int = 0,
     cuda: bool | None = None,
+    decide: Decide | None = None,
 ) -> Planner:
     """Check the models, choose the weights, and audit and split the data, once for all runs of a command.
 
     Training uses ``threads`` CPU threads (0: all cores) unless a config has its own number. ``cuda`` is whether the
-    machine that trains has a GPU (None: the same as this machine). Raises ConfigError or DataError for a wrong
-    argument.
+    machine that trains has a GPU, and ``decide`` chooses its precision; None: the same as this machine. Raises
+    ConfigError or DataError for a wrong argument.
     """
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
     # With random weights first, so that a wrong name or size is reported before weights are downloaded.
@@ -113,6 +115,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
             force=force,
             tuning=tuning,
             cuda=cuda,
+            decide=decide,
         )
 
     return plan

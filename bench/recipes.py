@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from bench.config import FIELDS, Budget, RunConfig, with_overrides
+from bench.config import FIELDS, Budget, RunConfig, Value, with_overrides
 from imgcls.config import ArchitectureConfig, LoaderConfig, SplitConfig, TrainConfig
 from imgcls.errors import ConfigError
 
 INCEPTION_MIN_PX: Final = 75
+EMBEDDED: Final = "digits"
+"""The data set that needs no download, of which the commands without ``--data`` make a check of the installation."""
 REPORT_PX: Final = {"resnet50": 224, "efficientnet_b0": 299, "inception_v3": 299}
 REPORT_EPOCHS: Final = {"resnet50": 20, "efficientnet_b0": 15, "inception_v3": 20}
 
@@ -39,7 +41,34 @@ def standard(model: str) -> RunConfig:
         budget=Budget(amount=10, image_size=224),
         loader=LoaderConfig(image_size=224),
         architecture=_architecture(model),
-        train=TrainConfig(epochs=10),
+        train=TrainConfig(epochs=10, precision="auto"),
+    )
+
+
+def finetune(model: str) -> RunConfig:
+    """Return a config for fine-tuning pre-trained models: 5 epochs at 160 px, batch size 32, for every model.
+
+    Each part was chosen on the val split of a half of TrashNet; docs/decisions.md has the figures.
+    """
+    return RunConfig(
+        model=model,
+        recipe="finetune",
+        budget=Budget(amount=5, image_size=160),
+        loader=LoaderConfig(image_size=160),
+        architecture=ArchitectureConfig(),
+        train=TrainConfig(
+            epochs=5,
+            lr=1e-3,
+            tune_layers="head-then-all",
+            optimizer="adamw",
+            weight_decay=0.05,
+            layer_decay=0.9,
+            schedule="cosine",
+            warmup=0.1,
+            label_smoothing=0.1,
+            augmentation="crop",
+            precision="auto",
+        ),
     )
 
 
@@ -66,13 +95,40 @@ def report(model: str) -> RunConfig:
     )
 
 
+FROM_RANDOM: Final[dict[str, Value]] = {"tune_layers": "all", "layer_decay": 1.0, "freeze_norm": False}
+"""What replaces a recipe's own values where a model starts from random weights, whose layers have nothing to keep."""
+
+
+def for_weights(config: RunConfig, init: str) -> RunConfig:
+    """Return a config without what only pre-trained weights allow, if they are random; values of the user stay.
+
+    What is replaced is an override, so that the setting names it. Raises ConfigError for ``tune_layers=head``.
+    """
+    if init != "random":
+        return config
+    if config.train.tune_layers == "head":
+        message = f"--tune-layers head: {config.model} starts from random weights; it needs pre-trained ones"
+        raise ConfigError(message)
+    return with_overrides(config, {name: value for name, value in FROM_RANDOM.items() if name not in config.overrides})
+
+
 def _architecture(model: str) -> ArchitectureConfig:
     # The dropout of the original report, in all recipes, so that all of them train the same network.
     return ArchitectureConfig(dropout=0.5 if model.startswith("efficientnet") else 0.0)
 
 
-RECIPES: Final[dict[str, Callable[[str], RunConfig]]] = {"quick": quick, "standard": standard, "report": report}
+RECIPES: Final[dict[str, Callable[[str], RunConfig]]] = {
+    "quick": quick,
+    "finetune": finetune,
+    "standard": standard,
+    "report": report,
+}
 """Recipes by the value of ``--recipe``."""
+
+
+def default_recipe(data: str) -> str:
+    """Return the recipe of commands that name none: finetune, but quick for the embedded digits."""
+    return "quick" if data == EMBEDDED else "finetune"
 
 
 def configs_of(
@@ -119,12 +175,19 @@ OWN_SIZES: Final = {
 def training_text(config: RunConfig) -> str:
     """Return a description of the training of a run, without its budget."""
     train = config.train
-    # Weight decay and label smoothing are off by default, and mentioned only if they are on.
+    name = {"adam": "Adam", "adamw": "AdamW"}[train.optimizer]
     parts = [
-        f"Adam, lr {train.lr:g}, {train.schedule} schedule, batch {config.loader.batch_size}, {train.select} epoch"
+        f"{name}, lr {train.lr:g}, {train.schedule} schedule, batch {config.loader.batch_size}, {train.select} epoch"
     ]
+    # What is off by default is mentioned only if it is on.
+    parts += [f"warm-up {100 * train.warmup:g} %"] if train.warmup else []
+    parts += [f"layer decay {train.layer_decay:g}"] if train.layer_decay < 1 else []
     parts += [f"weight decay {train.weight_decay:g}"] if train.weight_decay else []
     parts += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
+    parts += [f"EMA {train.ema:g}"] if train.ema else []
+    parts += [f"augmentation {train.augmentation}"] if train.augmentation != "report" else []
+    parts += ["batch norm frozen"] if train.freeze_norm else []
+    parts += [f"layers {train.tune_layers}"] if train.tune_layers != "all" else []
     return ", ".join(parts)
 
 

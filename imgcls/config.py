@@ -7,8 +7,14 @@ from typing import Final, Literal
 from imgcls.errors import ConfigError
 
 MAX_FOLDS: Final = 50
+MIN_BATCH: Final = 2
+"""Batch norm needs two images."""
 Device = Literal["auto", "cpu", "cuda"]
 Schedule = Literal["plateau", "cosine"]
+Optimizer = Literal["adam", "adamw"]
+Augmentation = Literal["report", "crop", "trivial"]
+TuneLayers = Literal["all", "head", "head-then-all"]
+Precision = Literal["auto", "fp32", "bf16"]
 Select = Literal["best", "last"]
 
 
@@ -65,6 +71,9 @@ class LoaderConfig:
     """Resize and centre-crop as timm evaluates the weights, instead of resizing the whole image to a square."""
     batch_size: int = 32
     """Images per training step."""
+    micro_batch: int | None = None
+    """Images of a step that are in memory at once, a divisor of the batch size; None: all. Gradients are summed, but
+    batch norm uses the statistics of each micro-batch."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -72,10 +81,17 @@ class LoaderConfig:
         require(
             name="batch_size",
             value=self.batch_size,
-            low=2,
+            low=MIN_BATCH,
             high=65536,
-            hint="use 2 or more (batch norm needs two images)",
+            hint=f"use {MIN_BATCH} or more (batch norm needs two images)",
         )
+        if self.micro_batch is not None and (self.micro_batch < MIN_BATCH or self.batch_size % self.micro_batch):
+            divisors = [size for size in range(MIN_BATCH, self.batch_size + 1) if self.batch_size % size == 0]
+            message = (
+                f"--micro-batch is {self.micro_batch}; it must divide the batch of {self.batch_size}: use one of "
+                f"{', '.join(map(str, divisors))}"
+            )
+            raise ConfigError(message)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,20 +111,41 @@ class ArchitectureConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Training with Adam, betas (0.9, 0.999), and cross-entropy."""
+    """Training: which layers, optimizer, schedule, augmentation and precision; the loss is cross-entropy."""
 
     epochs: int = 10
     """Passes over the training images."""
     lr: float = 1e-3
-    """Initial learning rate."""
+    """Initial learning rate; with warm-up, the highest."""
+    tune_layers: TuneLayers = "all"
+    """all: train every layer; head: fit only the classifier, to features of the pre-trained layers that are computed
+    once; head-then-all: the same, and then train every layer."""
+    freeze_norm: bool = False
+    """Keep the running statistics of batch norm, and normalise by them in training too."""
+    feature_views: int = 1
+    """Views of each image whose features the classifier is fitted to: the image itself, the others augmented."""
+    optimizer: Optimizer = "adam"
+    """adam (Kingma and Ba 2015), or adamw with decoupled weight decay (Loshchilov and Hutter 2019)."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each layer to the one before it, with adamw (Clark et al. 2020); 1: the same
+    rate for all layers."""
     schedule: Schedule = "plateau"
     """plateau: reduce the learning rate when the validation loss stops improving; cosine: reduce it to 0."""
+    warmup: float = 0.0
+    """Share of the steps in which the learning rate rises linearly before the cosine schedule falls."""
     select: Select = "best"
     """Epoch whose weights are kept: the best by validation accuracy, or the last."""
     weight_decay: float = 0.0
-    """L2 penalty, added to the gradient (not decoupled as in AdamW)."""
+    """With adam, an L2 penalty that is added to the gradient; with adamw, decoupled, and not of biases and norms."""
     label_smoothing: float = 0.0
     """Share of the target that is spread evenly over all classes (Szegedy et al. 2016)."""
+    ema: float | None = None
+    """Decay per step of an exponential moving average of the weights, which is evaluated in their place; None: none."""
+    augmentation: Augmentation = "report"
+    """report: flips, rotation within 15 degrees, brightness 0.8 to 1.2; crop: random resized crops and flips;
+    trivial: the same and TrivialAugment (Mueller and Hutter 2021)."""
+    precision: Precision = "fp32"
+    """Precision of training steps: fp32, bf16 (mixed), or auto, the faster one of the two on this machine."""
     lr_factor: float = 0.1
     """Factor by which the plateau schedule multiplies the learning rate."""
     lr_patience: int = 2
@@ -123,6 +160,12 @@ class TrainConfig:
         require(name="epochs", value=self.epochs, low=1, high=100_000, hint="use 1 or more")
         require(name="lr", value=self.lr, low=1e-12, high=1e3, hint="use a positive number")
         require(name="weight_decay", value=self.weight_decay, low=0, high=1e3, hint="use 0 or more")
+        require(name="feature_views", value=self.feature_views, low=1, high=1000, hint="use 1 or more")
+        require(name="layer_decay", value=self.layer_decay, low=0.01, high=1, hint="use a number from 0.01 to 1")
+        require(name="warmup", value=self.warmup, low=0, high=0.9, hint="use a share of the steps, 0 to 0.9")
+        if self.ema is not None and not 0 < self.ema < 1:
+            message = f"--ema is {self.ema}; use a number between 0 and 1, such as 0.99"
+            raise ConfigError(message)
         require(name="label_smoothing", value=self.label_smoothing, low=0, high=0.99, hint="use 0 to 0.99")
         require(name="lr_factor", value=self.lr_factor, low=1e-6, high=1, hint="use a number in (0, 1]")
         require(name="lr_patience", value=self.lr_patience, low=0, high=100_000, hint="use 0 or more")

@@ -21,6 +21,10 @@ class NonFiniteLossError(RunError):
     """The training loss became NaN or infinite; raised before the optimizer's step."""
 
 
+class OutOfMemoryError(RunError):
+    """A training step needs more memory than the device or the host has."""
+
+
 class ParityError(RunError):
     """The logits of a model in some runtime differ from those of the trained model."""
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ from imgcls.models.building import save_trained
 from imgcls.models.registry import ModelSpec, resolve_spec, weights_policy
 from imgcls.training.events import Report, silent
 from imgcls.training.fitting import fit
+from imgcls.training.precision import decide
 from imgcls.training.setup import Training, resolve_train
 
 SETTINGS: Final = "settings.json"
@@ -69,6 +70,7 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     # Resolved before the digest: ``auto`` may be another device in a later call.
     train = resolve_train(train or TrainConfig(), cuda=torch.cuda.is_available())
     spec = resolve_spec(model, loader, weights_policy(weights))
+    train = replace(train, precision=decide(spec, loader, train, cache=cache or default_cache()))
     home = Path(folder)
     identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
     _claim(home, hashlib.sha256(json.dumps(msgspec.to_builtins(identity)).encode()).hexdigest())

@@ -20,9 +20,9 @@ class PlanArgs:
     path, label and optionally split); hf:FOLDER or hf:NAME; or data set name (python -m bench data)."""
     labels: str | None = None
     """Table of labels of the images in the folder of --data, with paths relative to that folder."""
-    recipe: str = "quick"
-    """Recipe that sets the defaults of the groups below: quick, standard or report.
-    The defaults shown there are those of quick for ResNet50."""
+    recipe: str | None = None
+    """Recipe that sets the defaults of the groups below: quick, finetune, standard or report; None: finetune, but quick
+    for the digits. The defaults shown there are those of quick for ResNet50."""
     seeds: tuple[int, ...] = (0,)
     """Training seeds; each is one run of every model."""
     weights: str = "auto"

@@ -11,6 +11,7 @@ from bench.cli.arguments import PlanArgs, SearchArgs
 from bench.config import RunConfig
 from bench.harness import Planner
 from bench.runs import local, ray_cluster
+from bench.runs.plan import Decide
 from bench.tuning import ray_trials, study
 from imgcls.config import require
 from imgcls.errors import ConfigError
@@ -21,7 +22,8 @@ from imgcls.parallel import usable_cores
 class Launcher:
     """The functions that train and that carry out trials, and the CPU threads of a run and of a trial (0: all cores).
 
-    ``cuda`` is whether the machines that train have a GPU; None: the same as this machine.
+    ``cuda`` is whether the machines that train have a GPU, and ``decide`` chooses their precision; None: the same as
+    this machine.
     """
 
     train: local.Train
@@ -29,6 +31,7 @@ class Launcher:
     run_threads: int
     trial_threads: int
     cuda: bool | None
+    decide: Decide | None = None
 
 
 @contextmanager
@@ -58,6 +61,7 @@ def on_ray(args: SearchArgs) -> Iterator[Launcher]:
             run_threads=cluster.threads,
             trial_threads=cluster.threads,
             cuda=cluster.gpus > 0,
+            decide=partial(ray_cluster.decide, cluster=cluster),
         )
 
 
@@ -77,8 +81,10 @@ def launcher_of(args: SearchArgs) -> AbstractContextManager[Launcher]:
     return LAUNCHERS[args.launcher](args)
 
 
-def planner_of(args: PlanArgs, configs: Sequence[RunConfig], *, threads: int = 0, cuda: bool | None = None) -> Planner:
-    """Return the planner of a command's runs, from its flags; see ``harness.planner`` for arguments and errors."""
+def planner_of(
+    args: PlanArgs, configs: Sequence[RunConfig], launcher: Launcher | None = None, *, threads: int = 0
+) -> Planner:
+    """Return the planner of a command's runs, from its flags; see ``harness.planner`` for errors."""
     return harness.planner(
         configs,
         data=args.data,
@@ -86,5 +92,6 @@ def planner_of(args: PlanArgs, configs: Sequence[RunConfig], *, threads: int = 0
         weights=args.weights,
         results=args.results,
         threads=threads,
-        cuda=cuda,
+        cuda=launcher.cuda if launcher else None,
+        decide=launcher.decide if launcher else None,
     )

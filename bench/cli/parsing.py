@@ -11,7 +11,7 @@ import tyro
 
 from bench.cli.arguments import PlanArgs
 from bench.config import DEFAULT_MODELS, FIELDS, RunConfig, value_of
-from bench.recipes import RECIPES, configs_of
+from bench.recipes import RECIPES, configs_of, default_recipe
 from imgcls.errors import ConfigError
 
 Parsed = TypeVar("Parsed")
@@ -80,4 +80,6 @@ def parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> t
     # from ``args.run``.
     args = parse(kind, arguments, command, default=kind(run=RECIPES["quick"](DEFAULT_MODELS[0])))
     overrides = {name: value_of(args.run, name) for name in named_fields(arguments)}
-    return args, configs_of(args.planned_models, recipe=args.recipe, seeds=args.seeds, overrides=overrides)
+    return args, configs_of(
+        args.planned_models, recipe=args.recipe or default_recipe(args.data), seeds=args.seeds, overrides=overrides
+    )

@@ -45,7 +45,7 @@ def run_one_model(args: RunArgs, configs: Sequence[RunConfig], console: Console)
 def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) -> int:
     """Plan all runs, tune if requested, and carry them out; return 0, or 1 if a run, measurement or study failed."""
     with launcher_of(args) as launcher:
-        planner = planner_of(args, configs, threads=launcher.run_threads, cuda=launcher.cuda)
+        planner = planner_of(args, configs, launcher, threads=launcher.run_threads)
         tasks = [planner(config, force=args.force) for config in configs]
         tuned = tuning.tuned_tasks(args, tasks, planner, launcher=launcher)
         check_writable(args.results)

@@ -50,7 +50,7 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> i
     budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
     space = parse_space(args.space, configs[0])
     with launcher_of(args) as launcher:
-        planner = planner_of(args, configs, threads=launcher.trial_threads, cuda=launcher.cuda)
+        planner = planner_of(args, configs, launcher, threads=launcher.trial_threads)
         budget = budget or SweepBudget(trials=DEFAULT_TRIALS)
         # From the start of the process, so that the time of the command includes imports and planning.
         since = psutil.Process().create_time()

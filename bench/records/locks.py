@@ -53,14 +53,14 @@ def machine_shared(*, purpose: str = "train") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def machine_alone() -> Iterator[None]:
-    """Hold the machine lock exclusively to measure latency; wait while other processes of this harness hold it."""
+def machine_alone(*, purpose: str = "measure") -> Iterator[None]:
+    """Hold the machine lock exclusively to measure; wait while other processes of this harness hold it."""
     # The queue is held while waiting, so that later trainings do not start first. With the machine lock alone,
     # trainings that overlap could make a measurement wait forever.
     lock = _machine_lock()
-    busy = "waiting to measure: other runs of this harness are busy on this machine, and latency is measured alone"
+    busy = f"waiting to {purpose}: other runs of this harness are busy on this machine, and this is measured alone"
     with contextlib.ExitStack() as turn:
-        turn.enter_context(_queue(wait="waiting to measure: another measurement is next on this machine"))
+        turn.enter_context(_queue(wait=f"waiting to {purpose}: another measurement is next on this machine"))
         with _held(lock.acquire_write, lock.release, wait=busy):
             # The next measurement may now wait in the queue.
             turn.close()

@@ -96,6 +96,9 @@ class TrainingInfo:
     others_share: float | None = None
     """Share of all cores' time that other processes used during training; None in records that did not measure it."""
 
+    head_time_s: float = 0.0
+    """Part of ``train_time_s``: the classifier's own fit before the first epoch; 0 without one."""
+
     @property
     def disturbed(self) -> bool:
         """Whether other processes used so much of the CPU that the training time is not that of this machine alone."""

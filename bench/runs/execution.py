@@ -160,7 +160,7 @@ def _model_info(task: Task) -> ModelInfo:
 
 def _training_info(task: Task, training: Training, others_share: float) -> TrainingInfo:
     history = training.history
-    train_time_s = sum(epoch.train_time_s for epoch in history)
+    epochs_s = sum(epoch.train_time_s for epoch in history)
     channels_last = memory_format(task.spec.resize.size) is torch.channels_last
     cuda = task.config.train.device == "cuda"
     return TrainingInfo(
@@ -168,10 +168,10 @@ def _training_info(task: Task, training: Training, others_share: float) -> Train
         steps=training.steps,
         best_epoch=training.best_epoch,
         resumed_from=training.resumed_from,
-        train_time_s=train_time_s,
+        train_time_s=training.head_time_s + epochs_s,
         eval_time_s=sum(epoch.eval_time_s for epoch in history),
-        # Without evaluation, whose share depends on the size of val.
-        train_img_per_s=sum(epoch.images for epoch in history) / train_time_s,
+        # Without evaluation, whose share depends on the size of val, and without the classifier's own fit.
+        train_img_per_s=sum(epoch.images for epoch in history) / epochs_s,
         num_threads=torch.get_num_threads(),
         device=task.config.train.device,
         memory_format="channels_last" if channels_last else "contiguous",
@@ -179,6 +179,7 @@ def _training_info(task: Task, training: Training, others_share: float) -> Train
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if cuda else None,
         history=history,
         others_share=others_share,
+        head_time_s=training.head_time_s,
     )
 
 

@@ -3,30 +3,38 @@
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import torch
 
-from bench.config import RunConfig
+from bench.config import RunConfig, with_precision
+from bench.recipes import for_weights
+from bench.records import locks
 from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
 from bench.records.schema import SCHEMA_VERSION, UNGROUPED, DatasetInfo, Outcome, RunRecord, Tuning
 from bench.records.store import read_if_whole
-from imgcls.config import SplitConfig
+from imgcls.config import LoaderConfig, Precision, SplitConfig, TrainConfig
 from imgcls.data.audit import Audit
 from imgcls.data.drawing import SPLITS
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
+from imgcls.models.building import require_classifier
 from imgcls.models.registry import ModelSpec, WeightsFor, resolve_spec
+from imgcls.training.precision import decide
 from imgcls.training.setup import resolve_train
 
 AnyTask = TypeVar("AnyTask")
+
+Decide = Callable[[ModelSpec, LoaderConfig, TrainConfig], Precision]
+"""Returns the precision of a training on the machine that will train."""
 
 Source = list[list[str | None]]
 """Identity of the weights that a run starts from, and of its data."""
@@ -75,16 +83,22 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     force: bool = False,
     tuning: Tuning | None = None,
     cuda: bool | None = None,
+    decide: Decide | None = None,
 ) -> Task:
-    """Resolve device, threads, runtimes, weights and identity of one run.
+    """Resolve device, threads, runtimes, weights, precision and identity of one run.
 
-    ``cuda`` is whether the machine that trains has a GPU; None: the same as this machine. Raises ConfigError for
-    invalid settings.
+    ``cuda`` is whether the machine that trains has a GPU; None: the same as this machine. ``decide`` chooses the
+    precision there; None: on this machine. Raises ConfigError for invalid settings.
     """
     config = _resolve(
         replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda
     )
     spec = resolve_spec(config.model, config.loader, weights_for)
+    config = for_weights(config, spec.weights.init)
+    if config.train.tune_layers != "all":
+        require_classifier(spec)
+    precision = (decide or partial(decide_here, cache=paths.cache))(spec, config.loader, config.train)
+    config = with_precision(config, precision)
     dataset = dataset_info(plan.audit, plan.splits, config.split)
     source: Source = [
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
@@ -103,6 +117,11 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         force=force,
         tuning=tuning,
     )
+
+
+def decide_here(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, cache: Path) -> Precision:
+    """Return the precision of a training on this machine, decided alone on it; raises ConfigError."""
+    return decide(spec, loader, train, cache=cache, alone=partial(locks.machine_alone, purpose="choose a precision"))
 
 
 def _run_id(config: RunConfig, source: Source, machine: str, tuning: Tuning | None) -> str:

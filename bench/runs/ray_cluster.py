@@ -17,8 +17,10 @@ from bench.records.store import read_record
 from bench.runs import failures, local, ray_tasks
 from bench.runs.plan import Task, record_file
 from bench.runs.preparation import prepare
+from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.errors import ConfigError
 from imgcls.files import write_bytes
+from imgcls.models.registry import ModelSpec
 from imgcls.parallel import usable_cores
 
 LOGGER = logging.getLogger(__name__)
@@ -114,6 +116,22 @@ def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any, Any]
         cluster.parcels[resize],
         cluster.parcels[file],
     )
+
+
+def decide(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, cluster: Cluster) -> Precision:
+    """Return the precision of a training on the cluster; raises ConfigError if a node that trains lacks it."""
+    import ray  # noqa: PLC0415
+
+    # Without the path of the weights, which a worker may not have; a step takes the same time from random ones.
+    bare = replace(spec, weights=replace(spec.weights, file=None))
+    try:
+        there = ray.remote(ray_tasks.decide).options(**cluster.options)
+        chosen: Precision = ray.get(there.remote(bare, loader, train))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ConfigError):
+            raise error.cause from error
+        raise
+    return chosen
 
 
 def train(tasks: Sequence[Task], *, cluster: Cluster) -> list[RunRecord]:

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from bench.records.paths import Paths
 from bench.runs.execution import run_and_record
-from bench.runs.plan import Task
+from bench.runs.plan import Task, decide_here
+from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.data.audit import Audit
 from imgcls.data.prepared import Prepared
+from imgcls.files import default_cache
+from imgcls.models.registry import ModelSpec
 
 Files = dict[str, bytes]
 """Contents of files by their path relative to a results folder."""
@@ -45,6 +48,12 @@ def unpacked(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -
         yield task, Prepared(audit=parcel.audit, pixels=pixels, rows=parcel.rows, group_of=parcel.group_of)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def decide(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> Precision:
+    """Return the precision of a training on this machine, where ``auto`` is decided alone on it."""
+    # Kept in this machine's own cache, for the next command.
+    return decide_here(spec, loader, train, cache=default_cache())
 
 
 def run(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Files:

@@ -1,7 +1,7 @@
 """Records of finished studies: JSON files in ``results/sweeps/``, from which ``--tuned`` reads the best setting."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -10,6 +10,7 @@ import msgspec
 from bench.config import RunConfig
 from bench.records.environment import Environment
 from bench.records.history import upgrade_study
+from bench.records.ids import FROZEN_DEFAULTS
 from bench.records.paths import Paths
 from bench.records.schema import DatasetInfo, Tuning
 from bench.records.store import read_versioned, write_json
@@ -147,6 +148,7 @@ def identity(base: RunConfig, search: Space, dataset: DatasetInfo, origin: Origi
     """Return what must be equal for trials to belong to one study."""
     # Without device and threads: several machines may join one study.
     where = replace(base.train, device="auto", train_threads=0)
+    parts = [_content(part) for part in (base.split, base.loader, base.architecture, where)]
     content = {
         "code's sweep version": REGIME_VERSION,
         "data set": dataset.digest,
@@ -154,11 +156,21 @@ def identity(base: RunConfig, search: Space, dataset: DatasetInfo, origin: Origi
         "search space": search,
         "seed": base.seed,
         "weights": origin,
-        "settings": [base.model, base.recipe, base.split, base.loader, base.architecture, where],
+        "settings": [base.model, base.recipe, *parts],
     }
     # As plain JSON types: one side of a comparison has been read back from the storage, where tuples are lists.
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(content))
     return plain
+
+
+def _content(part: object) -> dict[str, Any]:
+    """Return the fields of a config, without later ones that have their default: older studies did not store these."""
+    assert is_dataclass(part)
+    return {
+        field.name: getattr(part, field.name)
+        for field in fields(part)
+        if field.name in FROZEN_DEFAULTS or getattr(part, field.name) != field.default
+    }
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

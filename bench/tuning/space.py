@@ -19,7 +19,10 @@ Values = Mapping[str, Value]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hyperparameter:
-    """A field of a part of RunConfig, and its range; a ``high`` of None stands for the value of the default setting."""
+    """A field of a part of RunConfig, and its range; a ``high`` of None stands for the value of the default setting.
+
+    A range that is ``widened`` extends to twice the value of a default setting that lies above it.
+    """
 
     part: Part
     low: float
@@ -27,6 +30,7 @@ class Hyperparameter:
     log: bool = False
     integer: bool = False
     choices: tuple[int, ...] = ()
+    widened: bool = False
 
 
 HYPERPARAMETERS: Final[dict[str, Hyperparameter]] = {
@@ -34,8 +38,11 @@ HYPERPARAMETERS: Final[dict[str, Hyperparameter]] = {
     "dropout": Hyperparameter(part="architecture", low=0.0, high=0.7),
     # Up to the default's own, so that no trial is trained longer than the row it is compared with, unless asked for.
     "epochs": Hyperparameter(part="train", low=1, high=None, integer=True),
-    "weight_decay": Hyperparameter(part="train", low=0.0, high=1e-3),
+    "weight_decay": Hyperparameter(part="train", low=0.0, high=1e-3, widened=True),
     "label_smoothing": Hyperparameter(part="train", low=0.0, high=0.2),
+    "layer_decay": Hyperparameter(part="train", low=0.6, high=1.0),
+    "warmup": Hyperparameter(part="train", low=0.0, high=0.3),
+    "ema": Hyperparameter(part="train", low=0.9, high=0.999),
     "batch_size": Hyperparameter(part="loader", low=8, high=128, log=True, integer=True),
     # A choice of sizes: each one needs a cache of its own.
     "image_size": Hyperparameter(part="loader", low=64, high=384, choices=(64, 96, 128, 160, 192, 224, 256, 299, 384)),
@@ -67,17 +74,16 @@ def parse_space(words: Sequence[str], base: RunConfig) -> Space:
     for name, hyperparameter in space.items():
         for end in (hyperparameter.low, hyperparameter.high, *hyperparameter.choices):
             assert end is not None
+            if name == "batch_size" and base.loader.micro_batch is not None:
+                message = "--space batch_size: not with --micro-batch, which must divide every batch size"
+                raise ConfigError(message)
             apply(base, {name: int(end) if hyperparameter.integer or hyperparameter.choices else end})
     return space
 
 
 def _limited(name: str, limits: str, default: Value) -> Hyperparameter:
     hyperparameter = HYPERPARAMETERS[name]
-    low, high = (
-        _range(name, limits)
-        if limits
-        else (hyperparameter.low, default if hyperparameter.high is None else hyperparameter.high)
-    )
+    low, high = _range(name, limits) if limits else (hyperparameter.low, _high(hyperparameter, default))
     if low > high:
         message = f"--space {name}={low:g}:{high:g}: the lower bound exceeds the upper bound"
         raise ConfigError(message)
@@ -93,6 +99,13 @@ def _limited(name: str, limits: str, default: Value) -> Hyperparameter:
     return replace(hyperparameter, low=low, high=high, choices=tuple(choices) if hyperparameter.choices else ())
 
 
+def _high(hyperparameter: Hyperparameter, default: Value) -> float:
+    if hyperparameter.high is None:
+        return default
+    # The decay of AdamW is many times that of Adam, where it is added to the gradient.
+    return max(hyperparameter.high, 2 * default) if hyperparameter.widened else hyperparameter.high
+
+
 def _range(name: str, limits: str) -> tuple[float, float]:
     try:
         low, high = map(float, limits.split(":"))
@@ -106,7 +119,10 @@ def _range(name: str, limits: str) -> tuple[float, float]:
 
 
 def _value(config: RunConfig, name: str) -> Value:
-    value: Value = getattr(getattr(config, HYPERPARAMETERS[name].part), name)
+    value: Value | None = getattr(getattr(config, HYPERPARAMETERS[name].part), name)
+    if value is None:
+        message = f"--space {name}: the default setting has none; give its value with --{name.replace('_', '-')}"
+        raise ConfigError(message)
     return value
 
 

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-import torch
 from torch import Tensor
 
 from bench.runs import execution
 from bench.runs.plan import Task
 from imgcls.config import ArchitectureConfig
 from imgcls.data.prepared import Prepared
-from imgcls.errors import NonFiniteLossError
+from imgcls.errors import NonFiniteLossError, OutOfMemoryError
 from imgcls.models import complexity
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec
@@ -20,9 +19,6 @@ from imgcls.training.events import EpochResult, Rung, Step
 
 RUNGS: Final = (1 / 4, 1 / 2)
 """Fractions of a trial's own steps at which the pruner may compare it with the others."""
-
-# Parts of the messages of the RuntimeErrors that torch raises on a lack of host memory.
-OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 Ended = Literal["complete", "pruned", "diverged", "out of memory"]
 
@@ -134,10 +130,8 @@ def run_trial(
         return pruned(images=meter.images, train_time_s=meter.train_time_s)
     except NonFiniteLossError as error:
         return _early(meter, "diverged", str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        return _early(meter, "out of memory", "out of memory")
+    except OutOfMemoryError as error:
+        return _early(meter, "out of memory", str(error))
     finally:
         # Not reached if the process is killed: the retry resumes from these checkpoints.
         shutil.rmtree(task.paths.artifacts(task.train_id), ignore_errors=True)
@@ -158,14 +152,6 @@ def pruned(*, images: int, train_time_s: float) -> Fitted:
 
 def _early(meter: _Meter, ended: Ended, reason: str) -> Fitted:
     return Fitted(ended=ended, reason=reason, images=meter.images, train_time_s=meter.train_time_s)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error reports a lack of memory."""
-    # torch has an exception class for CUDA memory, but raises a plain RuntimeError for the host's.
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def macs_per_image(spec: ModelSpec, num_classes: int) -> float:

@@ -1,16 +1,20 @@
 """Conversion of uint8 batches to normalised tensors, with random augmentation of each image in training."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms import v2
 
 FLIP_PROBABILITY: Final = 0.5
 MAX_ROTATION_DEGREES: Final = 15.0
 BRIGHTNESS_RANGE: Final = (0.8, 1.2)
+CROP_SCALE: Final = (0.5, 1.0)
+"""Smallest and largest share of an image's area in a crop; of photos of a single object, a small crop may miss it."""
 CPU_CHUNK: Final = 8
 """Images warped at once on a CPU, because a batch of 32 at 224 px exceeds the CPU's cache."""
 
@@ -108,3 +112,40 @@ def _grid(draws: Draws, size: int) -> Tensor:
     # Mirroring the source positions flips the image without another pass over its pixels.
     grid[..., 0].mul_(draws.flip.view(-1, 1, 1))
     return grid
+
+
+Policy = Callable[[Tensor, torch.Generator, Normalisation], Tensor]
+"""Augments and normalises uint8 ``[B, H, W, 3]`` to float32 ``[B, 3, H, W]``; the generator is on the CPU."""
+
+
+def report(images: Tensor, generator: torch.Generator, normalisation: Normalisation) -> Tensor:
+    """Augment a batch as the original report: flips, rotation, brightness."""
+    return augment(images, draw(len(images), generator), normalisation)
+
+
+def crop(images: Tensor, generator: torch.Generator, normalisation: Normalisation) -> Tensor:
+    """Augment a batch by random resized crops (Szegedy et al. 2015) of half the image or more, and flips."""
+    return _each(_crops(images.shape[1]), images, generator, normalisation)
+
+
+def trivial(images: Tensor, generator: torch.Generator, normalisation: Normalisation) -> Tensor:
+    """Augment a batch as ``crop``, and then each image by one random operation (Mueller and Hutter 2021)."""
+    transform = v2.Compose([_crops(images.shape[1]), v2.TrivialAugmentWide()])
+    return _each(transform, images, generator, normalisation)
+
+
+def _crops(size: int) -> v2.Transform:
+    return v2.Compose([v2.RandomResizedCrop(size, scale=CROP_SCALE), v2.RandomHorizontalFlip(FLIP_PROBABILITY)])
+
+
+def _each(transform: v2.Transform, images: Tensor, generator: torch.Generator, normalisation: Normalisation) -> Tensor:
+    """Apply a transform of torchvision to each image, with random numbers that depend on ``generator`` only."""
+    # torchvision draws from torch's global generator, from which dropout draws too.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        views = torch.stack([transform(image) for image in images.permute(0, 3, 1, 2)])
+    return normalise(views.permute(0, 2, 3, 1), normalisation)
+
+
+POLICIES: Final[dict[str, Policy]] = {"report": report, "crop": crop, "trivial": trivial}
+"""Augmentation policies by the name that ``--augmentation`` takes."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imgcls.data.augment import Normalisation, augment, draw, normalise
+from imgcls.data.augment import Normalisation, Policy, normalise
 
 Batch = tuple[Tensor, Tensor]
 BATCHES_AHEAD: Final = 2
@@ -34,10 +34,16 @@ class Source:
         return len(self.indices)
 
 
-def train_batches(
-    source: Source, *, batch_size: int, normalisation: Normalisation, device: torch.device, generator: torch.Generator
+def train_batches(  # noqa: PLR0913 - a pass is made of these
+    source: Source,
+    *,
+    policy: Policy,
+    batch_size: int,
+    normalisation: Normalisation,
+    device: torch.device,
+    generator: torch.Generator,
 ) -> Iterator[Batch]:
-    """Yield one shuffled, augmented pass as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
+    """Yield one shuffled pass, augmented by ``policy``, as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
 
     ``generator`` (on the CPU) determines order and augmentation. A last batch of one image is dropped, because batch
     norm needs two.
@@ -47,7 +53,7 @@ def train_batches(
     rows = [order[start : start + batch_size] for start in starts]
     for images, labels in _transfer(source, rows, device):
         # Augmented after the transfer, because uint8 needs a quarter of the bytes of float32.
-        yield augment(images, draw(len(images), generator), normalisation), labels
+        yield policy(images, generator, normalisation), labels
 
 
 def eval_batches(

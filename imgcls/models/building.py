@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imgcls.config import ArchitectureConfig
+from imgcls.errors import ConfigError
 from imgcls.models.registry import (
     AUX_POOL,
     AUX_STOCK_PX,
@@ -57,6 +58,15 @@ def build_model(spec: ModelSpec, config: ArchitectureConfig, *, num_classes: int
 def memory_format(image_size: int) -> torch.memory_format:
     """Return the memory format for an image size, by a fixed rule: a resumed run must use the same."""
     return torch.channels_last if image_size >= CHANNELS_LAST_FROM_PX else torch.contiguous_format
+
+
+def require_classifier(spec: ModelSpec) -> None:
+    """Raise ConfigError unless the model ends in one linear layer, which can be fitted to the features before it."""
+    with torch.device("meta"):
+        model = timm.create_model(spec.timm_name.split(".")[0], pretrained=False)
+    if not isinstance(cast("Callable[[], object]", model.get_classifier)(), nn.Linear):
+        message = f"--tune-layers: {spec.name} does not end in a single linear classifier; use --tune-layers all"
+        raise ConfigError(message)
 
 
 class AdaptiveAux(nn.Module):

@@ -1,13 +1,14 @@
 """Checkpoints of a training: complete after a kill at any time, and sufficient to resume with the same result."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import torch
 from safetensors.torch import save_file
+from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
 from imgcls.config import Select
@@ -27,6 +28,21 @@ class Learner:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
+    ema: ModelEmaV3 | None = None
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose predictions count: the average of the weights, if there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """What a training has done so far: its epochs, the epochs after which it was stopped, and the classifier's fit."""
+
+    history: tuple[EpochResult, ...] = ()
+    resumed: tuple[int, ...] = ()
+    head_time_s: float = 0.0
 
 
 def selected_epoch(history: Sequence[EpochResult], select: Select) -> int:
@@ -41,21 +57,21 @@ def best_file(folder: Path, epoch: int) -> Path:
     return folder / f"best-{epoch:05d}.safetensors"
 
 
-def save(learner: Learner, folder: Path, history: list[EpochResult], *, resumed: list[int], select: Select) -> None:
+def save(learner: Learner, folder: Path, progress: Progress, select: Select) -> None:
     """Write the selected weights, if they are of this epoch, and the state, each atomically."""
     # The weights first: after a kill between the two writes, the old state still refers to the old weights.
-    best = selected_epoch(history, select)
-    if best == len(history):
+    best = selected_epoch(progress.history, select)
+    if best == len(progress.history):
         # safetensors refuses tensors that are not contiguous, such as those in channels_last.
-        weights = {key: tensor.contiguous() for key, tensor in without_aux(learner.model.state_dict()).items()}
+        weights = {key: tensor.contiguous() for key, tensor in without_aux(learner.evaluated.state_dict()).items()}
         write_aside(best_file(folder, best), lambda path: save_file(weights, path))
     state = {
         "model": learner.model.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "scheduler": learner.scheduler.state_dict(),
+        "ema": None if learner.ema is None else learner.ema.state_dict(),
         # As plain dicts, because ``restore`` loads with weights_only, which refuses other classes.
-        "history": msgspec.to_builtins(history),
-        "resumed": resumed,
+        **msgspec.to_builtins(progress),
     }
     write_aside(folder / STATE_FILE, lambda path: torch.save(state, path))
     # Only now does no state refer to the weights of other epochs.
@@ -64,14 +80,17 @@ def save(learner: Learner, folder: Path, history: list[EpochResult], *, resumed:
             file.unlink()
 
 
-def restore(learner: Learner, folder: Path, device: torch.device) -> tuple[list[EpochResult], list[int]]:
-    """Load the state, if any, into ``learner``; return the history and the epochs after which the run was stopped."""
+def restore(learner: Learner, folder: Path, device: torch.device) -> Progress:
+    """Load the state, if any, into ``learner``; return what the interrupted training had done."""
     path = folder / STATE_FILE
     if not path.exists():
-        return [], []
+        return Progress()
     state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     learner.model.load_state_dict(state["model"])
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.scheduler.load_state_dict(state["scheduler"])
-    history = msgspec.convert(state["history"], type=list[EpochResult])
-    return history, [*state["resumed"], len(history)]
+    if learner.ema is not None:
+        learner.ema.load_state_dict(state["ema"])
+    # Parts that an older version did not store have their defaults.
+    progress = msgspec.convert(state, type=Progress)
+    return replace(progress, resumed=(*progress.resumed, len(progress.history)))

@@ -4,68 +4,95 @@ All random numbers are drawn from (seed, epoch), so that a resumed run needs no 
 weights of an uninterrupted one.
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from imgcls.config import MIN_BATCH, LoaderConfig
+from imgcls.data.augment import POLICIES
 from imgcls.data.loaders import train_batches
-from imgcls.errors import NonFiniteLossError
+from imgcls.errors import NonFiniteLossError, OutOfMemoryError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
-from imgcls.models.building import memory_format, set_aux
+from imgcls.models.building import memory_format, set_aux, without_aux
 from imgcls.parallel import usable_cores
 from imgcls.training.checkpoints import Learner, best_file, restore, save, selected_epoch
 from imgcls.training.events import EpochResult, Rung, Step
+from imgcls.training.head import fit_head
 from imgcls.training.losses import training_loss
+from imgcls.training.optimizers import OPTIMIZERS
+from imgcls.training.precision import autocast
 from imgcls.training.schedules import SCHEDULES
 from imgcls.training.setup import Training, TrainingSetup
 
 LOGGER = logging.getLogger(__name__)
 
-BETAS: Final = (0.9, 0.999)
+# Parts of the messages of the RuntimeErrors that torch raises on a lack of host memory.
+OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 
 def train(model: nn.Module, setup: TrainingSetup) -> Training:
     """Train, resuming from ``setup.folder`` if it contains a checkpoint.
 
-    Raises NonFiniteLossError if the training loss becomes NaN or infinite.
+    Raises NonFiniteLossError if the training loss becomes NaN or infinite, and OutOfMemoryError.
     """
+    model.to(setup.device).to(memory_format=memory_format(setup.loader.image_size))
+    if setup.train.tune_layers == "head":
+        return _head_only(model, setup)
     learner = _learner(model, setup)
-    history, resumed = restore(learner, setup.folder, setup.device)
-    if history:
-        LOGGER.info("  resumed after epoch %d of %d", len(history), setup.train.epochs)
-    for epoch in range(len(history) + 1, setup.train.epochs + 1):
+    progress = restore(learner, setup.folder, setup.device)
+    if progress.history:
+        LOGGER.info("  resumed after epoch %d of %d", len(progress.history), setup.train.epochs)
+    elif setup.train.tune_layers == "head-then-all":
+        # Training every layer from a random classifier at once distorts the pre-trained features (Kumar et al. 2022).
+        progress = replace(progress, head_time_s=fit_head(model, setup).train_time_s)
+        learner = _learner(model, setup)
+    for epoch in range(len(progress.history) + 1, setup.train.epochs + 1):
         result = _epoch(learner, setup, epoch)
         if isinstance(learner.scheduler, ReduceLROnPlateau):
             learner.scheduler.step(result.val_loss)
-        history = [*history, result]
+        progress = replace(progress, history=(*progress.history, result))
         # Saved before it is reported: ``report`` may raise to stop the run, as a pruned trial does.
-        save(learner, setup.folder, history, resumed=resumed, select=setup.train.select)
+        save(learner, setup.folder, progress, setup.train.select)
         setup.report(result)
-    best = selected_epoch(history, setup.train.select)
-    steps = len(history) * setup.steps_per_epoch
-    state = load_file(best_file(setup.folder, best))
-    return Training(history=tuple(history), best_epoch=best, steps=steps, resumed_from=tuple(resumed), state=state)
+    best = selected_epoch(progress.history, setup.train.select)
+    return Training(
+        history=progress.history,
+        best_epoch=best,
+        steps=len(progress.history) * setup.steps_per_epoch,
+        resumed_from=progress.resumed,
+        state=load_file(best_file(setup.folder, best)),
+        head_time_s=progress.head_time_s,
+    )
+
+
+def _head_only(model: nn.Module, setup: TrainingSetup) -> Training:
+    result = fit_head(model, setup)
+    setup.report(result)
+    state = {key: tensor.contiguous() for key, tensor in without_aux(model.state_dict()).items()}
+    return Training(history=(result,), best_epoch=1, steps=0, resumed_from=(), state=state)
 
 
 def _learner(model: nn.Module, setup: TrainingSetup) -> Learner:
-    model.to(setup.device).to(memory_format=memory_format(setup.loader.image_size))
-    config = setup.train
-    # On two cores, a step with 24 M parameters took 33 ms with the fused implementation, otherwise 135 to 167 ms.
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
+    optimizer = OPTIMIZERS[setup.train.optimizer](model, setup.train)
+    return Learner(
+        model=model,
+        optimizer=optimizer,
+        scheduler=SCHEDULES[setup.train.schedule](optimizer, setup),
+        # With warm-up: the first averages would otherwise consist of the untrained weights.
+        ema=None if setup.train.ema is None else ModelEmaV3(model, decay=setup.train.ema, use_warmup=True),
     )
-    return Learner(model=model, optimizer=optimizer, scheduler=SCHEDULES[setup.train.schedule](optimizer, setup))
 
 
 def use_threads(threads: int) -> int:
@@ -76,7 +103,7 @@ def use_threads(threads: int) -> int:
 
 
 def _epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> EpochResult:
-    lr = float(learner.optimizer.param_groups[0]["lr"])
+    lr = max(float(group["lr"]) for group in learner.optimizer.param_groups)
     train_loss, images, train_time_s = _train_epoch(learner, setup, epoch)
     trained = time.perf_counter()
     logits = _val_logits(learner, setup)
@@ -100,9 +127,14 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
     torch.manual_seed(_mixed(setup.seed, epoch, 0))
     generator = torch.Generator().manual_seed(_mixed(setup.seed, epoch, 1))
     rungs = _rungs_within(setup, epoch)
-    _train_mode(learner.model)
+    _train_mode(learner.model, freeze_norm=setup.train.freeze_norm)
     for step, (images, labels) in enumerate(_batches(setup, generator), start=1):
-        total += _train_step(learner, images, labels, setup=setup, place=(epoch, step)) * len(labels)
+        try:
+            total += _train_step(learner, images, labels, setup=setup, place=(epoch, step)) * len(labels)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(_advice(setup.loader)) from error
         seen += len(labels)
         train_time_s = time.perf_counter() - started - evaluated_s
         setup.report(
@@ -119,28 +151,59 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
     return total / seen, seen, train_time_s
 
 
-def _train_mode(model: nn.Module) -> None:
+def _advice(loader: LoaderConfig) -> str:
+    size = loader.micro_batch or loader.batch_size
+    return f"out of memory in a step of {size} images of {loader.image_size} px; a smaller --micro-batch needs less"
+
+
+def _train_mode(model: nn.Module, *, freeze_norm: bool) -> None:
     model.train()
     set_aux(model, enabled=True)
+    if freeze_norm:
+        for module in model.modules():
+            # timm's fused norms and activations are subclasses.
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base of all batch norms
+                module.eval()
 
 
 def _train_step(
     learner: Learner, images: Tensor, labels: Tensor, *, setup: TrainingSetup, place: tuple[int, int]
 ) -> float:
     """Make one step and return the loss; raises NonFiniteLossError before the optimizer's step."""
-    with _autocast(setup.device):
-        loss = training_loss(learner.model(images), labels, setup)
-    # item() waits for the device: the price of stopping before a non-finite loss reaches the weights.
-    value = loss.item()
-    if not np.isfinite(value):
-        message = f"the loss is {value} at epoch {place[0]}, step {place[1]}; a lower --lr may help"
-        raise NonFiniteLossError(message)
     learner.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    total = 0.0
+    for part, part_labels in _micro_batches(images, labels, setup.loader.micro_batch):
+        with autocast(setup.device, setup.train.precision):
+            loss = training_loss(learner.model(part), part_labels, setup)
+        share = len(part) / len(images)
+        # item() waits for the device: the price of stopping before a non-finite loss reaches the weights.
+        total += share * loss.item()
+        if not np.isfinite(total):
+            message = f"the loss is {total} at epoch {place[0]}, step {place[1]}; a lower --lr may help"
+            raise NonFiniteLossError(message)
+        torch.autograd.backward(share * loss if share < 1 else loss)
     learner.optimizer.step()
     if not isinstance(learner.scheduler, ReduceLROnPlateau):  # stepped once per epoch, with the validation loss
         learner.scheduler.step()
-    return value
+    if learner.ema is not None:
+        learner.ema.update(learner.model, step=(place[0] - 1) * setup.steps_per_epoch + place[1])
+    return total
+
+
+def _micro_batches(images: Tensor, labels: Tensor, size: int | None) -> list[tuple[Tensor, Tensor]]:
+    """Return a batch in parts of up to ``size`` images, and of at least two, which batch norm needs."""
+    if size is None:
+        return [(images, labels)]
+    parts = min(-(-len(images) // size), len(images) // MIN_BATCH)
+    return list(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error reports a lack of memory."""
+    # torch has an exception class for CUDA memory, but raises a plain RuntimeError for the host's.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def _rungs_within(setup: TrainingSetup, epoch: int) -> dict[int, float]:
@@ -157,31 +220,23 @@ def _score_rung(learner: Learner, setup: TrainingSetup, fraction: float) -> floa
     accuracy = top1_accuracy(_val_logits(learner, setup), setup.val_source.labels)
     setup.report(Rung(fraction=fraction, val_top1_accuracy=accuracy))
     # Scoring has set the eval mode and disabled the auxiliary head.
-    _train_mode(learner.model)
+    _train_mode(learner.model, freeze_norm=setup.train.freeze_norm)
     return time.perf_counter() - started
 
 
 def _val_logits(learner: Learner, setup: TrainingSetup) -> NDArray[np.float32]:
-    return logits_of(learner.model, setup.val_source, normalisation=setup.normalisation, device=setup.device)
+    return logits_of(learner.evaluated, setup.val_source, normalisation=setup.normalisation, device=setup.device)
 
 
 def _batches(setup: TrainingSetup, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     return train_batches(
         setup.train_source,
+        policy=POLICIES[setup.train.augmentation],
         batch_size=setup.loader.batch_size,
         normalisation=setup.normalisation,
         device=setup.device,
         generator=generator,
     )
-
-
-def _autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Return autocast to bf16 on CUDA, and a context without effect (float32) on a CPU."""
-    # bf16 needs no loss scaling, unlike fp16. On a CPU, the speed with bf16 was 0.67 to 1.8 times that with float32,
-    # depending on the model and the CPU.
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 def _mixed(*parts: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
 from imgcls.training.setup import TrainingSetup
 
@@ -15,9 +15,18 @@ def plateau(optimizer: Optimizer, setup: TrainingSetup) -> LRScheduler:
 
 
 def cosine(optimizer: Optimizer, setup: TrainingSetup) -> LRScheduler:
-    """Return a schedule, stepped once per batch, that falls to 0 over the run (Loshchilov and Hutter 2017)."""
+    """Return a schedule, stepped once per batch, that falls to 0 over the run (Loshchilov and Hutter 2017).
+
+    With ``train.warmup``, the rate first rises linearly over that share of the steps (Goyal et al. 2017).
+    """
     # Per batch, because in a run of a few epochs steps per epoch would be coarse.
-    return CosineAnnealingLR(optimizer, T_max=setup.train.epochs * setup.steps_per_epoch)
+    total = setup.train.epochs * setup.steps_per_epoch
+    rising = round(setup.train.warmup * total)
+    falling = CosineAnnealingLR(optimizer, T_max=total - rising)
+    if not rising:
+        return falling
+    warmup = LinearLR(optimizer, start_factor=1 / (rising + 1), total_iters=rising)
+    return SequentialLR(optimizer, [warmup, falling], milestones=[rising])
 
 
 SCHEDULES: Final[dict[str, Callable[[Optimizer, TrainingSetup], LRScheduler]]] = {

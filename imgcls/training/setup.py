@@ -16,13 +16,17 @@ from imgcls.training.events import EpochResult, Report
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """Result of a training; ``state`` are the weights of the selected epoch, without the auxiliary head."""
+    """Result of a training; ``state`` are the weights of the selected epoch, without the auxiliary head.
+
+    ``head_time_s`` is the time of the classifier's own fit before the first epoch; 0 if there was none.
+    """
 
     history: tuple[EpochResult, ...]
     best_epoch: int
     steps: int
     resumed_from: tuple[int, ...]
     state: dict[str, Tensor]
+    head_time_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from imgcls.inference.predict import classify
 from tests.helpers.commands import bench, kill, start
 from tests.helpers.images import MakeFolder
 
-SMALL = ("--weights", "none", "--image-size", "32")
+SMALL = ("--recipe", "quick", "--weights", "none", "--image-size", "32")
 FLAGS = (*SMALL, "--epochs", "1")
 ONE_RUNTIME = ("--runtimes", "onnxruntime-cpu")
 

@@ -19,7 +19,8 @@ from bench.harness import planner
 from bench.recipes import configs_of
 from tests.helpers.images import MakeFolder
 
-TINY = ("--models", "test_efficientnet", "--weights", "none", "--image-size", "32", "--epochs", "1")
+QUICK = ("--recipe", "quick", "--weights", "none", "--image-size", "32")
+TINY = (*QUICK, "--models", "test_efficientnet", "--epochs", "1")
 
 SWEEP = ("sweep", "test_efficientnet")
 TUNE = ("run-all", "--models", "test_efficientnet")
@@ -42,11 +43,20 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
         (["--data", "/no/such/folder"], "/no/such/folder: no such folder"),
         (["--data", "cifar11"], "known: digits, cifar10"),
         (["--models", "resnet5000"], "unknown model 'resnet5000' (did you mean resnet50?); known: resnet50"),
-        (["--recipe", "fast"], "--recipe fast: unknown; known: quick, standard, report"),
+        (["--recipe", "fast"], "--recipe fast: unknown; known: quick, finetune, standard, report"),
         (["--epochs", "0"], "--epochs is 0; use 1 or more"),
         (["--lr", "-0.1"], "--lr is -0.1; use a positive number"),
         (["--lr", "nan"], "--lr is nan"),
         (["--batch-size", "1"], "--batch-size is 1; use 2 or more"),
+        (["--micro-batch", "5"], "--micro-batch is 5; it must divide the batch of 32: use one of 2, 4"),
+        (["--micro-batch", "1"], "--micro-batch is 1; it must divide the batch of 32"),
+        (["--ema", "1"], "--ema is 1.0; use a number between 0 and 1"),
+        (["--ema", "0"], "--ema is 0.0; use a number between 0 and 1"),
+        (["--ema", "nan"], "--ema is nan; use a number between 0 and 1"),
+        (["--layer-decay", "1.5"], "--layer-decay is 1.5; use a number from 0.01 to 1"),
+        (["--warmup", "1"], "--warmup is 1.0; use a share of the steps"),
+        (["--feature-views", "0"], "--feature-views is 0; use 1 or more"),
+        (["--tune-layers", "head"], "--tune-layers head: resnet50 starts from random weights; it needs"),
         (["--models", "inception_v3", "--image-size", "74"], "inception_v3; it needs 75 px or more"),
         (["--runtimes", "tpu"], "--runtimes tpu: unknown"),
         (["--weights", "/no/such/weights"], "--weights /no/such/weights: no such folder"),
@@ -71,7 +81,16 @@ def test_invalid_value_is_named_with_a_hint(
     assert says in complaint(["run-all", *arguments], capsys, tmp_path / "results")
 
 
-@pytest.mark.parametrize("arguments", [["--epochs", "three"], ["--nonsense", "1"], ["--schedule", "linear"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--epochs", "three"],
+        ["--nonsense", "1"],
+        ["--schedule", "linear"],
+        ["--tune-layers", "neck"],
+        ["--precision", "fp8"],
+    ],
+)
 def test_unreadable_flags_precede_the_parser(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["run-all", *arguments])
     first, *rest = capsys.readouterr().err.splitlines()
@@ -116,7 +135,7 @@ def test_invalid_sweep_or_tune_flag_is_named(
     tmp_path: Path,
 ) -> None:
     root = make_folder({"cat": 10, "dog": 10})
-    flags = ["--data", str(root), "--weights", "none", "--image-size", "32"]
+    flags = ["--data", str(root), *QUICK]
     error = complaint([*arguments, *flags], capsys, tmp_path / "results")
     assert says in error
     assert "secret" not in error
@@ -128,7 +147,7 @@ def test_silent_storage_is_refused_within_10_s(
     root = make_folder({"cat": 10, "dog": 10})
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg://127.0.0.1:{silent.getsockname()[1]}/db"
-        flags = ["--data", str(root), "--weights", "none", "--image-size", "32", "--storage", url]
+        flags = ["--data", str(root), *QUICK, "--storage", url]
         started = time.monotonic()
         error = complaint(["sweep", "test_efficientnet", *flags], capsys, tmp_path / "results")
     assert "no answer within 10 s" in error

@@ -143,9 +143,19 @@ def blind_cluster(tmp_path: Path) -> Iterator[str]:
 def test_run_all_without_a_shared_disk(blind_cluster: str, make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20}, name="callers/pets")
     results = tmp_path / "callers" / "results"
-    flags = ("--data", str(root), "--weights", "none", "--image-size", "32", "--results", str(results))
+    flags = ("--data", str(root), "--recipe", "quick", "--weights", "none", "--image-size", "32")
     launcher = ("--launcher", "ray", "--ray-address", blind_cluster, "--jobs", "2")
-    command = ("run-all", "--models", "test_efficientnet", *flags, *launcher, "--tune-trials", "4")
+    command = (
+        "run-all",
+        "--models",
+        "test_efficientnet",
+        *flags,
+        "--results",
+        str(results),
+        *launcher,
+        "--tune-trials",
+        "4",
+    )
     environment = {"IMGCLS_CACHE": str(tmp_path / "callers" / "cache")}
     status, output = bench(*command, "--runtimes", "onnxruntime-cpu", environment=environment)
     assert status == 0, output

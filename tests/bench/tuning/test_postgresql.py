@@ -46,7 +46,8 @@ def url() -> Iterator[str]:
 
 def test_commands_join_one_study_on_a_server(url: str, make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20})
-    flags = ("--data", str(root), "--weights", "none", "--image-size", "32", "--trials", "6", "--storage", url)
+    tiny = ("--recipe", "quick", "--weights", "none", "--image-size", "32")
+    flags = ("--data", str(root), *tiny, "--trials", "6", "--storage", url)
     machines = [
         start("sweep", "test_efficientnet", *flags, "--results", str(tmp_path / name)) for name in ("here", "there")
     ]

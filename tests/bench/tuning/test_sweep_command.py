@@ -16,7 +16,7 @@ from bench.tuning.trials import records
 from tests.helpers.commands import bench, kill, start
 from tests.helpers.images import MakeFolder
 
-TINY = ("--weights", "none", "--image-size", "32")
+TINY = ("--recipe", "quick", "--weights", "none", "--image-size", "32")
 
 
 def trials_of(results: Path, name: str) -> list[TrialRecord]:

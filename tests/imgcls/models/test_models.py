@@ -2,7 +2,6 @@
 
 import hashlib
 import http.server
-import json
 import os
 import pickle
 import subprocess
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 from timm.models.inception_v3 import InceptionAux
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
@@ -24,35 +22,11 @@ from imgcls.errors import ConfigError
 from imgcls.models.building import AdaptiveAux, build_model, load_trained, save_trained, set_aux, without_aux
 from imgcls.models.registry import MODELS, ModelSpec, resolve_spec, weights_policy
 from imgcls.models.weights import folder_weights, hub_weights, random_weights
-
-TINY = "test_efficientnet"
+from tests.helpers.weights import TINY, write_weights
 
 
 def spec_of(model: str, size: int = 32) -> ModelSpec:
     return resolve_spec(model, LoaderConfig(image_size=size), random_weights)
-
-
-def write_weights(folder: Path, *, architecture: str = TINY, state: dict[str, torch.Tensor] | None = None) -> Path:
-    home = folder / TINY
-    home.mkdir(parents=True)
-    config = {
-        "architecture": architecture,
-        "num_classes": 1000,
-        "pretrained_cfg": {
-            "tag": "made_up",
-            "mean": [0.1, 0.2, 0.3],
-            "std": [0.4, 0.5, 0.6],
-            "interpolation": "bilinear",
-            "crop_pct": 0.9,
-            "num_classes": 1000,
-            "first_conv": "conv_stem",
-            "classifier": "classifier",
-        },
-    }
-    (home / "config.json").write_text(json.dumps(config))
-    torch.manual_seed(5)
-    save_file(state or timm.create_model(TINY).state_dict(), home / "model.safetensors")
-    return folder
 
 
 def test_known_models_name_a_weight_tag() -> None:

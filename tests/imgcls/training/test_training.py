@@ -203,7 +203,7 @@ def test_resumed_run_remembers_the_plateau(tmp_path: Path) -> None:
     before, after = learner(), learner()
     before.scheduler.step(1.0)
     before.scheduler.step(2.0)
-    checkpoints.save(before, tmp_path, [epoch_result(1)], resumed=[], select="best")
+    checkpoints.save(before, tmp_path, checkpoints.Progress(history=(epoch_result(1),)), "best")
     checkpoints.restore(after, tmp_path, CPU)
     after.scheduler.step(2.0)
     assert after.optimizer.param_groups[0]["lr"] == pytest.approx(0.1)

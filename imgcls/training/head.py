@@ -1,0 +1,162 @@
+"""The classifier alone, fitted to features of the frozen layers, which are computed once (linear probing)."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from imgcls.data.augment import POLICIES
+from imgcls.data.loaders import Batch, Source, eval_batches, train_batches
+from imgcls.evaluation.forward import EVAL_BATCH
+from imgcls.models.building import set_aux
+from imgcls.training.events import EpochResult
+from imgcls.training.setup import TrainingSetup
+
+LOGGER = logging.getLogger(__name__)
+
+PENALTIES: Final = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""L2 penalties of the classifier's weights, relative to the mean loss; the best by validation accuracy is chosen."""
+
+MAX_ITERATIONS: Final = 200
+
+
+class TimmModel(Protocol):
+    """The methods of every timm classifier that split it into features and classifier."""
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Map images ``[B, 3, S, S]`` to feature maps."""
+
+    def forward_head(self, features: Tensor, *, pre_logits: bool) -> Tensor:
+        """Map feature maps to logits, or to the input of the classifier ``[B, F]``."""
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Fit:
+    """A classifier of standardised features: weights ``[C, F]`` and biases ``[C]``, its penalty and its scores."""
+
+    penalty: float
+    weight: Tensor
+    bias: Tensor
+    train_loss: float
+    val_loss: float
+    val_top1_accuracy: float
+
+
+def fit_head(model: nn.Module, setup: TrainingSetup) -> EpochResult:
+    """Fit the linear classifier of ``model`` to ``setup.train.feature_views`` views of each train image.
+
+    It is a logistic regression on standardised features, with the L2 penalty that is best on val. Returns its scores,
+    and its cost including all passes over the images.
+    """
+    classifier = cast("TimmModel", model).get_classifier()
+    assert isinstance(classifier, nn.Linear), "require_classifier refuses other models"
+    started = time.perf_counter()
+    parts = [_features(model, batches) for batches in _views(setup)]
+    features, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+    passed = time.perf_counter()
+    val = _features(model, _plain(setup.val_source, setup))
+    scored = time.perf_counter()
+    # Features that are 0 in every image have no variance.
+    mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    best = _best(((features - mean) / std, labels), ((val[0] - mean) / std, val[1]), classifier.out_features)
+    with torch.no_grad():
+        # The network's features are not standardised: the scales go into the weights.
+        classifier.weight.copy_(best.weight / std)
+        classifier.bias.copy_(best.bias - (best.weight / std) @ mean)
+    fitted_s = time.perf_counter() - scored
+    LOGGER.info(
+        "  classifier: fitted to the features of %d images in %.1f s, which took %.1f s; val %.1f %%",
+        len(features),
+        fitted_s,
+        scored - started,
+        100 * best.val_top1_accuracy,
+    )
+    return EpochResult(
+        epoch=1,
+        train_loss=best.train_loss,
+        val_loss=best.val_loss,
+        val_top1_accuracy=best.val_top1_accuracy,
+        lr=0.0,
+        train_time_s=passed - started + fitted_s,
+        eval_time_s=scored - passed,
+        images=len(features),
+    )
+
+
+def _views(setup: TrainingSetup) -> Iterator[Iterator[Batch]]:
+    yield _plain(setup.train_source, setup)
+    for view in range(1, setup.train.feature_views):
+        # Seeded as the epochs of the training loop are, so that a view depends on nothing but the seed and its number.
+        words = np.random.SeedSequence((setup.seed, view)).generate_state(1)[0]
+        yield train_batches(
+            setup.train_source,
+            policy=POLICIES[setup.train.augmentation],
+            batch_size=EVAL_BATCH,
+            normalisation=setup.normalisation,
+            device=setup.device,
+            generator=torch.Generator().manual_seed(int(words)),
+        )
+
+
+def _plain(source: Source, setup: TrainingSetup) -> Iterator[Batch]:
+    return eval_batches(source, batch_size=EVAL_BATCH, normalisation=setup.normalisation, device=setup.device)
+
+
+def _features(model: nn.Module, batches: Iterator[Batch]) -> Batch:
+    """Return the input of the classifier for each image, float32 ``[N, F]``, and the labels, int64 ``[N]``."""
+    model.eval()
+    set_aux(model, enabled=False)
+    forward = cast("TimmModel", model)
+    parts = []
+    with torch.inference_mode():
+        for images, labels in batches:
+            features = forward.forward_head(forward.forward_features(images), pre_logits=True)
+            parts.append((features.float(), labels))
+    features, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+    # Tensors of inference mode take no part in the fit's gradients.
+    return features.clone(), labels.clone()
+
+
+def _best(train: Batch, val: Batch, num_classes: int) -> _Fit:
+    """Return the fit with the highest validation accuracy; of several, the one with the lowest validation loss."""
+    features = train[0]
+    weight = features.new_zeros(num_classes, features.shape[1], requires_grad=True)
+    bias = features.new_zeros(num_classes, requires_grad=True)
+    # From the strongest penalty on, each fit starts at the one before it, which is near.
+    fits = [_fit(penalty, weight, bias, train=train, val=val) for penalty in PENALTIES]
+    return max(fits, key=lambda fit: (fit.val_top1_accuracy, -fit.val_loss))
+
+
+def _fit(penalty: float, weight: Tensor, bias: Tensor, *, train: Batch, val: Batch) -> _Fit:
+    """Minimise the mean cross-entropy plus half the penalty times the squared weights, in place."""
+    # Own lines instead of scikit-learn's, which has no classifier for a class without train images.
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(functional.linear(train[0], weight, bias), train[1])
+        total = loss + penalty / 2 * weight.square().sum()
+        torch.autograd.backward(total)
+        return total
+
+    optimizer.step(objective)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        train_loss = functional.cross_entropy(functional.linear(train[0], weight, bias), train[1])
+        logits = functional.linear(val[0], weight, bias)
+        return _Fit(
+            penalty=penalty,
+            weight=weight.detach().clone(),
+            bias=bias.detach().clone(),
+            train_loss=train_loss.item(),
+            val_loss=functional.cross_entropy(logits, val[1]).item(),
+            val_top1_accuracy=(logits.argmax(dim=1) == val[1]).double().mean().item(),
+        )

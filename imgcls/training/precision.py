@@ -1,0 +1,150 @@
+"""Precision of training steps: what a device supports, and which of float32 and bfloat16 is faster on it."""
+
+import contextlib
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import timm
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imgcls.config import ArchitectureConfig, LoaderConfig, Precision, TrainConfig
+from imgcls.errors import ConfigError
+from imgcls.files import write_text
+from imgcls.models.building import build_model, memory_format, set_aux
+from imgcls.models.registry import ModelSpec
+from imgcls.training.optimizers import OPTIMIZERS
+
+ROUNDS: Final = 3
+"""Alternating pairs of steps that are compared, after one pair that is not counted."""
+
+WORTHWHILE: Final = 1.05
+"""Smallest ratio of speeds for which bf16 is chosen: rounding has a price, and a smaller ratio may be noise."""
+
+CLASSES: Final = 10
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:
+    """Return autocast to bfloat16 for ``bf16``, and a context without effect (float32) for ``fp32``."""
+    assert precision != "auto", "planning decides on a precision"
+    # Weights and optimizer stay in float32, and bfloat16 has its range: no loss scaling is needed, unlike with float16.
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def supports_bf16(device: str) -> bool:
+    """Return whether a device (cpu or cuda) computes in bfloat16 in hardware, or on a CPU at least in its library."""
+    if device == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - has no public name
+
+
+def check_precision(train: TrainConfig) -> None:
+    """Raise ConfigError if the device of a training lacks its precision."""
+    if train.precision == "bf16" and not supports_bf16(train.device):
+        message = f"--precision bf16: the {train.device} here has no bfloat16; use fp32 or auto"
+        raise ConfigError(message)
+
+
+def faster(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> Precision:
+    """Return the precision in which training steps are faster here: fp32, unless bf16 is so in every round.
+
+    The steps alternate, on random images of the size and batch of the training, with its device and threads.
+    """
+    if not supports_bf16(train.device):
+        return "fp32"
+    ratios = speed_ratios(spec, loader, train)
+    return "bf16" if min(ratios) >= WORTHWHILE else "fp32"
+
+
+def speed_ratios(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float]:
+    """Return the time of a float32 step over that of the bfloat16 step after it, for each of ``ROUNDS`` rounds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(train.train_threads)
+    device = torch.device(train.device)
+    try:
+        # A generator state of its own: a caller's random numbers do not depend on whether a precision was decided.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            step = _Step(spec, loader, train, device)
+            rounds = [(step.time_s("fp32"), step.time_s("bf16")) for _ in range(1 + ROUNDS)]
+    finally:
+        torch.set_num_threads(threads)
+    # Without the first round, in which libraries choose kernels and memory is allocated.
+    return [fp32_s / bf16_s for fp32_s, bf16_s in rounds[1:]]
+
+
+class _Step:
+    """A training step on one random batch."""
+
+    def __init__(self, spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, device: torch.device) -> None:
+        # With random weights, which need not be read: they change no time.
+        random = replace(spec, weights=replace(spec.weights, file=None))
+        layout = memory_format(loader.image_size)
+        model = build_model(random, ArchitectureConfig(), num_classes=CLASSES, aux_head=spec.has_aux_head)
+        self._model = model.train().to(device).to(memory_format=layout)
+        set_aux(self._model, enabled=True)
+        self._optimizer = OPTIMIZERS[train.optimizer](self._model, train)
+        images = loader.micro_batch or loader.batch_size
+        self._images = torch.randn(images, 3, loader.image_size, loader.image_size, device=device)
+        self._images = self._images.to(memory_format=layout)
+        self._labels = torch.arange(images, device=device) % CLASSES
+        self._device = device
+
+    def time_s(self, precision: Precision) -> float:
+        """Make a step, and return its seconds."""
+        started = time.perf_counter()
+        with autocast(self._device, precision):
+            outputs = self._model(self._images)
+            logits: Tensor = outputs if isinstance(outputs, Tensor) else sum(outputs)
+            loss = functional.cross_entropy(logits, self._labels)
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter() - started
+
+
+def decide(
+    spec: ModelSpec,
+    loader: LoaderConfig,
+    train: TrainConfig,
+    *,
+    cache: Path,
+    alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Precision:
+    """Return the precision of a training: its own, or for ``auto`` the faster one.
+
+    The decision is made within ``alone`` and kept in ``cache``, so that an interrupted training is resumed with the
+    same one: there is one for each machine, device, model, size, batch, number of threads, and versions of the
+    libraries. Raises ConfigError if the device lacks a requested precision.
+    """
+    check_precision(train)
+    if train.precision != "auto":
+        return train.precision
+    depends_on = {
+        "machine": platform.node(),
+        "device": torch.cuda.get_device_name() if train.device == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        "versions": [torch.__version__, timm.__version__],
+        "model": spec.timm_name,
+        "image_size": loader.image_size,
+        "images": loader.micro_batch or loader.batch_size,
+        "threads": train.train_threads,
+        "optimizer": train.optimizer,
+    }
+    digest = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
+    file = cache / "precision" / f"{digest}.json"
+    if not file.exists():
+        with alone():
+            precision = faster(spec, loader, train)
+        write_text(json.dumps({**depends_on, "precision": precision}), file)
+    kept: Precision = json.loads(file.read_text(encoding="utf-8"))["precision"]
+    return kept

@@ -1,0 +1,324 @@
+"""Fine-tuning: layer-wise rates, warm-up, the head first or alone, averages of weights, micro-batches, precision."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from sklearn.linear_model import LogisticRegression
+from timm.optim import param_groups_layer_decay
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+
+from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
+from imgcls.errors import ConfigError, OutOfMemoryError
+from imgcls.evaluation.forward import logits_of
+from imgcls.evaluation.metrics import top1_accuracy
+from imgcls.models.building import build_model, require_classifier
+from imgcls.models.registry import resolve_spec
+from imgcls.models.weights import random_weights
+from imgcls.training import head, loop, precision
+from imgcls.training.events import EpochResult
+from imgcls.training.optimizers import adamw
+from imgcls.training.schedules import cosine
+from imgcls.training.setup import Training
+from tests.imgcls.training.test_training import CPU, MODEL, run, same, setting, source, spec
+
+FINE = TrainConfig(epochs=2, lr=1e-3, optimizer="adamw", schedule="cosine", select="last")
+
+
+def network() -> nn.Module:
+    torch.manual_seed(3)
+    return build_model(spec(), MODEL, num_classes=3)
+
+
+def tensors(training: Training, part: str) -> list[torch.Tensor]:
+    return [training.state[key] for key in sorted(training.state) if part in key]
+
+
+def equal(first: Training, second: Training, part: str) -> bool:
+    return all(map(torch.equal, tensors(first, part), tensors(second, part)))
+
+
+def test_learning_rate_falls_from_the_classifier_to_the_first_layer() -> None:
+    model = network()
+    groups = adamw(model, replace(FINE, weight_decay=0.1, layer_decay=0.5)).param_groups
+    theirs = param_groups_layer_decay(model, weight_decay=0.1, layer_decay=0.5)
+    assert [group["lr"] for group in groups] == [FINE.lr * group["lr_scale"] for group in theirs]
+    assert max(group["lr"] for group in groups) == FINE.lr
+    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    by_name = {name: rate[id(parameter)] for name, parameter in model.named_parameters()}
+    assert by_name["classifier.weight"] == FINE.lr
+    assert by_name["conv_stem.weight"] < by_name["blocks.1.0.conv_exp.weight"] < by_name["classifier.weight"]
+    decays = {group["weight_decay"] for group in groups for tensor in group["params"] if tensor.ndim > 1}
+    assert decays == {0.1}
+    assert {group["weight_decay"] for group in groups for tensor in group["params"] if tensor.ndim == 1} == {0.0}
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.2])
+def test_cosine_with_warm_up_is_that_of_timm(warmup: float, tmp_path: Path) -> None:
+    chosen = setting(tmp_path, train=replace(FINE, epochs=4, warmup=warmup))
+    steps = 4 * chosen.steps_per_epoch
+    rising = round(warmup * steps)
+    ours = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = cosine(ours, chosen)
+    oracle = CosineLRScheduler(
+        theirs,
+        t_initial=steps - rising,
+        warmup_t=rising,
+        warmup_lr_init=1 / (rising + 1),
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+    rates = []
+    for step in range(steps):
+        rates.append(ours.param_groups[0]["lr"])
+        assert rates[-1] == pytest.approx(theirs.param_groups[0]["lr"])
+        ours.step()
+        schedule.step()
+        oracle.step_update(step + 1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.05
+    assert rates.index(max(rates)) == rising
+
+
+def test_head_is_the_logistic_regression_of_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """scikit-learn's solution, for a single penalty."""
+    penalty = 0.1
+    monkeypatch.setattr(head, "PENALTIES", (penalty,))
+    model, chosen = network().eval(), setting(tmp_path, train=replace(FINE, tune_layers="head"))
+    features = features_of(model, chosen.train_source.pixels, chosen.normalisation)
+    mean, std = features.mean(axis=0), features.std(axis=0, ddof=1)
+    scaled = (features - mean) / std
+    labels = chosen.train_source.labels
+    oracle = LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-8, max_iter=5000).fit(scaled, labels)
+    result = head.fit_head(model, chosen)
+    logits = logits_of(model, chosen.train_source, normalisation=chosen.normalisation, device=CPU)
+    ours = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
+    np.testing.assert_allclose(ours, oracle.predict_proba(scaled), atol=2e-3)
+    val = logits_of(model, chosen.val_source, normalisation=chosen.normalisation, device=CPU)
+    assert result.val_top1_accuracy == top1_accuracy(val, chosen.val_source.labels)
+    assert result.images == len(labels)
+
+
+def features_of(model: Any, pixels: Any, normalisation: Any) -> Any:
+    from imgcls.data.augment import normalise
+
+    with torch.inference_mode():
+        maps = model.forward_features(normalise(torch.from_numpy(pixels), normalisation))
+        return model.forward_head(maps, pre_logits=True).numpy()
+
+
+def test_only_the_head_is_tuned(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    before = build_model(spec(), MODEL, num_classes=3).state_dict()
+    training = run(setting(tmp_path, train=replace(FINE, tune_layers="head")))
+    changed = {key for key, tensor in training.state.items() if not torch.equal(tensor, before[key])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+    assert (len(training.history), training.best_epoch, training.steps) == (1, 1, 0)
+    assert training.history[0].val_top1_accuracy > 0.5
+
+
+def test_more_views_are_augmented_images(tmp_path: Path) -> None:
+    events: list[EpochResult] = []
+
+    def views(count: int) -> Training:
+        chosen = replace(FINE, tune_layers="head", feature_views=count, augmentation="crop")
+        return run(setting(tmp_path / str(count), train=chosen, report=events.append))
+
+    one, three, again = views(1), views(3), views(3)
+    assert [event.images for event in events] == [40, 120, 120]
+    assert not equal(one, three, "classifier")
+    assert equal(three, again, "classifier")
+
+
+def test_head_then_all_starts_from_the_fitted_head(tmp_path: Path) -> None:
+    first = replace(FINE, epochs=1, lr=1e-12, tune_layers="head-then-all", freeze_norm=True)
+    fitted = run(setting(tmp_path / "a", train=replace(first, tune_layers="head")))
+    training = run(setting(tmp_path / "b", train=first))
+    assert training.head_time_s > 0
+    assert fitted.head_time_s == 0
+    assert training.history[0].val_top1_accuracy == fitted.history[0].val_top1_accuracy
+    for ours, theirs in zip(tensors(training, "classifier"), tensors(fitted, "classifier"), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+class StoppedError(Exception):
+    """Interrupts a training."""
+
+
+def after(epoch: int) -> Callable[[object], None]:
+    def report(event: object) -> None:
+        if isinstance(event, EpochResult) and event.epoch == epoch:
+            raise StoppedError
+
+    return report
+
+
+def test_resumed_fine_tuning_ends_the_same(tmp_path: Path) -> None:
+    config = replace(
+        FINE,
+        epochs=3,
+        tune_layers="head-then-all",
+        layer_decay=0.8,
+        warmup=0.3,
+        ema=0.9,
+        augmentation="trivial",
+        precision="bf16",
+    )
+    whole = run(setting(tmp_path / "a", train=config))
+    with pytest.raises(StoppedError):
+        run(setting(tmp_path / "b", train=config, report=after(2)))
+    resumed = run(setting(tmp_path / "b", train=config))
+    assert same(whole, resumed)
+    assert resumed.resumed_from == (2,)
+    assert resumed.head_time_s > 0
+
+
+def test_ema_is_what_is_evaluated_and_kept(tmp_path: Path) -> None:
+    """The average lags behind the weights: with a decay near 1 it stays near them as they were at the start."""
+    plain = run(setting(tmp_path / "a", train=replace(FINE, lr=1e-2)))
+    averaged = run(setting(tmp_path / "b", train=replace(FINE, lr=1e-2, ema=0.999)))
+    torch.manual_seed(0)
+    start = build_model(spec(), MODEL, num_classes=3).state_dict()
+    assert plain.history[0].train_loss == averaged.history[0].train_loss
+    assert plain.history[0].val_loss != averaged.history[0].val_loss
+
+    def distance(training: Training) -> float:
+        return sum(float((tensor - start[key]).abs().sum()) for key, tensor in training.state.items() if "conv" in key)
+
+    assert 0 < distance(averaged) < distance(plain)
+
+
+def test_frozen_norms_keep_their_statistics(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    start = build_model(spec(), MODEL, num_classes=3).state_dict()
+    frozen = run(setting(tmp_path / "a", train=replace(FINE, freeze_norm=True)))
+    plain = run(setting(tmp_path / "b", train=FINE))
+    kept = [torch.equal(tensor, start[key]) for key, tensor in frozen.state.items() if "running_" in key]
+    assert all(kept)
+    assert not any(torch.equal(tensor, start[key]) for key, tensor in plain.state.items() if "running_" in key)
+    assert not any(map(torch.equal, tensors(frozen, "bn1.weight"), [start["bn1.weight"]]))
+
+
+@pytest.mark.parametrize("freeze_norm", [True, False])
+def test_micro_batches_sum_to_the_gradient_of_the_batch(freeze_norm: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """Without batch statistics the step is that of the whole batch; with them it is not, as the help says."""
+    config = replace(FINE, epochs=1, freeze_norm=freeze_norm)
+    architecture = ArchitectureConfig(dropout=0.0)
+
+    def loss(micro_batch: int | None) -> float:
+        loader = LoaderConfig(image_size=64, batch_size=8, micro_batch=micro_batch)
+        chosen = setting(tmp_path / str(micro_batch), train=config, loader=loader, architecture=architecture)
+        torch.manual_seed(0)
+        model = build_model(spec(), architecture, num_classes=3)
+        return loop.train(model, chosen).history[0].train_loss
+
+    assert (loss(4) == pytest.approx(loss(None), rel=1e-4)) is freeze_norm
+
+
+@pytest.mark.parametrize("count", range(2, 34))
+def test_no_micro_batch_holds_a_single_image(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    real = loop.training_loss
+
+    def recording(outputs: Any, labels: torch.Tensor, chosen: Any) -> torch.Tensor:
+        sizes.append(len(labels))
+        return real(outputs, labels, chosen)
+
+    monkeypatch.setattr(loop, "training_loss", recording)
+    loader = LoaderConfig(image_size=64, batch_size=32, micro_batch=8)
+    tiny = setting(tmp_path, train=replace(FINE, epochs=1), loader=loader, train_source=source(count, 1))
+    loop.train(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)), tiny)
+    assert sum(sizes) in {count, count - 1}  # a last batch of one image is dropped
+    assert min(sizes) >= 2
+    assert max(sizes) <= 8
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+def test_lack_of_memory_names_the_remedy(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "training_loss", fail)
+    with pytest.raises(OutOfMemoryError, match=r"a step of 8 images of 64 px; a smaller --micro-batch needs less"):
+        run(setting(tmp_path))
+
+
+def test_other_errors_of_a_step_stay_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        message = "shapes differ"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(loop, "training_loss", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run(setting(tmp_path))
+
+
+def test_bf16_rounds_but_learns(tmp_path: Path) -> None:
+    config = TrainConfig(epochs=8, lr=1e-2, lr_patience=8)
+    exact, rounded = (
+        run(setting(tmp_path / name, train=replace(config, precision=name))).history  # type: ignore[arg-type]
+        for name in ("fp32", "bf16")
+    )
+    assert exact[0].train_loss != rounded[0].train_loss
+    assert rounded[-1].train_loss < rounded[0].train_loss / 2
+
+
+def decided(cache: Path, **changes: Any) -> str:
+    loader = LoaderConfig(image_size=32, batch_size=4)
+    train = TrainConfig(precision="auto", device="cpu", train_threads=1)
+    return precision.decide(spec(), loader, replace(train, **changes), cache=cache)
+
+
+@pytest.mark.parametrize(("ratios", "expected"), [([1.8, 1.6, 1.7], "bf16"), ([1.8, 0.9, 1.7], "fp32")])
+def test_precision_is_decided_once(
+    ratios: list[float], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(precision, "speed_ratios", lambda *_: (calls.append(1), ratios)[1])
+    monkeypatch.setattr(precision, "supports_bf16", lambda _: True)
+    assert [decided(tmp_path) for _ in range(3)] == [expected] * 3
+    assert len(calls) == 1
+    decided(tmp_path, train_threads=2)
+    assert len(calls) == 2
+
+
+def test_precision_of_the_user_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "speed_ratios", None)
+    monkeypatch.setattr(precision, "supports_bf16", lambda device: device == "cuda")
+    assert decided(tmp_path, precision="fp32") == "fp32"
+    assert decided(tmp_path) == "fp32"
+    with pytest.raises(ConfigError, match="--precision bf16: the cpu here has no bfloat16; use fp32 or auto"):
+        decided(tmp_path, precision="bf16")
+
+
+def test_speeds_are_measured_in_real_steps() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    ratios = precision.speed_ratios(
+        resolve_spec("inception_v3", LoaderConfig(image_size=75), random_weights),
+        LoaderConfig(image_size=75, batch_size=2),
+        TrainConfig(device="cpu", train_threads=1),
+    )
+    assert len(ratios) == precision.ROUNDS
+    assert all(0.02 < ratio < 50 for ratio in ratios)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("model", ["resnet50", "efficientnet_b0", "inception_v3", "mobilenetv2_100", "test_vit"])
+def test_models_with_a_linear_classifier(model: str) -> None:
+    require_classifier(resolve_spec(model, LoaderConfig(image_size=160), random_weights))
+
+
+def test_model_without_one_linear_classifier_is_refused() -> None:
+    assert timm.is_model("deit_tiny_distilled_patch16_224")
+    chosen = resolve_spec("deit_tiny_distilled_patch16_224", LoaderConfig(image_size=224), random_weights)
+    with pytest.raises(ConfigError, match="deit_tiny_distilled_patch16_224 does not end in a single linear classifier"):
+        require_classifier(chosen)
