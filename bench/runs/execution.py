@@ -76,7 +76,9 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
         return msgspec.json.decode(done.read_bytes(), type=Outcome)
     folder.mkdir(parents=True, exist_ok=True)
     prepared = prepared or prepare(task)
-    report = progress.training(task.config.model, task.config.train.epochs)
+    train = task.config.train
+    # The classifier alone is fitted once, whatever the budget of epochs.
+    report = progress.training(task.config.model, 1 if train.tune_layers == "head" else train.epochs)
     others = watch_others()
     training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
     others_share, _ = others()
@@ -85,7 +87,7 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
         folder / WEIGHTS,
         lambda path: save_trained(training.state, task.spec, num_classes=num_classes, path=path),
     )
-    device = torch.device(task.config.train.device)
+    device = torch.device(train.device)
     # val too, because the temperature is fitted on it.
     val, test = (
         predict_split(folder / WEIGHTS, prepared, split, spec=task.spec, device=device) for split in ("val", "test")

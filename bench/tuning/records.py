@@ -10,7 +10,6 @@ import msgspec
 from bench.config import RunConfig
 from bench.records.environment import Environment
 from bench.records.history import upgrade_study
-from bench.records.ids import FROZEN_DEFAULTS
 from bench.records.paths import Paths
 from bench.records.schema import DatasetInfo, Tuning
 from bench.records.store import read_versioned, write_json
@@ -21,6 +20,22 @@ from imgcls.errors import ConfigError
 # How trials are trained and compared; part of a study's identity, so that one study never mixes versions.
 # 1: cosine schedule over a trial's own epochs, scored at its last epoch, rungs at equal fractions of its steps.
 REGIME_VERSION: Final = 1
+
+ADDED: Final = frozenset(
+    {
+        "tune_layers",
+        "freeze_norm",
+        "feature_views",
+        "optimizer",
+        "layer_decay",
+        "warmup",
+        "ema",
+        "augmentation",
+        "precision",
+        "micro_batch",
+    }
+)
+"""Fields that older studies did not store in their identity, which must stay the same where they have their default."""
 
 # Version of the file format.
 # 1: first. 2: the base has its budget and overrides; ``hyperparameters`` of a trial were called ``knobs`` before.
@@ -164,12 +179,12 @@ def identity(base: RunConfig, search: Space, dataset: DatasetInfo, origin: Origi
 
 
 def _content(part: object) -> dict[str, Any]:
-    """Return the fields of a config, without later ones that have their default: older studies did not store these."""
+    """Return the fields of a config, without those of ``ADDED`` that have their default."""
     assert is_dataclass(part)
     return {
         field.name: getattr(part, field.name)
         for field in fields(part)
-        if field.name in FROZEN_DEFAULTS or getattr(part, field.name) != field.default
+        if field.name not in ADDED or getattr(part, field.name) != field.default
     }
 
 

@@ -37,5 +37,8 @@ def adamw(model: nn.Module, config: TrainConfig) -> Optimizer:
     return optimizer
 
 
-OPTIMIZERS: Final[dict[str, Callable[[nn.Module, TrainConfig], Optimizer]]] = {"adam": adam, "adamw": adamw}
+OPTIMIZERS: Final[dict[str, Callable[[nn.Module, TrainConfig], Optimizer]]] = {
+    "adam": adam,
+    "adamw": adamw,
+}
 """Optimizers by the name that ``--optimizer`` takes."""

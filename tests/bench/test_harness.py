@@ -19,6 +19,7 @@ from imgcls.evaluation.predictions import load_predictions
 from imgcls.inference.predict import classify
 from tests.helpers.commands import bench, kill, start
 from tests.helpers.images import MakeFolder
+from tests.helpers.weights import write_weights
 
 SMALL = ("--recipe", "quick", "--weights", "none", "--image-size", "32")
 FLAGS = (*SMALL, "--epochs", "1")
@@ -51,6 +52,25 @@ def test_training_beside_other_processes_is_reported(tmp_path: Path) -> None:
     assert record.outcome is not None
     assert (record.outcome.training.others_share or 0.0) > 0.2
     assert "of the CPU during training, so that its training time" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_frozen_features_are_a_row_beside_the_fine_tuned_model(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root, results = make_folder({"cat": 30, "dog": 30}), tmp_path / "results"
+    weights = write_weights(tmp_path / "weights")
+    small = ("--image-size", "32", "--epochs", "2", "--precision", "fp32", *ONE_RUNTIME)
+    flags = ("--data", str(root), "--weights", str(weights), *small, "--results", str(results))
+    for layers in ((), ("--tune-layers", "head", "--feature-views", "2")):
+        status, output = bench("run", "test_efficientnet", *flags, *layers)
+        assert status == 0, output
+    (comparison,) = analysis.read(results)
+    by_setting = {row.setting: row.outcome.training for row in comparison.table.rows}
+    frozen = by_setting["tune_layers=head", "feature_views=2", "weights=made_up"]
+    tuned = by_setting["weights=made_up",]
+    assert (frozen.epochs, frozen.steps, frozen.best_epoch) == (1, 0, 1)
+    assert frozen.history[0].images == 2 * 48
+    assert 0 < frozen.train_time_s == frozen.history[0].train_time_s
+    assert 0 < tuned.head_time_s < tuned.train_time_s
+    assert tuned.train_time_s == pytest.approx(tuned.head_time_s + sum(epoch.train_time_s for epoch in tuned.history))
 
 
 def test_run_on_a_table_finds_its_images_again(make_folder: MakeFolder, tmp_path: Path) -> None:

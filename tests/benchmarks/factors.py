@@ -22,67 +22,51 @@ from bench.runs.preparation import prepare
 from imgcls.training.events import silent
 
 MODELS: Final = ("mobilenetv2_100", "tf_efficientnet_lite0")
-SEEDS: Final = (0,)
+SEED: Final = 0
 SHARED: Final = {"folds": 2, "fold": 0, "image_size": 128, "epochs": 5, "precision": "fp32", "train_threads": 1}
-BASE: Final = {
-    "optimizer": "adamw",
-    "lr": 5e-4,
-    "weight_decay": 0.05,
-    "schedule": "cosine",
-    "warmup": 0.1,
-    "augmentation": "crop",
-    "label_smoothing": 0.1,
-    "tune_layers": "head-then-all",
-    "layer_decay": 0.9,
-    "freeze_norm": True,
+START: Final = {"layer_decay": 0.9, "label_smoothing": 0.1}
+"""What the search started from and the recipe does not have, or has not any more."""
+FACTORS: Final[dict[str, dict[str, Any]]] = {
+    "recipe": {},
+    "start": START,
+    "start, lr=2.5e-4": {**START, "lr": 2.5e-4},
+    "start, lr=2e-3": {**START, "lr": 2e-3},
+    "start, freeze_norm=False": {**START, "freeze_norm": False},
+    "start, lr=2e-3, freeze_norm=False": {**START, "lr": 2e-3, "freeze_norm": False},
+    "start, lr=4e-3, freeze_norm=False": {**START, "lr": 4e-3, "freeze_norm": False},
+    "start, lr=2e-3, freeze_norm=False, tune_layers=all": {
+        **START,
+        "lr": 2e-3,
+        "freeze_norm": False,
+        "tune_layers": "all",
+    },
+    "start, tune_layers=head": {**START, "tune_layers": "head"},
+    "start, layer_decay=1": {**START, "layer_decay": 1.0},
+    "start, label_smoothing=0": {**START, "label_smoothing": 0.0},
+    "start, augmentation=report": {**START, "augmentation": "report"},
+    "start, augmentation=trivial": {**START, "augmentation": "trivial"},
+    "start, ema=0.98": {**START, "ema": 0.98},
 }
-FACTORS: Final[dict[str, dict[str, Any] | None]] = {
-    "standard": None,
-    "base": {},
-    "lr=1e-3": {"lr": 1e-3},
-    "lr=2.5e-4": {"lr": 2.5e-4},
-    "lr=2e-3": {"lr": 2e-3},
-    "lr=4e-3": {"lr": 4e-3},
-    "adam": {"optimizer": "adam", "weight_decay": 0.0, "layer_decay": 1.0},
-    "plateau": {"schedule": "plateau", "warmup": 0.0},
-    "warmup=0": {"warmup": 0.0},
-    "weight_decay=0": {"weight_decay": 0.0},
-    "augmentation=report": {"augmentation": "report"},
-    "augmentation=trivial": {"augmentation": "trivial"},
-    "label_smoothing=0": {"label_smoothing": 0.0},
-    "tune_layers=all": {"tune_layers": "all"},
-    "tune_layers=head": {"tune_layers": "head"},
-    "layer_decay=1": {"layer_decay": 1.0},
-    "layer_decay=0.8": {"layer_decay": 0.8},
-    "ema=0.98": {"ema": 0.98},
-    "freeze_norm=false": {"freeze_norm": False},
-    "batch_size=16": {"batch_size": 16},
-}
-"""Changes to ``BASE`` by name; ``standard`` is the recipe of that name."""
+"""Differences from the recipe ``finetune``, by name."""
 
 
 def config_of(model: str, factor: str) -> RunConfig:
     """Return the config of a factor."""
-    changes = FACTORS[factor]
-    if changes is None:
-        return with_overrides(RECIPES["standard"](model), SHARED)
-    return with_overrides(RECIPES["finetune"](model), SHARED | BASE | changes)
+    return replace(with_overrides(RECIPES["finetune"](model), SHARED | FACTORS[factor]), seed=SEED)
 
 
 def train(data: str, weights: str, out: Path, factors: list[str]) -> None:
     """Train what OUT does not hold yet, and add it."""
-    done = {(one["factor"], one["model"], one["seed"]) for one in results(out)}
-    for seed in SEEDS:
-        for factor in factors:
-            for model in MODELS:
-                if (factor, model, seed) not in done:
-                    line = {"factor": factor, "model": model, "seed": seed, **_fit(data, weights, model, factor, seed)}
-                    with out.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(line) + "\n")
+    done = {(one["factor"], one["model"]) for one in results(out)}
+    for factor in factors:
+        for model in MODELS:
+            if (factor, model) not in done:
+                line = {"factor": factor, "model": model, **_fit(config_of(model, factor), data, weights)}
+                with out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
 
 
-def _fit(data: str, weights: str, model: str, factor: str, seed: int) -> dict[str, Any]:
-    config = replace(config_of(model, factor), seed=seed)
+def _fit(config: RunConfig, data: str, weights: str) -> dict[str, Any]:
     home = Path(tempfile.mkdtemp(prefix="imgcls-factors-"))
     try:
         task = planner([config], data=data, weights=weights, results=home)(config)
@@ -106,19 +90,18 @@ def results(out: Path) -> list[dict[str, Any]]:
 
 
 def table(out: Path) -> None:
-    """Print the means over seeds, of each model and of both."""
-    found: defaultdict[str, defaultdict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    """Print val accuracy (%) and loss of both models, and their means."""
+    found: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for one in results(out):
-        found[one["factor"]][one["model"]].append(one)
+        found[one["factor"]][one["model"]] = one
+    print(f"{'':52}" + "".join(f"{name:24}" for name in (*MODELS, "mean")))  # noqa: T201
     for factor, models in found.items():
-        cells = [f"{factor:22}"]
-        for ones in (*(models[model] for model in MODELS), [one for each in models.values() for one in each]):
-            accuracy, loss = (mean(one[key] for one in ones or [dict.fromkeys(KEYS, float("nan"))]) for key in KEYS)
-            cells.append(f"{100 * accuracy:5.1f} {loss:6.3f} ({len(ones)})")
-        print("   ".join(cells))  # noqa: T201
+        if len(models) == len(MODELS):
+            rows = [[models[MODELS[0]]], [models[MODELS[1]]], list(models.values())]
+            means = [[mean(one[key] for one in row) for key in ("val_top1_accuracy", "val_loss")] for row in rows]
+            cells = [f"{100 * accuracy:5.1f} {loss:6.3f}" for accuracy, loss in means]
+            print(f"{factor:52}" + "".join(f"{cell:24}" for cell in cells))  # noqa: T201
 
-
-KEYS: Final = ("val_top1_accuracy", "val_loss")
 
 if __name__ == "__main__":
     train(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4:] or list(FACTORS))

@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 
-from bench.config import RunConfig
+from bench.config import RunConfig, with_overrides
 from bench.recipes import RECIPES
 from bench.records.paths import Paths
 from bench.runs.plan import Task, make_task, plan_data, read_task, write_task
-from imgcls.config import RuntimeConfig, SplitConfig
+from imgcls.config import LoaderConfig, Precision, RuntimeConfig, SplitConfig
+from imgcls.errors import ConfigError
+from imgcls.models.registry import weights_policy
 from imgcls.models.weights import Weights, random_weights
 from tests.helpers.audits import audit_of
 from tests.helpers.examples import ENVIRONMENT
+from tests.helpers.weights import TINY, write_weights
 
 RECIPE = RECIPES["quick"]("test_resnet")
 CONFIG = replace(RECIPE, train=replace(RECIPE.train, device="cpu", train_threads=1))
@@ -63,3 +66,50 @@ def test_task_file_is_private_and_read_back(tmp_path: Path) -> None:
     write_task(plan(), tmp_path / "task.json")
     assert (tmp_path / "task.json").stat().st_mode & 0o777 == 0o600
     assert read_task(tmp_path / "task.json", Task) == plan()
+
+
+FINE = replace(RECIPES["finetune"](TINY), loader=LoaderConfig(image_size=32))
+
+
+def fine(config: RunConfig, folder: Path | None, *, precision: Precision = "fp32") -> Task:
+    return make_task(
+        replace(config, train=replace(config.train, device="cpu", train_threads=1)),
+        plan_data(audit_of([[0]] * 10 + [[1]] * 10), config.split, data="pets"),
+        weights_for=weights_policy("none" if folder is None else str(folder)),
+        environment=ENVIRONMENT,
+        paths=Paths(results=Path("results"), cache=Path("cache")),
+        decide=lambda _spec, _loader, train: precision if train.precision == "auto" else train.precision,
+    )
+
+
+def test_random_weights_drop_what_only_pretrained_ones_allow(tmp_path: Path) -> None:
+    pretrained, random = fine(FINE, write_weights(tmp_path)), fine(FINE, None)
+    assert pretrained.config.train.tune_layers == "head-then-all"
+    assert pretrained.config.overrides == {}
+    train = random.config.train
+    assert (train.tune_layers, train.layer_decay, train.freeze_norm) == ("all", 1.0, False)
+    assert random.config.overrides["tune_layers"] == "all"
+    assert replace(train, tune_layers="head-then-all", layer_decay=FINE.train.layer_decay, freeze_norm=True) == replace(
+        pretrained.config.train, freeze_norm=True
+    )
+
+
+def test_what_the_user_asks_for_stays_with_random_weights() -> None:
+    asked = with_overrides(FINE, {"layer_decay": 0.5})
+    assert fine(asked, None).config.train.layer_decay == 0.5
+    with pytest.raises(ConfigError, match="--tune-layers head: test_efficientnet starts from random weights"):
+        fine(with_overrides(FINE, {"tune_layers": "head"}), None)
+
+
+def test_precision_of_a_task_is_plain_and_part_of_its_setting(tmp_path: Path) -> None:
+    folder = write_weights(tmp_path)
+    fast, exact = (fine(FINE, folder, precision=name) for name in ("bf16", "fp32"))  # type: ignore[arg-type]
+    assert (fast.config.train.precision, exact.config.train.precision) == ("bf16", "fp32")
+    assert (fast.config.overrides, exact.config.overrides) == ({"precision": "bf16"}, {})
+    assert fast.train_id != exact.train_id
+    assert fast.config.budget == exact.config.budget
+
+
+def test_report_stays_in_fp32() -> None:
+    task = plan(RECIPES["report"]("test_resnet"))
+    assert task.config.train.precision == "fp32"

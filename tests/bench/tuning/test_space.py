@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bench.cli.arguments import RunArgs
 from bench.cli.parsing import parse_runs
+from bench.config import with_overrides
 from bench.recipes import RECIPES
 from bench.tuning.space import DEFAULT_SPACE, HYPERPARAMETERS, apply, defaults, flags, parse_space
 from imgcls.errors import ConfigError
@@ -52,10 +53,27 @@ def test_default_space() -> None:
 
 @pytest.mark.parametrize("name", HYPERPARAMETERS)
 def test_ranges_contain_the_defaults(name: str) -> None:
-    space = parse_space([name], BASE)
-    (value,) = defaults(BASE, space).values()
+    base = with_overrides(BASE, {"ema": 0.99})
+    space = parse_space([name], base)
+    (value,) = defaults(base, space).values()
     assert space[name].low <= value <= (space[name].high or 0)
-    assert apply(BASE, {name: value}) == apply(BASE, {})
+    assert apply(base, {name: value}) == apply(base, {})
+
+
+@pytest.mark.parametrize("name", HYPERPARAMETERS)
+def test_ranges_contain_the_defaults_of_fine_tuning(name: str) -> None:
+    base = with_overrides(RECIPES["finetune"]("resnet50"), {"ema": 0.99})
+    assert parse_space([name], base)[name].low <= defaults(base, HYPERPARAMETERS)[name]
+
+
+def test_hyperparameter_that_is_off_needs_a_default() -> None:
+    with pytest.raises(ConfigError, match="--space ema: the default setting has none; give its value with --ema"):
+        parse_space(["ema"], BASE)
+
+
+def test_batch_sizes_are_not_searched_with_micro_batches() -> None:
+    with pytest.raises(ConfigError, match="--space batch_size: not with --micro-batch"):
+        parse_space(["batch_size"], with_overrides(BASE, {"micro_batch": 8}))
 
 
 def test_range_narrows_choices_and_keeps_default() -> None:

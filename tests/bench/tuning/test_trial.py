@@ -17,7 +17,7 @@ from bench.tuning.search import SweepTask, evaluate_here
 from bench.tuning.space import apply
 from bench.tuning.trial import RUNGS, TrialProgress, macs_per_image, run_trial
 from imgcls.data.prepared import Prepared
-from imgcls.errors import NonFiniteLossError
+from imgcls.errors import NonFiniteLossError, OutOfMemoryError
 from imgcls.training.setup import Training
 from tests.helpers.examples import EPOCH
 from tests.helpers.images import MakeFolder
@@ -106,9 +106,7 @@ def test_pruned_trial_stops_training(task: Task) -> None:
     ("error", "ended"),
     [
         (NonFiniteLossError("the loss is nan at epoch 1"), "diverged"),
-        (MemoryError(), "out of memory"),
-        (RuntimeError("Cannot allocate memory"), "out of memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), "out of memory"),
+        (OutOfMemoryError("out of memory in a step of 32 images"), "out of memory"),
     ],
 )
 def test_nan_and_memory_errors_end_the_trial(
