@@ -21,6 +21,7 @@ from bench.leaderboard import page, terminal
 from bench.records.copies import find_copies
 from bench.records.environment import read_environment
 from bench.records.paths import Paths, check_writable
+from bench.records.schema import RunRecord
 from bench.records.store import read_records
 from bench.runs import local
 from bench.runs.plan import Task, unique
@@ -94,10 +95,26 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         )
         raise ConfigError(message)
     check_writable(paths.results)
+    records = _one_of_each(records) if args.once else records
     measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime, known=known)
     show(terminal.measured_lines(measured), console)
     show(terminal.tables(page.write(paths.results)), console)
     return 0 if measured.ok else 1
+
+
+def _one_of_each(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return one run of each network and image size: of those with the fewest overrides the first one by seed."""
+
+    def plainness(record: RunRecord) -> tuple[bool, int, int, str]:
+        return record.tuning is not None, len(record.config.overrides), record.config.seed, record.run_id
+
+    chosen: dict[tuple[object, ...], RunRecord] = {}
+    for record in sorted(records, key=plainness):
+        assert record.outcome is not None
+        network = record.outcome.model
+        key = (network.timm_name.split(".")[0], network.image_size, len(record.dataset.class_names))
+        chosen.setdefault(key, record)
+    return list(chosen.values())
 
 
 def _measure_copies(artifacts: Path, paths: Paths, runtime: RuntimeConfig, console: Console) -> int:

@@ -2,14 +2,21 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.cli.main import main
+from bench.config import with_overrides
 from bench.latency import measure, rounds
+from bench.recipes import RECIPES
 from bench.records import locks
-from tests.helpers.examples import ENVIRONMENT
+from bench.records.paths import OUTCOME
+from bench.records.schema import RunRecord
+from bench.records.store import record_path, write_json
+from tests.helpers.examples import ENVIRONMENT, record
 from tests.helpers.measuring import measured, trained
 
 
@@ -47,3 +54,32 @@ def test_only_rounds_hold_the_exclusive_lock(tmp_path: Path, events: list[str]) 
     assert measured(trained(tmp_path), tmp_path)
     prepared = ["find images", "make job"]
     assert events == ["read environment", "shared", *prepared, "end shared", "alone", "carry out", "end alone"]
+
+
+def test_once_measures_one_run_of_each_network_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain setting of the first seed; another image size is another network to time."""
+    plain = RECIPES["quick"]("resnet50")
+    configs = {
+        "tuned": with_overrides(plain, {"lr": 0.1}),
+        "second": replace(plain, seed=1),
+        "first": plain,
+        "large": with_overrides(plain, {"image_size": 96}),
+    }
+    for name, config in configs.items():
+        made = record(run_id=name, train_id=name, config=config)
+        assert made.outcome is not None
+        size = config.loader.image_size
+        outcome = replace(made.outcome, model=replace(made.outcome.model, image_size=size))
+        write_json(replace(made, outcome=outcome), record_path(tmp_path, made))
+        (tmp_path / "artifacts" / name).mkdir(parents=True)
+        (tmp_path / "artifacts" / name / OUTCOME).touch()
+    chosen: list[list[str]] = []
+
+    def stand_in(records: list[RunRecord], *_args: object, **_kwargs: object) -> measure.Measured:
+        chosen.append(sorted(each.run_id for each in records))
+        return measure.Measured(rows=(), ok=True)
+
+    monkeypatch.setattr(measure, "measure_all", stand_in)
+    assert main(["measure", "--results", str(tmp_path), "--once"]) == 0
+    assert main(["measure", "--results", str(tmp_path)]) == 0
+    assert chosen == [["first", "large"], sorted(configs)]
