@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imgcls.data.augment import Normalisation, Policy, normalise
+from imgcls.data.augment import Normalisation, Policy, normalise, report
 
 Batch = tuple[Tensor, Tensor]
 BATCHES_AHEAD: Final = 2
@@ -37,11 +37,11 @@ class Source:
 def train_batches(  # noqa: PLR0913 - a pass is made of these
     source: Source,
     *,
-    policy: Policy,
     batch_size: int,
     normalisation: Normalisation,
     device: torch.device,
     generator: torch.Generator,
+    policy: Policy = report,
 ) -> Iterator[Batch]:
     """Yield one shuffled pass, augmented by ``policy``, as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
 

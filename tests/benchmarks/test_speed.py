@@ -21,7 +21,7 @@ from bench.comparison import analysis
 from bench.latency.cold_start import noise
 from bench.latency.protocol import measure
 from bench.runs.processes import limited
-from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
+from imgcls.config import ArchitectureConfig, Augmentation, LoaderConfig, TrainConfig
 from imgcls.data.audit import audit_dataset
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import load_square
@@ -35,8 +35,10 @@ from imgcls.models.building import build_model, set_aux
 from imgcls.models.registry import ModelSpec, resolve_spec
 from imgcls.models.weights import random_weights
 from imgcls.parallel import usable_cores
-from imgcls.training.loop import BETAS, memory_format, train, use_threads
+from imgcls.training.loop import memory_format, train, use_threads
 from imgcls.training.losses import training_loss
+from imgcls.training.optimizers import BETAS
+from imgcls.training.precision import decide
 from imgcls.training.setup import TrainingSetup
 from tests.helpers import examples
 from tests.helpers.images import smooth_image
@@ -69,48 +71,94 @@ def alternate(benchmark: Any, ours: Callable[[], object], other: Callable[[], ob
     print(benchmark.name, benchmark.extra_info)  # noqa: T201
 
 
+BATCHES = 5
+
+
 @pytest.mark.benchmark
-@pytest.mark.parametrize("model", ["resnet50", "efficientnet_b0", "inception_v3"])
-def test_whole_training_loop_over_the_bare_step(benchmark: Any, tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "augmentation"),
+    [
+        ("resnet50", "report"),
+        ("efficientnet_b0", "report"),
+        ("inception_v3", "report"),
+        ("efficientnet_b0", "crop"),
+        ("efficientnet_b0", "trivial"),
+    ],
+)
+def test_whole_training_loop_over_the_bare_step(
+    benchmark: Any, tmp_path: Path, model: str, augmentation: Augmentation
+) -> None:
     """Images a second of ``train`` from a warm cache over those of the same step on one tensor in memory.
 
     Validation is left out on both sides: the loop's own seconds of training are what is compared.
     """
-    use_threads(0)
-    spec = resolve_spec(model, LoaderConfig(image_size=128), random_weights)
-    batches, batch_size = 5, 32
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (batches * batch_size, 128, 128, 3), dtype=np.uint8)
-    labels = np.arange(len(pixels)) % 6
-    source = Source(pixels=pixels, indices=np.arange(len(pixels)), labels=labels)
-    few = Source(pixels=pixels, indices=np.arange(2), labels=labels[:2])
-    setting = TrainingSetup(
-        train_source=source,
-        val_source=few,
-        normalisation=spec.normalisation,
-        loader=LoaderConfig(image_size=128, batch_size=batch_size),
-        architecture=ArchitectureConfig(),
-        train=TrainConfig(epochs=1),
-        seed=0,
-        device=CPU,
-        folder=tmp_path,
-        report=lambda _event: None,
-    )
+    spec, setting = training_of(model, tmp_path, TrainConfig(epochs=1, augmentation=augmentation))
     bare = bare_step(spec, setting)
     whole = build_model(spec, ArchitectureConfig(), num_classes=6, aux_head=spec.has_aux_head)
     ratios: list[float] = []
 
     def pair() -> None:
-        for leftover in tmp_path.iterdir():
-            leftover.unlink()
-        loop_s = train(whole, setting).history[0].train_time_s
-        bare_s = seconds(lambda: [bare() for _ in range(batches)])
+        loop_s = epoch_s(whole, setting)
+        bare_s = seconds(lambda: [bare() for _ in range(BATCHES)])
         ratios.append(bare_s / loop_s)
 
     benchmark.pedantic(pair, rounds=ROUNDS, warmup_rounds=1)
     benchmark.extra_info["loop over bare step, median"] = round(statistics.median(ratios[1:]), 3)
     benchmark.extra_info["least and most"] = [round(min(ratios[1:]), 3), round(max(ratios[1:]), 3)]
+    print(model, augmentation, benchmark.extra_info)  # noqa: T201
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("model", ["resnet50", "efficientnet_b0", "inception_v3", "mobilenetv2_100"])
+def test_training_loop_with_precision_auto_over_fp32(benchmark: Any, tmp_path: Path, model: str) -> None:
+    """Images a second of ``train`` at 128 px in the precision that ``auto`` decides on, over those in float32."""
+    auto = TrainConfig(epochs=1, device="cpu", train_threads=usable_cores(), precision="auto")
+    spec = resolve_spec(model, LoaderConfig(image_size=128), random_weights)
+    decided = decide(spec, LoaderConfig(image_size=128), auto, cache=tmp_path / "cache")
+    network = build_model(spec, ArchitectureConfig(), num_classes=6, aux_head=spec.has_aux_head)
+    exact, chosen = (
+        training_of(model, tmp_path, TrainConfig(epochs=1, precision=name))[1] for name in ("fp32", decided)
+    )
+    ratios: list[float] = []
+
+    def pair() -> None:
+        exact_s = epoch_s(network, exact)
+        ratios.append(exact_s / epoch_s(network, chosen))
+
+    benchmark.pedantic(pair, rounds=ROUNDS, warmup_rounds=1)
+    benchmark.extra_info["decided"] = decided
+    benchmark.extra_info["auto over fp32, median"] = round(statistics.median(ratios[1:]), 3)
+    benchmark.extra_info["least and most"] = [round(min(ratios[1:]), 3), round(max(ratios[1:]), 3)]
     print(model, benchmark.extra_info)  # noqa: T201
+
+
+def training_of(model: str, folder: Path, config: TrainConfig) -> tuple[ModelSpec, TrainingSetup]:
+    """Return the training of a model on random pixels of 128 px, with all cores."""
+    use_threads(0)
+    spec = resolve_spec(model, LoaderConfig(image_size=128), random_weights)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (BATCHES * 32, 128, 128, 3), dtype=np.uint8)
+    labels = np.arange(len(pixels)) % 6
+    setting = TrainingSetup(
+        train_source=Source(pixels=pixels, indices=np.arange(len(pixels)), labels=labels),
+        val_source=Source(pixels=pixels, indices=np.arange(2), labels=labels[:2]),
+        normalisation=spec.normalisation,
+        loader=LoaderConfig(image_size=128),
+        architecture=ArchitectureConfig(),
+        train=config,
+        seed=0,
+        device=CPU,
+        folder=folder,
+        report=lambda _event: None,
+    )
+    return spec, setting
+
+
+def epoch_s(model: nn.Module, setting: TrainingSetup) -> float:
+    """Train an epoch from its start; return the loop's own seconds of training."""
+    for leftover in setting.folder.glob("*.*"):
+        leftover.unlink()
+    return train(model, setting).history[0].train_time_s
 
 
 def bare_step(spec: ModelSpec, setting: TrainingSetup) -> Callable[[], None]:
