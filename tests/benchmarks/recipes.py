@@ -137,11 +137,14 @@ def peers(python: str, data: str, weights: str, out: Path) -> None:
             line(model, peer, [100 * one["accuracy"] for one in results], [one["train_time_s"] for one in results])
 
 
+def main(data: str, weights: str, out: Path, python: str | None = None) -> None:
+    """Train what OUT lacks, and print the comparison."""
+    train(data, weights, out, ["standard", "finetune"])
+    train(data, weights, out, ["finetune bf16"])
+    compare(out)
+    if python is not None:
+        peers(python, data, weights, out)
+
+
 if __name__ == "__main__":
-    DATA, WEIGHTS, OUT = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    OUT.mkdir(parents=True, exist_ok=True)
-    train(DATA, WEIGHTS, OUT, ["standard", "finetune"])
-    train(DATA, WEIGHTS, OUT, ["finetune bf16"])
-    compare(OUT)
-    if len(sys.argv) > 4:
-        peers(sys.argv[4], DATA, WEIGHTS, OUT)
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])
