@@ -20,6 +20,7 @@ from torchvision import datasets, transforms
 from bench.comparison import analysis
 from bench.latency.cold_start import noise
 from bench.latency.protocol import measure
+from bench.records.store import read_records
 from bench.runs.processes import limited
 from imgcls.config import ArchitectureConfig, Augmentation, LoaderConfig, TrainConfig
 from imgcls.data.audit import audit_dataset
@@ -394,3 +395,35 @@ def test_what_timing_itself_adds_to_a_query(benchmark: Any) -> None:
     benchmark.pedantic(pair, rounds=20, warmup_rounds=1)
     benchmark.extra_info["added to a query, median, microseconds"] = round(statistics.median(added_us), 3)
     print(benchmark.name, benchmark.extra_info)  # noqa: T201
+
+
+@pytest.mark.benchmark
+def test_whole_run_over_training_evaluation_export_and_measuring(benchmark: Any, tmp_path: Path) -> None:
+    """A whole ``run`` at 128 px from an empty cache, over the time from its first step to its last measurement.
+
+    Before that are the start of two processes, audit, planning and cache; after it the leaderboard.
+    """
+    flags = ["run", "mobilenetv2_100", "--weights", "none", "--image-size", "128", "--recipe", "finetune"]
+    environment = {**os.environ, "IMGCLS_CACHE": str(tmp_path / "cache")}
+
+    def run() -> None:
+        results = tmp_path / "results"
+        command = [sys.executable, "-m", "bench", *flags, "--results", str(results)]
+        began, seen = time.perf_counter(), {}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        ) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                seen[" ".join(line.split()[:2])] = time.perf_counter()
+        whole_s = time.perf_counter() - began
+        (record,) = read_records(results)
+        assert record.outcome is not None
+        first = record.outcome.training.history[0]
+        started = seen["epoch 1/5:"] - first.train_time_s - first.eval_time_s
+        measured = max(at for words, at in seen.items() if words.startswith("measuring"))
+        benchmark.extra_info["whole over its parts"] = round(whole_s / (measured - started), 3)
+        benchmark.extra_info["whole, seconds"] = round(whole_s)
+
+    benchmark.pedantic(run, rounds=1)
+    print(benchmark.extra_info)  # noqa: T201
