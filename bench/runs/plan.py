@@ -97,8 +97,10 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     config = for_weights(config, spec.weights.init)
     if config.train.tune_layers != "all":
         require_classifier(spec)
-    precision = (decide or partial(decide_here, cache=paths.cache))(spec, config.loader, config.train)
-    config = with_precision(config, precision)
+    # Every device has float32, so that nothing is asked, on a cluster by a task of seconds.
+    if config.train.precision != "fp32":
+        chosen = (decide or partial(decide_here, cache=paths.cache))(spec, config.loader, config.train)
+        config = with_precision(config, chosen)
     dataset = dataset_info(plan.audit, plan.splits, config.split)
     source: Source = [
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],

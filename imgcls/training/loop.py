@@ -4,6 +4,7 @@ All random numbers are drawn from (seed, epoch), so that a resumed run needs no 
 weights of an uninterrupted one.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -129,12 +130,8 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
     rungs = _rungs_within(setup, epoch)
     _train_mode(learner.model, freeze_norm=setup.train.freeze_norm)
     for step, (images, labels) in enumerate(_batches(setup, generator), start=1):
-        try:
+        with _named_lack_of_memory(setup.loader):
             total += _train_step(learner, images, labels, setup=setup, place=(epoch, step)) * len(labels)
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            raise OutOfMemoryError(_advice(setup.loader)) from error
         seen += len(labels)
         train_time_s = time.perf_counter() - started - evaluated_s
         setup.report(
@@ -149,11 +146,6 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
         if step in rungs:
             evaluated_s += _score_rung(learner, setup, rungs[step])
     return total / seen, seen, train_time_s
-
-
-def _advice(loader: LoaderConfig) -> str:
-    size = loader.micro_batch or loader.batch_size
-    return f"out of memory in a step of {size} images of {loader.image_size} px; a smaller --micro-batch needs less"
 
 
 def _train_mode(model: nn.Module, *, freeze_norm: bool) -> None:
@@ -198,12 +190,19 @@ def _micro_batches(images: Tensor, labels: Tensor, size: int | None) -> list[tup
     return list(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True))
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error reports a lack of memory."""
-    # torch has an exception class for CUDA memory, but raises a plain RuntimeError for the host's.
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
+@contextlib.contextmanager
+def _named_lack_of_memory(loader: LoaderConfig) -> Iterator[None]:
+    """Raise OutOfMemoryError, which names the remedy, for an error of a step that reports a lack of memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has an exception class for CUDA memory, but raises a plain RuntimeError for the host's.
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(words in str(error).lower() for words in OUT_OF_MEMORY):
+            raise
+        size, px = loader.micro_batch or loader.batch_size, loader.image_size
+        message = f"out of memory in a step of {size} images of {px} px; a smaller --micro-batch needs less"
+        raise OutOfMemoryError(message) from error
 
 
 def _rungs_within(setup: TrainingSetup, epoch: int) -> dict[int, float]:
