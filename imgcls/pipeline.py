@@ -22,7 +22,7 @@ from imgcls.files import default_cache, write_aside, write_text
 from imgcls.inference.export import export_checked
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
-from imgcls.models.building import save_trained
+from imgcls.models.building import require_classifier, save_trained
 from imgcls.models.registry import ModelSpec, resolve_spec, weights_policy
 from imgcls.training.events import Report, silent
 from imgcls.training.fitting import fit
@@ -70,6 +70,8 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     # Resolved before the digest: ``auto`` may be another device in a later call.
     train = resolve_train(train or TrainConfig(), cuda=torch.cuda.is_available())
     spec = resolve_spec(model, loader, weights_policy(weights))
+    if train.tune_layers != "all":
+        require_classifier(spec)
     train = replace(train, precision=decide(spec, loader, train, cache=cache or default_cache()))
     home = Path(folder)
     identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
