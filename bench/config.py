@@ -97,9 +97,10 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 def with_precision(config: RunConfig, precision: Precision) -> RunConfig:
     """Return a config whose precision is no longer ``auto``; bf16 becomes part of the setting's name."""
     changed = with_values(config, {"precision": precision})
-    # Rows without it are in fp32: named in each row of most tables, it would hide the other differences.
-    named: Overrides = {"precision": precision} if precision != "fp32" else {}
-    return replace(changed, overrides={**config.overrides, **named})
+    # One name for one training, whether its precision was given or decided. Without it a row is in fp32: named in each
+    # row of most tables, it would hide the other differences.
+    others = {name: value for name, value in config.overrides.items() if name != "precision"}
+    return replace(changed, overrides=others | ({"precision": precision} if precision != "fp32" else {}))
 
 
 def with_overrides(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,7 +19,7 @@ from bench.records.paths import Paths, check_writable
 from bench.records.schema import RunRecord, Tuning
 from bench.records.store import read_records
 from bench.runs.images import audited, remember_place
-from bench.runs.local import Train, train_here
+from bench.runs.local import Train, decide_here, train_here
 from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
 from imgcls.files import default_cache
@@ -115,7 +116,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
             force=force,
             tuning=tuning,
             cuda=cuda,
-            decide=decide,
+            decide=decide or partial(decide_here, paths=paths),
         )
 
     return plan

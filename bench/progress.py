@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from imgcls.training.events import EpochResult, Report, Rung, Step
+from imgcls.training.events import EpochResult, HeadFit, Report, Rung, Step
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -125,7 +125,7 @@ def training(title: str, epochs: int) -> Report:
     began = time.perf_counter()
     first: list[int] = []
 
-    def report(event: Step | Rung | EpochResult) -> None:
+    def report(event: Step | Rung | EpochResult | HeadFit) -> None:
         if isinstance(event, Step):
             left_s = event.train_time_s / event.images * (event.total_images - event.images)
             count = Count(

@@ -60,7 +60,7 @@ def finetune(model: str) -> RunConfig:
             epochs=5,
             lr=5e-4,
             tune_layers="head-then-all",
-            freeze_norm=True,
+            norm="frozen",
             optimizer="adamw",
             weight_decay=0.05,
             layer_decay=0.9,
@@ -95,25 +95,22 @@ def report(model: str) -> RunConfig:
     )
 
 
-FROM_RANDOM: Final[dict[str, Value]] = {"tune_layers": "all", "layer_decay": 1.0, "freeze_norm": False}
+FROM_RANDOM: Final[dict[str, Value]] = {"tune_layers": "all", "layer_decay": 1.0, "norm": "batch"}
 """What replaces a recipe's own values where a model starts from random weights, whose layers have nothing to keep."""
 
 
 def for_weights(config: RunConfig, init: str) -> RunConfig:
-    """Return a config without what only pre-trained weights allow, if they are random; values of the user stay.
+    """Return a config without what only pre-trained weights allow, if they are random.
 
-    What is replaced is an override, so that the setting names it. Raises ConfigError for ``tune_layers=head``.
+    What is replaced is an override, so that the setting names it; other values than the recipe's own stay.
     """
     if init != "random":
         return config
-    if config.train.tune_layers == "head":
-        message = f"--tune-layers head: {config.model} starts from random weights; it needs pre-trained ones"
-        raise ConfigError(message)
     return with_overrides(config, {name: value for name, value in FROM_RANDOM.items() if name not in config.overrides})
 
 
 def _architecture(model: str) -> ArchitectureConfig:
-    # The dropout of the original report, in all recipes, so that all of them train the same network.
+    # The dropout of the original report.
     return ArchitectureConfig(dropout=0.5 if model.startswith("efficientnet") else 0.0)
 
 
@@ -186,7 +183,7 @@ def training_text(config: RunConfig) -> str:
     parts += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
     parts += [f"EMA {train.ema:g}"] if train.ema else []
     parts += [f"augmentation {train.augmentation}"] if train.augmentation != "report" else []
-    parts += ["batch norm frozen"] if train.freeze_norm else []
+    parts += ["batch norm frozen"] if train.norm == "frozen" else []
     parts += [f"layers {train.tune_layers}"] if train.tune_layers != "all" else []
     return ", ".join(parts)
 

@@ -14,6 +14,7 @@ Schedule = Literal["plateau", "cosine"]
 Optimizer = Literal["adam", "adamw"]
 Augmentation = Literal["report", "crop", "trivial"]
 TuneLayers = Literal["all", "head", "head-then-all"]
+Norm = Literal["batch", "frozen"]
 Precision = Literal["auto", "fp32", "bf16"]
 Select = Literal["best", "last"]
 
@@ -120,8 +121,8 @@ class TrainConfig:
     tune_layers: TuneLayers = "all"
     """all: train every layer; head: fit only the classifier, to features of the pre-trained layers that are computed
     once; head-then-all: the same, and then train every layer."""
-    freeze_norm: bool = False
-    """Keep the running statistics of batch norm, and normalise by them in training too."""
+    norm: Norm = "batch"
+    """batch: batch norm uses the statistics of each batch in training; frozen: always those of the initial weights."""
     feature_views: int = 1
     """Views of each image whose features the classifier is fitted to: the image itself, the others augmented."""
     optimizer: Optimizer = "adam"
@@ -163,6 +164,7 @@ class TrainConfig:
         require(name="feature_views", value=self.feature_views, low=1, high=1000, hint="use 1 or more")
         require(name="layer_decay", value=self.layer_decay, low=0.01, high=1, hint="use a number from 0.01 to 1")
         require(name="warmup", value=self.warmup, low=0, high=0.9, hint="use a share of the steps, 0 to 0.9")
+        self._require_effect()
         if self.ema is not None and not 0 < self.ema < 1:
             message = f"--ema is {self.ema}; use a number between 0 and 1, such as 0.99"
             raise ConfigError(message)
@@ -170,6 +172,19 @@ class TrainConfig:
         require(name="lr_factor", value=self.lr_factor, low=1e-6, high=1, hint="use a number in (0, 1]")
         require(name="lr_patience", value=self.lr_patience, low=0, high=100_000, hint="use 0 or more")
         require(name="train_threads", value=self.train_threads, low=0, high=4096, hint="use 0 (all) or more")
+
+    def _require_effect(self) -> None:
+        """Raise ConfigError for a value that would have no effect, but stand in the setting's name."""
+        ineffective = (
+            ("layer_decay", self.layer_decay < 1 and self.optimizer == "adam", "--optimizer adam", 1),
+            ("warmup", self.warmup > 0 and self.schedule == "plateau", "--schedule plateau", 0),
+            ("feature_views", self.feature_views > 1 and self.tune_layers == "all", "--tune-layers all", 1),
+        )
+        for name, wrong, beside, neutral in ineffective:
+            if wrong:
+                flag = f"--{name.replace('_', '-')}"
+                message = f"{flag} is {getattr(self, name)}; with {beside} it has no effect: use {flag} {neutral}"
+                raise ConfigError(message)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

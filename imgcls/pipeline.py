@@ -72,7 +72,7 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     spec = resolve_spec(model, loader, weights_policy(weights))
     if train.tune_layers != "all":
         require_classifier(spec)
-    train = replace(train, precision=decide(spec, loader, train, cache=cache or default_cache()))
+    train = replace(train, precision=decide(spec, loader, train, cache=cache or default_cache(), place="fine_tune"))
     home = Path(folder)
     identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
     _claim(home, hashlib.sha256(json.dumps(msgspec.to_builtins(identity)).encode()).hexdigest())

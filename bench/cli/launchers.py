@@ -61,7 +61,7 @@ def on_ray(args: SearchArgs) -> Iterator[Launcher]:
             run_threads=cluster.threads,
             trial_threads=cluster.threads,
             cuda=cluster.gpus > 0,
-            decide=partial(ray_cluster.decide, cluster=cluster),
+            decide=partial(ray_cluster.decide_there, cluster=cluster),
         )
 
 

@@ -80,6 +80,9 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         runtimes=args.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available()),
     )
     if args.artifacts is not None:
+        if args.once:
+            message = "--once: not with --artifacts, which measures every folder that it is given"
+            raise ConfigError(message)
         return _measure_copies(args.artifacts, paths, runtime, console)
     known = read_records(paths.results)
     # Runs of this machine whose artifacts are missing are included: ``measure_all`` warns about each of them.
@@ -95,18 +98,19 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         )
         raise ConfigError(message)
     check_writable(paths.results)
-    records = _one_of_each(records) if args.once else records
+    records = _one_of_each(records, paths) if args.once else records
     measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime, known=known)
     show(terminal.measured_lines(measured), console)
     show(terminal.tables(page.write(paths.results)), console)
     return 0 if measured.ok else 1
 
 
-def _one_of_each(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return one run of each network and image size: of those with the fewest overrides the first one by seed."""
+def _one_of_each(records: Sequence[RunRecord], paths: Paths) -> list[RunRecord]:
+    """Return one run of each network and image size, with artifacts if possible, few overrides, and a low seed."""
 
-    def plainness(record: RunRecord) -> tuple[bool, int, int, str]:
-        return record.tuning is not None, len(record.config.overrides), record.config.seed, record.run_id
+    def plainness(record: RunRecord) -> tuple[bool, bool, int, int, str]:
+        missing = not paths.outcome(record.train_id).exists()
+        return missing, record.tuning is not None, len(record.config.overrides), record.config.seed, record.run_id
 
     chosen: dict[tuple[object, ...], RunRecord] = {}
     for record in sorted(records, key=plainness):

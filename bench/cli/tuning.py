@@ -48,14 +48,15 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> i
         raise ConfigError(message)
     # Parsed before a cluster is started, which takes seconds.
     budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
-    space = parse_space(args.space, configs[0])
     with launcher_of(args) as launcher:
         planner = planner_of(args, configs, launcher, threads=launcher.trial_threads)
         budget = budget or SweepBudget(trials=DEFAULT_TRIALS)
         # From the start of the process, so that the time of the command includes imports and planning.
         since = psutil.Process().create_time()
         ours = Search(args=args, budget=budget, launcher=launcher)
-        record = _carry_out(ours, planner(configs[0]), space, since=since)
+        task = planner(configs[0])
+        # Of the planned config, whose defaults may differ from the recipe's: from random weights, for example.
+        record = _carry_out(ours, task, parse_space(args.space, task.config), since=since)
     return 0 if record is not None and record.best is not None else 1
 
 

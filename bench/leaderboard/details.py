@@ -245,7 +245,8 @@ def _duplicates(data: DatasetInfo) -> str:
 def _recipes(records: list[RunRecord]) -> str:
     """Return the recipes, and how the runs without overrides trained: the recipe itself may have changed since."""
     # A row with overrides differs from the recipe as its Setting cell states, and must not represent it here.
-    plain = {training_text(record.base): None for record in records if set(record.base.overrides) <= OF_THE_TABLE}
+    allowed = OF_THE_TABLE | {"precision"}
+    plain = {training_text(record.base): None for record in records if set(record.base.overrides) <= allowed}
     names = sorted({record.base.recipe for record in records})
     return "; ".join([*map(code, names), *plain])
 

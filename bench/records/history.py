@@ -64,7 +64,8 @@ def upgrade_config(content: Content) -> Content:
     overrides = {
         name: getattr(getattr(config, part), name)
         for part in PARTS
-        for name in getattr(config, part).__dataclass_fields__
+        # Fields that a version did not have are not compared with a recipe that has changed since.
+        for name in content.get(part, {})
         if name not in OF_THE_MACHINE and getattr(getattr(config, part), name) != getattr(getattr(own, part), name)
     }
     return content | {"budget": msgspec.to_builtins(_budget(config, own)), "overrides": overrides}

@@ -22,7 +22,7 @@ FROZEN_DEFAULTS: Final[dict[str, object]] = {
     "lr_factor": 0.1,
     "lr_patience": 2,
     "tune_layers": "all",
-    "freeze_norm": False,
+    "norm": "batch",
     "feature_views": 1,
     "optimizer": "adam",
     "layer_decay": 1.0,

@@ -61,7 +61,12 @@ def read_versioned(path: Path, kind: type[Versioned], *, key: str, version: int,
 
 def read_record(path: Path) -> RunRecord:
     """Read one record of this schema or of an older one; raises ValueError if it cannot be read."""
-    return read_versioned(path, RunRecord, key="schema_version", version=SCHEMA_VERSION, upgrade=upgrade_record)
+    record = read_versioned(path, RunRecord, key="schema_version", version=SCHEMA_VERSION, upgrade=upgrade_record)
+    if record.config.train.device != "cuda" or "precision" in json.loads(path.read_bytes())["config"]["train"]:
+        return record
+    # Before there was a choice, trainings on CUDA were in bf16.
+    train = replace(record.config.train, precision="bf16")
+    return replace(record, config=replace(record.config, train=train))
 
 
 def read_latency_file(path: Path) -> LatencyFile:

@@ -3,13 +3,21 @@
 import datetime as dt
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import msgspec
+
+from bench.records import locks
+from bench.records.paths import Paths
 from bench.records.schema import RunRecord
 from bench.records.store import read_if_whole, write_json
 from bench.runs import failures
-from bench.runs.plan import Task, finished_record, make_record, record_file, write_task
+from bench.runs.plan import Probe, Task, finished_record, make_record, record_file, write_task
 from bench.runs.processes import launch
 from bench.runs.worker import WORKER
+from imgcls.config import LoaderConfig, Precision, TrainConfig
+from imgcls.models.registry import ModelSpec
+from imgcls.training.precision import decide
 
 LOGGER = logging.getLogger(__name__)
 
@@ -70,3 +78,21 @@ def _other_code(record: RunRecord, task: Task) -> str:
     if then == now:
         return ""
     return f" (by other code, commit {(then or 'unknown')[:8]}; --force repeats it)"
+
+
+def decide_here(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, paths: Paths) -> Precision:
+    """Return the precision of a training on this machine: ``auto`` is decided alone on it, in a process of its own.
+
+    Raises ConfigError if the device lacks it.
+    """
+
+    def measure(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float] | None:
+        # As in ``_run``: a lack of memory ends that process only, which also has the threads and memory of a training.
+        file, answers = paths.task(f"precision-{spec.name}"), list[bytes]()
+        write_task(Probe(spec=spec, loader=loader, train=train), file)
+        launch([WORKER, "precision", str(file)], answers.append, threads=train.train_threads)
+        file.unlink(missing_ok=True)
+        return msgspec.json.decode(answers[-1], type=list[float]) if answers else None
+
+    alone = partial(locks.machine_alone, purpose="choose a precision")
+    return decide(spec, loader, train, cache=paths.cache, measure=measure, alone=alone)

@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +13,6 @@ import torch
 
 from bench.config import RunConfig, with_precision
 from bench.recipes import for_weights
-from bench.records import locks
 from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
@@ -28,7 +26,6 @@ from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
 from imgcls.models.building import require_classifier
 from imgcls.models.registry import ModelSpec, WeightsFor, resolve_spec
-from imgcls.training.precision import decide
 from imgcls.training.setup import resolve_train
 
 AnyTask = TypeVar("AnyTask")
@@ -59,6 +56,15 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """A training whose precision is to be decided, as a process receives it."""
+
+    spec: ModelSpec
+    loader: LoaderConfig
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DataPlan:
     """An audited data set, its division by one split config, its path or name, and its table of labels, if any."""
 
@@ -73,6 +79,12 @@ def plan_data(audit: Audit, config: SplitConfig, *, data: str, labels: str | Non
     return DataPlan(data=data, labels=labels, audit=audit, splits=make_splits(audit, config))
 
 
+def own_precision(_spec: ModelSpec, _loader: LoaderConfig, train: TrainConfig) -> Precision:
+    """Return the precision of a training that is not ``auto``."""
+    assert train.precision != "auto", "who plans for a recipe with auto must say where it is decided"
+    return train.precision
+
+
 def make_task(  # noqa: PLR0913 - a task is made of these
     config: RunConfig,
     plan: DataPlan,
@@ -83,12 +95,12 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     force: bool = False,
     tuning: Tuning | None = None,
     cuda: bool | None = None,
-    decide: Decide | None = None,
+    decide: Decide = own_precision,
 ) -> Task:
     """Resolve device, threads, runtimes, weights, precision and identity of one run.
 
-    ``cuda`` is whether the machine that trains has a GPU; None: the same as this machine. ``decide`` chooses the
-    precision there; None: on this machine. Raises ConfigError for invalid settings.
+    ``cuda`` is whether the machine that trains has a GPU; None: the same as this machine. ``decide`` chooses between
+    the precisions there. Raises ConfigError for invalid settings.
     """
     config = _resolve(
         replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda
@@ -98,9 +110,8 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     if config.train.tune_layers != "all":
         require_classifier(spec)
     # Every device has float32, so that nothing is asked, on a cluster by a task of seconds.
-    if config.train.precision != "fp32":
-        chosen = (decide or partial(decide_here, cache=paths.cache))(spec, config.loader, config.train)
-        config = with_precision(config, chosen)
+    precision = config.train.precision
+    config = with_precision(config, "fp32" if precision == "fp32" else decide(spec, config.loader, config.train))
     dataset = dataset_info(plan.audit, plan.splits, config.split)
     source: Source = [
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
@@ -121,23 +132,25 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     )
 
 
-def decide_here(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, cache: Path) -> Precision:
-    """Return the precision of a training on this machine, decided alone on it; raises ConfigError."""
-    return decide(spec, loader, train, cache=cache, alone=partial(locks.machine_alone, purpose="choose a precision"))
-
-
 def _run_id(config: RunConfig, source: Source, machine: str, tuning: Tuning | None) -> str:
     """Return the hash of everything that a run depends on; ``source`` identifies its weights and its data."""
     # Without the overrides, which the other fields determine. With the study, because the best setting of a study can
     # be the default, which has a row of its own.
-    settings = identity(replace(config, overrides={}))
+    settings = identity(replace(config, overrides={}, train=_hashed(config.train)))
     return hash_of([settings, *source, machine, *([tuning.study] if tuning else [])])
+
+
+def _hashed(train: TrainConfig) -> TrainConfig:
+    """Return a config for ids: on CUDA, where bf16 was used before there was a choice, fp32 is what changes an id."""
+    if train.device != "cuda":
+        return train
+    return replace(train, precision="fp32" if train.precision == "bf16" else "bf16")
 
 
 def _train_id(config: RunConfig, source: Source, machine: str) -> str:
     """Return the hash of everything that training depends on; runs that differ only in what is timed share it."""
     # With the machine, so that in a shared results folder no run has the training time of another machine.
-    read = [identity(part) for part in (config.loader, config.architecture, config.train)]
+    read = [identity(part) for part in (config.loader, config.architecture, _hashed(config.train))]
     return hash_of([[config.model, config.seed, *read, machine], *source])
 
 

@@ -19,9 +19,10 @@ from bench.runs.plan import Task, record_file
 from bench.runs.preparation import prepare
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.errors import ConfigError
-from imgcls.files import write_bytes
+from imgcls.files import default_cache, write_bytes
 from imgcls.models.registry import ModelSpec
 from imgcls.parallel import usable_cores
+from imgcls.training.precision import decide
 
 LOGGER = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Cluster:
     threads: int
     gpus: int
     parcels: dict[object, Any]
+    address: str = ""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
         # Any node may receive a training, so the node with the fewest cores determines the threads of all.
         at_once = -(-jobs // len(nodes))
         cores = int(min(node.get("CPU", 1) for node in nodes))
-        yield Cluster(threads=max(1, cores // at_once), gpus=1 if gpus else 0, parcels={})
+        yield Cluster(threads=max(1, cores // at_once), gpus=1 if gpus else 0, parcels={}, address=address)
     finally:
         ray.shutdown()
 
@@ -118,20 +120,27 @@ def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any, Any]
     )
 
 
-def decide(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, cluster: Cluster) -> Precision:
-    """Return the precision of a training on the cluster; raises ConfigError if a node that trains lacks it."""
-    import ray  # noqa: PLC0415
+def decide_there(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, cluster: Cluster) -> Precision:
+    """Return the precision of a training on the cluster; ``auto`` is decided once, on one of its nodes."""
+    # Whether the nodes have a requested precision is not known here: without it, the run fails.
+    if train.precision != "auto":
+        return train.precision
 
-    # Without the path of the weights, which a worker may not have; a step takes the same time from random ones.
-    bare = replace(spec, weights=replace(spec.weights, file=None))
-    try:
-        there = ray.remote(ray_tasks.decide).options(**cluster.options)
-        chosen: Precision = ray.get(there.remote(bare, loader, train))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ConfigError):
-            raise error.cause from error
-        raise
-    return chosen
+    def measure(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float] | None:
+        import ray  # noqa: PLC0415
+
+        # Without the path of the weights, which a worker may not have; a step takes the same time from random ones.
+        bare = replace(spec, weights=replace(spec.weights, file=None))
+        there = ray.remote(ray_tasks.speeds).options(**cluster.options)
+        try:
+            found: list[float] | None = ray.get(there.remote(bare, loader, train))
+        except ray.exceptions.RayError as error:
+            LOGGER.warning("the cluster could not choose a precision: %s", (str(error).splitlines() or [""])[-1])
+            return None
+        return found
+
+    # Kept here for all runs of this cluster: its nodes must not decide differently for the seeds of one row.
+    return decide(spec, loader, train, cache=default_cache(), place=f"ray {cluster.address}", measure=measure)
 
 
 def train(tasks: Sequence[Task], *, cluster: Cluster) -> list[RunRecord]:

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.records import locks
 from bench.records.paths import Paths
 from bench.runs.execution import run_and_record
-from bench.runs.plan import Task, decide_here
-from imgcls.config import LoaderConfig, Precision, TrainConfig
+from bench.runs.plan import Task
+from imgcls.config import LoaderConfig, TrainConfig
 from imgcls.data.audit import Audit
 from imgcls.data.prepared import Prepared
-from imgcls.files import default_cache
 from imgcls.models.registry import ModelSpec
+from imgcls.training.precision import speed_ratios
 
 Files = dict[str, bytes]
 """Contents of files by their path relative to a results folder."""
@@ -50,10 +51,10 @@ def unpacked(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -
         shutil.rmtree(home, ignore_errors=True)
 
 
-def decide(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> Precision:
-    """Return the precision of a training on this machine, where ``auto`` is decided alone on it."""
-    # Kept in this machine's own cache, for the next command.
-    return decide_here(spec, loader, train, cache=default_cache())
+def speeds(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float]:
+    """Return the speed of training steps in bf16 over that in fp32, alone on this machine; nothing without bf16."""
+    with locks.machine_alone(purpose="choose a precision"):
+        return speed_ratios(spec, loader, train)
 
 
 def run(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Files:

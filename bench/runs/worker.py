@@ -1,4 +1,4 @@
-"""The worker process of one run: ``python -m bench.runs.worker run TASK.json``."""
+"""The worker process of one run, or of the choice of its precision: ``python -m bench.runs.worker run TASK.json``."""
 
 import sys
 import warnings
@@ -19,7 +19,17 @@ def run(path: Path, _tell: Tell) -> int:
     return 0 if record.status == "ok" else 1
 
 
-KINDS: Final = {"run": run}
+def precision(path: Path, tell: Tell) -> int:
+    """Send the speed of training steps in bf16 over that in fp32, in each of several rounds."""
+    from bench.runs.plan import Probe, read_task  # noqa: PLC0415
+    from imgcls.training.precision import speed_ratios  # noqa: PLC0415
+
+    probe = read_task(path, Probe)
+    tell(speed_ratios(probe.spec, probe.loader, probe.train))
+    return 0
+
+
+KINDS: Final = {"run": run, "precision": precision}
 
 
 if __name__ == "__main__":

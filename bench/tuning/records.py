@@ -24,7 +24,7 @@ REGIME_VERSION: Final = 1
 ADDED: Final = frozenset(
     {
         "tune_layers",
-        "freeze_norm",
+        "norm",
         "feature_views",
         "optimizer",
         "layer_decay",
@@ -161,8 +161,8 @@ def best_trial(trials: Sequence[TrialRecord]) -> TrialRecord | None:
 
 def identity(base: RunConfig, search: Space, dataset: DatasetInfo, origin: Origin) -> dict[str, Any]:
     """Return what must be equal for trials to belong to one study."""
-    # Without device and threads: several machines may join one study.
-    where = replace(base.train, device="auto", train_threads=0)
+    # Without device, threads and precision, which each machine chooses for itself: several may join one study.
+    where = replace(base.train, device="auto", train_threads=0, precision="fp32")
     parts = [_content(part) for part in (base.split, base.loader, base.architecture, where)]
     content = {
         "code's sweep version": REGIME_VERSION,

@@ -60,6 +60,9 @@ def parse_space(words: Sequence[str], base: RunConfig) -> Space:
     Raises ConfigError for an unknown hyperparameter, a range that is not two numbers in ascending order, a bound that
     the config refuses, or a range without the default value, which is the first trial of each study.
     """
+    if base.train.tune_layers == "head":
+        message = "--tune-layers head: its classifier has no hyperparameters to search; use head-then-all or all"
+        raise ConfigError(message)
     space = {}
     for word in words:
         name, _, limits = word.partition("=")

@@ -15,7 +15,7 @@ from imgcls.errors import NonFiniteLossError, OutOfMemoryError
 from imgcls.models import complexity
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec
-from imgcls.training.events import EpochResult, Rung, Step
+from imgcls.training.events import EpochResult, HeadFit, Rung, Step
 
 RUNGS: Final = (1 / 4, 1 / 2)
 """Fractions of a trial's own steps at which the pruner may compare it with the others."""
@@ -79,13 +79,16 @@ class _Meter:
         """Seconds of training steps in this attempt."""
         return self._time_s + (self._step.train_time_s if self._step else 0.0)
 
-    def __call__(self, event: Step | Rung | EpochResult) -> None:
+    def __call__(self, event: Step | Rung | EpochResult | HeadFit) -> None:
         """Report rungs and ends of epochs; raises _StoppedError if the trial must stop."""
         if isinstance(event, Step):
             # A step contains the totals of its epoch, so that the last one is enough.
             self._step = event
             if self._stop():
                 raise _StoppedError
+        elif isinstance(event, HeadFit):
+            # A pass without gradients costs a third of a training pass.
+            self._images, self._time_s = self._images + event.images // 3, self._time_s + event.head_time_s
         elif isinstance(event, Rung):
             self._tell(event.fraction, event.val_top1_accuracy, at_rung=True)
         else:

@@ -13,7 +13,7 @@ from timm.models.inception_v3 import InceptionAux
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imgcls.config import ArchitectureConfig
+from imgcls.config import ArchitectureConfig, Norm
 from imgcls.errors import ConfigError
 from imgcls.models.registry import (
     AUX_POOL,
@@ -61,7 +61,10 @@ def memory_format(image_size: int) -> torch.memory_format:
 
 
 def require_classifier(spec: ModelSpec) -> None:
-    """Raise ConfigError unless the model ends in one linear layer, which can be fitted to the features before it."""
+    """Raise ConfigError unless the model is pre-trained, and ends in one linear layer, to be fitted to its features."""
+    if spec.weights.init == "random":
+        message = f"--tune-layers: {spec.name} starts from random weights; use all, or pre-trained weights"
+        raise ConfigError(message)
     with torch.device("meta"):
         model = timm.create_model(spec.timm_name.split(".")[0], pretrained=False)
     if not isinstance(cast("Callable[[], object]", model.get_classifier)(), nn.Linear):
@@ -94,6 +97,17 @@ def set_aux(model: nn.Module, *, enabled: bool) -> None:
     # Needed for evaluation too, as timm's inception_v3 returns the tuple in eval mode as well.
     if getattr(model, "AuxLogits", None) is not None:
         setattr(model, "aux_logits", enabled)  # noqa: B010 - timm's flag, unknown to nn.Module's types
+
+
+def train_mode(model: nn.Module, norm: Norm) -> None:
+    """Set the train mode, in which an auxiliary head is enabled and frozen norms keep their statistics."""
+    model.train()
+    set_aux(model, enabled=True)
+    if norm == "frozen":
+        for module in model.modules():
+            # The norms of timm that contain an activation are subclasses.
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base of all batch norms
+                module.eval()
 
 
 def without_aux(state: dict[str, Tensor]) -> dict[str, Tensor]:

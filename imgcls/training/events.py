@@ -37,9 +37,17 @@ class Rung:
     val_top1_accuracy: float
 
 
-Report = Callable[[Step | Rung | EpochResult], None]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadFit:
+    """The classifier was fitted before the first epoch, to features of ``images`` images without their gradients."""
+
+    images: int
+    head_time_s: float
 
 
-def silent(event: Step | Rung | EpochResult) -> None:
+Report = Callable[[Step | Rung | EpochResult | HeadFit], None]
+
+
+def silent(event: Step | Rung | EpochResult | HeadFit) -> None:
     """Report nothing."""
     del event

@@ -1,17 +1,24 @@
 """Preparation and start of a training: threads, seed and model; ``loop`` does the rest."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import torch
 
-from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
+from imgcls.config import MIN_BATCH, ArchitectureConfig, LoaderConfig, TrainConfig
 from imgcls.data.loaders import Source
+from imgcls.errors import OutOfMemoryError
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec
 from imgcls.training.events import Report
 from imgcls.training.loop import train as run_loop
 from imgcls.training.loop import use_threads
 from imgcls.training.setup import Training, TrainingSetup
+
+# Parts of the messages of the RuntimeErrors that torch raises on a lack of host memory.
+OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 
 def fit(  # noqa: PLR0913 - the parts of a training
@@ -31,23 +38,40 @@ def fit(  # noqa: PLR0913 - the parts of a training
     """Build the model and train it, resuming from ``folder`` if it was interrupted.
 
     The test split is not among the arguments. ``train`` names a device and a number of threads (``resolve_train``).
-    Raises NonFiniteLossError.
+    Raises NonFiniteLossError and OutOfMemoryError.
     """
     use_threads(train.train_threads)
     torch.manual_seed(seed)
     aux_head = spec.has_aux_head and architecture.aux_weight > 0
-    model = build_model(spec, architecture, num_classes=num_classes, aux_head=aux_head)
-    setup = TrainingSetup(
-        train_source=train_source,
-        val_source=val_source,
-        normalisation=spec.normalisation,
-        loader=loader,
-        architecture=architecture,
-        train=train,
-        seed=seed,
-        device=torch.device(train.device),
-        folder=folder,
-        report=report,
-        rungs=rungs,
-    )
-    return run_loop(model, setup)
+    with _named_lack_of_memory(loader):
+        model = build_model(spec, architecture, num_classes=num_classes, aux_head=aux_head)
+        setup = TrainingSetup(
+            train_source=train_source,
+            val_source=val_source,
+            normalisation=spec.normalisation,
+            loader=loader,
+            architecture=architecture,
+            train=train,
+            seed=seed,
+            device=torch.device(train.device),
+            folder=folder,
+            report=report,
+            rungs=rungs,
+        )
+        return run_loop(model, setup)
+
+
+@contextlib.contextmanager
+def _named_lack_of_memory(loader: LoaderConfig) -> Iterator[None]:
+    """Raise OutOfMemoryError, which names the remedy, for an error that reports a lack of memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has an exception class for CUDA memory, but raises a plain RuntimeError for the host's.
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(words in str(error).lower() for words in OUT_OF_MEMORY):
+            raise
+        size, px = loader.micro_batch or loader.batch_size, loader.image_size
+        smaller = "--micro-batch or --image-size" if size > MIN_BATCH else "--image-size"
+        message = f"out of memory in training with {size} images of {px} px at once; a smaller {smaller} needs less"
+        raise OutOfMemoryError(message) from error

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from imgcls.data.augment import POLICIES
 from imgcls.data.loaders import Batch, Source, eval_batches, train_batches
+from imgcls.errors import NonFiniteLossError, RunError
 from imgcls.evaluation.forward import EVAL_BATCH
 from imgcls.models.building import set_aux
 from imgcls.training.events import EpochResult
@@ -46,6 +47,7 @@ class _Fit:
     penalty: float
     weight: Tensor
     bias: Tensor
+    val_logits: Tensor
     train_loss: float
     val_loss: float
     val_top1_accuracy: float
@@ -65,6 +67,9 @@ def fit_head(model: nn.Module, setup: TrainingSetup) -> EpochResult:
     passed = time.perf_counter()
     val = _features(model, _plain(setup.val_source, setup))
     scored = time.perf_counter()
+    if not torch.isfinite(features).all() or not torch.isfinite(val[0]).all():
+        message = "the features of the pre-trained layers are not finite; use other weights"
+        raise NonFiniteLossError(message)
     # Features that are 0 in every image have no variance.
     mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
     best = _best(((features - mean) / std, labels), ((val[0] - mean) / std, val[1]), classifier.out_features)
@@ -72,6 +77,7 @@ def fit_head(model: nn.Module, setup: TrainingSetup) -> EpochResult:
         # The network's features are not standardised: the scales go into the weights.
         classifier.weight.copy_(best.weight / std)
         classifier.bias.copy_(best.bias - (best.weight / std) @ mean)
+    _require_same(model, best.val_logits, setup)
     fitted_s = time.perf_counter() - scored
     LOGGER.info(
         "  classifier: fitted to the features of %d images in %.1f s, which took %.1f s; val %.1f %%",
@@ -94,13 +100,15 @@ def fit_head(model: nn.Module, setup: TrainingSetup) -> EpochResult:
 
 def _views(setup: TrainingSetup) -> Iterator[Iterator[Batch]]:
     yield _plain(setup.train_source, setup)
+    # ``train_batches`` drops a last batch of a single image.
+    size = EVAL_BATCH - 1 if len(setup.train_source) % EVAL_BATCH == 1 else EVAL_BATCH
     for view in range(1, setup.train.feature_views):
         # Seeded as the epochs of the training loop are, so that a view depends on nothing but the seed and its number.
         words = np.random.SeedSequence((setup.seed, view)).generate_state(1)[0]
         yield train_batches(
             setup.train_source,
             policy=POLICIES[setup.train.augmentation],
-            batch_size=EVAL_BATCH,
+            batch_size=size,
             normalisation=setup.normalisation,
             device=setup.device,
             generator=torch.Generator().manual_seed(int(words)),
@@ -124,6 +132,17 @@ def _features(model: nn.Module, batches: Iterator[Batch]) -> Batch:
     features, labels = (torch.cat(part) for part in zip(*parts, strict=True))
     # Tensors of inference mode take no part in the fit's gradients.
     return features.clone(), labels.clone()
+
+
+def _require_same(model: nn.Module, expected: Tensor, setup: TrainingSetup) -> None:
+    """Raise RunError unless the network's own logits are those of the fitted classifier, on a batch of val images."""
+    images, _ = next(iter(_plain(setup.val_source, setup)))
+    with torch.inference_mode():
+        logits = cast("Tensor", model(images)).float()
+    # Some networks add the output of other layers to that of their last one.
+    if not torch.allclose(logits, expected[: len(logits)], rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+        message = "--tune-layers: the network's logits are not those of its last linear layer; use --tune-layers all"
+        raise RunError(message)
 
 
 def _best(train: Batch, val: Batch, num_classes: int) -> _Fit:
@@ -156,6 +175,7 @@ def _fit(penalty: float, weight: Tensor, bias: Tensor, *, train: Batch, val: Bat
             penalty=penalty,
             weight=weight.detach().clone(),
             bias=bias.detach().clone(),
+            val_logits=logits,
             train_loss=train_loss.item(),
             val_loss=functional.cross_entropy(logits, val[1]).item(),
             val_top1_accuracy=(logits.argmax(dim=1) == val[1]).double().mean().item(),

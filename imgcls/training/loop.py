@@ -4,12 +4,10 @@ All random numbers are drawn from (seed, epoch), so that a resumed run needs no 
 weights of an uninterrupted one.
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 import torch
@@ -20,16 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from imgcls.config import MIN_BATCH, LoaderConfig
+from imgcls.config import MIN_BATCH
 from imgcls.data.augment import POLICIES
 from imgcls.data.loaders import train_batches
-from imgcls.errors import NonFiniteLossError, OutOfMemoryError
+from imgcls.errors import NonFiniteLossError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
-from imgcls.models.building import memory_format, set_aux, without_aux
+from imgcls.models.building import memory_format, train_mode, without_aux
 from imgcls.parallel import usable_cores
 from imgcls.training.checkpoints import Learner, best_file, restore, save, selected_epoch
-from imgcls.training.events import EpochResult, Rung, Step
+from imgcls.training.events import EpochResult, HeadFit, Rung, Step
 from imgcls.training.head import fit_head
 from imgcls.training.losses import training_loss
 from imgcls.training.optimizers import OPTIMIZERS
@@ -39,14 +37,11 @@ from imgcls.training.setup import Training, TrainingSetup
 
 LOGGER = logging.getLogger(__name__)
 
-# Parts of the messages of the RuntimeErrors that torch raises on a lack of host memory.
-OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
-
 
 def train(model: nn.Module, setup: TrainingSetup) -> Training:
     """Train, resuming from ``setup.folder`` if it contains a checkpoint.
 
-    Raises NonFiniteLossError if the training loss becomes NaN or infinite, and OutOfMemoryError.
+    Raises NonFiniteLossError if the training loss becomes NaN or infinite.
     """
     model.to(setup.device).to(memory_format=memory_format(setup.loader.image_size))
     if setup.train.tune_layers == "head":
@@ -57,7 +52,9 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
         LOGGER.info("  resumed after epoch %d of %d", len(progress.history), setup.train.epochs)
     elif setup.train.tune_layers == "head-then-all":
         # Training every layer from a random classifier at once distorts the pre-trained features (Kumar et al. 2022).
-        progress = replace(progress, head_time_s=fit_head(model, setup).train_time_s)
+        fitted = fit_head(model, setup)
+        setup.report(HeadFit(images=fitted.images, head_time_s=fitted.train_time_s + fitted.eval_time_s))
+        progress = replace(progress, head_time_s=fitted.train_time_s + fitted.eval_time_s)
         learner = _learner(model, setup)
     for epoch in range(len(progress.history) + 1, setup.train.epochs + 1):
         result = _epoch(learner, setup, epoch)
@@ -128,10 +125,9 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
     torch.manual_seed(_mixed(setup.seed, epoch, 0))
     generator = torch.Generator().manual_seed(_mixed(setup.seed, epoch, 1))
     rungs = _rungs_within(setup, epoch)
-    _train_mode(learner.model, freeze_norm=setup.train.freeze_norm)
+    train_mode(learner.model, setup.train.norm)
     for step, (images, labels) in enumerate(_batches(setup, generator), start=1):
-        with _named_lack_of_memory(setup.loader):
-            total += _train_step(learner, images, labels, setup=setup, place=(epoch, step)) * len(labels)
+        total += _train_step(learner, images, labels, setup=setup, place=(epoch, step)) * len(labels)
         seen += len(labels)
         train_time_s = time.perf_counter() - started - evaluated_s
         setup.report(
@@ -146,16 +142,6 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
         if step in rungs:
             evaluated_s += _score_rung(learner, setup, rungs[step])
     return total / seen, seen, train_time_s
-
-
-def _train_mode(model: nn.Module, *, freeze_norm: bool) -> None:
-    model.train()
-    set_aux(model, enabled=True)
-    if freeze_norm:
-        for module in model.modules():
-            # timm's fused norms and activations are subclasses.
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base of all batch norms
-                module.eval()
 
 
 def _train_step(
@@ -183,26 +169,11 @@ def _train_step(
 
 
 def _micro_batches(images: Tensor, labels: Tensor, size: int | None) -> list[tuple[Tensor, Tensor]]:
-    """Return a batch in parts of up to ``size`` images, and of at least two, which batch norm needs."""
+    """Return a batch in parts of up to ``size`` images, or three for a size of two: batch norm needs two in each."""
     if size is None:
         return [(images, labels)]
     parts = min(-(-len(images) // size), len(images) // MIN_BATCH)
     return list(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True))
-
-
-@contextlib.contextmanager
-def _named_lack_of_memory(loader: LoaderConfig) -> Iterator[None]:
-    """Raise OutOfMemoryError, which names the remedy, for an error of a step that reports a lack of memory."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # torch has an exception class for CUDA memory, but raises a plain RuntimeError for the host's.
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and not any(words in str(error).lower() for words in OUT_OF_MEMORY):
-            raise
-        size, px = loader.micro_batch or loader.batch_size, loader.image_size
-        message = f"out of memory in a step of {size} images of {px} px; a smaller --micro-batch needs less"
-        raise OutOfMemoryError(message) from error
 
 
 def _rungs_within(setup: TrainingSetup, epoch: int) -> dict[int, float]:
@@ -219,7 +190,7 @@ def _score_rung(learner: Learner, setup: TrainingSetup, fraction: float) -> floa
     accuracy = top1_accuracy(_val_logits(learner, setup), setup.val_source.labels)
     setup.report(Rung(fraction=fraction, val_top1_accuracy=accuracy))
     # Scoring has set the eval mode and disabled the auxiliary head.
-    _train_mode(learner.model, freeze_norm=setup.train.freeze_norm)
+    train_mode(learner.model, setup.train.norm)
     return time.perf_counter() - started
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import platform
 import time
 from collections.abc import Callable
@@ -18,9 +19,11 @@ from torch.nn import functional
 from imgcls.config import ArchitectureConfig, LoaderConfig, Precision, TrainConfig
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
-from imgcls.models.building import build_model, memory_format, set_aux
+from imgcls.models.building import build_model, memory_format, train_mode
 from imgcls.models.registry import ModelSpec
 from imgcls.training.optimizers import OPTIMIZERS
+
+LOGGER = logging.getLogger(__name__)
 
 ROUNDS: Final = 3
 """Alternating pairs of steps that are compared, after one pair that is not counted."""
@@ -44,7 +47,9 @@ def supports_bf16(device: str) -> bool:
     """Return whether a device (cpu or cuda) computes in bfloat16 in hardware, or on a CPU at least in its library."""
     if device == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - has no public name
+    # The operator exists only in builds with oneDNN.
+    known = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(known and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - has no public name
 
 
 def check_precision(train: TrainConfig) -> None:
@@ -54,19 +59,14 @@ def check_precision(train: TrainConfig) -> None:
         raise ConfigError(message)
 
 
-def faster(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> Precision:
-    """Return the precision in which training steps are faster here: fp32, unless bf16 is so in every round.
+def speed_ratios(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float]:
+    """Return the time of a float32 step over that of the bfloat16 step after it, for each of ``ROUNDS`` rounds.
 
-    The steps alternate, on random images of the size and batch of the training, with its device and threads.
+    The steps are on random images, with the size, batch, device and threads of the training. Returns nothing if the
+    device has no bfloat16.
     """
     if not supports_bf16(train.device):
-        return "fp32"
-    ratios = speed_ratios(spec, loader, train)
-    return "bf16" if min(ratios) >= WORTHWHILE else "fp32"
-
-
-def speed_ratios(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float]:
-    """Return the time of a float32 step over that of the bfloat16 step after it, for each of ``ROUNDS`` rounds."""
+        return []
     threads = torch.get_num_threads()
     torch.set_num_threads(train.train_threads)
     device = torch.device(train.device)
@@ -89,8 +89,8 @@ class _Step:
         random = replace(spec, weights=replace(spec.weights, file=None))
         layout = memory_format(loader.image_size)
         model = build_model(random, ArchitectureConfig(), num_classes=CLASSES, aux_head=spec.has_aux_head)
-        self._model = model.train().to(device).to(memory_format=layout)
-        set_aux(self._model, enabled=True)
+        self._model = model.to(device).to(memory_format=layout)
+        train_mode(self._model, train.norm)
         self._optimizer = OPTIMIZERS[train.optimizer](self._model, train)
         images = loader.micro_batch or loader.batch_size
         self._images = torch.randn(images, 3, loader.image_size, loader.image_size, device=device)
@@ -113,38 +113,66 @@ class _Step:
         return time.perf_counter() - started
 
 
-def decide(
+Measure = Callable[[ModelSpec, LoaderConfig, TrainConfig], list[float] | None]
+"""Measures ``speed_ratios`` where the training will run; None if that failed, for example for a lack of memory."""
+
+
+def decide(  # noqa: PLR0913 - a training, and where it is decided
     spec: ModelSpec,
     loader: LoaderConfig,
     train: TrainConfig,
     *,
     cache: Path,
+    place: str = "",
+    measure: Measure = speed_ratios,
     alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Precision:
     """Return the precision of a training: its own, or for ``auto`` the faster one.
 
-    The decision is made within ``alone`` and kept in ``cache``, so that an interrupted training is resumed with the
-    same one: there is one for each machine, device, model, size, batch, number of threads, and versions of the
-    libraries. Raises ConfigError if the device lacks a requested precision.
+    That is fp32, unless bf16 is so in every round. The decision is made within ``alone`` and kept in ``cache``, so that
+    an interrupted training is resumed with the same one: there is one for each place, machine, device, model, size,
+    batch, number of threads, and versions of the libraries. Raises ConfigError if the device lacks a requested
+    precision.
     """
-    check_precision(train)
     if train.precision != "auto":
+        check_precision(train)
         return train.precision
-    depends_on = {
-        "machine": platform.node(),
-        "device": torch.cuda.get_device_name() if train.device == "cuda" else torch.backends.cpu.get_cpu_capability(),
-        "versions": [torch.__version__, timm.__version__],
-        "model": spec.timm_name,
-        "image_size": loader.image_size,
-        "images": loader.micro_batch or loader.batch_size,
-        "threads": train.train_threads,
-        "optimizer": train.optimizer,
-    }
-    digest = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
-    file = cache / "precision" / f"{digest}.json"
+    file = _kept(spec, loader, train, cache=cache, place=place)
     if not file.exists():
         with alone():
-            precision = faster(spec, loader, train)
-        write_text(json.dumps({**depends_on, "precision": precision}), file)
+            # Again, because another process may have decided while this one waited.
+            if not file.exists():
+                return _decided(spec, file, measure(spec, loader, train))
     kept: Precision = json.loads(file.read_text(encoding="utf-8"))["precision"]
     return kept
+
+
+def _decided(spec: ModelSpec, file: Path, ratios: list[float] | None) -> Precision:
+    if ratios is None:
+        LOGGER.warning("%s: the speed of bf16 could not be measured: trained in fp32", spec.name)
+        return "fp32"
+    precision: Precision = "bf16" if ratios and min(ratios) >= WORTHWHILE else "fp32"
+    if ratios:
+        LOGGER.info("%s: steps in bf16 are %.2f times as fast as in fp32: %s", spec.name, min(ratios), precision)
+    write_text(json.dumps({"model": spec.timm_name, "ratios": ratios, "precision": precision}), file)
+    return precision
+
+
+def _kept(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, cache: Path, place: str) -> Path:
+    """Return the file of the decision for a training; its name is a hash of all that the speed may depend on."""
+    depends_on = [
+        place,
+        platform.node(),
+        torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability(),
+        torch.__version__,
+        timm.__version__,
+        spec.timm_name,
+        loader.image_size,
+        loader.micro_batch or loader.batch_size,
+        train.device,
+        train.train_threads,
+        train.optimizer,
+        train.norm,
+    ]
+    digest = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
+    return cache / "precision" / f"{digest}.json"

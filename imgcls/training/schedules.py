@@ -21,7 +21,7 @@ def cosine(optimizer: Optimizer, setup: TrainingSetup) -> LRScheduler:
     """
     # Per batch, because in a run of a few epochs steps per epoch would be coarse.
     total = setup.train.epochs * setup.steps_per_epoch
-    rising = round(setup.train.warmup * total)
+    rising = min(round(setup.train.warmup * total), total - 1)
     falling = CosineAnnealingLR(optimizer, T_max=total - rising)
     if not rising:
         return falling

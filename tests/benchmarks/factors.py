@@ -31,13 +31,13 @@ FACTORS: Final[dict[str, dict[str, Any]]] = {
     "start": START,
     "start, lr=2.5e-4": {**START, "lr": 2.5e-4},
     "start, lr=2e-3": {**START, "lr": 2e-3},
-    "start, freeze_norm=False": {**START, "freeze_norm": False},
-    "start, lr=2e-3, freeze_norm=False": {**START, "lr": 2e-3, "freeze_norm": False},
-    "start, lr=4e-3, freeze_norm=False": {**START, "lr": 4e-3, "freeze_norm": False},
-    "start, lr=2e-3, freeze_norm=False, tune_layers=all": {
+    "start, norm=batch": {**START, "norm": "batch"},
+    "start, lr=2e-3, norm=batch": {**START, "lr": 2e-3, "norm": "batch"},
+    "start, lr=4e-3, norm=batch": {**START, "lr": 4e-3, "norm": "batch"},
+    "start, lr=2e-3, norm=batch, tune_layers=all": {
         **START,
         "lr": 2e-3,
-        "freeze_norm": False,
+        "norm": "batch",
         "tune_layers": "all",
     },
     "start, tune_layers=head": {**START, "tune_layers": "head"},

@@ -55,8 +55,12 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
         (["--ema", "nan"], "--ema is nan; use a number between 0 and 1"),
         (["--layer-decay", "1.5"], "--layer-decay is 1.5; use a number from 0.01 to 1"),
         (["--warmup", "1"], "--warmup is 1.0; use a share of the steps"),
+        (["--warmup", "0.1"], "--warmup is 0.1; with --schedule plateau it has no effect: use --warmup 0"),
         (["--feature-views", "0"], "--feature-views is 0; use 1 or more"),
-        (["--tune-layers", "head"], "--tune-layers head: resnet50 starts from random weights; it needs"),
+        (
+            ["--tune-layers", "head"],
+            "--tune-layers: resnet50 starts from random weights; use all",
+        ),
         (["--models", "inception_v3", "--image-size", "74"], "inception_v3; it needs 75 px or more"),
         (["--runtimes", "tpu"], "--runtimes tpu: unknown"),
         (["--weights", "/no/such/weights"], "--weights /no/such/weights: no such folder"),
@@ -204,6 +208,7 @@ def test_unwritable_results_folder_is_refused(
     [
         (["nonsense"], "unknown command 'nonsense'; known: run-all"),
         (["leaderboard", "--results", "/no/such"], "no such folder"),
+        (["measure", "--once", "--artifacts", "/no/such"], "--once: not with --artifacts"),
         (["measure", "--results", "/no/such"], "no finished run of this machine"),
         (["audit", "/no/such"], "no such folder"),
         (["predict", "/no/such.onnx", "a.jpg"], "no such file"),

@@ -1,16 +1,19 @@
 """Records of all earlier schema versions are read without loss."""
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from bench.recipes import epochs_text, sizes_text
+from bench.recipes import RECIPES, epochs_text, sizes_text
 from bench.records.predictions import read_answers
 from bench.records.schema import SCHEMA_VERSION, RunRecord
-from bench.records.store import read_record
+from bench.records.store import read_record, write_json
+from bench.tuning.records import ADDED
 from imgcls.evaluation.results import Calibration
+from tests.helpers.examples import record
 
 VERSIONS = range(1, SCHEMA_VERSION)
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "records"
@@ -155,3 +158,28 @@ def test_answers_match_the_recorded_score(version: int, tmp_path: Path) -> None:
     assert (answers.p_predicted > 0.1).all()
     assert len(set(answers.group.tolist())) == 179
     assert answers.log_p_true_calibrated is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_fields_that_a_version_lacked_are_no_overrides(version: int, tmp_path: Path) -> None:
+    """Although the recipe has other values for them now: ``standard`` has the precision auto."""
+    content = json.loads((FIXTURES / f"v{version}.json").read_text(encoding="utf-8"))
+    content["config"]["recipe"] = "standard"
+    standard = RECIPES["standard"]("efficientnet_b0")
+    content["config"]["train"]["epochs"] = standard.train.epochs
+    content["config"]["loader"]["image_size"] = standard.loader.image_size
+    (tmp_path / "record.json").write_text(json.dumps(content), encoding="utf-8")
+    assert not ADDED & set(read_record(tmp_path / "record.json").config.overrides)
+
+
+def test_records_of_gpus_without_a_precision_were_in_bf16(tmp_path: Path) -> None:
+    plain = record()
+    write_json(plain, tmp_path / "record.json")
+    content = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    content["config"]["train"]["device"] = "cuda"
+    del content["config"]["train"]["precision"]
+    (tmp_path / "old.json").write_text(json.dumps(content), encoding="utf-8")
+    content["config"]["train"]["precision"] = "fp32"
+    (tmp_path / "new.json").write_text(json.dumps(content), encoding="utf-8")
+    found = [read_record(tmp_path / name).config.train.precision for name in ("record.json", "old.json", "new.json")]
+    assert found == ["fp32", "bf16", "fp32"]

@@ -8,6 +8,7 @@ import pytest
 
 from bench.config import RunConfig, with_overrides
 from bench.recipes import RECIPES
+from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
 from bench.runs.plan import Task, make_task, plan_data, read_task, write_task
 from imgcls.config import LoaderConfig, Precision, RuntimeConfig, SplitConfig
@@ -86,30 +87,71 @@ def test_random_weights_drop_what_only_pretrained_ones_allow(tmp_path: Path) -> 
     pretrained, random = fine(FINE, write_weights(tmp_path)), fine(FINE, None)
     assert pretrained.config.train.tune_layers == "head-then-all"
     assert pretrained.config.overrides == {}
-    train = random.config.train
-    assert (train.tune_layers, train.layer_decay, train.freeze_norm) == ("all", 1.0, False)
-    assert random.config.overrides["tune_layers"] == "all"
-    assert replace(train, tune_layers="head-then-all", layer_decay=FINE.train.layer_decay, freeze_norm=True) == replace(
-        pretrained.config.train, freeze_norm=True
-    )
+    own = {"tune_layers": "all", "layer_decay": 1.0, "norm": "batch"}
+    assert random.config.overrides == own
+    assert random.config.train == replace(pretrained.config.train, **own)
 
 
 def test_what_the_user_asks_for_stays_with_random_weights() -> None:
     asked = with_overrides(FINE, {"layer_decay": 0.5})
     assert fine(asked, None).config.train.layer_decay == 0.5
-    with pytest.raises(ConfigError, match="--tune-layers head: test_efficientnet starts from random weights"):
-        fine(with_overrides(FINE, {"tune_layers": "head"}), None)
 
 
-def test_precision_of_a_task_is_plain_and_part_of_its_setting(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "layers"), [("finetune", "head"), ("standard", "head"), ("standard", "head-then-all")]
+)
+def test_random_weights_have_no_features_to_fit(recipe: str, layers: str) -> None:
+    config = with_overrides(RECIPES[recipe](TINY), {"tune_layers": layers, "image_size": 32})
+    with pytest.raises(ConfigError, match="--tune-layers: test_efficientnet starts from random weights; use all"):
+        fine(config, None)
+
+
+@pytest.mark.parametrize("recipe", ["quick", "finetune"])
+def test_one_setting_has_one_name_however_its_precision_was_chosen(recipe: str, tmp_path: Path) -> None:
     folder = write_weights(tmp_path)
-    fast, exact = (fine(FINE, folder, precision=name) for name in ("bf16", "fp32"))  # type: ignore[arg-type]
-    assert (fast.config.train.precision, exact.config.train.precision) == ("bf16", "fp32")
-    assert (fast.config.overrides, exact.config.overrides) == ({"precision": "bf16"}, {})
+    config = replace(RECIPES[recipe](TINY), loader=LoaderConfig(image_size=32))
+    for chosen in ("fp32", "bf16"):
+        asked = fine(with_overrides(config, {"precision": chosen}), folder)
+        decided = fine(with_overrides(config, {"precision": "auto"}), folder, precision=chosen)
+        assert asked.config == decided.config
+        assert asked.config.train.precision == chosen
+        assert asked.config.overrides == ({"precision": "bf16"} if chosen == "bf16" else {})
+        assert asked.run_id == decided.run_id
+
+
+def test_precisions_are_rows_of_one_table(tmp_path: Path) -> None:
+    folder = write_weights(tmp_path)
+    fast, exact = fine(FINE, folder, precision="bf16"), fine(FINE, folder, precision="fp32")
     assert fast.train_id != exact.train_id
     assert fast.config.budget == exact.config.budget
 
 
-def test_report_stays_in_fp32() -> None:
-    task = plan(RECIPES["report"]("test_resnet"))
-    assert task.config.train.precision == "fp32"
+def test_ids_on_gpus_stay_those_of_bf16() -> None:
+    """Before there was a choice, trainings on CUDA were in bf16, and their ids named no precision."""
+
+    def on_cuda(precision: Precision) -> Task:
+        train = replace(CONFIG.train, device="cuda", precision=precision)
+        audit = audit_of([[0]] * 10 + [[1]] * 10)
+        return make_task(
+            replace(CONFIG, train=train),
+            plan_data(audit, CONFIG.split, data="pets"),
+            weights_for=random_weights,
+            environment=ENVIRONMENT,
+            paths=Paths(results=Path("results"), cache=Path("cache")),
+            cuda=True,
+        )
+
+    task = on_cuda("bf16")
+    parts = [identity(task.config.loader), identity(task.config.architecture)]
+    named = {"epochs": 3, "device": "cuda", "train_threads": 1}
+    source = [["test_resnet", "random", "random", None], [task.dataset.digest, task.dataset.split_digest]]
+    assert task.train_id == hash_of([["test_resnet", 0, *parts, named, ENVIRONMENT.machine], *source])
+    assert on_cuda("fp32").train_id != task.train_id
+
+
+def test_report_and_quick_do_not_choose() -> None:
+    assert {name for name, recipe in RECIPES.items() if recipe(TINY).train.precision == "auto"} == {
+        "finetune",
+        "standard",
+    }
+    assert plan(RECIPES["report"]("test_resnet")).config.train.precision == "fp32"

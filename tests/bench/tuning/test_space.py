@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bench.cli.arguments import RunArgs
 from bench.cli.parsing import parse_runs
 from bench.config import with_overrides
-from bench.recipes import RECIPES
+from bench.recipes import RECIPES, for_weights
 from bench.tuning.space import DEFAULT_SPACE, HYPERPARAMETERS, apply, defaults, flags, parse_space
 from imgcls.errors import ConfigError
 
@@ -53,7 +53,7 @@ def test_default_space() -> None:
 
 @pytest.mark.parametrize("name", HYPERPARAMETERS)
 def test_ranges_contain_the_defaults(name: str) -> None:
-    base = with_overrides(BASE, {"ema": 0.99})
+    base = with_overrides(BASE, {"ema": 0.99, "optimizer": "adamw"})
     space = parse_space([name], base)
     (value,) = defaults(base, space).values()
     assert space[name].low <= value <= (space[name].high or 0)
@@ -104,3 +104,16 @@ def test_flags_reproduce_a_setting(lr: float, dropout: float, epochs: int, size:
     words = ["efficientnet_b0", "--recipe", "standard", *flags(config)]
     _, (again,) = parse_runs(RunArgs, words, "run")
     assert replace(again, dataset=config.dataset, budget=config.budget) == config
+
+
+def test_flags_reproduce_what_random_weights_replace() -> None:
+    config = for_weights(RECIPES["finetune"]("efficientnet_b0"), "random")
+    words = ["efficientnet_b0", "--recipe", "finetune", *flags(config)]
+    _, (again,) = parse_runs(RunArgs, words, "run")
+    assert again.overrides == {"tune_layers": "all", "layer_decay": 1.0, "norm": "batch"}
+    assert again == config
+
+
+def test_frozen_features_have_nothing_to_search() -> None:
+    with pytest.raises(ConfigError, match="--tune-layers head: its classifier has no hyperparameters to search"):
+        parse_space(["lr"], with_overrides(RECIPES["finetune"]("resnet50"), {"tune_layers": "head"}))

@@ -16,10 +16,12 @@ from bench.recipes import RECIPES
 from bench.records.schema import DatasetInfo, RunRecord
 from bench.report import study_page
 from bench.tuning.records import (
+    ADDED,
     Origin,
     StudyRecord,
     SweepBudget,
     TrialRecord,
+    identity,
     read_study,
     study_file,
     tuned_by,
@@ -260,3 +262,16 @@ def test_time_left_follows_completed_trials() -> None:
     assert left_s(SweepBudget(trials=6), ended, 2) == pytest.approx(80)
     assert left_s(SweepBudget(tmacs=10.0), ended, 1) == pytest.approx(80)
     assert left_s(SweepBudget(trials=6), [], 1) is None
+
+
+def test_identity_of_a_study_is_that_of_older_versions() -> None:
+    """New fields of the config are part of it only where they differ from their default; the precision never is."""
+
+    def found(**train: Any) -> dict[str, Any]:
+        base = replace(BASE, train=replace(BASE.train, **train))
+        return identity(base, parse_space(["lr"], BASE), examples.dataset(), ("resnet50.a1_in1k", "random", None))
+
+    _, _, *parts = found()["settings"]
+    assert not ADDED & {name for part in parts for name in part}
+    assert found(precision="bf16") == found()
+    assert found(schedule="cosine", warmup=0.1)["settings"][-1]["warmup"] == 0.1

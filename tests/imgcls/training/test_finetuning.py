@@ -1,28 +1,30 @@
 """Fine-tuning: layer-wise rates, warm-up, the head first or alone, averages of weights, micro-batches, precision."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from sklearn.linear_model import LogisticRegression
 from timm.optim import param_groups_layer_decay
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
-from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
-from imgcls.errors import ConfigError, OutOfMemoryError
+from imgcls.config import ArchitectureConfig, LoaderConfig, Norm, TrainConfig
+from imgcls.data.loaders import Source
+from imgcls.errors import ConfigError, NonFiniteLossError, OutOfMemoryError, RunError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.models.building import build_model, require_classifier
-from imgcls.models.registry import resolve_spec
+from imgcls.models.registry import ModelSpec, resolve_spec
 from imgcls.models.weights import random_weights
 from imgcls.training import head, loop, precision
-from imgcls.training.events import EpochResult
+from imgcls.training.events import EpochResult, HeadFit
+from imgcls.training.fitting import fit
 from imgcls.training.optimizers import adamw
 from imgcls.training.schedules import cosine
 from imgcls.training.setup import Training
@@ -138,7 +140,7 @@ def test_more_views_are_augmented_images(tmp_path: Path) -> None:
 
 
 def test_head_then_all_starts_from_the_fitted_head(tmp_path: Path) -> None:
-    first = replace(FINE, epochs=1, lr=1e-12, tune_layers="head-then-all", freeze_norm=True)
+    first = replace(FINE, epochs=1, lr=1e-12, tune_layers="head-then-all", norm="frozen")
     fitted = run(setting(tmp_path / "a", train=replace(first, tune_layers="head")))
     training = run(setting(tmp_path / "b", train=first))
     assert training.head_time_s > 0
@@ -198,7 +200,7 @@ def test_ema_is_what_is_evaluated_and_kept(tmp_path: Path) -> None:
 def test_frozen_norms_keep_their_statistics(tmp_path: Path) -> None:
     torch.manual_seed(0)
     start = build_model(spec(), MODEL, num_classes=3).state_dict()
-    frozen = run(setting(tmp_path / "a", train=replace(FINE, freeze_norm=True)))
+    frozen = run(setting(tmp_path / "a", train=replace(FINE, norm="frozen")))
     plain = run(setting(tmp_path / "b", train=FINE))
     kept = [torch.equal(tensor, start[key]) for key, tensor in frozen.state.items() if "running_" in key]
     assert all(kept)
@@ -206,10 +208,10 @@ def test_frozen_norms_keep_their_statistics(tmp_path: Path) -> None:
     assert not any(map(torch.equal, tensors(frozen, "bn1.weight"), [start["bn1.weight"]]))
 
 
-@pytest.mark.parametrize("freeze_norm", [True, False])
-def test_micro_batches_sum_to_the_gradient_of_the_batch(freeze_norm: bool, tmp_path: Path) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+def test_micro_batches_sum_to_the_gradient_of_the_batch(norm: Norm, tmp_path: Path) -> None:
     """Without batch statistics the step is that of the whole batch; with them it is not, as the help says."""
-    config = replace(FINE, epochs=1, freeze_norm=freeze_norm)
+    config = replace(FINE, epochs=1, norm=norm)
     architecture = ArchitectureConfig(dropout=0.0)
 
     def loss(micro_batch: int | None) -> float:
@@ -219,7 +221,7 @@ def test_micro_batches_sum_to_the_gradient_of_the_batch(freeze_norm: bool, tmp_p
         model = build_model(spec(), architecture, num_classes=3)
         return loop.train(model, chosen).history[0].train_loss
 
-    assert (loss(4) == pytest.approx(loss(None), rel=1e-4)) is freeze_norm
+    assert (loss(4) == pytest.approx(loss(None), rel=1e-4)) is (norm == "frozen")
 
 
 @pytest.mark.parametrize("count", range(2, 34))
@@ -254,18 +256,45 @@ def test_lack_of_memory_names_the_remedy(error: Exception, tmp_path: Path, monke
         raise error
 
     monkeypatch.setattr(loop, "training_loss", fail)
-    with pytest.raises(OutOfMemoryError, match=r"a step of 8 images of 64 px; a smaller --micro-batch needs less"):
-        run(setting(tmp_path))
+    remedy = r"training with 8 images of 64 px at once; a smaller --micro-batch or --image-size needs less"
+    with pytest.raises(OutOfMemoryError, match=remedy):
+        fitted(tmp_path)
 
 
-def test_other_errors_of_a_step_stay_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_memory_outside_a_step_is_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(loop, "fit_head", fail)
+    with pytest.raises(OutOfMemoryError, match="out of memory in training"):
+        fitted(tmp_path, train=replace(FINE, tune_layers="head-then-all", device="cpu", train_threads=1))
+
+
+def test_other_errors_stay_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object) -> None:
         message = "shapes differ"
         raise RuntimeError(message)
 
     monkeypatch.setattr(loop, "training_loss", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
-        run(setting(tmp_path))
+        fitted(tmp_path)
+
+
+def fitted(folder: Path, train: TrainConfig | None = None) -> Training:
+    """Train through ``fit``."""
+    chosen = setting(folder)
+    return fit(
+        spec(),
+        num_classes=3,
+        train_source=chosen.train_source,
+        val_source=chosen.val_source,
+        loader=chosen.loader,
+        architecture=MODEL,
+        train=train or replace(chosen.train, device="cpu", train_threads=1),
+        seed=0,
+        folder=folder,
+        report=chosen.report,
+    )
 
 
 def test_bf16_rounds_but_learns(tmp_path: Path) -> None:
@@ -278,55 +307,207 @@ def test_bf16_rounds_but_learns(tmp_path: Path) -> None:
     assert rounded[-1].train_loss < rounded[0].train_loss / 2
 
 
-def decided(cache: Path, **changes: Any) -> str:
-    loader = LoaderConfig(image_size=32, batch_size=4)
-    train = TrainConfig(precision="auto", device="cpu", train_threads=1)
-    return precision.decide(spec(), loader, replace(train, **changes), cache=cache)
-
-
-@pytest.mark.parametrize(("ratios", "expected"), [([1.8, 1.6, 1.7], "bf16"), ([1.8, 0.9, 1.7], "fp32")])
-def test_precision_is_decided_once(
-    ratios: list[float], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def decided(cache: Path, ratios: list[float] | None = None, **changes: Any) -> tuple[str, int]:
+    """Return the precision, and the number of measurements that it took."""
     calls: list[int] = []
-    monkeypatch.setattr(precision, "speed_ratios", lambda *_: (calls.append(1), ratios)[1])
-    monkeypatch.setattr(precision, "supports_bf16", lambda _: True)
-    assert [decided(tmp_path) for _ in range(3)] == [expected] * 3
-    assert len(calls) == 1
-    decided(tmp_path, train_threads=2)
-    assert len(calls) == 2
+
+    def measure(*_arguments: object) -> list[float] | None:
+        calls.append(1)
+        return ratios
+
+    train = TrainConfig(precision="auto", device="cpu", train_threads=1)
+    loader = LoaderConfig(image_size=32, batch_size=4)
+    chosen = precision.decide(spec(), loader, replace(train, **changes), cache=cache, measure=measure)
+    return chosen, len(calls)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [([1.8, 1.6, 1.7], "bf16"), ([1.8, 0.9, 1.7], "fp32"), ([1.04, 1.04, 1.04], "fp32"), ([], "fp32")],
+)
+def test_precision_is_decided_once(ratios: list[float], expected: str, tmp_path: Path) -> None:
+    assert decided(tmp_path, ratios) == (expected, 1)
+    assert decided(tmp_path, [9.0]) == (expected, 0)
+    assert decided(tmp_path, ratios, train_threads=2) == (expected, 1)
+    assert decided(tmp_path, ratios, norm="frozen") == (expected, 1)
+
+
+def test_failed_measurement_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert decided(tmp_path, None) == ("fp32", 1)
+    assert "could not be measured: trained in fp32" in caplog.text
+    assert decided(tmp_path, [2.0]) == ("bf16", 1)
+
+
+def test_decision_of_another_process_is_taken_over(tmp_path: Path) -> None:
+    """The one that was made while this process waited for the machine."""
+
+    @contextlib.contextmanager
+    def alone() -> Iterator[None]:
+        assert decided(tmp_path, [2.0]) == ("bf16", 1)
+        yield
+
+    train = TrainConfig(precision="auto", device="cpu", train_threads=1)
+    loader = LoaderConfig(image_size=32, batch_size=4)
+    chosen = precision.decide(spec(), loader, train, cache=tmp_path, measure=lambda *_: [0.5], alone=alone)
+    assert chosen == "bf16"
 
 
 def test_precision_of_the_user_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "speed_ratios", None)
     monkeypatch.setattr(precision, "supports_bf16", lambda device: device == "cuda")
-    assert decided(tmp_path, precision="fp32") == "fp32"
-    assert decided(tmp_path) == "fp32"
+    assert decided(tmp_path, precision="fp32") == ("fp32", 0)
     with pytest.raises(ConfigError, match="--precision bf16: the cpu here has no bfloat16; use fp32 or auto"):
         decided(tmp_path, precision="bf16")
 
 
-def test_speeds_are_measured_in_real_steps() -> None:
+def test_speeds_are_those_of_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inception's auxiliary head is part of the step; a device without bfloat16 is not measured."""
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    ratios = precision.speed_ratios(
-        resolve_spec("inception_v3", LoaderConfig(image_size=75), random_weights),
-        LoaderConfig(image_size=75, batch_size=2),
-        TrainConfig(device="cpu", train_threads=1),
-    )
-    assert len(ratios) == precision.ROUNDS
-    assert all(0.02 < ratio < 50 for ratio in ratios)
+    loader = LoaderConfig(image_size=75, batch_size=2)
+    train = TrainConfig(device="cpu", train_threads=1, norm="frozen")
+    network = resolve_spec("inception_v3", loader, random_weights)
+    assert len(precision.speed_ratios(network, loader, train)) == precision.ROUNDS
     assert torch.equal(torch.rand(1), expected)
+    monkeypatch.setattr(precision, "supports_bf16", lambda _device: False)
+    assert precision.speed_ratios(network, loader, train) == []
+
+
+def pretrained(model: str, size: int) -> ModelSpec:
+    """Return a model's specification as if its weights were not random."""
+    found = resolve_spec(model, LoaderConfig(image_size=size), random_weights)
+    return replace(found, weights=replace(found.weights, init="pretrained"))
 
 
 @pytest.mark.parametrize("model", ["resnet50", "efficientnet_b0", "inception_v3", "mobilenetv2_100", "test_vit"])
 def test_models_with_a_linear_classifier(model: str) -> None:
-    require_classifier(resolve_spec(model, LoaderConfig(image_size=160), random_weights))
+    require_classifier(pretrained(model, 160))
 
 
 def test_model_without_one_linear_classifier_is_refused() -> None:
-    assert timm.is_model("deit_tiny_distilled_patch16_224")
-    chosen = resolve_spec("deit_tiny_distilled_patch16_224", LoaderConfig(image_size=224), random_weights)
     with pytest.raises(ConfigError, match="deit_tiny_distilled_patch16_224 does not end in a single linear classifier"):
-        require_classifier(chosen)
+        require_classifier(pretrained("deit_tiny_distilled_patch16_224", 224))
+
+
+def test_random_weights_have_no_features_to_fit() -> None:
+    with pytest.raises(
+        ConfigError, match="--tune-layers: resnet50 starts from random weights; use all, or pre-trained"
+    ):
+        require_classifier(resolve_spec("resnet50", LoaderConfig(image_size=64), random_weights))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layer_decay": 0.9, "optimizer": "adam"},
+        {"warmup": 0.1, "schedule": "plateau"},
+        {"feature_views": 2, "tune_layers": "all"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_values_without_effect_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"it has no effect: use --\S+ [01]"):
+        TrainConfig(**changes)
+
+
+def test_warm_up_of_a_single_step_leaves_a_schedule(tmp_path: Path) -> None:
+    config = replace(FINE, epochs=1, warmup=0.9)
+    assert run(setting(tmp_path, train=config, train_source=source(4, 1))).history[0].train_loss > 0
+
+
+@pytest.mark.parametrize("model", ["inception_v3", "test_vit"])
+def test_head_of_other_networks(model: str, tmp_path: Path) -> None:
+    """With an auxiliary head, whose network returns two outputs, and without convolutions."""
+    size = 75 if model == "inception_v3" else 64
+    chosen = resolve_spec(model, LoaderConfig(image_size=size), random_weights)
+    pixels = {name: enlarged(source(count, seed), size) for name, count, seed in (("train", 12, 1), ("val", 6, 2))}
+    training = fit(
+        chosen,
+        num_classes=3,
+        train_source=pixels["train"],
+        val_source=pixels["val"],
+        loader=LoaderConfig(image_size=size, batch_size=6),
+        architecture=ArchitectureConfig(),
+        train=replace(
+            FINE, epochs=1, tune_layers="head-then-all", ema=0.9, norm="frozen", device="cpu", train_threads=1
+        ),
+        seed=0,
+        folder=tmp_path,
+        report=lambda _event: None,
+    )
+    assert training.head_time_s > 0
+    assert not any(key.startswith("AuxLogits") for key in training.state)
+
+
+def enlarged(images: Source, size: int) -> Source:
+    pixels = np.zeros((len(images.pixels), size, size, 3), dtype=np.uint8)
+    pixels[:, :64, :64] = images.pixels
+    return replace(images, pixels=pixels)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_head_with_two_classes_and_with_one_that_train_lacks(classes: int, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = build_model(spec(), MODEL, num_classes=classes)
+    images = source(40, 1)
+    known = images.labels < 2
+    two = replace(images, indices=images.indices[known], labels=images.labels[known])
+    result = head.fit_head(
+        model, setting(tmp_path, train=replace(FINE, tune_layers="head"), train_source=two, val_source=two)
+    )
+    assert result.val_top1_accuracy == 1.0
+    assert np.isfinite(result.train_loss)
+
+
+def test_network_whose_logits_are_not_of_its_last_layer_is_refused(tmp_path: Path) -> None:
+    class Twofold(nn.Module):
+        """Adds a second classifier's output, as VOLO does."""
+
+        def __init__(self, network: Any) -> None:
+            super().__init__()
+            self.network, self.get_classifier = network, network.get_classifier
+            self.forward_features, self.forward_head = network.forward_features, network.forward_head
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.network(images) + torch.tensor([5.0, 0.0, 0.0])
+
+    chosen = setting(tmp_path, train=replace(FINE, tune_layers="head"))
+    with pytest.raises(RunError, match="the network's logits are not those of its last linear layer"):
+        head.fit_head(Twofold(network()), chosen)
+
+
+def test_features_that_are_not_finite_end_the_training(tmp_path: Path) -> None:
+    model = network()
+    with torch.no_grad():
+        model.conv_stem.weight.fill_(float("nan"))  # type: ignore[union-attr, operator]
+    with pytest.raises(NonFiniteLossError, match="features of the pre-trained layers are not finite"):
+        head.fit_head(model, setting(tmp_path, train=replace(FINE, tune_layers="head")))
+
+
+def test_every_view_holds_every_image(tmp_path: Path) -> None:
+    """Also where a batch of a single image would be left."""
+    chosen = setting(tmp_path, train=replace(FINE, tune_layers="head", feature_views=2), train_source=source(65, 1))
+    assert head.fit_head(network(), chosen).images == 130
+
+
+def test_killed_head_fit_is_repeated(tmp_path: Path) -> None:
+    config = replace(FINE, epochs=1, tune_layers="head-then-all")
+
+    def stop(event: object) -> None:
+        if isinstance(event, HeadFit):
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(setting(tmp_path / "stopped", train=config, report=stop))
+    assert same(run(setting(tmp_path / "stopped", train=config)), run(setting(tmp_path / "whole", train=config)))
+
+
+def test_checkpoint_of_an_older_version_is_resumed(tmp_path: Path) -> None:
+    """It held neither an average nor the time of the classifier's fit."""
+    whole = run(setting(tmp_path / "whole"))
+    with pytest.raises(StoppedError):
+        run(setting(tmp_path / "old", report=after(2)))
+    file = tmp_path / "old" / "state.pt"
+    state = torch.load(file, weights_only=True)
+    torch.save({key: value for key, value in state.items() if key not in {"ema", "head_time_s"}}, file)
+    assert same(whole, run(setting(tmp_path / "old")))
