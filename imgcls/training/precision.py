@@ -62,8 +62,8 @@ def check_precision(train: TrainConfig) -> None:
 def speed_ratios(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float]:
     """Return the time of a float32 step over that of the bfloat16 step after it, for each of ``ROUNDS`` rounds.
 
-    The steps are on random images, with the size, batch, device and threads of the training. Returns nothing if the
-    device has no bfloat16.
+    The steps are on random images, with the size, batch, device and threads of the training. The first round in which
+    bf16 is not worthwhile is the last. Returns nothing if the device has no bfloat16.
     """
     if not supports_bf16(train.device):
         return []
@@ -73,12 +73,15 @@ def speed_ratios(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> l
     try:
         # A generator state of its own: a caller's random numbers do not depend on whether a precision was decided.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            step = _Step(spec, loader, train, device)
-            rounds = [(step.time_s("fp32"), step.time_s("bf16")) for _ in range(1 + ROUNDS)]
+            step, ratios = _Step(spec, loader, train, device), list[float]()
+            # In the first steps, which are not counted, libraries choose kernels and memory is allocated.
+            for precision in ("fp32", "bf16"):
+                step.time_s(precision)
+            while len(ratios) < ROUNDS and min(ratios, default=WORTHWHILE) >= WORTHWHILE:
+                ratios.append(step.time_s("fp32") / step.time_s("bf16"))
     finally:
         torch.set_num_threads(threads)
-    # Without the first round, in which libraries choose kernels and memory is allocated.
-    return [fp32_s / bf16_s for fp32_s, bf16_s in rounds[1:]]
+    return ratios
 
 
 class _Step:
