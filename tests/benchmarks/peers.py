@@ -27,6 +27,7 @@ def overlay(weights: Path) -> dict[str, Any]:
 
 def with_fastai(model: str, seed: int, data: Path, weights: Path, images: dict[str, list[str]]) -> tuple[Any, float]:
     """Fine-tune by ``fine_tune(5)`` with fastai's defaults, on images squeezed to a square as ours are."""
+    import fastai.callback.schedule  # noqa: F401 - adds fine_tune to Learner
     import pandas as pd
     from fastai.data.transforms import Normalize
     from fastai.metrics import accuracy
