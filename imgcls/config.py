@@ -179,6 +179,7 @@ class TrainConfig:
             ("layer_decay", self.layer_decay < 1 and self.optimizer == "adam", "--optimizer adam", 1),
             ("warmup", self.warmup > 0 and self.schedule == "plateau", "--schedule plateau", 0),
             ("feature_views", self.feature_views > 1 and self.tune_layers == "all", "--tune-layers all", 1),
+            ("precision", self.precision == "bf16" and self.tune_layers == "head", "--tune-layers head", "fp32"),
         )
         for name, wrong, beside, neutral in ineffective:
             if wrong:

@@ -110,8 +110,9 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     if config.train.tune_layers != "all":
         require_classifier(spec)
     # Every device has float32, so that nothing is asked, on a cluster by a task of seconds.
-    precision = config.train.precision
-    config = with_precision(config, "fp32" if precision == "fp32" else decide(spec, config.loader, config.train))
+    # Frozen features are computed in float32, too: they are one pass, without training steps.
+    exact = config.train.precision == "fp32" or config.train.tune_layers == "head"
+    config = with_precision(config, "fp32" if exact else decide(spec, config.loader, config.train))
     dataset = dataset_info(plan.audit, plan.splits, config.split)
     source: Source = [
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
