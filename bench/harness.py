@@ -22,6 +22,7 @@ from bench.runs.images import audited, remember_place
 from bench.runs.local import Train, decide_here, train_here
 from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
+from imgcls.data.audit import Audit
 from imgcls.files import default_cache
 from imgcls.models.registry import resolve_spec, weights_policy
 from imgcls.models.weights import random_weights
@@ -96,10 +97,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
         resolve_spec(config.model, config.loader, random_weights)
     weights_for = weights_policy(weights)
     _, audit = audited(data, paths.cache, labels=labels)
-    LOGGER.info(str(audit))
-    if audit.removed:
-        command = data if labels is None else f"{data} --labels {labels}"
-        LOGGER.info("skipped files and reasons: python -m bench audit %s", command)
+    _log_audit(audit, data if labels is None else f"{data} --labels {labels}")
     if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
         LOGGER.warning("the table has a column group that is not used: --group-by group keeps its images in one split")
     plans = {split: plan_data(audit, split, data=data, labels=labels) for split in {config.split for config in configs}}
@@ -120,6 +118,12 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
         )
 
     return plan
+
+
+def _log_audit(audit: Audit, flags: str) -> None:
+    LOGGER.info(str(audit))
+    if audit.removed:
+        LOGGER.info("skipped files and reasons: python -m bench audit %s", flags)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -67,12 +67,9 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     Raises ConfigError for a wrong name, size or device, or if ``folder`` holds a training with other settings.
     """
     loader, architecture = loader or LoaderConfig(), architecture or ArchitectureConfig()
-    # Resolved before the digest: ``auto`` may be another device in a later call.
-    train = resolve_train(train or TrainConfig(), cuda=torch.cuda.is_available())
     spec = resolve_spec(model, loader, weights_policy(weights))
-    if train.tune_layers != "all":
-        require_classifier(spec)
-    train = replace(train, precision=decide(spec, loader, train, cache=cache or default_cache(), place="fine_tune"))
+    # Before the digest: ``auto`` may be another device in a later call.
+    train = _resolved(train or TrainConfig(), spec, loader, cache or default_cache())
     home = Path(folder)
     identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
     _claim(home, hashlib.sha256(json.dumps(msgspec.to_builtins(identity)).encode()).hexdigest())
@@ -92,6 +89,14 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     classes = len(audit.class_names)
     write_aside(home / WEIGHTS, lambda path: save_trained(training.state, spec, num_classes=classes, path=path))
     return FineTuned(spec=spec, data=data, training=training, device=torch.device(train.device), folder=home)
+
+
+def _resolved(train: TrainConfig, spec: ModelSpec, loader: LoaderConfig, cache: Path) -> TrainConfig:
+    """Return a config with the device, threads and precision of this machine; raises ConfigError."""
+    train = resolve_train(train, cuda=torch.cuda.is_available())
+    if train.tune_layers != "all":
+        require_classifier(spec)
+    return replace(train, precision=decide(spec, loader, train, cache=cache, place="fine_tune"))
 
 
 def _claim(folder: Path, digest: str) -> None:

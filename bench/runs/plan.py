@@ -106,13 +106,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda
     )
     spec = resolve_spec(config.model, config.loader, weights_for)
-    config = for_weights(config, spec.weights.init)
-    if config.train.tune_layers != "all":
-        require_classifier(spec)
-    # Every device has float32, so that nothing is asked, on a cluster by a task of seconds.
-    # Frozen features are computed in float32, too: they are one pass, without training steps.
-    exact = config.train.precision == "fp32" or config.train.tune_layers == "head"
-    config = with_precision(config, "fp32" if exact else decide(spec, config.loader, config.train))
+    config = _fitting(config, spec, decide)
     dataset = dataset_info(plan.audit, plan.splits, config.split)
     source: Source = [
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
@@ -131,6 +125,16 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         force=force,
         tuning=tuning,
     )
+
+
+def _fitting(config: RunConfig, spec: ModelSpec, decide: Decide) -> RunConfig:
+    """Return a config without what its initial weights do not allow, and with a precision; raises ConfigError."""
+    config = for_weights(config, spec.weights.init)
+    if config.train.tune_layers != "all":
+        require_classifier(spec)
+    precision = config.train.precision
+    # Every device has float32, so that nothing is asked.
+    return with_precision(config, "fp32" if precision == "fp32" else decide(spec, config.loader, config.train))
 
 
 def _run_id(config: RunConfig, source: Source, machine: str, tuning: Tuning | None) -> str:

@@ -140,6 +140,9 @@ def decide(  # noqa: PLR0913 - a training, and where it is decided
     if train.precision != "auto":
         check_precision(train)
         return train.precision
+    # Frozen features are computed in float32: they are one pass, without training steps.
+    if train.tune_layers == "head":
+        return "fp32"
     file = _kept(spec, loader, train, cache=cache, place=place)
     if not file.exists():
         with alone():

@@ -119,12 +119,6 @@ def test_one_setting_has_one_name_however_its_precision_was_chosen(recipe: str, 
         assert asked.run_id == decided.run_id
 
 
-def test_frozen_features_are_in_fp32(tmp_path: Path) -> None:
-    task = fine(with_overrides(FINE, {"tune_layers": "head"}), write_weights(tmp_path), precision="bf16")
-    assert task.config.train.precision == "fp32"
-    assert task.config.overrides == {"tune_layers": "head"}
-
-
 def test_precisions_are_rows_of_one_table(tmp_path: Path) -> None:
     folder = write_weights(tmp_path)
     fast, exact = fine(FINE, folder, precision="bf16"), fine(FINE, folder, precision="fp32")

@@ -332,6 +332,10 @@ def test_precision_is_decided_once(ratios: list[float], expected: str, tmp_path:
     assert decided(tmp_path, ratios, norm="frozen") == (expected, 1)
 
 
+def test_frozen_features_are_in_fp32(tmp_path: Path) -> None:
+    assert decided(tmp_path, [2.0], tune_layers="head") == ("fp32", 0)
+
+
 def test_failed_measurement_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert decided(tmp_path, None) == ("fp32", 1)
     assert "could not be measured: trained in fp32" in caplog.text
