@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,7 +16,7 @@ from imgcls.errors import NonFiniteLossError, RunError
 from imgcls.evaluation.forward import EVAL_BATCH
 from imgcls.models.building import set_aux
 from imgcls.training.events import EpochResult
-from imgcls.training.setup import TrainingSetup
+from imgcls.training.setup import TrainingSetup, mixed
 
 LOGGER = logging.getLogger(__name__)
 
@@ -70,21 +69,12 @@ def fit_head(model: nn.Module, setup: TrainingSetup) -> EpochResult:
     if not torch.isfinite(features).all() or not torch.isfinite(val[0]).all():
         message = "the features of the pre-trained layers are not finite; use other weights"
         raise NonFiniteLossError(message)
-    # Features that are 0 in every image have no variance.
-    mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
-    best = _best(((features - mean) / std, labels), ((val[0] - mean) / std, val[1]), classifier.out_features)
-    with torch.no_grad():
-        # The network's features are not standardised: the scales go into the weights.
-        classifier.weight.copy_(best.weight / std)
-        classifier.bias.copy_(best.bias - (best.weight / std) @ mean)
+    best = _put_best(classifier, (features, labels), val)
     _require_same(model, best.val_logits, setup)
     fitted_s = time.perf_counter() - scored
     LOGGER.info(
-        "  classifier: fitted to the features of %d images in %.1f s, which took %.1f s; val %.1f %%",
-        len(features),
-        fitted_s,
-        scored - started,
-        100 * best.val_top1_accuracy,
+        "  classifier: fitted to the features of %d images in %.1f s, which took %.1f s; L2 penalty %g, val %.1f %%",
+        *(len(features), fitted_s, scored - started, best.penalty, 100 * best.val_top1_accuracy),
     )
     return EpochResult(
         epoch=1,
@@ -103,15 +93,13 @@ def _views(setup: TrainingSetup) -> Iterator[Iterator[Batch]]:
     # ``train_batches`` drops a last batch of a single image.
     size = EVAL_BATCH - 1 if len(setup.train_source) % EVAL_BATCH == 1 else EVAL_BATCH
     for view in range(1, setup.train.feature_views):
-        # Seeded as the epochs of the training loop are, so that a view depends on nothing but the seed and its number.
-        words = np.random.SeedSequence((setup.seed, view)).generate_state(1)[0]
         yield train_batches(
             setup.train_source,
             policy=POLICIES[setup.train.augmentation],
             batch_size=size,
             normalisation=setup.normalisation,
             device=setup.device,
-            generator=torch.Generator().manual_seed(int(words)),
+            generator=torch.Generator().manual_seed(mixed(setup.seed, view, 2)),
         )
 
 
@@ -143,6 +131,17 @@ def _require_same(model: nn.Module, expected: Tensor, setup: TrainingSetup) -> N
     if not torch.allclose(logits, expected[: len(logits)], rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
         message = "--tune-layers: the network's logits are not those of its last linear layer; use --tune-layers all"
         raise RunError(message)
+
+
+def _put_best(classifier: nn.Linear, train: Batch, val: Batch) -> _Fit:
+    """Put the best fit into the classifier, whose features are not standardised: the scales go into the weights."""
+    # Features that are 0 in every image have no variance.
+    mean, std = train[0].mean(dim=0), train[0].std(dim=0).clamp_min(1e-6)
+    best = _best(((train[0] - mean) / std, train[1]), ((val[0] - mean) / std, val[1]), classifier.out_features)
+    with torch.no_grad():
+        classifier.weight.copy_(best.weight / std)
+        classifier.bias.copy_(best.bias - (best.weight / std) @ mean)
+    return best
 
 
 def _best(train: Batch, val: Batch, num_classes: int) -> _Fit:

@@ -33,7 +33,7 @@ from imgcls.training.losses import training_loss
 from imgcls.training.optimizers import OPTIMIZERS
 from imgcls.training.precision import autocast
 from imgcls.training.schedules import SCHEDULES
-from imgcls.training.setup import Training, TrainingSetup
+from imgcls.training.setup import Training, TrainingSetup, mixed
 
 LOGGER = logging.getLogger(__name__)
 
@@ -122,8 +122,8 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
     """Train one epoch; return the mean loss, the number of images, and the seconds without evaluation."""
     total, seen, evaluated_s, started = 0.0, 0, 0.0, time.perf_counter()
     # Dropout draws from torch's global generator; order and augmentation have one of their own, on the CPU.
-    torch.manual_seed(_mixed(setup.seed, epoch, 0))
-    generator = torch.Generator().manual_seed(_mixed(setup.seed, epoch, 1))
+    torch.manual_seed(mixed(setup.seed, epoch, 0))
+    generator = torch.Generator().manual_seed(mixed(setup.seed, epoch, 1))
     rungs = _rungs_within(setup, epoch)
     train_mode(learner.model, setup.train.norm)
     for step, (images, labels) in enumerate(_batches(setup, generator), start=1):
@@ -207,9 +207,3 @@ def _batches(setup: TrainingSetup, generator: torch.Generator) -> Iterator[tuple
         device=setup.device,
         generator=generator,
     )
-
-
-def _mixed(*parts: int) -> int:
-    """Return a 63-bit seed that depends on all ``parts``."""
-    # Not their sum: (seed 0, epoch 1) and (seed 1, epoch 0) must not draw the same numbers.
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

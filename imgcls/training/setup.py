@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,3 +66,9 @@ def resolve_train(train: TrainConfig, *, cuda: bool) -> TrainConfig:
     if device == "auto":
         device = "cuda" if cuda else "cpu"
     return replace(train, device=device, train_threads=train.train_threads or usable_cores())
+
+
+def mixed(*parts: int) -> int:
+    """Return a 63-bit seed that depends on all ``parts``."""
+    # Not their sum: (seed 0, epoch 1) and (seed 1, epoch 0) must not draw the same numbers.
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
