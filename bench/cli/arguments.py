@@ -59,7 +59,7 @@ class SearchArgs(PlanArgs):
 
     space: tuple[str, ...] = DEFAULT_SPACE
     """Hyperparameters to search, each as NAME or NAME=LOW:HIGH.
-    Known: lr, dropout, epochs, weight_decay, label_smoothing, batch_size, image_size."""
+    Known: lr, dropout, epochs, weight_decay, label_smoothing, layer_decay, warmup, ema, batch_size, image_size."""
     storage: str = ""
     """Optuna storage URL of the studies, of SQLite or PostgreSQL; if empty, an SQLite file in the results folder."""
     launcher: str = "local"

@@ -17,6 +17,7 @@ from bench.records.store import read_record
 from bench.runs import failures, local, ray_tasks
 from bench.runs.plan import Task, record_file
 from bench.runs.preparation import prepare
+from bench.runs.processes import STEADY_MEMORY
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache, write_bytes
@@ -76,8 +77,9 @@ def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
 def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may not be installed
     """Connect; processes that Ray starts here end with the calling thread. Raises ConfigError if that fails."""
     # The packages are sent along, because the workers may have no checkout, or one of a different version.
-    code = {"py_modules": [str(REPOSITORY / "imgcls"), str(REPOSITORY / "bench")]}
-    options: dict[str, Any] = {"runtime_env": code, "log_to_driver": False, "logging_level": "error"}
+    code = [str(REPOSITORY / "imgcls"), str(REPOSITORY / "bench")]
+    workers = {"py_modules": code, "env_vars": STEADY_MEMORY}
+    options: dict[str, Any] = {"runtime_env": workers, "log_to_driver": False, "logging_level": "error"}
     options |= {"address": address} if address else {"num_cpus": usable_cores(), "include_dashboard": False}
     try:
         if address and address != "auto":

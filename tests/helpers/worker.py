@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import resource
 import signal
 import sys
 from dataclasses import replace
@@ -45,5 +46,22 @@ def environment(_path: Path, tell: Tell) -> int:
     return 0
 
 
+def faults(_path: Path, tell: Tell) -> int:
+    """Send the number of memory pages that the system had to provide for 50 tensors of 64 MB, one after the other."""
+    import torch
+
+    def freed() -> None:
+        torch.ones(2**24)
+
+    freed()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        freed()
+    tell(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return 0
+
+
+KINDS = {"report": report, "cut_short": cut_short, "environment": environment, "faults": faults}
+
 if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1:], {"report": report, "cut_short": cut_short, "environment": environment}))
+    sys.exit(serve(sys.argv[1:], KINDS))

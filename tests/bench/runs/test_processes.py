@@ -2,12 +2,13 @@
 
 import json
 import logging
+import resource
 import signal
 
 import pytest
 
 from bench.progress import Count
-from bench.runs.processes import launch
+from bench.runs.processes import STEADY_MEMORY, launch
 
 WORKER = "tests.helpers.worker"
 
@@ -53,3 +54,18 @@ def test_threads_of_a_training_process_are_limited(
     assert found.get("GOMP_SPINCOUNT") == spins
     assert found["pools"] == [1] * len(found["pools"])
     assert len(found["pools"]) > 1
+
+
+@pytest.mark.parametrize("own", [{}, {"MALLOC_MMAP_MAX_": "65536", "MALLOC_MMAP_THRESHOLD_": "1000000"}])
+def test_training_process_keeps_freed_memory_unless_the_user_says_otherwise(
+    own: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in STEADY_MEMORY:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    answers: list[bytes] = []
+    assert launch([WORKER, "faults", "-"], answers.append, threads=1) == 0
+    pages_of_one = 2**26 // resource.getpagesize()
+    # Of 50 tensors, each one anew, or a few until the heap has a place for the next.
+    assert (int(answers[0]) / pages_of_one > 25) == bool(own)
