@@ -13,7 +13,7 @@ from bench.latency.measure import measure_all
 from bench.latency.protocol import QUICK
 from bench.leaderboard import page
 from bench.leaderboard.terminal import measured_lines
-from bench.recipes import configs_of, default_recipe
+from bench.recipes import configs_of
 from bench.records.environment import read_environment
 from bench.records.paths import Paths, check_writable
 from bench.records.schema import RunRecord, Tuning
@@ -54,7 +54,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
 
     Raises ConfigError or DataError for a wrong argument, before anything runs.
     """
-    configs = configs_of(models, recipe=recipe or default_recipe(str(data)), seeds=seeds, overrides=overrides)
+    configs = configs_of(models, data=str(data), recipe=recipe, seeds=seeds, overrides=overrides)
     plan = planner(
         configs,
         data=str(data),

@@ -29,7 +29,8 @@ def quick(model: str) -> RunConfig:
         budget=Budget(amount=3, rule="quick"),
         loader=LoaderConfig(image_size=size),
         architecture=_architecture(model),
-        train=TrainConfig(epochs=3),
+        # Mirror images of digits are no digits.
+        train=TrainConfig(epochs=3, no_hflip=True),
     )
 
 
@@ -129,13 +130,21 @@ def default_recipe(data: str) -> str:
 
 
 def configs_of(
-    models: Sequence[str], *, recipe: str, seeds: Sequence[int], overrides: Mapping[str, object]
+    models: Sequence[str],
+    *,
+    data: str = "",
+    recipe: str | None,
+    seeds: Sequence[int],
+    overrides: Mapping[str, object],
 ) -> list[RunConfig]:
     """Return the config of every run of a command: each model with each seed and, with cross-validation, each fold.
 
-    ``overrides`` are values by field name. Raises ConfigError if the recipe or a name is unknown, a value is out of
-    range, or there is no model or seed.
+    ``overrides`` are values by field name; a recipe of None is the default one of ``data``. Raises ConfigError if the
+    recipe or a name is unknown, a value is out of range, or there is no model or seed.
     """
+    recipe = recipe or default_recipe(data)
+    # Mirror images of digits are no digits, whatever the recipe.
+    overrides = ({"no_hflip": True} if data == EMBEDDED else {}) | dict(overrides)
     if recipe not in RECIPES:
         message = f"--recipe {recipe}: unknown; known: {', '.join(RECIPES)}"
         raise ConfigError(message)
@@ -182,7 +191,9 @@ def training_text(config: RunConfig) -> str:
     parts += [f"weight decay {train.weight_decay:g}"] if train.weight_decay else []
     parts += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
     parts += [f"EMA {train.ema:g}"] if train.ema else []
+    parts += [f"imbalance {train.imbalance}"] if train.imbalance != "none" else []
     parts += [f"augmentation {train.augmentation}"] if train.augmentation != "report" else []
+    parts += ["without mirror images"] if train.no_hflip else []
     parts += ["batch norm frozen"] if train.norm == "frozen" else []
     parts += [f"layers {train.tune_layers}"] if train.tune_layers != "all" else []
     return ", ".join(parts)

@@ -12,7 +12,16 @@ MIN_BATCH: Final = 2
 Device = Literal["auto", "cpu", "cuda"]
 Schedule = Literal["plateau", "cosine"]
 Optimizer = Literal["adam", "adamw"]
-Augmentation = Literal["report", "crop", "trivial"]
+Augmentation = Literal["none", "report", "crop", "randaugment", "trivialaugment", "mixup", "cutmix"]
+Imbalance = Literal[
+    "none",
+    "undersample",
+    "class-weights",
+    "balanced-sampler",
+    "focal",
+    "logit-adjustment",
+    "balanced-softmax",
+]
 TuneLayers = Literal["all", "head", "head-then-all"]
 Norm = Literal["batch", "frozen"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -112,7 +121,7 @@ class ArchitectureConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Training: which layers, optimizer, schedule, augmentation and precision; the loss is cross-entropy."""
+    """Training: which layers, loss, optimizer, schedule, augmentation and precision."""
 
     epochs: int = 10
     """Passes over the training images."""
@@ -143,8 +152,15 @@ class TrainConfig:
     ema: float | None = None
     """Decay per step of an exponential moving average of the weights, which is evaluated in their place; None: none."""
     augmentation: Augmentation = "report"
-    """report: flips, rotation within 15 degrees, brightness 0.8 to 1.2; crop: random resized crops and flips;
-    trivial: the same and TrivialAugment (Mueller and Hutter 2021)."""
+    """none; report: flips, rotation within 15 degrees, brightness 0.8 to 1.2; crop: random resized crops and flips; the
+    others do the same and RandAugment (Cubuk et al. 2020), TrivialAugment (Mueller and Hutter 2021), mixup (Zhang et
+    al. 2018) or CutMix (Yun et al. 2019)."""
+    no_hflip: bool = False
+    """Do not mirror images, whose classes differ in their mirror images, as those of digits, text and signs."""
+    imbalance: Imbalance = "none"
+    """Technique against class imbalance: undersample every class to the smallest; class-weights: inverse frequencies;
+    balanced-sampler: batches with all classes equally likely; focal (Lin et al. 2017); logit-adjustment (Menon et al.
+    2021); balanced-softmax (Ren et al. 2020)."""
     precision: Precision = "fp32"
     """Precision of training steps: fp32, bf16 (mixed), or auto, the faster one of the two on this machine."""
     lr_factor: float = 0.1

@@ -5,13 +5,16 @@ import io
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar, cast
+from functools import partial
+from itertools import pairwise
+from typing import Any, Final, TypeVar, cast, get_args
 
 import tyro
 
-from bench.cli.arguments import PlanArgs
-from bench.config import DEFAULT_MODELS, FIELDS, RunConfig, value_of
-from bench.recipes import RECIPES, configs_of, default_recipe
+from bench.cli.arguments import PlanArgs, RunAllArgs
+from bench.config import DEFAULT_MODELS, FIELDS, RunConfig, value_of, with_values
+from bench.recipes import RECIPES, configs_of
+from imgcls.config import Imbalance
 from imgcls.errors import ConfigError
 
 Parsed = TypeVar("Parsed")
@@ -24,6 +27,14 @@ SHELLS: Final = ("bash", "zsh", "fish")
 
 MARKERS: Final = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
 
+
+ALIASES: Final = {"--augment": "--augmentation"}
+"""Short names of flags."""
+
+EVERY: Final = ("--imbalance", "all")
+
+TECHNIQUES: Final = tuple(name for name in get_args(Imbalance) if name != "balanced-softmax")
+"""The techniques of ``--imbalance all``: balanced softmax is logit adjustment (``imgcls.training.losses``)."""
 
 AnyPlan = TypeVar("AnyPlan", bound=PlanArgs)
 
@@ -78,8 +89,27 @@ def parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> t
     """Parse the flags of a command; return them, and the config of each run, in which they override the recipe."""
     # The default is for --help only: a recipe's config depends on the model, so only flags that were given are read
     # from ``args.run``.
-    args = parse(kind, arguments, command, default=kind(run=RECIPES["quick"](DEFAULT_MODELS[0])))
+    arguments, techniques = _crossed(kind, arguments)
+    # Of a field that is on by default, tyro makes a flag that switches it off: --no-no-hflip.
+    shown = with_values(RECIPES["quick"](DEFAULT_MODELS[0]), {"no_hflip": False})
+    args = parse(kind, arguments, command, default=kind(run=shown))
     overrides = {name: value_of(args.run, name) for name in named_fields(arguments)}
-    return args, configs_of(
-        args.planned_models, recipe=args.recipe or default_recipe(args.data), seeds=args.seeds, overrides=overrides
-    )
+    configs = partial(configs_of, args.planned_models, data=args.data, recipe=args.recipe, seeds=args.seeds)
+    return args, [config for technique in techniques for config in configs(overrides=overrides | technique)]
+
+
+def _aliased(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with the flags' own names, and ``--imbalance all`` as two words."""
+    parts = [word.partition("=") for word in arguments]
+    words = [f"{ALIASES.get(flag, flag)}{sign}{value}" for flag, sign, value in parts]
+    return [part for word in words for part in (EVERY if word == "=".join(EVERY) else (word,))]
+
+
+def _crossed(kind: type[PlanArgs], arguments: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the words of a command without ``--imbalance all`` of run-all, and what each technique overrides."""
+    # Here and not in the config, whose field is the technique of one run.
+    words = _aliased(arguments)
+    for place, pair in enumerate(pairwise(words)):
+        if pair == EVERY and kind is RunAllArgs:
+            return words[:place] + words[place + 2 :], [{"imbalance": name} for name in TECHNIQUES]
+    return words, [{}]

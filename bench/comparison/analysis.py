@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparison.classes import minority_classes
+from bench.comparison.classes import Effect, effects, minority_classes
 from bench.comparison.pareto import Front, fronts
 from bench.comparison.tables import Checkpoint, Row, Table, group
 from bench.records.predictions import Answers
@@ -118,6 +118,11 @@ class Comparison:
         right: list[Right] = [row.right[:, rows] for row in self.compared if row.right is not None]
         groups = None if self.groups is None else self.groups[rows]
         return compare_all(right, groups), len(rows), number_of(groups, len(rows))
+
+    @cached_property
+    def effects(self) -> list[Effect]:
+        """The effects of techniques against class imbalance, in the order of the rows."""
+        return effects(self.compared, self.table, self.groups)
 
     @cached_property
     def leaks(self) -> Leaks | None:

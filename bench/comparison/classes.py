@@ -1,14 +1,20 @@
-"""Statistics of single classes: recalls, confusions, and which classes are small or minority classes."""
+"""Statistics of classes: recalls, confusions, minority classes, and the effects of techniques against imbalance."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.comparison.tables import Row, Table
-from bench.stats.groups import effective_size, meaningful
+from bench.config import RunConfig
+from bench.records.ids import hash_of, identity
+from bench.stats.groups import Groups, effective_size, meaningful
 from bench.stats.intervals import Interval, Score, wilson_interval
+from bench.stats.pairs import Paired, Right, compare_pair, holm
+from bench.stats.power import power_of
+from imgcls.config import RuntimeConfig
 
 SMALL_CLASS: Final = 30
 """Test images of a class below which the bootstrap's intervals are too short."""
@@ -109,3 +115,72 @@ def minority_classes(table: Table) -> list[int]:
     natural = ("val", "test") if table.first.dataset.undersampled else ("train", "val", "test")
     sizes = np.sum([counts[split] for split in natural], axis=0)
     return [int(label) for label in np.flatnonzero(sizes < np.median(sizes) / 2)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effect:
+    """A technique against class imbalance against the same setting without it, on the images of two sets of classes.
+
+    ``holm`` is the p value on the minority classes, adjusted over all techniques of the table by Holm's method.
+    ``detectable`` is the minimum detectable difference there, at 80 % power and the level of Holm's first step.
+    """
+
+    row: Row
+    minority: Paired
+    others: Paired
+    holm: float
+    detectable: float | None
+
+
+def effects(rows: Sequence[Row], table: Table, groups: Groups | None) -> list[Effect]:
+    """Return the effects of the techniques of ``--imbalance`` in some rows whose predictions are available.
+
+    Empty if the table has no minority class with test images, or no setting both with and without a technique.
+    """
+    plain = {_setting(row.first.base): row for row in rows if row.first.base.train.imbalance == "none"}
+    pairs = [(plain.get(_setting(row.first.base)), row) for row in rows if row.first.base.train.imbalance != "none"]
+    found = [(first.right, row.right, row) for first, row in pairs if first is not None]
+    answers = rows[0].checkpoints[0].answers if rows else None
+    inside = np.isin(answers.labels, minority_classes(table)) if answers is not None else np.zeros(0, dtype=bool)
+    if not found or not inside.any() or inside.all():
+        return []
+
+    def on(places: NDArray[np.bool_], first: Right, second: Right) -> Paired:
+        return compare_pair(first[:, places], second[:, places], None if groups is None else groups[places])
+
+    tested = [
+        (
+            row,
+            on(inside, first, second),
+            on(~inside, first, second),
+            _detectable(first, second, inside, groups, len(found)),
+        )
+        for first, second, row in found
+        if first is not None and second is not None
+    ]
+    adjusted = holm(np.array([minority.p_value for _, minority, _, _ in tested]))
+    return [
+        Effect(row=row, minority=minority, others=others, holm=float(p_value), detectable=detectable)
+        for (row, minority, others, detectable), p_value in zip(tested, adjusted, strict=True)
+    ]
+
+
+def _detectable(
+    first: Right, second: Right, places: NDArray[np.bool_], groups: Groups | None, tests: int
+) -> float | None:
+    power = power_of([first[:, places], second[:, places]], None if groups is None else groups[places], tests=tests)
+    return power.difference if power else None
+
+
+def _setting(config: RunConfig) -> str:
+    """Return what two rows have in common that differ in the technique only."""
+    overrides = {name: value for name, value in config.overrides.items() if name != "imbalance"}
+    shared = replace(
+        config,
+        seed=0,
+        split=replace(config.split, fold=None),
+        runtime=RuntimeConfig(),
+        train=replace(config.train, imbalance="none"),
+        overrides=overrides,
+    )
+    return hash_of(identity(shared))

@@ -31,6 +31,7 @@ from bench.leaderboard.details import (
     pareto_table,
 )
 from bench.leaderboard.latency_table import latency_table
+from bench.leaderboard.pair_text import imbalance_table
 from bench.leaderboard.summary import Style, listed, notes, summary
 from bench.leaderboard.tuning_table import tuning_table
 from bench.recipes import budget_text
@@ -147,6 +148,7 @@ def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str
         "Rows": row_table(comparison),
         "Machines": machine_table(comparison),
         "Pairs": pair_table(comparison),
+        "Class imbalance": imbalance_table(comparison),
         "Checkpoints": checkpoint_table(comparison),
         "Classes": class_table(comparison.ordered),
         "Most confused classes": confusion_table(comparison),

@@ -1,6 +1,7 @@
-"""Two rows or runs compared on the same test images, as text and tables."""
+"""Pairs of rows or runs compared on the same test images, as text and tables."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 from rich.console import RenderableType
@@ -8,11 +9,11 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from bench.comparison.analysis import Comparison, accuracy, bootstrapped, groups_of, macro_f1
-from bench.comparison.classes import minority_classes, recalls
+from bench.comparison.classes import Effect, minority_classes, recalls, worst_class
 from bench.comparison.compare import Side, choose
 from bench.comparison.speeds import ratio, runtime_text, runtimes_of, shown
 from bench.comparison.tables import Checkpoint
-from bench.leaderboard.cells import NO_VALUE, score_cell
+from bench.leaderboard.cells import NO_VALUE, code, score_cell, table
 from bench.leaderboard.details import p_cell
 from bench.leaderboard.summary import difference_text, images_text, power_basis, power_text
 from bench.recipes import budget_text
@@ -122,3 +123,52 @@ def _minority(first: Side, second: Side) -> list[str]:
     paired = compare_pair(first.right[:, rows], second.right[:, rows], None if groups is None else groups[rows])
     gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
     return [f"Minority classes ({names}; {rows.sum()} images): {gap}; {_p_words(first, second, paired)}"]
+
+
+IMBALANCE_COLUMNS: Final = (
+    "Model",
+    "Technique",
+    "Top-1 %",
+    "Macro-F1 %",
+    "Worst class %",
+    "Minority, pp to none (95 % CI)",
+    "p (Holm)",
+    "Detectable, pp",
+    "Other classes, pp to none (95 % CI)",
+)
+
+
+def imbalance_table(comparison: Comparison) -> list[str]:
+    """Return accuracy, macro-F1 and worst class of the techniques against imbalance, and their effects, as Markdown."""
+    effects = {effect.row.row_id: effect for effect in comparison.effects}
+    rows = [row for row in comparison.ordered if row.checkpoints]
+    if len({row.first.base.train.imbalance for row in rows}) == 1 or not rows:
+        return []
+    lines = []
+    for row in rows:
+        worst, effect = worst_class(row), effects.get(row.row_id)
+        scores = [f"{100 * accuracy(row).value:.1f}", f"{100 * comparison.macro_f1(row).value:.1f}"]
+        scores.append(f"{100 * worst[1].value:.1f} ({code(worst[0])})" if worst else NO_VALUE)
+        lines.append([code(row.first.config.model), row.first.base.train.imbalance, *scores, *_effect(effect)])
+    names = ", ".join(
+        code(comparison.table.first.dataset.class_names[label]) for label in minority_classes(comparison.table)
+    )
+    words = (
+        f"Minority classes: {names}. Intervals are not adjusted; p is of the minority classes, adjusted over all "
+        "techniques (Holm). Detectable is the minimum detectable difference there, at 80 % power."
+        if names
+        else "No class is a minority class (fewer than half of the median class's images)."
+    )
+    return [*table(IMBALANCE_COLUMNS, lines, left=2), "", words]
+
+
+def _effect(effect: Effect | None) -> list[str]:
+    if effect is None:
+        return [NO_VALUE] * 4
+    detectable = "more than 100" if effect.detectable is None else f"{100 * effect.detectable:.1f}"
+    return [_gap(effect.minority), p_cell(effect.holm), detectable, _gap(effect.others)]
+
+
+def _gap(paired: Paired) -> str:
+    low, high = paired.interval.low, paired.interval.high
+    return f"{100 * paired.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"

@@ -31,6 +31,8 @@ FROZEN_DEFAULTS: Final[dict[str, object]] = {
     "augmentation": "report",
     "precision": "fp32",
     "micro_batch": None,
+    "no_hflip": False,
+    "imbalance": "none",
     "device": "auto",
     "train_threads": 0,
     "split": "auto",

@@ -36,12 +36,13 @@ class Power:
     about_models: bool
 
 
-def power_of(models: Sequence[Right], groups: Groups | None = None) -> Power | None:
+def power_of(models: Sequence[Right], groups: Groups | None = None, *, tests: int | None = None) -> Power | None:
     """Return the minimum detectable difference of a table of models, or None if there are fewer than two.
 
     It holds for the test that decides between these models, on as many images, at the level of Holm's first step (0.05
     over the number of pairs), and for the median disagreement of the pairs. ``groups`` ``[N]`` is the group of each
-    image; with groups, for the median of the pairs' effective sample sizes.
+    image; with groups, for the median of the pairs' effective sample sizes. ``tests`` is the number of tests that are
+    corrected together; None: one for each pair.
     """
     rows, columns = np.triu_indices(len(models), 1)
     if len(rows) == 0:
@@ -50,7 +51,7 @@ def power_of(models: Sequence[Right], groups: Groups | None = None) -> Power | N
     # With unequal numbers of seeds, the row with the fewest determines the test and so the statement.
     seeds, number, groups = min(len(model) for model in models), models[0].shape[1], meaningful(groups)
     spread = _spread(models, rows, columns)
-    level = ALPHA / len(rows)
+    level = ALPHA / (tests or len(rows))
     difference = _detectable(models, spread, groups, level=level, number=_effective(models, groups))
     return Power(
         difference=difference,

@@ -33,6 +33,8 @@ ADDED: Final = frozenset(
         "augmentation",
         "precision",
         "micro_batch",
+        "no_hflip",
+        "imbalance",
     }
 )
 """Fields that older studies did not store in their identity, which must stay the same where they have their default."""

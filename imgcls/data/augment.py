@@ -1,11 +1,12 @@
 """Conversion of uint8 batches to normalised tensors, with random augmentation of each image in training."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
+import numpy as np
 import torch
+from timm.data.mixup import Mixup
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import v2
@@ -114,28 +115,47 @@ def _grid(draws: Draws, size: int) -> Tensor:
     return grid
 
 
-Policy = Callable[[Tensor, torch.Generator, Normalisation], Tensor]
-"""Augments and normalises uint8 ``[B, H, W, 3]`` to float32 ``[B, 3, H, W]``; the generator is on the CPU."""
+class Policy(Protocol):
+    """Augments and normalises uint8 ``[B, H, W, 3]`` to float32 ``[B, 3, H, W]``."""
+
+    def __call__(
+        self, images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool
+    ) -> Tensor:
+        """Return the augmented batch; ``generator`` is on the CPU, ``hflip`` allows mirror images."""
 
 
-def report(images: Tensor, generator: torch.Generator, normalisation: Normalisation) -> Tensor:
+def plain(images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool) -> Tensor:
+    """Normalise a batch only."""
+    del generator, hflip
+    return normalise(images, normalisation)
+
+
+def report(images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool) -> Tensor:
     """Augment a batch as the original report: flips, rotation, brightness."""
-    return augment(images, draw(len(images), generator), normalisation)
+    drawn = draw(len(images), generator)
+    return augment(images, drawn if hflip else replace(drawn, flip=torch.ones_like(drawn.flip)), normalisation)
 
 
-def crop(images: Tensor, generator: torch.Generator, normalisation: Normalisation) -> Tensor:
+def crop(images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool) -> Tensor:
     """Augment a batch by random resized crops (Szegedy et al. 2015) of half the image or more, and flips."""
-    return _each(_crops(images.shape[1]), images, generator, normalisation)
+    return _each(_crops(images.shape[1], hflip=hflip), images, generator, normalisation)
 
 
-def trivial(images: Tensor, generator: torch.Generator, normalisation: Normalisation) -> Tensor:
+def trivialaugment(images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool) -> Tensor:
     """Augment a batch as ``crop``, and then each image by one random operation (Mueller and Hutter 2021)."""
-    transform = v2.Compose([_crops(images.shape[1]), v2.TrivialAugmentWide()])
+    transform = v2.Compose([_crops(images.shape[1], hflip=hflip), v2.TrivialAugmentWide()])
     return _each(transform, images, generator, normalisation)
 
 
-def _crops(size: int) -> v2.Transform:
-    return v2.Compose([v2.RandomResizedCrop(size, scale=CROP_SCALE), v2.RandomHorizontalFlip(FLIP_PROBABILITY)])
+def randaugment(images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool) -> Tensor:
+    """Augment a batch as ``crop``, and then each image by two random operations (Cubuk et al. 2020)."""
+    transform = v2.Compose([_crops(images.shape[1], hflip=hflip), v2.RandAugment()])
+    return _each(transform, images, generator, normalisation)
+
+
+def _crops(size: int, *, hflip: bool) -> v2.Transform:
+    flip = FLIP_PROBABILITY if hflip else 0.0
+    return v2.Compose([v2.RandomResizedCrop(size, scale=CROP_SCALE), v2.RandomHorizontalFlip(flip)])
 
 
 def _each(transform: v2.Transform, images: Tensor, generator: torch.Generator, normalisation: Normalisation) -> Tensor:
@@ -147,5 +167,39 @@ def _each(transform: v2.Transform, images: Tensor, generator: torch.Generator, n
     return normalise(views.permute(0, 2, 3, 1), normalisation)
 
 
-POLICIES: Final[dict[str, Policy]] = {"report": report, "crop": crop, "trivial": trivial}
-"""Augmentation policies by the name that ``--augmentation`` takes."""
+POLICIES: Final[dict[str, Policy]] = {
+    "none": plain,
+    "report": report,
+    "crop": crop,
+    "randaugment": randaugment,
+    "trivialaugment": trivialaugment,
+    "mixup": crop,
+    "cutmix": crop,
+}
+"""What the augmentation policies do to each image, by the name that ``--augmentation`` takes."""
+
+MIXES: Final = {"mixup": {"mixup_alpha": 0.2, "cutmix_alpha": 0.0}, "cutmix": {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}}
+"""Parameters of timm's ``Mixup`` for the policies that then mix pairs of images: those of the two papers."""
+
+
+def mix(
+    images: Tensor, labels: Tensor, generator: torch.Generator, *, name: str, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Mix each image ``[B, 3, H, W]`` of an augmented batch with another one, and their labels, int64 ``[B]``.
+
+    Returns new images, and the probabilities of the classes ``[B, num_classes]``. Each pair has a ratio of its own.
+    """
+    mixing = Mixup(  # type: ignore[no-untyped-call]
+        **MIXES[name], mode="elem", label_smoothing=0.0, num_classes=num_classes
+    )
+    # timm mixes image i with image B - 1 - i, and accepts even batches only: the last image of an odd one stays.
+    even = len(images) // 2 * 2
+    # timm draws from numpy's global generator, which may be the caller's: seeded here, and then put back.
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(int(torch.randint(2**32, (), generator=generator)))  # noqa: NPY002
+    try:
+        mixed, targets = mixing(images[:even].clone(), labels[:even])
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+    rest = functional.one_hot(labels[even:], num_classes).to(targets.dtype)
+    return torch.cat([mixed, images[even:]]), torch.cat([targets, rest])

@@ -1,15 +1,16 @@
 """Batches from the pixel cache; images are transferred to the device as uint8."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import WeightedRandomSampler
 
 from imgcls.data.augment import Normalisation, Policy, normalise, report
 
@@ -33,6 +34,39 @@ class Source:
         """Return the number of images in the split."""
         return len(self.indices)
 
+    def counts(self, num_classes: int) -> NDArray[np.int64]:
+        """Return the number of images of each class, ``[num_classes]``."""
+        return np.bincount(self.labels, minlength=num_classes)
+
+
+Sampler = Callable[[Tensor, torch.Generator], Tensor]
+"""Returns the positions of the images of a pass, in order, from the labels of a split, both int64 ``[N]``."""
+
+
+def shuffled(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw each image once."""
+    return torch.randperm(len(labels), generator=generator)
+
+
+def balanced(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw as many images as there are, with replacement, each class with the same probability."""
+    weights = 1 / torch.bincount(labels).double()[labels]
+    return torch.tensor(list(WeightedRandomSampler(weights.tolist(), len(labels), generator=generator)))
+
+
+SAMPLERS: Final[dict[str, Sampler]] = {"balanced-sampler": balanced}
+"""Samplers of the techniques of ``--imbalance`` that have one; the others use ``shuffled``."""
+
+
+def undersampled(source: Source, seed: int) -> Source:
+    """Return a split with as many random images of each class as the smallest class has."""
+    counts = np.bincount(source.labels)
+    least = counts[counts > 0].min()
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(source))
+    kept = np.sort(np.concatenate([order[source.labels[order] == label][:least] for label in range(len(counts))]))
+    return replace(source, indices=source.indices[kept], labels=source.labels[kept])
+
 
 def train_batches(  # noqa: PLR0913 - a pass is made of these
     source: Source,
@@ -42,18 +76,20 @@ def train_batches(  # noqa: PLR0913 - a pass is made of these
     device: torch.device,
     generator: torch.Generator,
     policy: Policy = report,
+    hflip: bool = True,
+    sampler: Sampler = shuffled,
 ) -> Iterator[Batch]:
-    """Yield one shuffled pass, augmented by ``policy``, as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
+    """Yield one pass, augmented by ``policy``, as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
 
     ``generator`` (on the CPU) determines order and augmentation. A last batch of one image is dropped, because batch
     norm needs two.
     """
-    order = torch.randperm(len(source), generator=generator).numpy()
+    order = sampler(torch.from_numpy(source.labels), generator).numpy()
     starts = [start for start in range(0, len(order), batch_size) if len(order) - start > 1]
     rows = [order[start : start + batch_size] for start in starts]
     for images, labels in _transfer(source, rows, device):
         # Augmented after the transfer, because uint8 needs a quarter of the bytes of float32.
-        yield policy(images, generator, normalisation), labels
+        yield policy(images, generator, normalisation, hflip=hflip), labels
 
 
 def eval_batches(

@@ -8,14 +8,14 @@ from typing import Final
 import torch
 
 from imgcls.config import MIN_BATCH, ArchitectureConfig, LoaderConfig, TrainConfig
-from imgcls.data.loaders import Source
+from imgcls.data.loaders import Source, undersampled
 from imgcls.errors import OutOfMemoryError
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec
 from imgcls.training.events import Report
 from imgcls.training.loop import train as run_loop
 from imgcls.training.loop import use_threads
-from imgcls.training.setup import Training, TrainingSetup
+from imgcls.training.setup import Training, TrainingSetup, mixed
 
 # Parts of the messages of the RuntimeErrors that torch raises on a lack of host memory.
 OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
@@ -43,10 +43,12 @@ def fit(  # noqa: PLR0913 - the parts of a training
     use_threads(train.train_threads)
     torch.manual_seed(seed)
     aux_head = spec.has_aux_head and architecture.aux_weight > 0
+    less = train.imbalance == "undersample"
     with _named_lack_of_memory(loader):
         model = build_model(spec, architecture, num_classes=num_classes, aux_head=aux_head)
         setup = TrainingSetup(
-            train_source=train_source,
+            num_classes=num_classes,
+            train_source=undersampled(train_source, mixed(seed, 0, 3)) if less else train_source,
             val_source=val_source,
             normalisation=spec.normalisation,
             loader=loader,

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imgcls.data.augment import POLICIES
-from imgcls.data.loaders import Batch, Source, eval_batches, train_batches
+from imgcls.data.loaders import SAMPLERS, Batch, Source, eval_batches, shuffled, train_batches
 from imgcls.errors import NonFiniteLossError, RunError
 from imgcls.evaluation.forward import EVAL_BATCH
 from imgcls.models.building import set_aux
 from imgcls.training.events import EpochResult
+from imgcls.training.losses import class_loss
 from imgcls.training.setup import TrainingSetup, mixed
 
 LOGGER = logging.getLogger(__name__)
@@ -69,7 +70,11 @@ def fit_head(model: nn.Module, setup: TrainingSetup) -> EpochResult:
     if not torch.isfinite(features).all() or not torch.isfinite(val[0]).all():
         message = "the features of the pre-trained layers are not finite; use other weights"
         raise NonFiniteLossError(message)
-    best = _put_best(classifier, (features, labels), val)
+    # Drawn from the features: each image passes the network once, however often it is drawn.
+    drawn = SAMPLERS.get(setup.train.imbalance, shuffled)(
+        labels.cpu(), torch.Generator().manual_seed(mixed(setup.seed, 0, 4))
+    ).to(labels.device)
+    best = _put_best(classifier, (features[drawn], labels[drawn]), val, setup)
     _require_same(model, best.val_logits, setup)
     fitted_s = time.perf_counter() - scored
     LOGGER.info(
@@ -96,6 +101,7 @@ def _views(setup: TrainingSetup) -> Iterator[Iterator[Batch]]:
         yield train_batches(
             setup.train_source,
             policy=POLICIES[setup.train.augmentation],
+            hflip=not setup.train.no_hflip,
             batch_size=size,
             normalisation=setup.normalisation,
             device=setup.device,
@@ -133,42 +139,44 @@ def _require_same(model: nn.Module, expected: Tensor, setup: TrainingSetup) -> N
         raise RunError(message)
 
 
-def _put_best(classifier: nn.Linear, train: Batch, val: Batch) -> _Fit:
+def _put_best(classifier: nn.Linear, train: Batch, val: Batch, setup: TrainingSetup) -> _Fit:
     """Put the best fit into the classifier, whose features are not standardised: the scales go into the weights."""
     # Features that are 0 in every image have no variance.
     mean, std = train[0].mean(dim=0), train[0].std(dim=0).clamp_min(1e-6)
-    best = _best(((train[0] - mean) / std, train[1]), ((val[0] - mean) / std, val[1]), classifier.out_features)
+    best = _best(((train[0] - mean) / std, train[1]), ((val[0] - mean) / std, val[1]), setup)
     with torch.no_grad():
         classifier.weight.copy_(best.weight / std)
         classifier.bias.copy_(best.bias - (best.weight / std) @ mean)
     return best
 
 
-def _best(train: Batch, val: Batch, num_classes: int) -> _Fit:
+def _best(train: Batch, val: Batch, setup: TrainingSetup) -> _Fit:
     """Return the fit with the highest validation accuracy; of several, the one with the lowest validation loss."""
     features = train[0]
-    weight = features.new_zeros(num_classes, features.shape[1], requires_grad=True)
-    bias = features.new_zeros(num_classes, requires_grad=True)
+    weight = features.new_zeros(setup.num_classes, features.shape[1], requires_grad=True)
+    bias = features.new_zeros(setup.num_classes, requires_grad=True)
     # From the strongest penalty on, each fit starts at the one before it, which is near.
-    fits = [_fit(penalty, weight, bias, train=train, val=val) for penalty in PENALTIES]
+    fits = [_fit(penalty, weight, bias, train=train, val=val, setup=setup) for penalty in PENALTIES]
     return max(fits, key=lambda fit: (fit.val_top1_accuracy, -fit.val_loss))
 
 
-def _fit(penalty: float, weight: Tensor, bias: Tensor, *, train: Batch, val: Batch) -> _Fit:
-    """Minimise the mean cross-entropy plus half the penalty times the squared weights, in place."""
+def _fit(  # noqa: PLR0913 - a problem and its start
+    penalty: float, weight: Tensor, bias: Tensor, *, train: Batch, val: Batch, setup: TrainingSetup
+) -> _Fit:
+    """Minimise the mean loss plus half the penalty times the squared weights, in place."""
     # Own lines instead of scikit-learn's, which has no classifier for a class without train images.
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         optimizer.zero_grad()
-        loss = functional.cross_entropy(functional.linear(train[0], weight, bias), train[1])
+        loss = class_loss(functional.linear(train[0], weight, bias), train[1], setup)
         total = loss + penalty / 2 * weight.square().sum()
         torch.autograd.backward(total)
         return total
 
     optimizer.step(objective)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        train_loss = functional.cross_entropy(functional.linear(train[0], weight, bias), train[1])
+        train_loss = class_loss(functional.linear(train[0], weight, bias), train[1], setup)
         logits = functional.linear(val[0], weight, bias)
         return _Fit(
             penalty=penalty,

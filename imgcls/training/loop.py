@@ -19,8 +19,8 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from imgcls.config import MIN_BATCH
-from imgcls.data.augment import POLICIES
-from imgcls.data.loaders import train_batches
+from imgcls.data.augment import MIXES, POLICIES, mix
+from imgcls.data.loaders import SAMPLERS, shuffled, train_batches
 from imgcls.errors import NonFiniteLossError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
@@ -126,9 +126,9 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
     generator = torch.Generator().manual_seed(mixed(setup.seed, epoch, 1))
     rungs = _rungs_within(setup, epoch)
     train_mode(learner.model, setup.train.norm)
-    for step, (images, labels) in enumerate(_batches(setup, generator), start=1):
-        total += _train_step(learner, images, labels, setup=setup, place=(epoch, step)) * len(labels)
-        seen += len(labels)
+    for step, (images, targets) in enumerate(_batches(setup, generator), start=1):
+        total += _train_step(learner, images, targets, setup=setup, place=(epoch, step)) * len(targets)
+        seen += len(targets)
         train_time_s = time.perf_counter() - started - evaluated_s
         setup.report(
             Step(
@@ -145,14 +145,14 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
 
 
 def _train_step(
-    learner: Learner, images: Tensor, labels: Tensor, *, setup: TrainingSetup, place: tuple[int, int]
+    learner: Learner, images: Tensor, targets: Tensor, *, setup: TrainingSetup, place: tuple[int, int]
 ) -> float:
     """Make one step and return the loss; raises NonFiniteLossError before the optimizer's step."""
     learner.optimizer.zero_grad(set_to_none=True)
     total = 0.0
-    for part, part_labels in _micro_batches(images, labels, setup.loader.micro_batch):
+    for part, part_targets in _micro_batches(images, targets, setup.loader.micro_batch):
         with autocast(setup.device, setup.train.precision):
-            loss = training_loss(learner.model(part), part_labels, setup)
+            loss = training_loss(learner.model(part), part_targets, setup)
         share = len(part) / len(images)
         # item() waits for the device: the price of stopping before a non-finite loss reaches the weights.
         total += share * loss.item()
@@ -168,12 +168,12 @@ def _train_step(
     return total
 
 
-def _micro_batches(images: Tensor, labels: Tensor, size: int | None) -> list[tuple[Tensor, Tensor]]:
+def _micro_batches(images: Tensor, targets: Tensor, size: int | None) -> list[tuple[Tensor, Tensor]]:
     """Return a batch in parts of up to ``size`` images, or three for a size of two: batch norm needs two in each."""
     if size is None:
-        return [(images, labels)]
+        return [(images, targets)]
     parts = min(-(-len(images) // size), len(images) // MIN_BATCH)
-    return list(zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True))
+    return list(zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True))
 
 
 def _rungs_within(setup: TrainingSetup, epoch: int) -> dict[int, float]:
@@ -199,11 +199,18 @@ def _val_logits(learner: Learner, setup: TrainingSetup) -> NDArray[np.float32]:
 
 
 def _batches(setup: TrainingSetup, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    return train_batches(
+    """Yield the batches of an epoch: images, and labels or, where images are mixed, probabilities of classes."""
+    name = setup.train.augmentation
+    batches = train_batches(
         setup.train_source,
-        policy=POLICIES[setup.train.augmentation],
+        policy=POLICIES[name],
+        hflip=not setup.train.no_hflip,
+        sampler=SAMPLERS.get(setup.train.imbalance, shuffled),
         batch_size=setup.loader.batch_size,
         normalisation=setup.normalisation,
         device=setup.device,
         generator=generator,
     )
+    if name not in MIXES:
+        return batches
+    return (mix(*batch, generator, name=name, num_classes=setup.num_classes) for batch in batches)

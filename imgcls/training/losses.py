@@ -1,5 +1,9 @@
-"""Training loss: cross-entropy, and the weighted loss of an auxiliary head."""
+"""Training losses: cross-entropy and those against class imbalance, and the weighted loss of an auxiliary head."""
 
+from collections.abc import Callable
+from typing import Final
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -8,20 +12,74 @@ from imgcls.training.setup import TrainingSetup
 Outputs = Tensor | tuple[Tensor, Tensor]
 """Logits ``[B, C]``, or (logits, auxiliary logits) of a network with an enabled auxiliary head."""
 
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Returns the scalar loss of logits ``[B, C]``, class probabilities ``[B, C]`` and the train images of each class."""
 
-def training_loss(outputs: Outputs, labels: Tensor, setup: TrainingSetup) -> Tensor:
-    """Return the scalar loss of a batch; ``labels`` are int64 ``[B]``.
+FOCUS: Final = 2.0
+"""Exponent of the focal loss that its authors found best."""
 
-    The auxiliary loss is weighted by ``architecture.aux_weight`` (Szegedy et al. 2015), and targets are smoothed by
-    ``train.label_smoothing`` (Szegedy et al. 2016). A new loss is a function beside ``_cross_entropy``, selected here.
+
+def training_loss(outputs: Outputs, targets: Tensor, setup: TrainingSetup) -> Tensor:
+    """Return the scalar loss of a batch; ``targets`` are labels, int64 ``[B]``, or class probabilities ``[B, C]``.
+
+    The auxiliary loss is weighted by ``architecture.aux_weight`` (Szegedy et al. 2015).
     """
-    smoothing = setup.train.label_smoothing
     if isinstance(outputs, Tensor):
-        return _cross_entropy(outputs, labels, smoothing)
-    logits, aux_logits = outputs
-    main, auxiliary = (_cross_entropy(each, labels, smoothing) for each in (logits, aux_logits))
+        return class_loss(outputs, targets, setup)
+    main, auxiliary = (class_loss(each, targets, setup) for each in outputs)
     return main + setup.architecture.aux_weight * auxiliary
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+def class_loss(logits: Tensor, targets: Tensor, setup: TrainingSetup) -> Tensor:
+    """Return the loss of ``train.imbalance``, with targets smoothed by ``train.label_smoothing`` (Szegedy et al. 2016).
+
+    A new loss is a function below and a line in ``LOSSES``.
+    """
+    smoothing = setup.train.label_smoothing
+    loss = LOSSES.get(setup.train.imbalance)
+    if loss is None:
+        return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+    classes = setup.num_classes
+    if targets.ndim == 1:
+        targets = functional.one_hot(targets, classes).to(torch.float32)
+    counts = torch.from_numpy(setup.train_source.counts(classes)).to(logits.device, torch.float32)
+    return loss(logits, (1 - smoothing) * targets + smoothing / classes, counts)
+
+
+def class_weights(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    """Return cross-entropy with each class weighted by its inverse frequency, so that the mean weight is 1."""
+    weights = counts.sum() / (len(counts) * counts.clamp_min(1))
+    # Not torch's own mean, which divides by the weights of a batch: then micro-batches would change the gradient.
+    return -(weights * targets * functional.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+def focal(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    """Return the focal loss (Lin et al. 2017, equation 4, without weights), for softmax instead of sigmoid outputs."""
+    # torchvision has the sigmoid form; validation, calibration and export of all models here are of a softmax.
+    del counts
+    log_p = functional.log_softmax(logits, dim=1)
+    return -(targets * (1 - log_p.exp()) ** FOCUS * log_p).sum(dim=1).mean()
+
+
+def logit_adjustment(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    """Return cross-entropy of logits plus the log priors of their classes (Menon et al. 2021, equation 10, tau = 1)."""
+    # A class without train images would have a prior of 0, whose logarithm is infinite.
+    priors = counts.clamp_min(1) / counts.sum()
+    return functional.cross_entropy(logits + priors.log(), targets)
+
+
+def balanced_softmax(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    """Return cross-entropy of a softmax whose terms are weighted by ``counts`` (Ren et al. 2020, equation 3).
+
+    It equals ``logit_adjustment`` with tau = 1: priors and counts differ by a factor, which the softmax cancels.
+    """
+    return functional.cross_entropy(logits + counts.clamp_min(1).log(), targets)
+
+
+LOSSES: Final[dict[str, Loss]] = {
+    "class-weights": class_weights,
+    "focal": focal,
+    "logit-adjustment": logit_adjustment,
+    "balanced-softmax": balanced_softmax,
+}
+"""Losses of the techniques of ``--imbalance`` that have one; the others use cross-entropy."""

@@ -34,6 +34,7 @@ class Training:
 class TrainingSetup:
     """Input of the training loop besides the model; its configs have the same names in run configs and records."""
 
+    num_classes: int
     train_source: Source
     val_source: Source
     normalisation: Normalisation

@@ -44,7 +44,7 @@ FACTORS: Final[dict[str, dict[str, Any]]] = {
     "start, layer_decay=1": {**START, "layer_decay": 1.0},
     "start, label_smoothing=0": {**START, "label_smoothing": 0.0},
     "start, augmentation=report": {**START, "augmentation": "report"},
-    "start, augmentation=trivial": {**START, "augmentation": "trivial"},
+    "start, augmentation=trivialaugment": {**START, "augmentation": "trivialaugment"},
     "start, ema=0.98": {**START, "ema": 0.98},
 }
 """Differences from the recipe ``finetune``, by name."""

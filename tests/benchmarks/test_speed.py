@@ -83,7 +83,7 @@ BATCHES = 5
         ("efficientnet_b0", "report"),
         ("inception_v3", "report"),
         ("efficientnet_b0", "crop"),
-        ("efficientnet_b0", "trivial"),
+        ("efficientnet_b0", "trivialaugment"),
     ],
 )
 def test_whole_training_loop_over_the_bare_step(
@@ -141,6 +141,7 @@ def training_of(model: str, folder: Path, config: TrainConfig) -> tuple[ModelSpe
     pixels = rng.integers(0, 256, (BATCHES * 32, 128, 128, 3), dtype=np.uint8)
     labels = np.arange(len(pixels)) % 6
     setting = TrainingSetup(
+        num_classes=6,
         train_source=Source(pixels=pixels, indices=np.arange(len(pixels)), labels=labels),
         val_source=Source(pixels=pixels, indices=np.arange(2), labels=labels[:2]),
         normalisation=spec.normalisation,

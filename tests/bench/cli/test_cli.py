@@ -48,6 +48,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
         (["--lr", "-0.1"], "--lr is -0.1; use a positive number"),
         (["--lr", "nan"], "--lr is nan"),
         (["--batch-size", "1"], "--batch-size is 1; use 2 or more"),
+        (["--augment", "mixup", "--batch-size", "1"], "--batch-size is 1; use 2 or more"),
         (["--micro-batch", "5"], "--micro-batch is 5; it must divide the batch of 32: use one of 2, 4"),
         (["--micro-batch", "1"], "--micro-batch is 1; it must divide the batch of 32"),
         (["--ema", "1"], "--ema is 1.0; use a number between 0 and 1"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from imgcls.data.augment import Draws, Normalisation, augment, draw, normalise
+from imgcls.data.augment import MIXES, POLICIES, Draws, Normalisation, augment, draw, mix, normalise
 from imgcls.data.loaders import Source, eval_batches, train_batches
 
 PLAIN = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -122,3 +122,48 @@ def test_warp_equals_torchs_affine_grid() -> None:
     warped = torch.nn.functional.grid_sample(normalise(batch, PLAIN), grid, align_corners=False)
     expected = (warped * drawn.brightness.view(-1, 1, 1, 1)).clamp(max=1)
     assert torch.allclose(augment(batch, drawn, PLAIN), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(POLICIES))
+def test_policy_is_determined_by_its_generator_and_differs_between_images(name: str) -> None:
+    batch = images(1).expand(6, -1, -1, -1)
+    state = torch.get_rng_state()
+    first, second = (POLICIES[name](batch, torch.Generator().manual_seed(5), PLAIN, hflip=True) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), state)
+    # Drawn per image: six views of one image are not all equal.
+    assert (len({view.numpy().tobytes() for view in first}) > 1) == (name != "none")
+
+
+@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("hflip", [True, False])
+def test_images_are_mirrored_only_where_allowed(name: str, hflip: bool) -> None:  # noqa: FBT001 - a parameter
+    """A dark left half stays left of the middle, unless the image is mirrored."""
+    if name in {"randaugment", "trivialaugment"}:
+        pytest.skip("their operations change brightness, and may invert it")
+    batch = images(64)
+    batch[:, :, :16] = 0
+    batch[:, :, 16:] = 255
+    views = POLICIES[name](batch, torch.Generator().manual_seed(0), PLAIN, hflip=hflip)
+    left, right = views[..., :16].mean(dim=(1, 2, 3)), views[..., 16:].mean(dim=(1, 2, 3))
+    mirrored = int((left > right).sum())
+    assert (mirrored > 10) == (hflip and name != "none")
+    assert hflip or mirrored == 0
+
+
+@pytest.mark.parametrize("name", list(MIXES))
+@pytest.mark.parametrize("count", [8, 9, 2])
+def test_mixed_images_and_labels_have_the_same_shares(name: str, count: int) -> None:
+    """Image i is i everywhere: the mean of a mixed image is then the mean of its labels."""
+    labels = torch.arange(count)
+    pure = labels.float().view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
+    state = np.random.get_state()[1].copy()  # noqa: NPY002 - timm's own generator
+    mixed, targets = mix(pure, labels, torch.Generator().manual_seed(1), name=name, num_classes=count)
+    assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+    assert mixed.shape == pure.shape
+    assert torch.allclose(targets.sum(dim=1), torch.ones(count))
+    assert torch.allclose(mixed.mean(dim=(1, 2, 3)), targets @ labels.float(), atol=1e-4)
+    # Each pair has a ratio of its own.
+    assert count == 2 or len({round(float(row.max()), 4) for row in targets}) > 1
+    again, _ = mix(pure, labels, torch.Generator().manual_seed(1), name=name, num_classes=count)
+    assert torch.equal(mixed, again)

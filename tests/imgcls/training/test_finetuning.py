@@ -170,7 +170,7 @@ def test_resumed_fine_tuning_ends_the_same(tmp_path: Path) -> None:
         layer_decay=0.8,
         warmup=0.3,
         ema=0.9,
-        augmentation="trivial",
+        augmentation="trivialaugment",
         precision="bf16",
     )
     whole = run(setting(tmp_path / "a", train=config))

@@ -42,6 +42,7 @@ def source(count: int, seed: int) -> Source:
 def setting(folder: Path, *, epochs: int = 3, lr: float = 1e-2, seed: int = 0, **changes: Any) -> TrainingSetup:
     folder.mkdir(parents=True, exist_ok=True)
     values = {
+        "num_classes": 3,
         "train_source": source(40, 1),
         "val_source": source(15, 2),
         "normalisation": spec().normalisation,
