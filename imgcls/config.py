@@ -21,6 +21,7 @@ Imbalance = Literal[
     "focal",
     "logit-adjustment",
     "balanced-softmax",
+    "post-hoc",
 ]
 TuneLayers = Literal["all", "head", "head-then-all"]
 Norm = Literal["batch", "frozen"]
@@ -160,7 +161,7 @@ class TrainConfig:
     imbalance: Imbalance = "none"
     """Technique against class imbalance: undersample every class to the smallest; class-weights: inverse frequencies;
     balanced-sampler: batches with all classes equally likely; focal (Lin et al. 2017); logit-adjustment (Menon et al.
-    2021); balanced-softmax (Ren et al. 2020)."""
+    2021); balanced-softmax (Ren et al. 2020); post-hoc: the finished training of none, with adjusted logits (Menon)."""
     precision: Precision = "fp32"
     """Precision of training steps: fp32, bf16 (mixed), or auto, the faster one of the two on this machine."""
     lr_factor: float = 0.1

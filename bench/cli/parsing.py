@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast, get_args
 
 import tyro
 
-from bench.cli.arguments import PlanArgs, RunAllArgs
+from bench.cli.arguments import PlanArgs, RunAllArgs, RunArgs
 from bench.config import DEFAULT_MODELS, FIELDS, RunConfig, value_of, with_values
 from bench.recipes import RECIPES, configs_of
 from imgcls.config import Imbalance
@@ -31,10 +31,13 @@ MARKERS: Final = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
 ALIASES: Final = {"--augment": "--augmentation"}
 """Short names of flags."""
 
-EVERY: Final = ("--imbalance", "all")
-
-TECHNIQUES: Final = tuple(name for name in get_args(Imbalance) if name != "balanced-softmax")
-"""The techniques of ``--imbalance all``: balanced softmax is logit adjustment (``imgcls.training.losses``)."""
+CROSSED: Final = {
+    # Without balanced softmax, which is logit adjustment (``imgcls.training.losses``).
+    ("--imbalance", "all"): tuple(name for name in get_args(Imbalance) if name != "balanced-softmax"),
+    # It adjusts the finished training without a technique, which is carried out if there is none.
+    ("--imbalance", "post-hoc"): ("none", "post-hoc"),
+}
+"""Values of flags that stand for several runs."""
 
 AnyPlan = TypeVar("AnyPlan", bound=PlanArgs)
 
@@ -99,17 +102,21 @@ def parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> t
 
 
 def _aliased(arguments: Sequence[str]) -> list[str]:
-    """Return a command line with the flags' own names, and ``--imbalance all`` as two words."""
-    parts = [word.partition("=") for word in arguments]
-    words = [f"{ALIASES.get(flag, flag)}{sign}{value}" for flag, sign, value in parts]
-    return [part for word in words for part in (EVERY if word == "=".join(EVERY) else (word,))]
+    """Return a command line with the flags' own names, and those that may be crossed apart from their values."""
+    words = []
+    for word in arguments:
+        flag, sign, value = word.partition("=")
+        flag = ALIASES.get(flag, flag)
+        words += [flag, value] if (flag, value) in CROSSED else [f"{flag}{sign}{value}"]
+    return words
 
 
 def _crossed(kind: type[PlanArgs], arguments: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the words of a command without ``--imbalance all`` of run-all, and what each technique overrides."""
+    """Return the words of a command without a flag that stands for several runs, and what each of these overrides."""
     # Here and not in the config, whose field is the technique of one run.
     words = _aliased(arguments)
     for place, pair in enumerate(pairwise(words)):
-        if pair == EVERY and kind is RunAllArgs:
-            return words[:place] + words[place + 2 :], [{"imbalance": name} for name in TECHNIQUES]
+        names = CROSSED.get(pair, ())
+        if names and (kind is RunAllArgs or (kind is RunArgs and "all" not in pair)):
+            return words[:place] + words[place + 2 :], [{"imbalance": name} for name in names]
     return words, [{}]

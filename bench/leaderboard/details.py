@@ -63,6 +63,7 @@ CHECKPOINT_COLUMNS: Final = (
     "Model",
     "Seed",
     "Test top-1 (95 %)",
+    "Train top-1",
     "Val top-1",
     "Val - test (95 %)",
     "Top-5",
@@ -104,6 +105,7 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
         code(row.name),
         str(checkpoint.seed),
         f"{100 * checkpoint.accuracy:.1f} ({interval_cell(over_images)})",
+        _train_accuracy(checkpoint),
         f"{100 * checkpoint.mean('val', 'top1_accuracy'):.1f}",
         _gap(checkpoint),
         _metric(checkpoint, "top5_accuracy", percent=True),
@@ -121,6 +123,12 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
         # Relative to the results folder, as ``predict`` and people need it; of folds, the first.
         code(f"artifacts/{checkpoint.records[0].train_id}/{ONNX}"),
     ]
+
+
+def _train_accuracy(checkpoint: Checkpoint) -> str:
+    values = [outcome.metrics.train_metrics.get("top1_accuracy") for outcome in checkpoint.outcomes]
+    known = [value for value in values if value is not None]
+    return f"{100 * fmean(known):.1f}" if len(known) == len(values) else NO_VALUE
 
 
 def _metric(checkpoint: Checkpoint, name: str, *, percent: bool = False) -> str:

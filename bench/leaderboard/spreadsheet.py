@@ -93,6 +93,7 @@ def _flat(record: RunRecord) -> dict[str, object]:
     if record.outcome is not None:
         outcome = record.outcome
         flat |= {f"test_{name}": value for name, value in outcome.metrics.test_metrics.items()}
+        flat |= {f"train_{name}": value for name, value in outcome.metrics.train_metrics.items()}
         flat |= {f"val_{name}": value for name, value in outcome.metrics.val_metrics.items()}
         flat |= {"num_params": outcome.model.num_params, "gmacs": outcome.model.gmacs}
         flat |= {"onnx_size_bytes": outcome.artifact.size_bytes, "image_size": outcome.model.image_size}

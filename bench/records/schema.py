@@ -107,7 +107,7 @@ class TrainingInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
-    """Metrics by name on val (which selected the epoch) and on test (scored once)."""
+    """Metrics by name on train, val (which selected the epoch) and test (scored once)."""
 
     val_metrics: dict[str, float]
     test_metrics: dict[str, float]
@@ -115,6 +115,8 @@ class Scores:
     # In the record, so that scores of classes and their intervals do not need the predictions.
     test_confusion_matrix: tuple[tuple[int, ...], ...]
     calibration: Calibration | None = None
+    train_metrics: dict[str, float] = field(default_factory=dict)
+    """On as many random train images as there are in val, without augmentation; empty in records without them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 import torch
 
 from bench import progress
@@ -24,8 +25,9 @@ from bench.runs.plan import Task, finished_record, make_record, record_file
 from bench.runs.preparation import prepare
 from imgcls.data.loaders import Source
 from imgcls.data.prepared import Prepared
+from imgcls.errors import RunError
 from imgcls.evaluation.calibration import calibrate
-from imgcls.evaluation.forward import predict_split
+from imgcls.evaluation.forward import predict_split, reference_logits
 from imgcls.evaluation.metrics import confusion_matrix, per_class, score
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_summary
 from imgcls.files import write_aside
@@ -34,7 +36,7 @@ from imgcls.inference.export import export_checked, predict_synthetic
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models import complexity
-from imgcls.models.building import load_trained, memory_format, save_trained
+from imgcls.models.building import load_trained, memory_format, save_trained, shift_logits
 from imgcls.models.weights import sha256_of
 from imgcls.training import fitting
 from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
@@ -80,7 +82,10 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     # The classifier alone is fitted once, whatever the budget of epochs.
     report = progress.training(task.config.model, 1 if train.tune_layers == "head" else train.epochs)
     others = watch_others()
-    training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
+    if task.adjusts is None:
+        training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
+    else:
+        training = _adjusted(task, task.adjusts)
     others_share, _ = others()
     num_classes = len(task.dataset.class_names)
     write_aside(
@@ -92,7 +97,7 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     val, test = (
         predict_split(folder / WEIGHTS, prepared, split, spec=task.spec, device=device) for split in ("val", "test")
     )
-    scores = _score(task, val=val, test=test)
+    scores = replace(_score(task, val=val, test=test), train_metrics=_train_metrics(task, prepared))
     outcome = Outcome(
         environment=_environment(task),
         model=_model_info(task),
@@ -103,6 +108,31 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     # Last: the existence of this file means that all artifacts are complete.
     write_json(outcome, done)
     return outcome
+
+
+def _adjusted(task: Task, train_id: str) -> Training:
+    """Return a finished training with the logits less the log priors of their classes (Menon et al. 2021, tau = 1).
+
+    Its cost is that of the training. Raises RunError if that is not among the artifacts.
+    """
+    # In the network's own biases, so that every runtime and ``predict`` have the adjusted logits.
+    done = task.paths.outcome(train_id)
+    if not done.exists():
+        message = "--imbalance post-hoc: the same training with --imbalance none is not in this results folder"
+        raise RunError(message)
+    trained = msgspec.json.decode(done.read_bytes(), type=Outcome).training
+    model = load_trained(task.paths.artifacts(train_id) / WEIGHTS)
+    # As in the loss: a class without train images would have a prior of 0.
+    counts = torch.tensor(task.dataset.counts["train"]).clamp_min(1)
+    shift_logits(model, -(counts / counts.sum()).log())
+    return Training(
+        history=trained.history,
+        best_epoch=trained.best_epoch,
+        steps=trained.steps,
+        resumed_from=trained.resumed_from,
+        state=model.state_dict(),
+        head_time_s=trained.head_time_s,
+    )
 
 
 def _environment(task: Task) -> Environment:
@@ -120,6 +150,18 @@ def _score(task: Task, *, val: Predictions, test: Predictions) -> Scores:
         test_per_class=per_class(test.logits, test.labels, task.dataset.class_names),
         test_confusion_matrix=confusion_matrix(test.logits, test.labels),
     )
+
+
+def _train_metrics(task: Task, prepared: Prepared) -> dict[str, float]:
+    """Return the metrics on as many random train images as there are in val, whose gap to val shows overfitting."""
+    source = prepared.source("train")
+    number = min(len(source), len(prepared.source("val")))
+    # Seed 0 for all runs: models are scored on the same images.
+    rows = np.sort(np.random.default_rng(0).permutation(len(source))[:number])
+    sample = replace(source, indices=source.indices[rows], labels=source.labels[rows])
+    weights = task.paths.artifacts(task.train_id) / WEIGHTS
+    logits = reference_logits(weights, sample, spec=task.spec, device=torch.device(task.config.train.device))
+    return score(logits, sample.labels)
 
 
 def _export(task: Task, prepared: Prepared, test: Predictions, scores: Scores) -> ArtifactInfo:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 import torch
 
-from bench.config import RunConfig, with_precision
+from bench.config import RunConfig, with_precision, with_values
 from bench.recipes import for_weights
 from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity
@@ -22,9 +22,10 @@ from imgcls.config import LoaderConfig, Precision, SplitConfig, TrainConfig
 from imgcls.data.audit import Audit
 from imgcls.data.drawing import SPLITS
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
+from imgcls.errors import ConfigError
 from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
-from imgcls.models.building import require_classifier
+from imgcls.models.building import ends_in_linear, require_classifier
 from imgcls.models.registry import ModelSpec, WeightsFor, resolve_spec
 from imgcls.training.setup import resolve_train
 
@@ -53,6 +54,8 @@ class Task:
     force: bool = False
     derived_from: tuple[str, ...] = ()
     tuning: Tuning | None = None
+    adjusts: str | None = None
+    """Training whose logits are adjusted (``--imbalance post-hoc``); None: the run trains."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +115,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
         [dataset.digest, dataset.split_digest],
     ]
+    plain = with_values(config, {"imbalance": "none"}) if config.train.imbalance == "post-hoc" else None
     return Task(
         run_id=_run_id(config, source, environment.machine, tuning),
         train_id=_train_id(config, source, environment.machine),
@@ -124,6 +128,8 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         paths=paths,
         force=force,
         tuning=tuning,
+        derived_from=() if plain is None else (_run_id(plain, source, environment.machine, tuning),),
+        adjusts=None if plain is None else _train_id(plain, source, environment.machine),
     )
 
 
@@ -132,6 +138,9 @@ def _fitting(config: RunConfig, spec: ModelSpec, decide: Decide) -> RunConfig:
     config = for_weights(config, spec.weights.init)
     if config.train.tune_layers != "all":
         require_classifier(spec)
+    if config.train.imbalance == "post-hoc" and not ends_in_linear(spec):
+        message = f"--imbalance post-hoc: {spec.name} does not end in a single linear classifier; use logit-adjustment"
+        raise ConfigError(message)
     precision = config.train.precision
     # Every device has float32, so that nothing is asked.
     return with_precision(config, "fp32" if precision == "fp32" else decide(spec, config.loader, config.train))

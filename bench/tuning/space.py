@@ -63,6 +63,9 @@ def parse_space(words: Sequence[str], base: RunConfig) -> Space:
     if base.train.tune_layers == "head":
         message = "--tune-layers head: its classifier has no hyperparameters to search; use head-then-all or all"
         raise ConfigError(message)
+    if base.train.imbalance == "post-hoc":
+        message = "--imbalance post-hoc: it has no training whose hyperparameters could be searched; use none"
+        raise ConfigError(message)
     space = {}
     for word in words:
         name, _, limits = word.partition("=")

@@ -65,11 +65,28 @@ def require_classifier(spec: ModelSpec) -> None:
     if spec.weights.init == "random":
         message = f"--tune-layers: {spec.name} starts from random weights; use all, or pre-trained weights"
         raise ConfigError(message)
-    with torch.device("meta"):
-        model = timm.create_model(spec.timm_name.split(".")[0], pretrained=False)
-    if not isinstance(cast("Callable[[], object]", model.get_classifier)(), nn.Linear):
+    if not ends_in_linear(spec):
         message = f"--tune-layers: {spec.name} does not end in a single linear classifier; use --tune-layers all"
         raise ConfigError(message)
+
+
+def ends_in_linear(spec: ModelSpec) -> bool:
+    """Return whether the last layer of a model is a single linear classifier."""
+    with torch.device("meta"):
+        model = timm.create_model(spec.timm_name.split(".")[0], pretrained=False)
+    return isinstance(_classifier(model), nn.Linear)
+
+
+def _classifier(model: nn.Module) -> object:
+    return cast("Callable[[], object]", model.get_classifier)()
+
+
+def shift_logits(model: nn.Module, offsets: Tensor) -> None:
+    """Add ``offsets`` ``[C]`` to the logits of every image, by the biases of the linear classifier."""
+    classifier = _classifier(model)
+    assert isinstance(classifier, nn.Linear), "planning refuses other models"
+    with torch.no_grad():
+        classifier.bias.add_(offsets)
 
 
 class AdaptiveAux(nn.Module):

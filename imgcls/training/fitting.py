@@ -9,7 +9,7 @@ import torch
 
 from imgcls.config import MIN_BATCH, ArchitectureConfig, LoaderConfig, TrainConfig
 from imgcls.data.loaders import Source, undersampled
-from imgcls.errors import OutOfMemoryError
+from imgcls.errors import ConfigError, OutOfMemoryError
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec
 from imgcls.training.events import Report
@@ -38,8 +38,11 @@ def fit(  # noqa: PLR0913 - the parts of a training
     """Build the model and train it, resuming from ``folder`` if it was interrupted.
 
     The test split is not among the arguments. ``train`` names a device and a number of threads (``resolve_train``).
-    Raises NonFiniteLossError and OutOfMemoryError.
+    Raises NonFiniteLossError and OutOfMemoryError, and ConfigError for the technique post-hoc.
     """
+    if train.imbalance == "post-hoc":
+        message = "imbalance post-hoc adjusts a finished training; it has none of its own: use none"
+        raise ConfigError(message)
     use_threads(train.train_threads)
     torch.manual_seed(seed)
     aux_head = spec.has_aux_head and architecture.aux_weight > 0

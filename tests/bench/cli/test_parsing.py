@@ -10,14 +10,19 @@ from bench.cli.parsing import parse_runs
 def test_all_techniques_are_crossed_with_models_and_seeds(flag: list[str]) -> None:
     arguments = ["--models", "resnet50", "efficientnet_b0", *flag, "--seeds", "0", "1", "2", "--lr", "0.01"]
     args, configs = parse_runs(RunAllArgs, arguments, "run-all")
-    techniques = ("none", "undersample", "class-weights", "balanced-sampler", "focal", "logit-adjustment")
+    techniques = ("none", "undersample", "class-weights", "balanced-sampler", "focal", "logit-adjustment", "post-hoc")
     found = [(config.train.imbalance, config.model, config.seed) for config in configs]
     wanted = [(name, model, seed) for name in techniques for model in args.models for seed in (0, 1, 2)]
     assert found == wanted
     assert {config.train.lr for config in configs} == {0.01}
     # The recipe's own is no deviation from it.
     assert configs[0].overrides == {"lr": 0.01}
-    assert configs[-1].overrides == {"lr": 0.01, "imbalance": "logit-adjustment"}
+    assert configs[-1].overrides == {"lr": 0.01, "imbalance": "post-hoc"}
+
+
+def test_post_hoc_brings_the_training_that_it_adjusts() -> None:
+    _, configs = parse_runs(RunArgs, ["resnet50", "--imbalance", "post-hoc"], "run")
+    assert [config.train.imbalance for config in configs] == ["none", "post-hoc"]
 
 
 @pytest.mark.parametrize("kind", [RunArgs, SweepArgs])

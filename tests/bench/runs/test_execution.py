@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from bench import harness
+from bench.comparison import analysis
+from bench.config import with_overrides
 from bench.recipes import RECIPES
 from bench.records.predictions import read_answers
 from bench.records.schema import Latency, Outcome
 from bench.records.store import read_record, write_json
 from bench.runs import execution
 from bench.runs.plan import Task, record_file
-from imgcls.evaluation.predictions import Predictions, predictions_file, save_predictions
+from imgcls.errors import ConfigError
+from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_predictions
 from imgcls.evaluation.results import Calibration
 from tests.helpers import examples
 from tests.helpers.images import MakeFolder
@@ -71,3 +74,53 @@ def test_summary_uses_the_fitted_temperature(task: Task, monkeypatch: pytest.Mon
     assert answers is not None
     assert answers.log_p_true == pytest.approx(-np.log(1 + np.exp(-1)))
     assert answers.log_p_true_calibrated == pytest.approx(-np.log(1 + np.exp(-0.5)))
+
+
+def planned(
+    make_folder: MakeFolder, tmp_path: Path, model: str = "test_efficientnet", size: int = 32
+) -> tuple[Task, Task]:
+    """The tasks of the same setting without a technique and with post-hoc adjustment, of an uneven data set."""
+    plain = with_overrides(RECIPES["quick"](model), {"epochs": 1, "image_size": size})
+    adjusted = with_overrides(plain, {"imbalance": "post-hoc"})
+    data = str(make_folder({"cat": 60, "dog": 20}))
+    plan = harness.planner([plain, adjusted], data=data, weights="none", results=tmp_path / "results")
+    return plan(plain), plan(adjusted)
+
+
+def logits_of(task: Task, split: str) -> np.ndarray:
+    return load_predictions(predictions_file(task.paths.artifacts(task.train_id), split)).logits
+
+
+def test_post_hoc_adjusts_the_logits_of_a_finished_training(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of the training less the log priors of train; it is not trained again, and costs as much."""
+    plain, adjusted = planned(make_folder, tmp_path)
+    first = execution.run_and_record(plain)
+    monkeypatch.setattr(execution, "fit", lambda *_args, **_kwargs: pytest.fail("trained again"))
+    second = execution.run_and_record(adjusted)
+    assert second.derived_from == (first.run_id,)
+    counts = np.array(plain.dataset.counts["train"])
+    for split in ("val", "test"):
+        difference = logits_of(adjusted, split) - logits_of(plain, split)
+        assert difference == pytest.approx(np.tile(-np.log(counts / counts.sum()), (len(difference), 1)), abs=1e-4)
+    assert first.outcome is not None
+    assert second.outcome is not None
+    assert second.outcome.training.train_time_s == first.outcome.training.train_time_s
+    assert second.outcome.artifact.parity.top1_agreement == 1
+    assert set(first.outcome.metrics.train_metrics) == set(first.outcome.metrics.val_metrics)
+    (found,) = analysis.read(plain.paths.results)
+    assert len(found.compared) == 2
+
+
+def test_post_hoc_without_its_training_is_a_failed_row(make_folder: MakeFolder, tmp_path: Path) -> None:
+    _, adjusted = planned(make_folder, tmp_path)
+    record = execution.run_and_record(adjusted)
+    assert record.status == "failed"
+    assert record.error is not None
+    assert "the same training with --imbalance none is not in this results folder" in record.error
+
+
+def test_post_hoc_refuses_a_model_without_a_linear_classifier(make_folder: MakeFolder, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not end in a single linear classifier; use logit-adjustment"):
+        planned(make_folder, tmp_path, model="deit_tiny_distilled_patch16_224", size=224)
