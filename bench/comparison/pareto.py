@@ -1,4 +1,4 @@
-"""Pareto fronts of accuracy against cost, with the bootstrap probability of each row of being on the front."""
+"""Costs of rows: Pareto fronts of accuracy against cost, and the cost of training to an accuracy on val."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bench.comparison.sessions import interval_over_rounds, over_rounds
 from bench.comparison.speeds import reference_runtime, runtime_text, shown
 from bench.comparison.tables import Row, Table
+from bench.records.schema import RunRecord
 from bench.stats.groups import Groups
 from bench.stats.intervals import Interval, mean_interval, percentile
 from bench.stats.resampling import front_probability, resampled_accuracies
@@ -94,3 +95,46 @@ def fronts(compared: Sequence[Row], table: Table, groups: Groups | None) -> list
             )
         )
     return every
+
+
+TARGETS: Final = (0.80, 0.85, 0.90)
+"""Validation accuracies whose cost is shown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToAccuracy:
+    """The cost until val reaches ``target``: means over the ``reached`` of ``trainings`` that do (None if none does).
+
+    ``minutes`` are of training steps and the classifier's own fit, without evaluation; ``tmacs`` are 1e12
+    multiply-accumulate operations, three times those of a forward pass for each image of a step.
+    """
+
+    target: float
+    trainings: int
+    reached: int
+    minutes: float | None
+    tmacs: float | None
+
+
+def cost_to_accuracy(row: Row, target: float) -> ToAccuracy:
+    """Return the cost of a row's trainings (seeds and folds) until the first epoch with this accuracy on val."""
+    trainings = [record for one in row.checkpoints for record in one.records]
+    found = [cost for record in trainings if (cost := _until(record, target)) is not None]
+    minutes, tmacs = np.mean(found, axis=0).tolist() if found else (None, None)
+    return ToAccuracy(target=target, trainings=len(trainings), reached=len(found), minutes=minutes, tmacs=tmacs)
+
+
+def _until(record: RunRecord, target: float) -> tuple[float, float] | None:
+    """Return minutes and 1e12 MACs of a training until val has reached an accuracy; None if it has not."""
+    assert record.outcome is not None
+    training, train = record.outcome.training, record.config.train
+    features = sum(record.dataset.counts["train"]) * train.feature_views if train.tune_layers == "head-then-all" else 0
+    # Frozen layers have no backward pass, which takes twice the operations of the forward pass.
+    passes, factor = float(features), 1 if train.tune_layers == "head" else 3
+    seconds = training.head_time_s
+    for epoch in training.history:
+        seconds += epoch.train_time_s
+        passes += factor * epoch.images
+        if epoch.val_top1_accuracy >= target:
+            return seconds / 60, passes * record.outcome.model.gmacs / 1e3
+    return None

@@ -6,7 +6,7 @@ from typing import Final
 
 from bench.comparison.analysis import Comparison, accuracy_interval, count_scorings
 from bench.comparison.classes import most_confused, recalls
-from bench.comparison.pareto import Front
+from bench.comparison.pareto import TARGETS, Front, ToAccuracy, cost_to_accuracy
 from bench.comparison.tables import Checkpoint, Row, Table
 from bench.config import OF_THE_TABLE
 from bench.leaderboard.cells import LATENCY_COLUMNS, NO_VALUE, code, figure, interval_cell, score_cell, table
@@ -197,6 +197,24 @@ def pareto_table(comparison: Comparison) -> list[str]:
         "seeds for training time; a cost from one round or one seed counts as exact."
     )
     return [*table(["Probability of being on the front", *(front.title for front in fronts)], lines), "", words]
+
+
+def cost_table(comparison: Comparison) -> list[str]:
+    """Return the cost of training each row until val reaches 80, 85 and 90 %, in minutes and compute."""
+    rows = [row for row in comparison.ordered if row.checkpoints]
+    lines = [[code(row.name), *(_to_accuracy(cost_to_accuracy(row, target)) for target in TARGETS)] for row in rows]
+    words = (
+        "Minutes of training without evaluation, and 1e12 multiply-accumulate operations (three forward passes per "
+        "image), until the end of the first epoch with that accuracy on val; means over seeds and folds."
+    )
+    return [*table(["To a val top-1 of", *(f"{100 * target:.0f} %" for target in TARGETS)], lines), "", words]
+
+
+def _to_accuracy(cost: ToAccuracy) -> str:
+    if cost.minutes is None or cost.tmacs is None:
+        return "not reached"
+    some = "" if cost.reached == cost.trainings else f" ({cost.reached} of {cost.trainings} reached it)"
+    return f"{cost.minutes:.1f} min, {cost.tmacs:.2f} TMACs{some}"
 
 
 def _on_front(row: Row, front: Front) -> str:
