@@ -2,16 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 import tyro
 
-from imgcls.config import ArchitectureConfig, LoaderConfig, Precision, RuntimeConfig, SplitConfig, TrainConfig
+from imgcls.config import (
+    ArchitectureConfig,
+    LoaderConfig,
+    Precision,
+    RuntimeConfig,
+    SplitConfig,
+    TrainConfig,
+    parse_budget,
+)
+from imgcls.errors import ConfigError
 
 DEFAULT_MODELS = ("resnet50", "efficientnet_b0", "inception_v3")
 
 Decided = Annotated[str, tyro.conf.Suppress]
 """A field that is not a flag of its own: other arguments of the command line determine it."""
+
+
+Quantity = Literal["epochs", "images", "minutes", "tmacs"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +34,7 @@ class Budget:
     named in ``rule``.
     """
 
-    quantity: Literal["epochs", "images", "minutes", "tmacs"] = "epochs"
+    quantity: Quantity = "epochs"
     amount: float | None = None
     image_size: int | None = None
     crop: bool = False
@@ -75,7 +87,19 @@ OF_THE_MACHINE: Final = frozenset({"device", "train_threads", "runtimes", "threa
 """Fields that determine where a run trains and what is timed, but not the setting."""
 
 OF_THE_TABLE: Final = frozenset(
-    {"epochs", "image_size", "crop", "split", "split_seed", "folds", "fold", "drop_leaks", "group_by", "val_as_test"}
+    {
+        "epochs",
+        "budget",
+        "image_size",
+        "crop",
+        "split",
+        "split_seed",
+        "folds",
+        "fold",
+        "drop_leaks",
+        "group_by",
+        "val_as_test",
+    }
 )
 """Fields that determine the table of a run; all others, except ``OF_THE_MACHINE``, are part of its setting."""
 
@@ -106,15 +130,18 @@ def with_precision(config: RunConfig, precision: Precision) -> RunConfig:
 def with_overrides(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """Return a recipe's config with the user's values, the resulting budget, and the values that differ as overrides.
 
-    Epochs and an image size in ``values`` apply to every model, whatever the rule of the recipe is.
+    Epochs or a budget, and an image size in ``values`` apply to every model, whatever the rule of the recipe is. Raises
+    ConfigError if a value is out of range, or if both epochs and a budget are given.
     """
+    values, quantity, amount = _with_budget(values)
     changed = with_values(config, values)
     differing = {name: value for name, value in values.items() if value != value_of(config, name)}
     # From ``values`` and not from ``differing``: the recipe's own value for one model, given explicitly, holds for all
     # models, which is a different budget from the recipe's rule.
     budget = replace(
         config.budget,
-        amount=values.get("epochs", config.budget.amount),
+        quantity=quantity or config.budget.quantity,
+        amount=amount or config.budget.amount,
         image_size=values.get("image_size", config.budget.image_size),
         crop=values.get("crop", config.budget.crop),
     )
@@ -124,3 +151,18 @@ def with_overrides(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     # Device, threads and runtimes do not change the setting, and must not appear in its name.
     kept = {name: value for name, value in differing.items() if name not in OF_THE_MACHINE}
     return replace(changed, budget=budget, overrides=config.overrides | kept)
+
+
+def _with_budget(values: Mapping[str, Any]) -> tuple[dict[str, Any], Quantity | None, float | None]:
+    """Return values in which a budget of epochs is that field, and quantity and amount of the budget that they give."""
+    text = values.get("budget")
+    if text is None:
+        return dict(values), "epochs" if "epochs" in values else None, values.get("epochs")
+    if "epochs" in values:
+        message = f"--budget {text}: not with --epochs"
+        raise ConfigError(message)
+    quantity, amount = parse_budget(text)
+    if quantity == "epochs":
+        others = {name: value for name, value in values.items() if name != "budget"}
+        return others | {"epochs": int(amount)}, "epochs", int(amount)
+    return dict(values), cast("Quantity", quantity), amount

@@ -49,10 +49,13 @@ class Count(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The result of an epoch; ``left_s`` is the estimated time until the last epoch ends."""
+    """The result of an epoch; ``left_s`` is the estimated time until the last epoch ends.
+
+    ``epochs`` is None if the budget is a time.
+    """
 
     result: EpochResult
-    epochs: int
+    epochs: int | None
     left_s: float
 
     def __str__(self) -> str:
@@ -60,7 +63,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         result = self.result
         speed = result.images / result.train_time_s if result.train_time_s else 0.0
         return (
-            f"  epoch {result.epoch}/{self.epochs}: loss {result.train_loss:.3f}, val {result.val_loss:.3f}; "
+            f"  epoch {_of(result.epoch, self.epochs, '/')}: loss {result.train_loss:.3f}, val {result.val_loss:.3f}; "
             f"val top-1 {100 * result.val_top1_accuracy:.1f} %; {speed:.0f} images/s; {clock_text(self.left_s)} left"
         )
 
@@ -120,29 +123,36 @@ def counting(title: str) -> "OnProgress":
     return count
 
 
-def training(title: str, epochs: int) -> Report:
+def training(title: str) -> Report:
     """Return a callback that logs the steps and epochs of a training."""
     began = time.perf_counter()
-    first: list[int] = []
+    steps: list[Step] = []
 
     def report(event: Step | Rung | EpochResult | HeadFit) -> None:
         if isinstance(event, Step):
+            # The first, for what had been done before a resumption, and the last.
+            steps[1:] = [event]
             left_s = event.train_time_s / event.images * (event.total_images - event.images)
-            count = Count(
-                title=f"{title}, epoch {event.epoch} of {epochs}",
-                done=event.images,
-                total=event.total_images,
-                left_s=left_s,
+            LOGGER.debug(
+                Count(
+                    title=f"{title}, epoch {_of(event.epoch, event.epochs, ' of ')}",
+                    done=event.images,
+                    total=event.total_images,
+                    left_s=left_s,
+                )
             )
-            LOGGER.debug(count)
         elif isinstance(event, EpochResult):
-            first.append(event.epoch)
-            # Only epochs of this process: those before a resumption are not in the time since ``began``.
-            done = event.epoch - first[0] + 1
-            left_s = (time.perf_counter() - began) / done * (epochs - event.epoch)
+            # Without steps it is the fit of the classifier alone, which is the whole training.
+            epochs, first, last = (steps[-1].epochs, steps[0].fraction, steps[-1].fraction) if steps else (1, 0.0, 1.0)
+            left_s = (time.perf_counter() - began) * (1 - last) / max(last - first, 1e-9)
             LOGGER.info(Epoch(result=event, epochs=epochs, left_s=left_s))
 
     return report
+
+
+def _of(epoch: int, epochs: int | None, between: str) -> str:
+    """Return the number of an epoch, and of all epochs if that is known."""
+    return str(epoch) if epochs is None else f"{epoch}{between}{epochs}"
 
 
 StepDone = Callable[[str, float], None]

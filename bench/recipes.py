@@ -209,8 +209,12 @@ def epochs_text(budget: Budget) -> str:
     if budget.amount is None:
         assert budget.rule is not None
         return OWN_EPOCHS[budget.rule]
+    if budget.quantity == "tmacs":
+        return f"{budget.amount:g} TMACs of training"
     quantity = budget.quantity.removesuffix("s") if budget.amount == 1 else budget.quantity
-    return f"{budget.amount:g} {quantity}"
+    # Not ",g", which rounds to six digits.
+    amount = f"{int(budget.amount):,}" if float(budget.amount).is_integer() else f"{budget.amount:g}"
+    return f"{amount} {quantity}{' of training' if budget.quantity == 'minutes' else ''}"
 
 
 def sizes_text(budget: Budget) -> str:

@@ -29,6 +29,26 @@ Precision = Literal["auto", "fp32", "bf16"]
 Select = Literal["best", "last"]
 
 
+QUANTITIES: Final = ("epochs", "images", "minutes", "tmacs")
+"""Quantities of a training's budget; tmacs are 1e12 multiply-accumulates, three forward passes per image."""
+
+
+def parse_budget(text: str) -> tuple[str, float]:
+    """Return quantity and amount of a budget such as ``minutes=10``; raises ConfigError for any other text."""
+    quantity, _, amount = text.partition("=")
+    try:
+        value = float(amount)
+    except ValueError:
+        value = math.nan
+    if quantity not in QUANTITIES or not 0 < value < math.inf:
+        message = f"--budget {text}: write one of {', '.join(f'{name}=AMOUNT' for name in QUANTITIES)}, above 0"
+        raise ConfigError(message)
+    if quantity in {"epochs", "images"} and not value.is_integer():
+        message = f"--budget {text}: {quantity} are whole numbers"
+        raise ConfigError(message)
+    return quantity, value
+
+
 def require(*, name: str, value: float | None, low: float, high: float, hint: str) -> None:
     """Raise ConfigError unless ``low <= value <= high``; None is allowed, NaN is not."""
     if value is not None and (math.isnan(value) or not low <= value <= high):
@@ -126,6 +146,9 @@ class TrainConfig:
 
     epochs: int = 10
     """Passes over the training images."""
+    budget: str | None = None
+    """End of the training instead of epochs: images=N, minutes=N or tmacs=N (1e12 multiply-accumulates, three forward
+    passes per image); or epochs=N. Evaluation is not counted."""
     lr: float = 1e-3
     """Initial learning rate; with warm-up, the highest."""
     tune_layers: TuneLayers = "all"
@@ -176,6 +199,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require(name="epochs", value=self.epochs, low=1, high=100_000, hint="use 1 or more")
+        if self.budget is not None:
+            parse_budget(self.budget)
         require(name="lr", value=self.lr, low=1e-12, high=1e3, hint="use a positive number")
         require(name="weight_decay", value=self.weight_decay, low=0, high=1e3, hint="use 0 or more")
         require(name="feature_views", value=self.feature_views, low=1, high=1000, hint="use 1 or more")
@@ -196,6 +221,7 @@ class TrainConfig:
             ("layer_decay", self.layer_decay < 1 and self.optimizer == "adam", "--optimizer adam", 1),
             ("warmup", self.warmup > 0 and self.schedule == "plateau", "--schedule plateau", 0),
             ("feature_views", self.feature_views > 1 and self.tune_layers == "all", "--tune-layers all", 1),
+            ("budget", self.budget is not None and self.tune_layers == "head", "--tune-layers head", "epochs=1"),
             ("precision", self.precision == "bf16" and self.tune_layers == "head", "--tune-layers head", "fp32"),
         )
         for name, wrong, beside, neutral in ineffective:

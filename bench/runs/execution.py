@@ -78,9 +78,7 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
         return msgspec.json.decode(done.read_bytes(), type=Outcome)
     folder.mkdir(parents=True, exist_ok=True)
     prepared = prepared or prepare(task)
-    train = task.config.train
-    # The classifier alone is fitted once, whatever the budget of epochs.
-    report = progress.training(task.config.model, 1 if train.tune_layers == "head" else train.epochs)
+    train, report = task.config.train, progress.training(task.config.model)
     others = watch_others()
     if task.adjusts is None:
         training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)

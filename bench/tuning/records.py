@@ -35,6 +35,7 @@ ADDED: Final = frozenset(
         "micro_batch",
         "no_hflip",
         "imbalance",
+        "budget",
     }
 )
 """Fields that older studies did not store in their identity, which must stay the same where they have their default."""

@@ -66,6 +66,9 @@ def parse_space(words: Sequence[str], base: RunConfig) -> Space:
     if base.train.imbalance == "post-hoc":
         message = "--imbalance post-hoc: it has no training whose hyperparameters could be searched; use none"
         raise ConfigError(message)
+    if base.train.budget is not None:
+        message = f"--budget {base.train.budget}: a sweep searches epochs; use --epochs or --budget epochs=N"
+        raise ConfigError(message)
     space = {}
     for word in words:
         name, _, limits = word.partition("=")

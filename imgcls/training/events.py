@@ -20,10 +20,14 @@ class EpochResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """Progress within an epoch; ``train_time_s`` excludes evaluation."""
+    """Progress within an epoch; ``train_time_s`` excludes evaluation.
+
+    ``epochs`` is None if the budget is a time; ``fraction`` is the share of the whole budget that is spent.
+    """
 
     epoch: int
-    epochs: int
+    epochs: int | None
+    fraction: float
     images: int
     total_images: int
     train_time_s: float

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ import torch
 from imgcls.config import MIN_BATCH, ArchitectureConfig, LoaderConfig, TrainConfig
 from imgcls.data.loaders import Source, undersampled
 from imgcls.errors import ConfigError, OutOfMemoryError
+from imgcls.models import complexity
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec
 from imgcls.training.events import Report
@@ -62,8 +64,19 @@ def fit(  # noqa: PLR0913 - the parts of a training
             folder=folder,
             report=report,
             rungs=rungs,
+            # Of the exported network, before it is moved: an auxiliary head is not counted in any figure.
+            gmacs=_gmacs(spec, num_classes) if (train.budget or "").startswith("tmacs") else None,
         )
         return run_loop(model, setup)
+
+
+def _gmacs(spec: ModelSpec, num_classes: int) -> float:
+    # A network of its own, with random weights: it changes neither the one that is trained nor the random numbers.
+    with torch.random.fork_rng(devices=[]):
+        random = replace(spec, weights=replace(spec.weights, file=None))
+        return complexity.count(
+            build_model(random, ArchitectureConfig(), num_classes=num_classes), spec.resize.size
+        ).gmacs
 
 
 @contextlib.contextmanager

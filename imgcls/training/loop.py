@@ -5,6 +5,7 @@ weights of an uninterrupted one.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,13 +27,13 @@ from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.models.building import memory_format, train_mode, without_aux
 from imgcls.parallel import usable_cores
+from imgcls.training.budgets import Spent
 from imgcls.training.checkpoints import Learner, best_file, restore, save, selected_epoch
 from imgcls.training.events import EpochResult, HeadFit, Rung, Step
 from imgcls.training.head import fit_head
 from imgcls.training.losses import training_loss
-from imgcls.training.optimizers import OPTIMIZERS
+from imgcls.training.optimizers import OPTIMIZERS, SCHEDULES
 from imgcls.training.precision import autocast
-from imgcls.training.schedules import SCHEDULES
 from imgcls.training.setup import Training, TrainingSetup, mixed
 
 LOGGER = logging.getLogger(__name__)
@@ -46,18 +47,22 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
     model.to(setup.device).to(memory_format=memory_format(setup.loader.image_size))
     if setup.train.tune_layers == "head":
         return _head_only(model, setup)
-    learner = _learner(model, setup)
+    spent = Spent(setup=setup)
+    learner = _learner(model, setup, spent)
     progress = restore(learner, setup.folder, setup.device)
     if progress.history:
-        LOGGER.info("  resumed after epoch %d of %d", len(progress.history), setup.train.epochs)
+        LOGGER.info("  resumed after epoch %d%s", len(progress.history), f" of {setup.epochs}" if setup.epochs else "")
     elif setup.train.tune_layers == "head-then-all":
         # Training every layer from a random classifier at once distorts the pre-trained features (Kumar et al. 2022).
         fitted = fit_head(model, setup)
         setup.report(HeadFit(images=fitted.images, head_time_s=fitted.train_time_s + fitted.eval_time_s))
         progress = replace(progress, head_time_s=fitted.train_time_s + fitted.eval_time_s)
-        learner = _learner(model, setup)
-    for epoch in range(len(progress.history) + 1, setup.train.epochs + 1):
-        result = _epoch(learner, setup, epoch)
+        learner = _learner(model, setup, spent)
+    # Only the last epoch may be a part of one, so that those before it are whole.
+    spent.steps = min(len(progress.history) * setup.steps_per_epoch, setup.total_steps or sys.maxsize)
+    spent.seconds = progress.head_time_s + sum(result.train_time_s for result in progress.history)
+    while not spent.ended:
+        result = _epoch(learner, setup, len(progress.history) + 1, spent)
         if isinstance(learner.scheduler, ReduceLROnPlateau):
             learner.scheduler.step(result.val_loss)
         progress = replace(progress, history=(*progress.history, result))
@@ -68,7 +73,7 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
     return Training(
         history=progress.history,
         best_epoch=best,
-        steps=len(progress.history) * setup.steps_per_epoch,
+        steps=spent.steps,
         resumed_from=progress.resumed,
         state=load_file(best_file(setup.folder, best)),
         head_time_s=progress.head_time_s,
@@ -82,12 +87,12 @@ def _head_only(model: nn.Module, setup: TrainingSetup) -> Training:
     return Training(history=(result,), best_epoch=1, steps=0, resumed_from=(), state=state)
 
 
-def _learner(model: nn.Module, setup: TrainingSetup) -> Learner:
+def _learner(model: nn.Module, setup: TrainingSetup, spent: Spent) -> Learner:
     optimizer = OPTIMIZERS[setup.train.optimizer](model, setup.train)
     return Learner(
         model=model,
         optimizer=optimizer,
-        scheduler=SCHEDULES[setup.train.schedule](optimizer, setup),
+        scheduler=SCHEDULES[setup.train.schedule](optimizer, setup, spent),
         # With warm-up: the first averages would otherwise consist of the untrained weights.
         ema=None if setup.train.ema is None else ModelEmaV3(model, decay=setup.train.ema, use_warmup=True),
     )
@@ -100,9 +105,9 @@ def use_threads(threads: int) -> int:
     return count
 
 
-def _epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> EpochResult:
+def _epoch(learner: Learner, setup: TrainingSetup, epoch: int, spent: Spent) -> EpochResult:
     lr = max(float(group["lr"]) for group in learner.optimizer.param_groups)
-    train_loss, images, train_time_s = _train_epoch(learner, setup, epoch)
+    train_loss, images, train_time_s = _train_epoch(learner, setup, epoch, spent)
     trained = time.perf_counter()
     logits = _val_logits(learner, setup)
     val_loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(setup.val_source.labels)).item()
@@ -118,9 +123,12 @@ def _epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> EpochResult:
     )
 
 
-def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[float, int, float]:
-    """Train one epoch; return the mean loss, the number of images, and the seconds without evaluation."""
-    total, seen, evaluated_s, started = 0.0, 0, 0.0, time.perf_counter()
+def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int, spent: Spent) -> tuple[float, int, float]:
+    """Train one epoch, or until the budget is spent.
+
+    Returns the mean loss, the number of images, and the seconds without evaluation.
+    """
+    total, seen, evaluated_s, started, before_s = 0.0, 0, 0.0, time.perf_counter(), spent.seconds
     # Dropout draws from torch's global generator; order and augmentation have one of their own, on the CPU.
     torch.manual_seed(mixed(setup.seed, epoch, 0))
     generator = torch.Generator().manual_seed(mixed(setup.seed, epoch, 1))
@@ -130,10 +138,12 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
         total += _train_step(learner, images, targets, setup=setup, place=(epoch, step)) * len(targets)
         seen += len(targets)
         train_time_s = time.perf_counter() - started - evaluated_s
+        spent.steps, spent.seconds = spent.steps + 1, before_s + train_time_s
         setup.report(
             Step(
                 epoch=epoch,
-                epochs=setup.train.epochs,
+                epochs=setup.epochs,
+                fraction=spent.fraction,
                 images=seen,
                 total_images=len(setup.train_source),
                 train_time_s=train_time_s,
@@ -141,6 +151,8 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int) -> tuple[fl
         )
         if step in rungs:
             evaluated_s += _score_rung(learner, setup, rungs[step])
+        if spent.ended:
+            break
     return total / seen, seen, train_time_s
 
 
@@ -178,8 +190,9 @@ def _micro_batches(images: Tensor, targets: Tensor, size: int | None) -> list[tu
 
 def _rungs_within(setup: TrainingSetup, epoch: int) -> dict[int, float]:
     """Return the steps of this epoch after which a rung of the whole run is reached, with the rung's fraction."""
-    per_epoch = setup.steps_per_epoch
-    steps = {fraction: max(1, round(fraction * setup.train.epochs * per_epoch)) for fraction in setup.rungs}
+    per_epoch, total = setup.steps_per_epoch, setup.total_steps
+    assert total is not None or not setup.rungs, "sweeps refuse budgets of minutes"
+    steps = {fraction: max(1, round(fraction * (total or 0))) for fraction in setup.rungs}
     first = (epoch - 1) * per_epoch
     return {step - first: fraction for fraction, step in steps.items() if first < step <= first + per_epoch}
 

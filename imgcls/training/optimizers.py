@@ -1,5 +1,6 @@
-"""Optimizers."""
+"""Optimizers and learning-rate schedules."""
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -7,8 +8,21 @@ import torch
 from timm.optim._optim_factory import create_optimizer_v2
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
 from imgcls.config import TrainConfig
+from imgcls.training.budgets import Spent
+from imgcls.training.setup import TrainingSetup
+
+LEAST_FACTOR: Final = 0.01
+"""Factor of the learning rate at the start of a warm-up whose number of steps is not known."""
 
 BETAS: Final = (0.9, 0.999)
 
@@ -42,3 +56,41 @@ OPTIMIZERS: Final[dict[str, Callable[[nn.Module, TrainConfig], Optimizer]]] = {
     "adamw": adamw,
 }
 """Optimizers by the name that ``--optimizer`` takes."""
+
+
+def plateau(optimizer: Optimizer, setup: TrainingSetup, spent: Spent) -> LRScheduler:
+    """Return a schedule, stepped once per epoch, that reduces the rate when the validation loss stops improving."""
+    del spent
+    return ReduceLROnPlateau(optimizer, factor=setup.train.lr_factor, patience=setup.train.lr_patience)
+
+
+def cosine(optimizer: Optimizer, setup: TrainingSetup, spent: Spent) -> LRScheduler:
+    """Return a schedule, stepped once per batch, that falls to 0 over the run (Loshchilov and Hutter 2017).
+
+    With ``train.warmup``, the rate first rises linearly over that share of the run (Goyal et al. 2017). The run is that
+    of the budget: of its steps or, if it is a time, of the time that is ``spent``.
+    """
+    total, warmup = setup.total_steps, setup.train.warmup
+    if total is None:
+        return LambdaLR(optimizer, lambda _step: _factor(spent.fraction, warmup))
+    # Per batch, because in a run of a few epochs steps per epoch would be coarse.
+    rising = min(round(warmup * total), total - 1)
+    falling = CosineAnnealingLR(optimizer, T_max=total - rising)
+    if not rising:
+        return falling
+    rise = LinearLR(optimizer, start_factor=1 / (rising + 1), total_iters=rising)
+    return SequentialLR(optimizer, [rise, falling], milestones=[rising])
+
+
+def _factor(fraction: float, warmup: float) -> float:
+    """Return the factor of the learning rate after a fraction of the run."""
+    if fraction < warmup:
+        return max(fraction / warmup, LEAST_FACTOR)
+    return (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup))) / 2
+
+
+SCHEDULES: Final[dict[str, Callable[[Optimizer, TrainingSetup, Spent], LRScheduler]]] = {
+    "plateau": plateau,
+    "cosine": cosine,
+}
+"""Schedules by the name that ``--schedule`` takes."""

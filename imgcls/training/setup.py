@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imgcls.config import ArchitectureConfig, Device, LoaderConfig, TrainConfig
+from imgcls.config import ArchitectureConfig, Device, LoaderConfig, TrainConfig, parse_budget
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source
 from imgcls.errors import ConfigError
@@ -47,11 +47,41 @@ class TrainingSetup:
     report: Report
     rungs: tuple[float, ...] = ()
     """Fractions of the run's steps after which the val split is also scored, within epochs, for a pruner."""
+    gmacs: float | None = None
+    """1e9 multiply-accumulates of a forward pass per image; needed only for a budget of compute."""
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches of an epoch; a last batch of one image is dropped."""
         return len(range(0, len(self.train_source) - 1, self.loader.batch_size))
+
+    @property
+    def total_steps(self) -> int | None:
+        """Number of steps of the whole training, the nearest to its budget; None if that is a time."""
+        quantity, amount = parse_budget(self.train.budget or f"epochs={self.train.epochs}")
+        if quantity == "minutes":
+            return None
+        if quantity == "epochs":
+            return int(amount) * self.steps_per_epoch
+        images = amount
+        if quantity == "tmacs":
+            assert self.gmacs is not None, "fit counts them"
+            # A step is three forward passes of its images; the classifier's own fit is one, without a backward pass.
+            images = 1e3 * amount / (3 * self.gmacs) - self._features / 3
+        size, count = self.loader.batch_size, len(self.train_source)
+        epochs, rest = divmod(images, count - (count % size == 1))
+        return max(1, int(epochs) * self.steps_per_epoch + round(rest / size))
+
+    @property
+    def _features(self) -> int:
+        """Number of images whose features the classifier is first fitted to."""
+        views = self.train.feature_views if self.train.tune_layers == "head-then-all" else 0
+        return views * len(self.train_source)
+
+    @property
+    def epochs(self) -> int | None:
+        """Number of epochs of the whole training, the last one perhaps a part; None if the budget is a time."""
+        return None if self.total_steps is None else -(-self.total_steps // self.steps_per_epoch)
 
 
 def resolve_train(train: TrainConfig, *, cuda: bool) -> TrainConfig:

@@ -63,8 +63,8 @@ def test_a_terminal_draws_events_and_removes_them() -> None:
 
 def test_steps_of_a_training_become_events(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="bench"):
-        report = training("resnet50", 3)
-        report(Step(epoch=2, epochs=3, images=20, total_images=80, train_time_s=1.0))
+        report = training("resnet50")
+        report(Step(epoch=2, epochs=3, fraction=0.5, images=20, total_images=80, train_time_s=1.0))
         report(EPOCH)
     step, epoch = (record.msg for record in caplog.records)
     assert step == Count(title="resnet50, epoch 2 of 3", done=20, total=80, left_s=3.0)

@@ -4,6 +4,8 @@ import pytest
 
 from bench.cli.arguments import RunAllArgs, RunArgs, SweepArgs
 from bench.cli.parsing import parse_runs
+from bench.config import OF_THE_TABLE
+from bench.recipes import budget_text
 
 
 @pytest.mark.parametrize("flag", [["--imbalance", "all"], ["--imbalance=all"]])
@@ -50,3 +52,25 @@ def test_photos_are_mirrored_unless_the_user_says_otherwise() -> None:
     for words, expected in (([], False), (["--no-hflip"], True)):
         _, (config,) = parse_runs(RunArgs, ["resnet50", "--data", "photos", *words], "run")
         assert config.train.no_hflip == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "heading"),
+    [
+        ("minutes=10", "10 minutes of training, 64 px (Inception V3: 75 px)"),
+        ("images=50000", "50,000 images, 64 px (Inception V3: 75 px)"),
+        ("tmacs=2.5", "2.5 TMACs of training, 64 px (Inception V3: 75 px)"),
+        ("epochs=20", "20 epochs, 64 px (Inception V3: 75 px)"),
+    ],
+)
+def test_budget_is_that_of_the_table_and_no_setting(text: str, heading: str) -> None:
+    _, configs = parse_runs(RunAllArgs, ["--models", "resnet50", "efficientnet_b0", "--budget", text], "run-all")
+    assert {budget_text(config.budget) for config in configs} == {heading}
+    assert all(set(config.overrides) <= OF_THE_TABLE for config in configs)
+
+
+def test_budget_of_epochs_is_the_flag_of_epochs() -> None:
+    first, second = (
+        parse_runs(RunArgs, ["resnet50", *words], "run")[1] for words in (["--budget", "epochs=7"], ["--epochs", "7"])
+    )
+    assert first == second

@@ -23,10 +23,10 @@ from imgcls.models.building import build_model, require_classifier
 from imgcls.models.registry import ModelSpec, resolve_spec
 from imgcls.models.weights import random_weights
 from imgcls.training import head, loop, precision
+from imgcls.training.budgets import Spent
 from imgcls.training.events import EpochResult, HeadFit
 from imgcls.training.fitting import fit
-from imgcls.training.optimizers import adamw
-from imgcls.training.schedules import cosine
+from imgcls.training.optimizers import adamw, cosine
 from imgcls.training.setup import Training
 from tests.imgcls.training.test_training import CPU, MODEL, run, same, setting, source, spec
 
@@ -68,7 +68,7 @@ def test_cosine_with_warm_up_is_that_of_timm(warmup: float, tmp_path: Path) -> N
     rising = round(warmup * steps)
     ours = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = cosine(ours, chosen)
+    schedule = cosine(ours, chosen, Spent(setup=chosen))
     oracle = CosineLRScheduler(
         theirs,
         t_initial=steps - rising,
