@@ -153,6 +153,19 @@ class CompareArgs(TablesArgs):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EnsembleArgs(TablesArgs):
+    """Combine the networks of finished runs of one table into one network, as a row of it; nothing is trained."""
+
+    names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="A B ...")] = ()
+    """Rows by name, such as resnet50; none: all rows of the table."""
+    rule: str = "fitted"
+    """Weights of the networks' probabilities: soft (equal), fitted (lowest log loss on val), or greedy (selection with
+    replacement by accuracy on val)."""
+    greedy: bool = False
+    """The same as --rule greedy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RecommendArgs(TablesArgs):
     """Recommend the fastest model that meets all limits and is not significantly less accurate than the best one."""
 

@@ -36,7 +36,7 @@ def show(parts: Iterable[RenderableType], console: Console) -> None:
 
 def compare_two(args: CompareArgs, console: Console) -> int:
     """Print the paired comparison of two rows or runs."""
-    show(pair_text.comparison_of((args.first, args.second), _read(args)), console)
+    show(pair_text.comparison_of((args.first, args.second), read_tables(args)), console)
     return 0
 
 
@@ -48,7 +48,7 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
         min_recall=args.min_recall,
         max_size_mb=args.max_size_mb,
     )
-    found = _read(args, args.machine)
+    found = read_tables(args, args.machine)
     # Rows of different tables differ in data, budget or machine, and are not compared with each other.
     if len(found) > 1:
         message = f"--results {args.results} holds {len(found)} tables: {_listed(found)}; choose one by --table ID"
@@ -67,14 +67,14 @@ def report(args: ReportArgs, console: Console) -> int:
     """Write the HTML page and its plots."""
     from bench.report import page  # noqa: PLC0415 - importing Matplotlib takes a second
 
-    found = _read(args)
+    found = read_tables(args)
     paths = Paths(results=args.results.absolute())
     path = page.write(found, paths, args.to or paths.report, images=not args.no_images)
     console.print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)", markup=False)
     return 0
 
 
-def _read(args: TablesArgs, machine: str | None = None) -> list[Comparison]:
+def read_tables(args: TablesArgs, machine: str | None = None) -> list[Comparison]:
     """Read the tables that the flags select, with the latency of a machine; raises ConfigError if there are none."""
     # Each flag is checked by itself, so that the error names the one that excludes everything, and lists valid values.
     if not args.results.is_dir():

@@ -12,6 +12,7 @@ from bench.cli.arguments import (
     AuditArgs,
     CompareArgs,
     DataArgs,
+    EnsembleArgs,
     MeasureArgs,
     ModelsArgs,
     PlanArgs,
@@ -70,6 +71,9 @@ COMMANDS: Final[dict[str, Command]] = {
         ResultsArgs, "bench.cli.judging:leaderboard", "write leaderboard.md and leaderboard.csv from the records"
     ),
     "report": Command(ReportArgs, "bench.cli.judging:report", "write an HTML page with tables, plots and galleries"),
+    "ensemble": Command(
+        EnsembleArgs, "bench.cli.training:ensemble", "combine finished networks of one table into one, as a row of it"
+    ),
     "compare": Command(
         CompareArgs, "bench.cli.judging:compare_two", "compare two rows or runs on the same test images"
     ),

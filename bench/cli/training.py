@@ -11,13 +11,15 @@ from rich.table import Table
 
 from bench import harness
 from bench.cli import tuning
-from bench.cli.arguments import MeasureArgs, ModelsArgs, RunAllArgs, RunArgs
-from bench.cli.judging import show
+from bench.cli.arguments import EnsembleArgs, MeasureArgs, ModelsArgs, RunAllArgs, RunArgs
+from bench.cli.judging import read_tables, show
 from bench.cli.launchers import launcher_of, planner_of
+from bench.comparison import analysis
 from bench.config import RunConfig
+from bench.ensembles import planning
 from bench.latency import measure
 from bench.latency.protocol import FULL
-from bench.leaderboard import page, terminal
+from bench.leaderboard import page, pair_text, terminal
 from bench.records.copies import find_copies
 from bench.records.environment import read_environment
 from bench.records.paths import Paths, check_writable
@@ -52,6 +54,18 @@ def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) ->
         check_writable(args.results)
         ok = _carry_out(unique([*tasks, *tuned.tasks]), console, launcher.train) == 0
         return 0 if ok and not tuned.failed else 1
+
+
+def ensemble(args: EnsembleArgs, console: Console) -> int:
+    """Combine rows into an ensemble, and test it against its best member; return 0, or 1 if a run failed."""
+    rule = "greedy" if args.greedy else args.rule
+    paths = Paths(results=args.results.absolute(), cache=default_cache().absolute())
+    rows = planning.choose(args.names, read_tables(args))
+    tasks = planning.tasks_of(rows, rule, paths=paths, environment=read_environment())
+    check_writable(args.results)
+    status = _carry_out(tasks, console)
+    show(pair_text.against_members({task.run_id for task in tasks}, analysis.read(paths.results)), console)
+    return status
 
 
 def _carry_out(tasks: list[Task], console: Console, train: local.Train = local.train_here) -> int:
@@ -116,7 +130,9 @@ def _one_of_each(records: Sequence[RunRecord], paths: Paths) -> list[RunRecord]:
     for record in sorted(records, key=plainness):
         assert record.outcome is not None
         network = record.outcome.model
-        key = (network.timm_name.split(".")[0], network.image_size, len(record.dataset.class_names))
+        # Each ensemble is a network of its own.
+        name = record.train_id if record.ensemble else network.timm_name.split(".")[0]
+        key = (name, network.image_size, len(record.dataset.class_names))
         chosen.setdefault(key, record)
     return list(chosen.values())
 

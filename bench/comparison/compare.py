@@ -63,6 +63,24 @@ def choose(names: tuple[str, str], comparisons: Sequence[Comparison]) -> tuple[S
     return chosen[0]
 
 
+def rows_named(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[Row]:
+    """Return the rows of one table that names refer to, in order; raises ConfigError unless there is one such table."""
+    sides = [_sides(name, comparisons) for name in names]
+    tables = {side.table.key.id: side.table for each in sides for side in each}
+    chosen = {
+        key: [next((side.row for side in each if side.table is table), None) for each in sides]
+        for key, table in tables.items()
+    }
+    whole = {key: [row for row in rows if row is not None] for key, rows in chosen.items() if None not in rows}
+    if len(whole) != 1:
+        where = (
+            f"are all in tables {', '.join(whole)}" if whole else "are not in one table: data, split or budget differ"
+        )
+        message = f"{', '.join(names)} {where}{'; add --table ID' if whole else ''}"
+        raise ConfigError(message)
+    return next(iter(whole.values()))
+
+
 def _sides(name: str, comparisons: Sequence[Comparison]) -> list[Side]:
     rows = [(one.table, row) for one in comparisons for row in one.table.rows]
     sides = [Side(name=name, table=table, row=row) for table, row in rows if row.name == name]

@@ -39,6 +39,8 @@ def names_of(models: Mapping[str, str], settings: Mapping[str, tuple[str, ...]])
 
 
 def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
+    if record.ensemble is not None:
+        return record.ensemble.rule, " + ".join(record.ensemble.candidates)
     # The overrides of ``base``: the values that a study chose would fill the cell, and the table of studies shows them.
     parts = [f"recipe={record.base.recipe}"] if name_recipe else []
     parts += ["tuned"] if record.tuning else []

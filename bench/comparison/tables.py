@@ -233,7 +233,8 @@ def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> 
     config = record.config
     # What is timed does not change the training, so that ``runtime`` is not part of a row's identity.
     shared = replace(config, seed=0, split=replace(config.split, fold=None), runtime=RuntimeConfig())
-    setting = hash_of([identity(shared), record.init, record.tuning.study if record.tuning else None])
+    made = [record.ensemble.rule, *record.ensemble.candidates] if record.ensemble else []
+    setting = hash_of([identity(shared), record.init, record.tuning.study if record.tuning else None, *made])
     if record.outcome is None:
         return next((place for place in rows if place[0] == setting), (setting, None))
     return setting, record.outcome.model.weights_sha256

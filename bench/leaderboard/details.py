@@ -93,7 +93,7 @@ def checkpoint_table(comparison: Comparison) -> list[str]:
 
 
 def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> list[str]:
-    outcomes = checkpoint.outcomes
+    outcomes, ensemble = checkpoint.outcomes, row.first.ensemble
     f1, balanced = checkpoint.macro_scores
     intervals, expected = comparison.macro(checkpoint), comparison.expected_ece(checkpoint)
     calibrations = [outcome.metrics.calibration for outcome in outcomes]
@@ -116,8 +116,10 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
         at_t,
         _metric(checkpoint, "ece", percent=True),
         f"{100 * expected[0]:.1f} ({100 * expected[1]:.1f})" if expected else NO_VALUE,
-        ", ".join(f"{outcome.training.best_epoch} of {outcome.training.epochs}" for outcome in outcomes),
-        ", ".join(f"{outcome.training.train_img_per_s:.0f}" for outcome in outcomes),
+        NO_VALUE
+        if ensemble
+        else ", ".join(f"{outcome.training.best_epoch} of {outcome.training.epochs}" for outcome in outcomes),
+        NO_VALUE if ensemble else ", ".join(f"{outcome.training.train_img_per_s:.0f}" for outcome in outcomes),
         f"{outcomes[0].artifact.size_bytes / 1e6:.1f}",
         str(outcomes[0].model.image_size),
         # Relative to the results folder, as ``predict`` and people need it; of folds, the first.
@@ -201,7 +203,10 @@ def pareto_table(comparison: Comparison) -> list[str]:
 
 def cost_table(comparison: Comparison) -> list[str]:
     """Return the cost of training each row until val reaches 80, 85 and 90 %, in minutes and compute."""
-    rows = [row for row in comparison.ordered if row.checkpoints]
+    # An ensemble has no epochs.
+    rows = [row for row in comparison.ordered if row.checkpoints and row.first.ensemble is None]
+    if not rows:
+        return []
     lines = [[code(row.name), *(_to_accuracy(cost_to_accuracy(row, target)) for target in TARGETS)] for row in rows]
     words = (
         "Minutes of training without evaluation, and 1e12 multiply-accumulate operations (three forward passes per "
@@ -272,7 +277,8 @@ def _recipes(records: list[RunRecord]) -> str:
     """Return the recipes, and how the runs without overrides trained: the recipe itself may have changed since."""
     # A row with overrides differs from the recipe as its Setting cell states, and must not represent it here.
     allowed = OF_THE_TABLE | {"precision"}
-    plain = {training_text(record.base): None for record in records if set(record.base.overrides) <= allowed}
+    trained = [record for record in records if record.ensemble is None]
+    plain = {training_text(record.base): None for record in trained if set(record.base.overrides) <= allowed}
     names = sorted({record.base.recipe for record in records})
     return "; ".join([*map(code, names), *plain])
 

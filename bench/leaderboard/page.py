@@ -32,7 +32,7 @@ from bench.leaderboard.details import (
     pareto_table,
 )
 from bench.leaderboard.latency_table import latency_table
-from bench.leaderboard.pair_text import imbalance_table
+from bench.leaderboard.pair_text import diversity_table, imbalance_table
 from bench.leaderboard.summary import Style, listed, notes, summary
 from bench.leaderboard.tuning_table import tuning_table
 from bench.recipes import budget_text
@@ -150,6 +150,7 @@ def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str
         "Machines": machine_table(comparison),
         "Pairs": pair_table(comparison),
         "Class imbalance": imbalance_table(comparison),
+        "Diversity": diversity_table(comparison),
         "Checkpoints": checkpoint_table(comparison),
         "Classes": class_table(comparison.ordered),
         "Most confused classes": confusion_table(comparison),

@@ -12,7 +12,7 @@ from bench.comparison.analysis import Comparison, accuracy, bootstrapped, groups
 from bench.comparison.classes import Effect, minority_classes, recalls, worst_class
 from bench.comparison.compare import Side, choose
 from bench.comparison.speeds import ratio, runtime_text, runtimes_of, shown
-from bench.comparison.tables import Checkpoint
+from bench.comparison.tables import Checkpoint, Row
 from bench.leaderboard.cells import NO_VALUE, code, score_cell, table
 from bench.leaderboard.details import p_cell
 from bench.leaderboard.summary import difference_text, images_text, power_basis, power_text
@@ -125,6 +125,9 @@ def _minority(first: Side, second: Side) -> list[str]:
     return [f"Minority classes ({names}; {rows.sum()} images): {gap}; {_p_words(first, second, paired)}"]
 
 
+MOST_DIVERSE: Final = 10
+"""Rows of the matrix of diversity, the most accurate first."""
+
 IMBALANCE_COLUMNS: Final = (
     "Model",
     "Technique",
@@ -172,3 +175,51 @@ def _effect(effect: Effect | None) -> list[str]:
 def _gap(paired: Paired) -> str:
     low, high = paired.interval.low, paired.interval.high
     return f"{100 * paired.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def against_members(run_ids: set[str], comparisons: Sequence[Comparison]) -> list[str]:
+    """Return a sentence for each ensemble among some runs: its accuracy against that of its best candidate."""
+    lines = []
+    for comparison in comparisons:
+        by_name = {row.name: row for row in comparison.compared}
+        for row in comparison.compared:
+            if row.first.ensemble is None or not run_ids & {record.run_id for record in row.records}:
+                continue
+            members = [by_name[name] for name in row.first.ensemble.candidates if name in by_name]
+            best = max(members, key=lambda member: accuracy(member).value, default=None)
+            if best is not None:
+                paired = comparison.pair(best, row)
+                gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
+                kind = "significant" if paired.p_value <= ALPHA else "no significant difference"
+                lines.append(
+                    f"{row.name} against its best member, {best.name}: {gap}; "
+                    f"p {p_cell(paired.p_value)}: {kind}. The member was chosen by its accuracy on test."
+                )
+    return lines
+
+
+def diversity_table(comparison: Comparison) -> list[str]:
+    """Return how often pairs of rows disagree and are both wrong, if the table has an ensemble, as Markdown."""
+    rows = [row for row in comparison.compared if row.first.ensemble is None][:MOST_DIVERSE]
+    if not any(row.first.ensemble for row in comparison.compared) or len(rows) < 2:  # noqa: PLR2004 - a pair
+        return []
+    cells = [[_diversity(row, other) for other in rows] for row in rows]
+    lines = [[code(row.name), *line] for row, line in zip(rows, cells, strict=True)]
+    words = (
+        "Share of test images, in %, on which exactly one of the two is right (disagreement) / both are wrong (double "
+        "fault); mean over the seeds that both have. Members gain from disagreement, and no vote mends a double fault."
+    )
+    return [*table(["Disagreement / double fault", *(code(row.name) for row in rows)], lines), "", words]
+
+
+def _diversity(first: Row, second: Row) -> str:
+    if first is second:
+        return NO_VALUE
+    others = {one.seed: one.answers for one in second.checkpoints}
+    pairs = [(one.answers, others[one.seed]) for one in first.checkpoints if others.get(one.seed)]
+    both = [(one.right, other.right) for one, other in pairs if one is not None and other is not None]
+    if not both:
+        return "no common seed"
+    disagreement = np.mean([one != other for one, other in both])
+    fault = np.mean([~one & ~other for one, other in both])
+    return f"{100 * disagreement:.1f} / {100 * fault:.1f}"

@@ -152,6 +152,28 @@ class Tuning:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A run whose network is part of an ensemble, and the weight of its probabilities; weights sum to 1."""
+
+    run_id: str
+    train_id: str
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ensemble:
+    """How an ensemble was made: the rule that set the weights of its members, and the rows that were candidates.
+
+    soft: equal weights; fitted: those with the lowest log loss on val; greedy: selection with replacement by the
+    accuracy on val (Caruana et al. 2004).
+    """
+
+    rule: Literal["soft", "fitted", "greedy"]
+    candidates: tuple[str, ...]
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """The results of training, evaluation and export, stored with the artifacts and shared by records of a training."""
 
@@ -197,6 +219,8 @@ class RunRecord:
     tuning: Tuning | None = None
     outcome: Outcome | None = None
     latency: dict[str, Latency] = field(default_factory=dict)
+    ensemble: Ensemble | None = None
+    """Of an ensemble, whose config is that of its first member, except the name of the model."""
     # Before version 4 scorings were not counted, and a record was scored at least once.
     test_scorings: int = 1
 

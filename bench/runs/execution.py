@@ -7,6 +7,7 @@ import datetime as dt
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,25 +19,40 @@ import torch
 from bench import progress
 from bench.records import locks
 from bench.records.environment import Environment, peak_memory_bytes, read_environment, watch_others
-from bench.records.schema import ArtifactInfo, ModelInfo, Outcome, RunRecord, Scores, TrainingInfo
+from bench.records.schema import ArtifactInfo, Ensemble, ModelInfo, Outcome, RunRecord, Scores, TrainingInfo
 from bench.records.store import read_if_whole, write_json
 from bench.runs import failures
 from bench.runs.plan import Task, finished_record, make_record, record_file
 from bench.runs.preparation import prepare
+from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source
 from imgcls.data.prepared import Prepared
 from imgcls.errors import RunError
 from imgcls.evaluation.calibration import calibrate
 from imgcls.evaluation.forward import predict_split, reference_logits
 from imgcls.evaluation.metrics import confusion_matrix, per_class, score
-from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_summary
+from imgcls.evaluation.predictions import (
+    Predictions,
+    combined,
+    load_predictions,
+    predictions_file,
+    save_predictions,
+    save_summary,
+)
 from imgcls.files import write_aside
 from imgcls.inference.card import OPSET
 from imgcls.inference.export import export_checked, predict_synthetic
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models import complexity
-from imgcls.models.building import load_trained, memory_format, save_trained, shift_logits
+from imgcls.models.building import (
+    Part,
+    load_trained,
+    memory_format,
+    save_ensemble,
+    save_trained,
+    shift_logits,
+)
 from imgcls.models.weights import sha256_of
 from imgcls.training import fitting
 from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
@@ -78,18 +94,8 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
         return msgspec.json.decode(done.read_bytes(), type=Outcome)
     folder.mkdir(parents=True, exist_ok=True)
     prepared = prepared or prepare(task)
-    train, report = task.config.train, progress.training(task.config.model)
-    others = watch_others()
-    if task.adjusts is None:
-        training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
-    else:
-        training = _adjusted(task, task.adjusts)
-    others_share, _ = others()
-    num_classes = len(task.dataset.class_names)
-    write_aside(
-        folder / WEIGHTS,
-        lambda path: save_trained(training.state, task.spec, num_classes=num_classes, path=path),
-    )
+    train = task.config.train
+    info = _trained(task, prepared) if task.ensemble is None else _combined(task, task.ensemble)
     device = torch.device(train.device)
     # val too, because the temperature is fitted on it.
     val, test = (
@@ -99,13 +105,80 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     outcome = Outcome(
         environment=_environment(task),
         model=_model_info(task),
-        training=_training_info(task, training, others_share),
+        training=info,
         metrics=scores,
         artifact=_export(task, prepared, test, scores),
     )
     # Last: the existence of this file means that all artifacts are complete.
     write_json(outcome, done)
     return outcome
+
+
+def _trained(task: Task, prepared: Prepared) -> TrainingInfo:
+    """Train, or adjust a finished training; write the weights, and return the cost."""
+    report, others = progress.training(task.config.model), watch_others()
+    if task.adjusts is None:
+        training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
+    else:
+        training = _adjusted(task, task.adjusts)
+    others_share, _ = others()
+    num_classes = len(task.dataset.class_names)
+    write_aside(
+        task.paths.artifacts(task.train_id) / WEIGHTS,
+        lambda path: save_trained(training.state, task.spec, num_classes=num_classes, path=path),
+    )
+    return _training_info(task, training, others_share)
+
+
+def _combined(task: Task, ensemble: Ensemble) -> TrainingInfo:
+    """Write the network of an ensemble, and its predictions of val and test from those of its members.
+
+    Returns the cost of training all members.
+    """
+    folders = [task.paths.artifacts(member.train_id) for member in ensemble.members]
+    outcomes = [
+        msgspec.json.decode(task.paths.outcome(member.train_id).read_bytes(), type=Outcome)
+        for member in ensemble.members
+    ]
+    weights, folder = [member.weight for member in ensemble.members], task.paths.artifacts(task.train_id)
+    parts = [
+        _part(task.spec.normalisation, outcome.model, weight) for outcome, weight in zip(outcomes, weights, strict=True)
+    ]
+    write_aside(folder / WEIGHTS, lambda path: save_ensemble([member / WEIGHTS for member in folders], parts, path))
+    # From the stored logits: no network sees the test images again, and the check of parity compares the exported
+    # network with them.
+    for split in ("val", "test"):
+        each = [load_predictions(predictions_file(member, split)) for member in folders]
+        logits = combined([one.logits for one in each], weights)
+        save_predictions(replace(each[0], logits=logits), predictions_file(folder, split))
+    return _summed([outcome.training for outcome in outcomes])
+
+
+def _part(normalisation: Normalisation, member: ModelInfo, weight: float) -> Part:
+    """Return the part of a member, from the means and standard deviations of the ensemble to its own."""
+    scale = tuple(float(ours / own) for ours, own in zip(normalisation.std, member.std, strict=True))
+    shift = tuple(
+        float((ours - own) / std) for ours, own, std in zip(normalisation.mean, member.mean, member.std, strict=True)
+    )
+    return Part(weight=weight, scale=scale, shift=shift)
+
+
+def _summed(members: Sequence[TrainingInfo]) -> TrainingInfo:
+    """Return the cost of several trainings; an ensemble has no epochs of its own."""
+    return replace(
+        members[0],
+        epochs=0,
+        best_epoch=0,
+        resumed_from=(),
+        steps=sum(one.steps for one in members),
+        train_time_s=sum(one.train_time_s for one in members),
+        eval_time_s=sum(one.eval_time_s for one in members),
+        head_time_s=sum(one.head_time_s for one in members),
+        train_img_per_s=0.0,
+        peak_memory_bytes=max(one.peak_memory_bytes for one in members),
+        history=(),
+        others_share=max((one.others_share or 0.0 for one in members), default=None),
+    )
 
 
 def _adjusted(task: Task, train_id: str) -> Training:

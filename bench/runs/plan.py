@@ -16,7 +16,7 @@ from bench.recipes import for_weights
 from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
-from bench.records.schema import SCHEMA_VERSION, UNGROUPED, DatasetInfo, Outcome, RunRecord, Tuning
+from bench.records.schema import SCHEMA_VERSION, UNGROUPED, DatasetInfo, Ensemble, Outcome, RunRecord, Tuning
 from bench.records.store import read_if_whole
 from imgcls.config import LoaderConfig, Precision, SplitConfig, TrainConfig
 from imgcls.data.audit import Audit
@@ -56,6 +56,8 @@ class Task:
     tuning: Tuning | None = None
     adjusts: str | None = None
     """Training whose logits are adjusted (``--imbalance post-hoc``); None: the run trains."""
+    ensemble: Ensemble | None = None
+    """Members whose finished trainings are combined; None: the run trains."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,6 +224,7 @@ def make_record(
         init=task.spec.weights.init,
         derived_from=task.derived_from,
         tuning=task.tuning,
+        ensemble=task.ensemble,
         outcome=outcome,
         test_scorings=0 if outcome is None else 1,
     )

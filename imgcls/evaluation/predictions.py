@@ -1,7 +1,7 @@
 """Predictions of a split and their files, from which metrics can be computed without running the model again."""
 
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,16 @@ class Predictions:
 def predict_all(predict: Predict, batches: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Return the logits of all batches, in order."""
     return np.concatenate([predict(batch) for batch in batches])
+
+
+def combined(logits: Sequence[NDArray[np.float32]], weights: Sequence[float]) -> NDArray[np.float32]:
+    """Return the logits of an ensemble ``[N, C]``: the logarithm of the weighted mean of its members' probabilities."""
+    parts = [
+        np.log(weight) + log_softmax(each.astype(np.float64), axis=1)
+        for each, weight in zip(logits, weights, strict=True)
+    ]
+    # At least -69 (a probability of 1e-30), as the exported network has it.
+    return np.asarray(np.maximum(np.logaddexp.reduce(parts), np.log(1e-30)), dtype=np.float32)
 
 
 def predictions_file(folder: Path, split: str) -> Path:

@@ -1,0 +1,148 @@
+"""Tasks that combine the networks of finished runs, one for each seed that all rows have."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, cast
+
+import msgspec
+import numpy as np
+from scipy.special import softmax
+from timm.models import PretrainedCfg
+
+from bench.comparison.analysis import Comparison
+from bench.comparison.compare import rows_named
+from bench.comparison.tables import Checkpoint, Row
+from bench.config import RunConfig
+from bench.ensembles.voting import RULES
+from bench.records.environment import Environment
+from bench.records.ids import hash_of, identity
+from bench.records.paths import PLACE, Paths
+from bench.records.schema import Ensemble, Member, ModelInfo, RunRecord
+from bench.runs.plan import Task
+from imgcls.data.augment import Normalisation
+from imgcls.data.decode import Resize
+from imgcls.data.sources.names import unescape
+from imgcls.errors import ConfigError
+from imgcls.evaluation.predictions import load_predictions, predictions_file
+from imgcls.models.registry import ModelSpec
+from imgcls.models.weights import Weights
+
+NAME = "ensemble"
+"""Name of the model of an ensemble's row."""
+
+MEMBERS = 2
+"""Minimum number of candidates."""
+
+
+def choose(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[Row]:
+    """Return the rows of one table that names refer to, or without names all rows of the only table.
+
+    Raises ConfigError if a name is unknown, if the rows are of several tables, or if there are fewer than two.
+    """
+    if not names and len(comparisons) != 1:
+        known = ", ".join(f"{one.table.key.dataset} (table {one.table.key.id})" for one in comparisons) or "none"
+        message = f"ensemble: the results hold {len(comparisons)} tables: {known}; choose one by --table ID"
+        raise ConfigError(message)
+    found = rows_named(names, comparisons) if names else comparisons[0].ordered
+    rows = [row for row in found if row.checkpoints and row.first.ensemble is None]
+    if len({row.row_id for row in rows}) < MEMBERS:
+        message = f"ensemble: {len(rows)} row with a score and no ensemble; it needs two or more"
+        raise ConfigError(message)
+    if folds := next((row.first.config.split.folds for row in rows if row.first.config.split.folds), None):
+        message = f"ensemble: rows of {folds} folds have no single network per seed"
+        raise ConfigError(message)
+    return rows
+
+
+def tasks_of(rows: Sequence[Row], rule: str, *, paths: Paths, environment: Environment) -> list[Task]:
+    """Return the task of each seed that all rows have; raises ConfigError if networks or seeds do not match."""
+    if rule not in RULES:
+        message = f"--rule {rule}: unknown; known: {', '.join(RULES)}"
+        raise ConfigError(message)
+    by_seed = [{one.seed: one for one in row.checkpoints} for row in rows]
+    seeds = sorted(set.intersection(*(set(each) for each in by_seed)))
+    if not seeds:
+        listed = "; ".join(f"{row.name}: {', '.join(map(str, each))}" for row, each in zip(rows, by_seed, strict=True))
+        message = f"ensemble: no seed that all rows have ({listed})"
+        raise ConfigError(message)
+    names = tuple(row.name for row in rows)
+    return [
+        _task([each[seed] for each in by_seed], names, rule, paths=paths, environment=environment) for seed in seeds
+    ]
+
+
+def _task(
+    checkpoints: Sequence[Checkpoint], names: tuple[str, ...], rule: str, *, paths: Paths, environment: Environment
+) -> Task:
+    records = [checkpoint.records[0] for checkpoint in checkpoints]
+    _require_artifacts(records, names, paths)
+    _require_one_input(records, names)
+    val = [load_predictions(predictions_file(paths.artifacts(record.train_id), "val")) for record in records]
+    weights = RULES[rule](softmax(np.stack([one.logits for one in val]).astype(np.float64), axis=2), val[0].labels)
+    ensemble = Ensemble(
+        rule=cast("Literal['soft', 'fitted', 'greedy']", rule),
+        candidates=names,
+        members=tuple(
+            Member(run_id=record.run_id, train_id=record.train_id, weight=float(weight))
+            for record, weight in zip(records, weights, strict=True)
+            if weight > 0
+        ),
+    )
+    first = next(record for record, weight in zip(records, weights, strict=True) if weight > 0)
+    assert first.outcome is not None
+    config = replace(first.config, model=NAME, overrides={}, seed=checkpoints[0].seed)
+    place = msgspec.json.decode((paths.artifacts(first.train_id) / PLACE).read_bytes(), type=dict[str, str])
+    return Task(
+        run_id=hash_of([_shared(config), ensemble, environment.machine]),
+        train_id=hash_of([ensemble.members, NAME]),
+        config=config,
+        spec=_spec(first.outcome.model, records),
+        dataset=first.dataset,
+        environment=environment,
+        data=unescape(place["data"]),
+        labels=unescape(place["labels"]) if "labels" in place else None,
+        paths=paths,
+        derived_from=tuple(member.run_id for member in ensemble.members),
+        ensemble=ensemble,
+    )
+
+
+def _shared(config: RunConfig) -> dict[str, object]:
+    return identity(replace(config, overrides={}))
+
+
+def _spec(model: ModelInfo, records: Sequence[RunRecord]) -> ModelSpec:
+    """Return the specification of an ensemble whose input is that of ``model``."""
+    random = any(record.init == "random" for record in records)
+    return ModelSpec(
+        name=NAME,
+        timm_name=NAME,
+        weights=Weights(
+            init="random" if random else "pretrained", tag="members", sha256=None, file=None, cfg=PretrainedCfg()
+        ),
+        resize=Resize(size=model.image_size, interpolation=model.interpolation, crop_pct=model.crop_pct),
+        normalisation=Normalisation(mean=model.mean, std=model.std),
+        has_aux_head=False,
+    )
+
+
+def _require_artifacts(records: Sequence[RunRecord], names: Sequence[str], paths: Paths) -> None:
+    for record, name in zip(records, names, strict=True):
+        folder = paths.artifacts(record.train_id)
+        if not paths.outcome(record.train_id).exists() or not (folder / PLACE).exists():
+            message = f"ensemble: the artifacts of {name}, seed {record.config.seed}, are not in this results folder"
+            raise ConfigError(message)
+
+
+def _require_one_input(records: Sequence[RunRecord], names: Sequence[str]) -> None:
+    """Raise ConfigError unless all networks read images of the same size, resized in the same way."""
+    inputs = {}
+    for record, name in zip(records, names, strict=True):
+        assert record.outcome is not None
+        model = record.outcome.model
+        crop = "" if model.crop_pct is None else f", crop {model.crop_pct:g}"
+        inputs[name] = f"{model.image_size} px, {model.interpolation}{crop}"
+    if len(set(inputs.values())) > 1:
+        listed = "; ".join(f"{name}: {text}" for name, text in inputs.items())
+        message = f"ensemble: the networks read different inputs ({listed}), and have no single ONNX file"
+        raise ConfigError(message)
