@@ -115,6 +115,11 @@ class RunAllArgs(SearchArgs):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EstimateArgs(RunAllArgs):
+    """Estimate minutes, memory and disk of run-all with the same flags, from 20 steps of each model."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ResultsArgs:
     """Write the leaderboard from the records in a results folder, and print it."""
 

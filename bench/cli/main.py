@@ -13,6 +13,7 @@ from bench.cli.arguments import (
     CompareArgs,
     DataArgs,
     EnsembleArgs,
+    EstimateArgs,
     MeasureArgs,
     ModelsArgs,
     PlanArgs,
@@ -61,6 +62,9 @@ COMMANDS: Final[dict[str, Command]] = {
         RunAllArgs,
         "bench.cli.training:run_all",
         "train, evaluate, export and measure several models; write the leaderboard",
+    ),
+    "plan": Command(
+        EstimateArgs, "bench.cli.training:plan", "estimate minutes, memory and disk of run-all with the same flags"
     ),
     "run": Command(RunArgs, "bench.cli.training:run_one_model", "train, evaluate, export and measure one model"),
     "sweep": Command(SweepArgs, "bench.cli.tuning:sweep", "search a model's hyperparameters by validation accuracy"),

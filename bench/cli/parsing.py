@@ -117,6 +117,6 @@ def _crossed(kind: type[PlanArgs], arguments: Sequence[str]) -> tuple[list[str],
     words = _aliased(arguments)
     for place, pair in enumerate(pairwise(words)):
         names = CROSSED.get(pair, ())
-        if names and (kind is RunAllArgs or (kind is RunArgs and "all" not in pair)):
+        if names and (issubclass(kind, RunAllArgs) or (kind is RunArgs and "all" not in pair)):
             return words[:place] + words[place + 2 :], [{"imbalance": name} for name in names]
     return words, [{}]

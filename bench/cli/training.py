@@ -11,12 +11,13 @@ from rich.table import Table
 
 from bench import harness
 from bench.cli import tuning
-from bench.cli.arguments import EnsembleArgs, MeasureArgs, ModelsArgs, RunAllArgs, RunArgs
+from bench.cli.arguments import EnsembleArgs, EstimateArgs, MeasureArgs, ModelsArgs, RunAllArgs, RunArgs
 from bench.cli.judging import read_tables, show
 from bench.cli.launchers import launcher_of, planner_of
 from bench.comparison import analysis
 from bench.config import RunConfig
 from bench.ensembles import planning
+from bench.estimates import estimating
 from bench.latency import measure
 from bench.latency.protocol import FULL
 from bench.leaderboard import page, pair_text, terminal
@@ -54,6 +55,21 @@ def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) ->
         check_writable(args.results)
         ok = _carry_out(unique([*tasks, *tuned.tasks]), console, launcher.train) == 0
         return 0 if ok and not tuned.failed else 1
+
+
+def plan(args: EstimateArgs, configs: Sequence[RunConfig], console: Console) -> int:
+    """Print the estimated cost of runs; return 0, or 1 if a model could not be probed."""
+    if args.tuned or args.tune_trials or args.tune_minutes or args.tune_tmacs or args.launcher != "local":
+        message = (
+            "plan: estimates the runs of this machine, not studies and clusters; leave --tune-... and --launcher out"
+        )
+        raise ConfigError(message)
+    planner = planner_of(args, configs)
+    tasks = unique([planner(config, force=args.force) for config in configs])
+    check_writable(args.results)
+    estimates = estimating.estimate(tasks)
+    show(terminal.estimate_lines(estimates), console)
+    return 1 if any(one.error for one in estimates) else 0
 
 
 def ensemble(args: EnsembleArgs, console: Console) -> int:

@@ -65,12 +65,13 @@ def fit(  # noqa: PLR0913 - the parts of a training
             report=report,
             rungs=rungs,
             # Of the exported network, before it is moved: an auxiliary head is not counted in any figure.
-            gmacs=_gmacs(spec, num_classes) if (train.budget or "").startswith("tmacs") else None,
+            gmacs=gmacs_of(spec, num_classes) if (train.budget or "").startswith("tmacs") else None,
         )
         return run_loop(model, setup)
 
 
-def _gmacs(spec: ModelSpec, num_classes: int) -> float:
+def gmacs_of(spec: ModelSpec, num_classes: int) -> float:
+    """Return 1e9 multiply-accumulates of a forward pass per image."""
     # A network of its own, with random weights: it changes neither the one that is trained nor the random numbers.
     with torch.random.fork_rng(devices=[]):
         random = replace(spec, weights=replace(spec.weights, file=None))

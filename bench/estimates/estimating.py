@@ -1,0 +1,128 @@
+"""The cost of a grid of runs from a probe of each of its networks: minutes, memory and disk."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from bench.estimates.probing import Probed
+from bench.estimates.worker import WORKER
+from bench.latency.protocol import QUICK
+from bench.records import locks
+from bench.records.ids import hash_of, identity
+from bench.runs.plan import Task, finished_record, write_task
+from bench.runs.processes import launch
+from imgcls.config import parse_budget
+
+OPENING_S: Final = 6.0
+"""Seconds for which a process of the quick measurement starts and opens one runtime."""
+
+PASSES_OF_TEST: Final = 3
+"""Passes over test: in PyTorch, and twice in the check of the exported file."""
+
+Probe = Callable[[Task], Probed | str]
+"""Returns what a short run of a task took, or why it failed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """The cost of the runs of one setting of a model that are not done: seconds of each, and bytes.
+
+    ``seconds`` is from the median step, ``least_s`` and ``most_s`` from the quartiles of the steps. ``error`` says why
+    a probe failed; its numbers are then 0.
+    """
+
+    task: Task
+    runs: int
+    done: int
+    seconds: float = 0.0
+    least_s: float = 0.0
+    most_s: float = 0.0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    state_bytes: int = 0
+    error: str | None = None
+
+
+def probe_here(task: Task) -> Probed | str:
+    """Probe a task in a process of its own, alone on this machine."""
+    file, answers = task.paths.task(f"probe-{task.run_id}"), list[bytes]()
+    write_task(task, file)
+    with locks.machine_alone(purpose="estimate a run"):
+        status = launch([WORKER, "probe", str(file)], answers.append, threads=task.config.train.train_threads)
+    file.unlink(missing_ok=True)
+    if not answers:
+        return f"the probe ended with status {status}; a lack of memory is likely: use --micro-batch"
+    return msgspec.json.decode(answers[-1], type=Probed | str)
+
+
+def estimate(tasks: Sequence[Task], probe: Probe = probe_here) -> list[Estimate]:
+    """Return the cost of each setting of the tasks; seeds and folds of one setting are probed once."""
+    settings: defaultdict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        # Without the overrides, which the other fields determine.
+        fold = replace(task.config.split, fold=None)
+        settings[hash_of(identity(replace(task.config, seed=0, split=fold, overrides={})))].append(task)
+    return [_estimated(of_one, probe) for of_one in settings.values()]
+
+
+def _estimated(tasks: Sequence[Task], probe: Probe) -> Estimate:
+    waiting = [task for task in tasks if finished_record(task) is None]
+    done = len(tasks) - len(waiting)
+    if not waiting:
+        return Estimate(task=tasks[0], runs=0, done=done)
+    first = waiting[0]
+    found = probe(first)
+    if isinstance(found, str):
+        return Estimate(task=first, runs=len(waiting), done=done, error=found)
+    quartiles = statistics.quantiles(found.step_s, n=4) if found.step_s else [0.0] * 3
+    least, middle, most = (seconds_of(first, found, step_s=step_s) for step_s in quartiles)
+    return Estimate(
+        task=first,
+        runs=len(waiting),
+        done=done,
+        seconds=middle,
+        least_s=least,
+        most_s=most,
+        memory_bytes=found.memory_bytes,
+        disk_bytes=found.disk_bytes,
+        state_bytes=found.state_bytes,
+    )
+
+
+def seconds_of(task: Task, probed: Probed, *, step_s: float) -> float:
+    """Return the seconds of a whole run, without audit and pixel cache, if each step takes ``step_s``."""
+    counts = {name: sum(each) for name, each in task.dataset.counts.items()}
+    if task.config.train.imbalance == "undersample":
+        each = task.dataset.counts["train"]
+        counts["train"] = min(count for count in each if count) * sum(count > 0 for count in each)
+    train, config = task.config.train, task.config
+    fit_s = probed.head_image_s * counts["train"] * train.feature_views
+    epochs = 0.0
+    if task.adjusts is not None:
+        training_s = 0.0
+    elif train.tune_layers == "head":
+        training_s = fit_s
+    else:
+        quantity, amount = parse_budget(train.budget or f"epochs={train.epochs}")
+        epoch_s = step_s * len(range(0, counts["train"] - 1, config.loader.batch_size))
+        if quantity == "minutes":
+            training_s, epochs = 60 * amount, (60 * amount - fit_s) / epoch_s
+        else:
+            epochs = amount if quantity == "epochs" else _images(task, quantity, amount) / counts["train"]
+            training_s = fit_s + epochs * epoch_s
+    # Val in each epoch, and once more for the calibration, with as many images of train.
+    evaluated = counts["val"] * (epochs + 2) + counts["test"] * PASSES_OF_TEST
+    measured_s = len(config.runtime.runtimes) * (QUICK.model_s + OPENING_S)
+    return probed.start_s + training_s + evaluated * probed.eval_image_s + probed.finish_s + measured_s
+
+
+def _images(task: Task, quantity: str, amount: float) -> float:
+    if quantity == "images":
+        return amount
+    from imgcls.training.fitting import gmacs_of  # noqa: PLC0415 - only a budget of compute needs it
+
+    return 1e3 * amount / (3 * gmacs_of(task.spec, len(task.dataset.class_names)))

@@ -1,0 +1,33 @@
+"""The worker process of one probe: ``python -m bench.estimates.worker probe TASK.json``."""
+
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Final
+
+from bench.runs.processes import Tell, serve
+
+WORKER: Final = "bench.estimates.worker"
+
+
+def probe(path: Path, tell: Tell) -> int:
+    """Send what a short run of a task took, or the message of its error."""
+    from bench.estimates.probing import probe as measure  # noqa: PLC0415 - loads torch, which importing this must not
+    from bench.runs.plan import Task, read_task  # noqa: PLC0415
+    from imgcls.errors import RunError  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            tell(measure(read_task(path, Task), Path(folder)))
+        except RunError as error:
+            tell(str(error))
+    return 0
+
+
+KINDS: Final = {"probe": probe}
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", message=".*torch.jit")  # by timm's import; users cannot act on it
+    sys.exit(serve(sys.argv[1:], KINDS))
