@@ -162,7 +162,9 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
 
 
 def _warn_of_others(records: Sequence[RunRecord]) -> None:
-    trainings = [(record.config.model, record.outcome.training) for record in records if record.outcome]
+    # An ensemble has no training of its own.
+    trained = [record for record in records if record.ensemble is None]
+    trainings = [(record.config.model, record.outcome.training) for record in trained if record.outcome]
     shares = [(model, training.others_share or 0.0) for model, training in trainings if training.disturbed]
     if shares:
         LOGGER.warning(

@@ -16,6 +16,9 @@ Labels = NDArray[np.int64]
 ROUNDS: Final = 50
 """Selections of the greedy rule; the best beginning of them is kept, so that more rounds cannot be worse on val."""
 
+LEAST_WEIGHT: Final = 1e-3
+"""Smallest weight that the fitted rule gives: a network costs time and memory however little it counts."""
+
 LEAST: Final = 1e-12
 """Smallest probability whose logarithm is taken."""
 
@@ -47,7 +50,7 @@ def fitted(probabilities: Floats, labels: Labels) -> Floats:
         bounds=[(0.0, 1.0)] * number,
         constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": lambda _: np.ones(number)},
     )
-    weights = np.clip(found.x, 0.0, None)
+    weights = np.where(found.x < LEAST_WEIGHT, 0.0, found.x)
     return np.asarray(weights / weights.sum())
 
 

@@ -296,7 +296,7 @@ def _notes(records: list[RunRecord]) -> list[str]:
         f"{100 * (record.outcome.training.others_share or 0.0):.0f} % of the CPU during training, so that its training "
         "time and images/s are too slow"
         for record in records
-        if record.outcome is not None and record.outcome.training.disturbed
+        if record.outcome is not None and record.outcome.training.disturbed and record.ensemble is None
     ]
     # By name: seeds of a model share their notes and weights.
     models = {record.outcome.model.name: record.outcome.model for record in records if record.outcome is not None}
