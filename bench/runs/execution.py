@@ -7,7 +7,6 @@ import datetime as dt
 import logging
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -19,40 +18,27 @@ import torch
 from bench import progress
 from bench.records import locks
 from bench.records.environment import Environment, peak_memory_bytes, read_environment, watch_others
-from bench.records.schema import ArtifactInfo, Ensemble, ModelInfo, Outcome, RunRecord, Scores, TrainingInfo
+from bench.records.schema import ArtifactInfo, ModelInfo, Outcome, RunRecord, Scores, TrainingInfo
 from bench.records.store import read_if_whole, write_json
-from bench.runs import failures
+from bench.runs import derived, failures
 from bench.runs.plan import Task, finished_record, make_record, record_file
-from bench.runs.preparation import prepare
-from imgcls.data.augment import Normalisation
+from imgcls.data.audit import audit_dataset
 from imgcls.data.loaders import Source
 from imgcls.data.prepared import Prepared
-from imgcls.errors import RunError
+from imgcls.data.prepared import prepare as prepare_data
+from imgcls.data.sources.named import load_dataset
+from imgcls.data.splits import make_splits
 from imgcls.evaluation.calibration import calibrate
 from imgcls.evaluation.forward import predict_split, reference_logits
 from imgcls.evaluation.metrics import confusion_matrix, per_class, score
-from imgcls.evaluation.predictions import (
-    Predictions,
-    combined,
-    load_predictions,
-    predictions_file,
-    save_predictions,
-    save_summary,
-)
+from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_summary
 from imgcls.files import write_aside
 from imgcls.inference.card import OPSET
 from imgcls.inference.export import export_checked, predict_synthetic
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models import complexity
-from imgcls.models.building import (
-    Part,
-    load_trained,
-    memory_format,
-    save_ensemble,
-    save_trained,
-    shift_logits,
-)
+from imgcls.models.building import load_trained, memory_format, save_trained
 from imgcls.models.weights import sha256_of
 from imgcls.training import fitting
 from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
@@ -63,6 +49,16 @@ LOGGER = logging.getLogger(__name__)
 
 SUMMARY_LIMIT_BYTES: Final = 1_000_000
 """Largest summary of predictions that is stored beside its record, which may be in git; larger ones are artifacts."""
+
+
+def prepare(task: Task) -> Prepared:
+    """Load, audit, split and cache the data of a task; a stored audit and cache are read."""
+    dataset = load_dataset(task.data, labels=task.labels, cache=task.paths.cache)
+    audit = audit_dataset(dataset, cache=task.paths.cache)
+    splits = make_splits(audit, task.config.split)
+    assert splits.digest == task.dataset.split_digest, "the data changed between the plan and the run"
+    count, resize = progress.counting(f"caching {task.spec.resize.size} px"), task.spec.resize
+    return prepare_data(audit, splits, resize, root=dataset.root, cache=task.paths.cache, progress=count)
 
 
 def fit(
@@ -95,7 +91,7 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     prepared = prepared or prepare(task)
     train = task.config.train
-    info = _trained(task, prepared) if task.ensemble is None else _combined(task, task.ensemble)
+    info = _trained(task, prepared) if task.ensemble is None else derived.combine(task, task.ensemble)
     device = torch.device(train.device)
     # val too, because the temperature is fitted on it.
     val, test = (
@@ -120,7 +116,7 @@ def _trained(task: Task, prepared: Prepared) -> TrainingInfo:
     if task.adjusts is None:
         training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
     else:
-        training = _adjusted(task, task.adjusts)
+        training = derived.adjusted(task, task.adjusts)
     others_share, _ = others()
     num_classes = len(task.dataset.class_names)
     write_aside(
@@ -128,82 +124,6 @@ def _trained(task: Task, prepared: Prepared) -> TrainingInfo:
         lambda path: save_trained(training.state, task.spec, num_classes=num_classes, path=path),
     )
     return _training_info(task, training, others_share)
-
-
-def _combined(task: Task, ensemble: Ensemble) -> TrainingInfo:
-    """Write the network of an ensemble, and its predictions of val and test from those of its members.
-
-    Returns the cost of training all members.
-    """
-    folders = [task.paths.artifacts(member.train_id) for member in ensemble.members]
-    outcomes = [
-        msgspec.json.decode(task.paths.outcome(member.train_id).read_bytes(), type=Outcome)
-        for member in ensemble.members
-    ]
-    weights, folder = [member.weight for member in ensemble.members], task.paths.artifacts(task.train_id)
-    parts = [
-        _part(task.spec.normalisation, outcome.model, weight) for outcome, weight in zip(outcomes, weights, strict=True)
-    ]
-    write_aside(folder / WEIGHTS, lambda path: save_ensemble([member / WEIGHTS for member in folders], parts, path))
-    # From the stored logits: no network sees the test images again, and the check of parity compares the exported
-    # network with them.
-    for split in ("val", "test"):
-        each = [load_predictions(predictions_file(member, split)) for member in folders]
-        logits = combined([one.logits for one in each], weights)
-        save_predictions(replace(each[0], logits=logits), predictions_file(folder, split))
-    return _summed([outcome.training for outcome in outcomes])
-
-
-def _part(normalisation: Normalisation, member: ModelInfo, weight: float) -> Part:
-    """Return the part of a member, from the means and standard deviations of the ensemble to its own."""
-    scale = tuple(float(ours / own) for ours, own in zip(normalisation.std, member.std, strict=True))
-    shift = tuple(
-        float((ours - own) / std) for ours, own, std in zip(normalisation.mean, member.mean, member.std, strict=True)
-    )
-    return Part(weight=weight, scale=scale, shift=shift)
-
-
-def _summed(members: Sequence[TrainingInfo]) -> TrainingInfo:
-    """Return the cost of several trainings; an ensemble has no epochs of its own."""
-    return replace(
-        members[0],
-        epochs=0,
-        best_epoch=0,
-        resumed_from=(),
-        steps=sum(one.steps for one in members),
-        train_time_s=sum(one.train_time_s for one in members),
-        eval_time_s=sum(one.eval_time_s for one in members),
-        head_time_s=sum(one.head_time_s for one in members),
-        train_img_per_s=0.0,
-        peak_memory_bytes=max(one.peak_memory_bytes for one in members),
-        history=(),
-        others_share=max((one.others_share or 0.0 for one in members), default=None),
-    )
-
-
-def _adjusted(task: Task, train_id: str) -> Training:
-    """Return a finished training with the logits less the log priors of their classes (Menon et al. 2021, tau = 1).
-
-    Its cost is that of the training. Raises RunError if that is not among the artifacts.
-    """
-    # In the network's own biases, so that every runtime and ``predict`` have the adjusted logits.
-    done = task.paths.outcome(train_id)
-    if not done.exists():
-        message = "--imbalance post-hoc: the same training with --imbalance none is not in this results folder"
-        raise RunError(message)
-    trained = msgspec.json.decode(done.read_bytes(), type=Outcome).training
-    model = load_trained(task.paths.artifacts(train_id) / WEIGHTS)
-    # As in the loss: a class without train images would have a prior of 0.
-    counts = torch.tensor(task.dataset.counts["train"]).clamp_min(1)
-    shift_logits(model, -(counts / counts.sum()).log())
-    return Training(
-        history=trained.history,
-        best_epoch=trained.best_epoch,
-        steps=trained.steps,
-        resumed_from=trained.resumed_from,
-        state=model.state_dict(),
-        head_time_s=trained.head_time_s,
-    )
 
 
 def _environment(task: Task) -> Environment:

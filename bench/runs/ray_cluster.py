@@ -15,8 +15,8 @@ from bench.records.paths import OUTCOME
 from bench.records.schema import RunRecord
 from bench.records.store import read_record
 from bench.runs import failures, local, ray_tasks
+from bench.runs.execution import prepare
 from bench.runs.plan import Task, record_file
-from bench.runs.preparation import prepare
 from bench.runs.processes import STEADY_MEMORY
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.errors import ConfigError

@@ -18,8 +18,8 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_s
 from bench.config import RunConfig
 from bench.records import locks
 from bench.records.paths import Paths
+from bench.runs.execution import prepare
 from bench.runs.plan import Task
-from bench.runs.preparation import prepare
 from bench.tuning import space, storage
 from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial, config_of
 from bench.tuning.space import Space

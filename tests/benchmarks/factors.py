@@ -17,8 +17,7 @@ from typing import Any, Final
 from bench.config import RunConfig, with_overrides
 from bench.harness import planner
 from bench.recipes import RECIPES
-from bench.runs.execution import fit
-from bench.runs.preparation import prepare
+from bench.runs.execution import fit, prepare
 from imgcls.training.events import silent
 
 MODELS: Final = ("mobilenetv2_100", "tf_efficientnet_lite0")

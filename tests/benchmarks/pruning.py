@@ -11,8 +11,8 @@ from optuna.pruners import BasePruner, NopPruner
 from bench import harness
 from bench.leaderboard.cells import accuracy_cell, hyperparameters_text
 from bench.recipes import RECIPES
+from bench.runs.execution import prepare
 from bench.runs.plan import Task
-from bench.runs.preparation import prepare
 from bench.tuning import search, trials
 from bench.tuning.records import SweepBudget, TrialRecord, best_trial
 from bench.tuning.search import SweepTask, asha

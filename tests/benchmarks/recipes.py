@@ -22,9 +22,8 @@ import torch
 from bench.config import with_overrides
 from bench.harness import planner
 from bench.recipes import RECIPES
-from bench.runs.execution import fit
+from bench.runs.execution import fit, prepare
 from bench.runs.plan import Task
-from bench.runs.preparation import prepare
 from bench.stats.pairs import compare_pair
 from imgcls.evaluation.forward import predict_split
 from imgcls.files import write_text

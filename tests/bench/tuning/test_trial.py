@@ -10,8 +10,8 @@ import pytest
 from bench import harness
 from bench.recipes import RECIPES
 from bench.runs import execution
+from bench.runs.execution import prepare
 from bench.runs.plan import Task
-from bench.runs.preparation import prepare
 from bench.tuning.records import SweepBudget
 from bench.tuning.search import SweepTask, evaluate_here
 from bench.tuning.space import apply

@@ -1,0 +1,93 @@
+"""Networks that are made from finished trainings without training: adjusted logits, and ensembles."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+import torch
+
+from bench.records.schema import Ensemble, ModelInfo, Outcome, TrainingInfo
+from bench.runs.plan import Task
+from imgcls.data.augment import Normalisation
+from imgcls.errors import RunError
+from imgcls.evaluation.predictions import combined, load_predictions, predictions_file, save_predictions
+from imgcls.files import write_aside
+from imgcls.inference.torch_sessions import WEIGHTS
+from imgcls.models.building import Part, load_trained, save_ensemble, shift_logits
+from imgcls.training.setup import Training
+
+
+def adjusted(task: Task, train_id: str) -> Training:
+    """Return a finished training with the logits less the log priors of their classes (Menon et al. 2021, tau = 1).
+
+    Its cost is that of the training. Raises RunError if that is not among the artifacts.
+    """
+    # In the network's own biases, so that every runtime and ``predict`` have the adjusted logits.
+    done = task.paths.outcome(train_id)
+    if not done.exists():
+        message = "--imbalance post-hoc: the same training with --imbalance none is not in this results folder"
+        raise RunError(message)
+    trained = msgspec.json.decode(done.read_bytes(), type=Outcome).training
+    model = load_trained(task.paths.artifacts(train_id) / WEIGHTS)
+    # As in the loss: a class without train images would have a prior of 0.
+    counts = torch.tensor(task.dataset.counts["train"]).clamp_min(1)
+    shift_logits(model, -(counts / counts.sum()).log())
+    return Training(
+        history=trained.history,
+        best_epoch=trained.best_epoch,
+        steps=trained.steps,
+        resumed_from=trained.resumed_from,
+        state=model.state_dict(),
+        head_time_s=trained.head_time_s,
+    )
+
+
+def combine(task: Task, ensemble: Ensemble) -> TrainingInfo:
+    """Write the network of an ensemble, and its predictions of val and test from those of its members.
+
+    Returns the cost of training all members.
+    """
+    folders = [task.paths.artifacts(member.train_id) for member in ensemble.members]
+    outcomes = [
+        msgspec.json.decode(task.paths.outcome(member.train_id).read_bytes(), type=Outcome)
+        for member in ensemble.members
+    ]
+    weights, folder = [member.weight for member in ensemble.members], task.paths.artifacts(task.train_id)
+    parts = [
+        _part(task.spec.normalisation, outcome.model, weight) for outcome, weight in zip(outcomes, weights, strict=True)
+    ]
+    write_aside(folder / WEIGHTS, lambda path: save_ensemble([member / WEIGHTS for member in folders], parts, path))
+    # From the stored logits: no network sees the test images again, and the check of parity compares the exported
+    # network with them.
+    for split in ("val", "test"):
+        each = [load_predictions(predictions_file(member, split)) for member in folders]
+        logits = combined([one.logits for one in each], weights)
+        save_predictions(replace(each[0], logits=logits), predictions_file(folder, split))
+    return _summed([outcome.training for outcome in outcomes])
+
+
+def _part(normalisation: Normalisation, member: ModelInfo, weight: float) -> Part:
+    """Return the part of a member, from the means and standard deviations of the ensemble to its own."""
+    scale = tuple(float(ours / own) for ours, own in zip(normalisation.std, member.std, strict=True))
+    shift = tuple(
+        float((ours - own) / std) for ours, own, std in zip(normalisation.mean, member.mean, member.std, strict=True)
+    )
+    return Part(weight=weight, scale=scale, shift=shift)
+
+
+def _summed(members: Sequence[TrainingInfo]) -> TrainingInfo:
+    """Return the cost of several trainings; an ensemble has no epochs of its own."""
+    return replace(
+        members[0],
+        epochs=0,
+        best_epoch=0,
+        resumed_from=(),
+        steps=sum(one.steps for one in members),
+        train_time_s=sum(one.train_time_s for one in members),
+        eval_time_s=sum(one.eval_time_s for one in members),
+        head_time_s=sum(one.head_time_s for one in members),
+        train_img_per_s=0.0,
+        peak_memory_bytes=max(one.peak_memory_bytes for one in members),
+        history=(),
+        others_share=max((one.others_share or 0.0 for one in members), default=None),
+    )
