@@ -101,14 +101,14 @@ def test_trial_uses_cosine_and_its_last_epoch() -> None:
 )
 def test_flags_reproduce_a_setting(lr: float, dropout: float, epochs: int, size: int) -> None:
     config = apply(BASE, {"lr": lr, "dropout": dropout, "epochs": epochs, "image_size": size})
-    words = ["efficientnet_b0", "--recipe", "standard", *flags(config)]
+    words = ["efficientnet_b0", "--data", "photos", "--recipe", "standard", *flags(config)]
     _, (again,) = parse_runs(RunArgs, words, "run")
     assert replace(again, dataset=config.dataset, budget=config.budget) == config
 
 
 def test_flags_reproduce_what_random_weights_replace() -> None:
     config = for_weights(RECIPES["finetune"]("efficientnet_b0"), "random")
-    words = ["efficientnet_b0", "--recipe", "finetune", *flags(config)]
+    words = ["efficientnet_b0", "--data", "photos", "--recipe", "finetune", *flags(config)]
     _, (again,) = parse_runs(RunArgs, words, "run")
     assert again.overrides == {"tune_layers": "all", "layer_decay": 1.0, "norm": "batch"}
     assert again == config

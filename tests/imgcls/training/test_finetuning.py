@@ -460,7 +460,14 @@ def test_head_with_two_classes_and_with_one_that_train_lacks(classes: int, tmp_p
     known = images.labels < 2
     two = replace(images, indices=images.indices[known], labels=images.labels[known])
     result = head.fit_head(
-        model, setting(tmp_path, train=replace(FINE, tune_layers="head"), train_source=two, val_source=two)
+        model,
+        setting(
+            tmp_path,
+            train=replace(FINE, tune_layers="head"),
+            num_classes=classes,
+            train_source=two,
+            val_source=two,
+        ),
     )
     assert result.val_top1_accuracy == 1.0
     assert np.isfinite(result.train_loss)
