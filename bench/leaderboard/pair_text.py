@@ -7,9 +7,9 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from bench.comparison.analysis import Comparison, accuracy, bootstrapped, groups_of, macro_f1
-from bench.comparison.classes import minority_classes, recalls
+from bench.comparison.analysis import Comparison, groups_of
 from bench.comparison.compare import Side, choose
+from bench.comparison.scores import accuracy, bootstrapped, macro_f1, minority_classes, recalls
 from bench.comparison.speeds import ratio, runtime_text, runtimes_of, shown
 from bench.comparison.tables import Checkpoint
 from bench.leaderboard.cells import NO_VALUE, score_cell

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 from torchvision import datasets, transforms
 
-from bench.comparison import analysis
+from bench.comparison import analysis, scores
 from bench.latency.cold_start import noise
 from bench.latency.protocol import measure
 from bench.records.store import read_records
@@ -354,7 +354,7 @@ def test_bootstrap_of_ten_models_on_ten_thousand_images(benchmark: Any, tmp_path
         examples.keep(tmp_path, f"model {model}", answers, info)
     (found,) = analysis.read(tmp_path)
     checkpoints = [one for row in found.table.rows for one in row.checkpoints]
-    benchmark.pedantic(lambda: analysis.bootstrapped(checkpoints), rounds=5)
+    benchmark.pedantic(lambda: scores.bootstrapped(checkpoints), rounds=5)
 
 
 @pytest.mark.benchmark
