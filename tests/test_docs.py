@@ -15,7 +15,7 @@ from bench.cli.arguments import PlanArgs
 from bench.cli.main import COMMANDS
 from bench.cli.parsing import parse, parse_runs
 from bench.comparison.analysis import read
-from bench.leaderboard import details, latency_table, page, pair_text, terminal, tuning_table
+from bench.leaderboard import details, latency_table, page, pair_text, provenance, terminal
 from bench.recipes import RECIPES
 from tests.helpers.boards import keep, some_right
 from tests.helpers.markdown import rendered_tables
@@ -141,7 +141,7 @@ def full_page(results: Path) -> list[list[str]]:
 
 def test_every_column_is_documented(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
-    columns = {*page.COLUMNS, *details.CHECKPOINT_COLUMNS, *latency_table.COLUMNS, *tuning_table.COLUMNS}
+    columns = {*page.COLUMNS, *details.CHECKPOINT_COLUMNS, *latency_table.COLUMNS, *provenance.COLUMNS}
     columns |= set(pair_text.IMBALANCE_COLUMNS)
     columns |= {name for header in full_page(tmp_path) for name in header if " p50 / p90" not in name}
     columns -= {"a", "b", "p90 latency, ms (pytorch-cpu)"}

@@ -1,7 +1,6 @@
 """Statistics of a table, computed once for the leaderboard, the report and the comparison of two rows."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,24 +9,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparison.classes import Effect, effects, minority_classes
 from bench.comparison.pareto import Front, fronts
+from bench.comparison.scores import accuracy, bootstrapped, expected_eces, macro_f1, minority_classes
 from bench.comparison.tables import Checkpoint, Row, Table, group
-from bench.records.predictions import Answers
 from bench.records.schema import RunRecord
 from bench.records.store import read_records
-from bench.stats.grouped_macro import grouped_macro_intervals
 from bench.stats.groups import Groups, meaningful, number_of, proportion_interval
-from bench.stats.intervals import Interval, Score, mean_interval, wilson_interval
-from bench.stats.macro import Draws, MacroIntervals, macro_intervals
+from bench.stats.intervals import Score, wilson_interval
+from bench.stats.macro import MacroIntervals
 from bench.stats.pairs import SEEDS_FOR_MODELS, Paired, PairwiseTests, Right, compare_all, compare_pair
 from bench.stats.power import Power, power_of
 from bench.stats.ranks import RankInterval, rank_intervals
-from bench.stats.resampling import calibrated_ece, uniforms_for
-from imgcls.parallel import usable_cores
-
-IMAGES_FOR_THREADS: Final = 2_000
-"""Test images below which threads lose as much time waiting for each other as a second core saves."""
 
 CHECKPOINTS_SHOWN: Final = 100
 """Checkpoints that tables show one by one, from the first rows: bootstraps of all would take most of the time."""
@@ -118,11 +110,6 @@ class Comparison:
         right: list[Right] = [row.right[:, rows] for row in self.compared if row.right is not None]
         groups = None if self.groups is None else self.groups[rows]
         return compare_all(right, groups), len(rows), number_of(groups, len(rows))
-
-    @cached_property
-    def effects(self) -> list[Effect]:
-        """The effects of techniques against class imbalance, in the order of the rows."""
-        return effects(self.compared, self.table, self.groups)
 
     @cached_property
     def leaks(self) -> Leaks | None:
@@ -256,62 +243,6 @@ def _same_images(row: Row, image_ids: Sequence[str]) -> bool:
 
 def _checkpoints(table: Table) -> list[Checkpoint]:
     return [checkpoint for row in table.rows for checkpoint in row.checkpoints]
-
-
-def accuracy(row: Row) -> Score:
-    """Return top-1 accuracy with its interval: Wilson's for one checkpoint, else a t interval over seeds."""
-    values = [one.accuracy for one in row.checkpoints]
-    return _score(values, lambda: accuracy_interval(row.checkpoints[0]))
-
-
-def accuracy_interval(checkpoint: Checkpoint) -> Interval:
-    """Return the interval of one checkpoint's accuracy over test images: Wilson's, at the effective sample size."""
-    if checkpoint.answers is not None:
-        return proportion_interval(checkpoint.answers.right, meaningful(checkpoint.answers.group))
-    total = int(checkpoint.confusion.sum())
-    return wilson_interval(round(checkpoint.accuracy * total), total)
-
-
-def macro_f1(row: Row, intervals: Callable[[Checkpoint], MacroIntervals]) -> Score:
-    """Return macro-F1 with its interval: over images for one checkpoint, else a t interval over seeds."""
-    values = [checkpoint.macro_scores[0] for checkpoint in row.checkpoints]
-    return _score(values, lambda: intervals(row.checkpoints[0]).macro_f1)
-
-
-def _score(values: Sequence[float], of_one: Callable[[], Interval]) -> Score:
-    several = len(values) > 1
-    # Equal values of all seeds would give a t interval of width 0, which ignores the choice of test images.
-    return Score(
-        value=float(np.mean(values)),
-        interval=mean_interval(values) if several and max(values) > min(values) else of_one(),
-        over_seeds=several,
-        least=min(values),
-        most=max(values),
-    )
-
-
-def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
-    """Return the intervals of macro-F1 and balanced accuracy of checkpoints, on all cores if there are many images."""
-    # Checkpoints of one table have the same numbers of images per class, so that their bootstraps share draws.
-    draws = Draws()
-
-    def interval(checkpoint: Checkpoint) -> MacroIntervals:
-        answers = checkpoint.answers
-        if answers is not None and (groups := meaningful(answers.group)) is not None:
-            return grouped_macro_intervals(answers.labels, answers.predicted, groups)
-        return macro_intervals(checkpoint.confusion, draws=draws)
-
-    if sum(int(checkpoint.confusion.sum()) for checkpoint in checkpoints[:1]) < IMAGES_FOR_THREADS:
-        return list(map(interval, checkpoints))
-    # Threads, because numpy releases the GIL while it draws, and starting processes takes longer.
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return list(pool.map(interval, checkpoints))
-
-
-def expected_eces(answers: Sequence[Answers]) -> list[tuple[float, float]]:
-    """Return mean and 95th percentile of the ECE of perfectly calibrated models with the same confidences as these."""
-    uniforms = uniforms_for([len(one.labels) for one in answers])
-    return [calibrated_ece(one.p_predicted, uniforms=uniforms(len(one.labels))) for one in answers]
 
 
 def count_scorings(table: Table) -> tuple[int, int]:

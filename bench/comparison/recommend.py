@@ -7,7 +7,7 @@ from typing import Final
 
 from bench.comparison.acceptance import acceptance_on, check_of, refused
 from bench.comparison.analysis import Comparison
-from bench.comparison.classes import recalls
+from bench.comparison.scores import recalls
 from bench.comparison.sessions import interval_over_rounds
 from bench.comparison.speeds import shown
 from bench.comparison.tables import Checkpoint, Row

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.comparison.analysis import Comparison, accuracy
+from bench.comparison.analysis import Comparison
 from bench.comparison.recommend import (
     LimitCheck,
     Limits,
@@ -14,6 +14,7 @@ from bench.comparison.recommend import (
     not_different,
     recommended,
 )
+from bench.comparison.scores import accuracy
 from bench.comparison.speeds import shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure, score_cell, validity_word

@@ -1,17 +1,14 @@
-"""The tables below the main one: pairs, checkpoints, classes, Pareto fronts and the conditions of the runs."""
+"""The tables below the main one: pairs, checkpoints, classes and Pareto fronts."""
 
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
-from bench.comparison.analysis import Comparison, accuracy_interval, count_scorings
-from bench.comparison.classes import most_confused, recalls
+from bench.comparison.analysis import Comparison
 from bench.comparison.pareto import TARGETS, Front, ToAccuracy, cost_to_accuracy
-from bench.comparison.tables import Checkpoint, Row, Table
-from bench.config import OF_THE_TABLE
-from bench.leaderboard.cells import LATENCY_COLUMNS, NO_VALUE, code, figure, interval_cell, score_cell, table
-from bench.recipes import epochs_text, sizes_text, training_text
-from bench.records.schema import UNGROUPED, DatasetInfo, RunRecord
+from bench.comparison.scores import accuracy_interval, most_confused, recalls
+from bench.comparison.tables import Checkpoint, Row
+from bench.leaderboard.cells import NO_VALUE, code, figure, interval_cell, score_cell, table
 from bench.stats.groups import effective_size, meaningful
 from bench.stats.intervals import independent_difference
 from bench.stats.pairs import ALPHA
@@ -227,113 +224,3 @@ def _on_front(row: Row, front: Front) -> str:
         if other is row:
             return f"{100 * chance:.0f} % at {figure(cost.value)}"
     return NO_VALUE
-
-
-def facts(compared: Table) -> list[str]:
-    """Return the conditions under which the runs of a table were made, as a Markdown list."""
-    records = compared.records
-    first, data = records[0], records[0].dataset
-    sizes = ", ".join(f"{name} {sum(counts):,}" for name, counts in data.counts.items())
-    folds = first.config.split.folds
-    split = f"{folds} folds, every image tested once; sizes of the first" if folds else data.split_source
-    removed = ", ".join(f"{number} {reason}" for reason, number in data.removed.items()) or "none"
-    environment = first.environment
-    gpu = environment.gpu_name or "none, so CUDA is not measured"
-    memory = f"{environment.ram_bytes / 2**30:.0f} GiB"
-    digests = f"data digest {data.digest}, split digest {data.folds_digest or data.split_digest}"
-    skipped = f"files skipped: {code(removed)}; training images dropped by undersampling: {data.undersampled}"
-    elsewhere = "" if compared.measured_on == compared.key.machine else f", measured on {compared.measured_on}"
-    seconds = ", ".join(code(name) for name in LATENCY_COLUMNS.values())
-    lines = [
-        f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {split}; {digests})",
-        f"- Cleaning: {skipped}; {_duplicates(data)}",
-        *(
-            []
-            if data.grouped_by == UNGROUPED
-            else [f"- Groups of images that are not independent: by {code(data.grouped_by)}"]
-        ),
-        f"- Recipe: {_recipes(records)}; the Setting column lists deviations from it",
-        f"- Budget: {epochs_text(compared.key.budget)}",
-        f"- Image size: {sizes_text(compared.key.budget)}",
-        f"- Latency columns: p50 of one image at a time on {seconds}{elsewhere}",
-        f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, {memory}; GPU: {gpu}",
-        f"- Software: {_software(records)}",
-        f"- Test split: {scorings(compared)}",
-    ]
-    return lines + [f"- Note: {note}" for note in _notes(records)]
-
-
-def _duplicates(data: DatasetInfo) -> str:
-    """Return what is known of duplicates: our own split keeps each group in one split, a given one may not."""
-    if not data.split_source.startswith("given"):
-        return f"groups of duplicates, each kept in one split: {data.duplicate_groups}"
-    leaks = "not counted" if data.test_leaks is None else f"{data.test_leaks:,}"
-    dropped = f"; removed from train and val: {data.leaks_dropped:,} images" if data.leaks_dropped else ""
-    found = f"groups of duplicates: {data.duplicate_groups}; across the given splits: {data.duplicates_across_splits}"
-    return f"{found}; test images with a duplicate in train or val: {leaks}{dropped}"
-
-
-def _recipes(records: list[RunRecord]) -> str:
-    """Return the recipes, and how the runs without overrides trained: the recipe itself may have changed since."""
-    # A row with overrides differs from the recipe as its Setting cell states, and must not represent it here.
-    allowed = OF_THE_TABLE | {"precision"}
-    trained = [record for record in records if record.ensemble is None]
-    plain = {training_text(record.base): None for record in trained if set(record.base.overrides) <= allowed}
-    names = sorted({record.base.recipe for record in records})
-    return "; ".join([*map(code, names), *plain])
-
-
-def _notes(records: list[RunRecord]) -> list[str]:
-    """Return what may limit the comparison of rows, and where their weights come from."""
-    notes = [code(note) for note in dict.fromkeys(note for record in records for note in record.dataset.missing)]
-    notes += [
-        f"{code(record.config.model)}, seed {record.config.seed}, was trained on {record.outcome.environment.machine}"
-        for record in records
-        if record.outcome is not None and record.outcome.environment.machine != record.environment.machine
-    ]
-    notes += [
-        f"{code(record.config.model)}, seed {record.config.seed}: other processes used "
-        f"{100 * (record.outcome.training.others_share or 0.0):.0f} % of the CPU during training, so that its training "
-        "time and images/s are too slow"
-        for record in records
-        if record.outcome is not None and record.outcome.training.disturbed and record.ensemble is None
-    ]
-    # By name: seeds of a model share their notes and weights.
-    models = {record.outcome.model.name: record.outcome.model for record in records if record.outcome is not None}
-    for model in models.values():
-        notes += [f"{code(model.name)}: {note}" for note in model.notes]
-        if model.weights_sha256:
-            weights = f"{code(model.weights_tag)}, sha256 {model.weights_sha256[:16]}"
-            notes.append(f"{code(model.name)} starts from weights {weights}")
-    return notes
-
-
-def _software(records: list[RunRecord]) -> str:
-    # Runs of one table may be from several days: each combination of versions is listed once.
-    seen = {
-        f"Python {record.environment.python_version}, torch {record.environment.packages.get('torch')}, "
-        f"timm {record.environment.packages.get('timm')}, onnxruntime {_onnxruntime(record)}, "
-        f"code {(record.environment.git_commit or 'unknown')[:8]}{'+' if record.environment.git_dirty else ''}"
-        for record in records
-    }
-    return "; ".join(sorted(seen))
-
-
-def _onnxruntime(record: RunRecord) -> str | None:
-    packages = record.environment.packages
-    return packages.get("onnxruntime-gpu") or packages.get("onnxruntime")
-
-
-def scorings(compared: Table) -> str:
-    """Return how often test was scored: the more often, the more optimistic the best row is."""
-    trainings, times = count_scorings(compared)
-    again = f", {times - trainings} of them repetitions by `--force`" if times > trainings else ""
-    return f"scored {_times(times)} for {_counted(trainings, 'training')}{again}; never read by sweeps"
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bench.comparison.analysis import Comparison, accuracy, read
-from bench.comparison.classes import worst_class
+from bench.comparison.analysis import Comparison, read
+from bench.comparison.scores import accuracy, worst_class
 from bench.comparison.speeds import reference_runtime, runtime_text, runtimes_of
 from bench.comparison.tables import Row
 from bench.leaderboard import spreadsheet
@@ -27,14 +27,13 @@ from bench.leaderboard.details import (
     class_table,
     confusion_table,
     cost_table,
-    facts,
     pair_table,
     pareto_table,
 )
 from bench.leaderboard.latency_table import latency_table
 from bench.leaderboard.pair_text import diversity_table, imbalance_table
+from bench.leaderboard.provenance import facts, tuning_table
 from bench.leaderboard.summary import Style, listed, notes, summary
-from bench.leaderboard.tuning_table import tuning_table
 from bench.recipes import budget_text
 from bench.records.environment import REPOSITORY
 from bench.records.paths import Paths

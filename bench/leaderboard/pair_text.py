@@ -8,9 +8,9 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from bench.comparison.analysis import Comparison, accuracy, bootstrapped, groups_of, macro_f1
-from bench.comparison.classes import Effect, minority_classes, recalls, worst_class
-from bench.comparison.compare import Side, choose
+from bench.comparison.analysis import Comparison, groups_of
+from bench.comparison.compare import Effect, Side, choose, effects
+from bench.comparison.scores import accuracy, bootstrapped, macro_f1, minority_classes, recalls, worst_class
 from bench.comparison.speeds import ratio, runtime_text, runtimes_of, shown
 from bench.comparison.tables import Checkpoint, Row
 from bench.leaderboard.cells import NO_VALUE, code, score_cell, table
@@ -143,13 +143,13 @@ IMBALANCE_COLUMNS: Final = (
 
 def imbalance_table(comparison: Comparison) -> list[str]:
     """Return accuracy, macro-F1 and worst class of the techniques against imbalance, and their effects, as Markdown."""
-    effects = {effect.row.row_id: effect for effect in comparison.effects}
+    found = {effect.row.row_id: effect for effect in effects(comparison)}
     rows = [row for row in comparison.ordered if row.checkpoints]
     if len({row.first.base.train.imbalance for row in rows}) == 1 or not rows:
         return []
     lines = []
     for row in rows:
-        worst, effect = worst_class(row), effects.get(row.row_id)
+        worst, effect = worst_class(row), found.get(row.row_id)
         scores = [f"{100 * accuracy(row).value:.1f}", f"{100 * comparison.macro_f1(row).value:.1f}"]
         scores.append(f"{100 * worst[1].value:.1f} ({code(worst[0])})" if worst else NO_VALUE)
         lines.append([code(row.first.config.model), row.first.base.train.imbalance, *scores, *_effect(effect)])

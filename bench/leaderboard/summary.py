@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from bench.comparison.analysis import Comparison, accuracy
-from bench.comparison.classes import SMALL_CLASS, minority_classes, small_classes
+from bench.comparison.analysis import Comparison
+from bench.comparison.scores import SMALL_CLASS, accuracy, minority_classes, small_classes
 from bench.comparison.speeds import ratio, reference_runtime, runtime_text, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure

@@ -8,7 +8,8 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from bench.comparison.analysis import Comparison, accuracy
+from bench.comparison.analysis import Comparison
+from bench.comparison.scores import accuracy
 from bench.comparison.tables import Row
 from bench.leaderboard import cells, page
 from bench.leaderboard.summary import summary

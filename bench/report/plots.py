@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.comparison.analysis import Comparison, accuracy
-from bench.comparison.classes import recalls
+from bench.comparison.analysis import Comparison
 from bench.comparison.pareto import Cost
+from bench.comparison.scores import accuracy, recalls
 from bench.comparison.speeds import runtime_text, runtimes_of, shown
 from bench.comparison.tables import Checkpoint, Row
 from bench.leaderboard.cells import validity_word

@@ -17,7 +17,7 @@ from bench.records.store import read_record
 from bench.runs import failures, local, ray_tasks
 from bench.runs.execution import prepare
 from bench.runs.plan import Task, record_file
-from bench.runs.processes import STEADY_MEMORY
+from bench.runs.processes import steady_memory
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache, write_bytes
@@ -78,7 +78,7 @@ def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may n
     """Connect; processes that Ray starts here end with the calling thread. Raises ConfigError if that fails."""
     # The packages are sent along, because the workers may have no checkout, or one of a different version.
     code = [str(REPOSITORY / "imgcls"), str(REPOSITORY / "bench")]
-    workers = {"py_modules": code, "env_vars": STEADY_MEMORY}
+    workers = {"py_modules": code, "env_vars": steady_memory()}
     options: dict[str, Any] = {"runtime_env": workers, "log_to_driver": False, "logging_level": "error"}
     options |= {"address": address} if address else {"num_cpus": usable_cores(), "include_dashboard": False}
     try:

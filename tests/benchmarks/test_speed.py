@@ -17,11 +17,11 @@ from PIL import Image
 from torch import nn
 from torchvision import datasets, transforms
 
-from bench.comparison import analysis
+from bench.comparison import analysis, scores
 from bench.latency.cold_start import noise
 from bench.latency.protocol import measure
 from bench.records.store import read_records
-from bench.runs.processes import limited
+from bench.runs.processes import STEADY_MEMORY, limited
 from imgcls.config import ArchitectureConfig, Augmentation, LoaderConfig, TrainConfig
 from imgcls.data.audit import audit_dataset
 from imgcls.data.augment import Normalisation
@@ -225,17 +225,27 @@ def photo(seed: int) -> Image.Image:
 
 
 @pytest.mark.benchmark
-@pytest.mark.parametrize("busy", [0, 1])
-def test_training_beside_a_busy_process(benchmark: Any, monkeypatch: pytest.MonkeyPatch, busy: int) -> None:
+@pytest.mark.parametrize(
+    ("busy", "model", "px"),
+    [
+        (0, "mobilenetv2_100", 96),
+        (1, "mobilenetv2_100", 96),
+        (0, "mobilenetv2_100", 160),
+        (0, "resnet50", 160),
+    ],
+)
+def test_training_in_the_environment_of_our_processes(
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, busy: int, model: str, px: int
+) -> None:
     """Training steps on all cores in the environment of our processes, over those in that of a plain process."""
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", *STEADY_MEMORY):
         monkeypatch.delenv(name, raising=False)
     cores = usable_cores()
     ours, plain = {**os.environ, **limited(cores)}, dict(os.environ)
     speeds: dict[str, list[float]] = {"ours": [], "plain": []}
 
     def steps(name: str, environment: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "tests.benchmarks.steps", str(cores)]
+        command = [sys.executable, "-m", "tests.benchmarks.steps", str(cores), model, str(px)]
         speeds[name].append(float(subprocess.check_output(command, env=environment)))
 
     def pair() -> None:
@@ -345,7 +355,7 @@ def test_bootstrap_of_ten_models_on_ten_thousand_images(benchmark: Any, tmp_path
         examples.keep(tmp_path, f"model {model}", answers, info)
     (found,) = analysis.read(tmp_path)
     checkpoints = [one for row in found.table.rows for one in row.checkpoints]
-    benchmark.pedantic(lambda: analysis.bootstrapped(checkpoints), rounds=5)
+    benchmark.pedantic(lambda: scores.bootstrapped(checkpoints), rounds=5)
 
 
 @pytest.mark.benchmark

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
+from bench.runs.processes import STEADY_MEMORY
 from imgcls.errors import ConfigError
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -22,13 +23,6 @@ PROBE: Final = Path(__file__).with_name("probe.py")
 MODEL: Final = "test_efficientnet"
 TRAINING: Final = ("--weights", "none", "--epochs", "6", "--train-threads", "1", "--runtimes", "onnxruntime-cpu")
 """After 6 epochs two seeds never differ significantly (15 pairs of seeds: least p 0.5; after 3 epochs: 0.003)."""
-
-STEADY_MALLOC: Final = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-}
-"""glibc adapts to what was freed before: without these, two processes of one version differ by half in page faults."""
 
 
 class TrainingFailedError(Exception):
@@ -117,7 +111,8 @@ def environment(version: Version) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TMPDIR": str(temporary),
         "OMP_NUM_THREADS": "1",
-        **STEADY_MALLOC,
+        # glibc adapts to what was freed before: otherwise two processes of one version differ by half in page faults.
+        **STEADY_MEMORY,
     }
 
 

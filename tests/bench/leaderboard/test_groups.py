@@ -7,8 +7,8 @@ import pytest
 
 from bench.cli.main import main
 from bench.comparison import analysis
-from bench.comparison.analysis import Comparison, accuracy
-from bench.comparison.classes import recalls
+from bench.comparison.analysis import Comparison
+from bench.comparison.scores import accuracy, recalls
 from bench.leaderboard import page
 from tests.helpers import boards, examples
 from tests.helpers.correlated import drawn

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from bench.comparison import analysis
+from bench.comparison.compare import effects
 from bench.config import RunConfig, with_overrides
 from bench.leaderboard import page
 from bench.recipes import RECIPES
@@ -39,10 +40,10 @@ def test_technique_is_compared_with_the_same_setting_without_it(tmp_path: Path) 
         answers = examples.answered(right, labels, classes=3)
         examples.keep(tmp_path, model, answers, info, config=technique(model, name, **dict(changes)))
     (found,) = analysis.read(tmp_path)
-    effects = {effect.row.setting[0]: effect for effect in found.effects}
-    assert set(effects) == {"imbalance=focal", "imbalance=class-weights"}
+    by_setting = {effect.row.setting[0]: effect for effect in effects(found)}
+    assert set(by_setting) == {"imbalance=focal", "imbalance=class-weights"}
     inside = labels == 2
-    focal, weighted = effects["imbalance=focal"], effects["imbalance=class-weights"]
+    focal, weighted = by_setting["imbalance=focal"], by_setting["imbalance=class-weights"]
     assert focal.minority == compare_pair(plain[None, inside], mixed[None, inside])
     assert focal.others == compare_pair(plain[None, ~inside], mixed[None, ~inside])
     # Holm over two techniques, of which the other is far from significant.
@@ -69,7 +70,7 @@ def test_table_without_techniques_has_no_section_of_them(tmp_path: Path) -> None
         examples.data_of(labels, NAMES),
     )
     (found,) = analysis.read(tmp_path)
-    assert found.effects == []
+    assert effects(found) == []
     assert "Class imbalance" not in page.markdown([found])
 
 
@@ -94,7 +95,7 @@ def test_false_effects_of_techniques_are_rare(tmp_path: Path) -> None:
             answers = examples.answered(right, labels, classes=3)
             examples.keep(folder, "a", answers, info, config=technique("a", name))
         (one,) = analysis.read(folder)
-        assert len(one.effects) == len(names) - 1
-        found += any(effect.holm <= 0.05 for effect in one.effects)
+        assert len(effects(one)) == len(names) - 1
+        found += any(effect.holm <= 0.05 for effect in effects(one))
     # The largest count that a rate of 5 % reaches with a probability of 0.5 % or more.
     assert found <= binom.ppf(0.995, tables, 0.05)

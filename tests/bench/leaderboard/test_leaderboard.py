@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.comparison import analysis
-from bench.comparison.analysis import Comparison, accuracy, count_scorings
-from bench.comparison.classes import minority_classes, recalls
+from bench.comparison import analysis, scores
+from bench.comparison.analysis import Comparison, count_scorings
+from bench.comparison.scores import accuracy, minority_classes, recalls
 from bench.config import with_overrides
 from bench.leaderboard import page, spreadsheet, terminal
 from bench.leaderboard.summary import notes, summary
@@ -358,8 +359,8 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, *names: str) -> Counter[str]:
     """Count what is worked out from now on, by the name of the function that does."""
     calls: Counter[str] = Counter()
 
-    def counted(name: str) -> Callable[..., object]:
-        work = getattr(analysis, name)
+    def counted(place: ModuleType, name: str) -> Callable[..., object]:
+        work = getattr(place, name)
 
         def count(*arguments: object, **options: object) -> object:
             calls[name] += 1
@@ -368,7 +369,9 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, *names: str) -> Counter[str]:
         return count
 
     for name in names:
-        monkeypatch.setattr(analysis, name, counted(name))
+        # Where it is called: the statistics of single rows, or those of a table.
+        (place,) = (module for module in (analysis, scores) if hasattr(module, name))
+        monkeypatch.setattr(place, name, counted(place, name))
     return calls
 
 

@@ -1,23 +1,83 @@
-"""Statistics of classes: recalls, confusions, minority classes, and the effects of techniques against imbalance."""
+"""Scores of rows and of their classes with intervals; which classes are small or minority classes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparison.tables import Row, Table
-from bench.config import RunConfig
-from bench.records.ids import hash_of, identity
-from bench.stats.groups import Groups, effective_size, meaningful
-from bench.stats.intervals import Interval, Score, wilson_interval
-from bench.stats.pairs import Paired, Right, compare_pair, holm
-from bench.stats.power import power_of
-from imgcls.config import RuntimeConfig
+from bench.comparison.tables import Checkpoint, Row, Table
+from bench.records.predictions import Answers
+from bench.stats.grouped_macro import grouped_macro_intervals
+from bench.stats.groups import effective_size, meaningful, proportion_interval
+from bench.stats.intervals import Interval, Score, mean_interval, wilson_interval
+from bench.stats.macro import Draws, MacroIntervals, macro_intervals
+from bench.stats.resampling import calibrated_ece, uniforms_for
+from imgcls.parallel import usable_cores
+
+IMAGES_FOR_THREADS: Final = 2_000
+"""Test images below which threads lose as much time waiting for each other as a second core saves."""
 
 SMALL_CLASS: Final = 30
 """Test images of a class below which the bootstrap's intervals are too short."""
+
+
+def accuracy(row: Row) -> Score:
+    """Return top-1 accuracy with its interval: Wilson's for one checkpoint, else a t interval over seeds."""
+    values = [one.accuracy for one in row.checkpoints]
+    return _score(values, lambda: accuracy_interval(row.checkpoints[0]))
+
+
+def accuracy_interval(checkpoint: Checkpoint) -> Interval:
+    """Return the interval of one checkpoint's accuracy over test images: Wilson's, at the effective sample size."""
+    if checkpoint.answers is not None:
+        return proportion_interval(checkpoint.answers.right, meaningful(checkpoint.answers.group))
+    total = int(checkpoint.confusion.sum())
+    return wilson_interval(round(checkpoint.accuracy * total), total)
+
+
+def macro_f1(row: Row, intervals: Callable[[Checkpoint], MacroIntervals]) -> Score:
+    """Return macro-F1 with its interval: over images for one checkpoint, else a t interval over seeds."""
+    values = [checkpoint.macro_scores[0] for checkpoint in row.checkpoints]
+    return _score(values, lambda: intervals(row.checkpoints[0]).macro_f1)
+
+
+def _score(values: Sequence[float], of_one: Callable[[], Interval]) -> Score:
+    several = len(values) > 1
+    # Equal values of all seeds would give a t interval of width 0, which ignores the choice of test images.
+    return Score(
+        value=float(np.mean(values)),
+        interval=mean_interval(values) if several and max(values) > min(values) else of_one(),
+        over_seeds=several,
+        least=min(values),
+        most=max(values),
+    )
+
+
+def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
+    """Return the intervals of macro-F1 and balanced accuracy of checkpoints, on all cores if there are many images."""
+    # Checkpoints of one table have the same numbers of images per class, so that their bootstraps share draws.
+    draws = Draws()
+
+    def interval(checkpoint: Checkpoint) -> MacroIntervals:
+        answers = checkpoint.answers
+        if answers is not None and (groups := meaningful(answers.group)) is not None:
+            return grouped_macro_intervals(answers.labels, answers.predicted, groups)
+        return macro_intervals(checkpoint.confusion, draws=draws)
+
+    if sum(int(checkpoint.confusion.sum()) for checkpoint in checkpoints[:1]) < IMAGES_FOR_THREADS:
+        return list(map(interval, checkpoints))
+    # Threads, because numpy releases the GIL while it draws, and starting processes takes longer.
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(interval, checkpoints))
+
+
+def expected_eces(answers: Sequence[Answers]) -> list[tuple[float, float]]:
+    """Return mean and 95th percentile of the ECE of perfectly calibrated models with the same confidences as these."""
+    uniforms = uniforms_for([len(one.labels) for one in answers])
+    return [calibrated_ece(one.p_predicted, uniforms=uniforms(len(one.labels))) for one in answers]
 
 
 def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:
@@ -115,72 +175,3 @@ def minority_classes(table: Table) -> list[int]:
     natural = ("val", "test") if table.first.dataset.undersampled else ("train", "val", "test")
     sizes = np.sum([counts[split] for split in natural], axis=0)
     return [int(label) for label in np.flatnonzero(sizes < np.median(sizes) / 2)]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Effect:
-    """A technique against class imbalance against the same setting without it, on the images of two sets of classes.
-
-    ``holm`` is the p value on the minority classes, adjusted over all techniques of the table by Holm's method.
-    ``detectable`` is the minimum detectable difference there, at 80 % power and the level of Holm's first step.
-    """
-
-    row: Row
-    minority: Paired
-    others: Paired
-    holm: float
-    detectable: float | None
-
-
-def effects(rows: Sequence[Row], table: Table, groups: Groups | None) -> list[Effect]:
-    """Return the effects of the techniques of ``--imbalance`` in some rows whose predictions are available.
-
-    Empty if the table has no minority class with test images, or no setting both with and without a technique.
-    """
-    plain = {_setting(row.first.base): row for row in rows if row.first.base.train.imbalance == "none"}
-    pairs = [(plain.get(_setting(row.first.base)), row) for row in rows if row.first.base.train.imbalance != "none"]
-    found = [(first.right, row.right, row) for first, row in pairs if first is not None]
-    answers = rows[0].checkpoints[0].answers if rows else None
-    inside = np.isin(answers.labels, minority_classes(table)) if answers is not None else np.zeros(0, dtype=bool)
-    if not found or not inside.any() or inside.all():
-        return []
-
-    def on(places: NDArray[np.bool_], first: Right, second: Right) -> Paired:
-        return compare_pair(first[:, places], second[:, places], None if groups is None else groups[places])
-
-    tested = [
-        (
-            row,
-            on(inside, first, second),
-            on(~inside, first, second),
-            _detectable(first, second, inside, groups, len(found)),
-        )
-        for first, second, row in found
-        if first is not None and second is not None
-    ]
-    adjusted = holm(np.array([minority.p_value for _, minority, _, _ in tested]))
-    return [
-        Effect(row=row, minority=minority, others=others, holm=float(p_value), detectable=detectable)
-        for (row, minority, others, detectable), p_value in zip(tested, adjusted, strict=True)
-    ]
-
-
-def _detectable(
-    first: Right, second: Right, places: NDArray[np.bool_], groups: Groups | None, tests: int
-) -> float | None:
-    power = power_of([first[:, places], second[:, places]], None if groups is None else groups[places], tests=tests)
-    return power.difference if power else None
-
-
-def _setting(config: RunConfig) -> str:
-    """Return what two rows have in common that differ in the technique only."""
-    overrides = {name: value for name, value in config.overrides.items() if name != "imbalance"}
-    shared = replace(
-        config,
-        seed=0,
-        split=replace(config.split, fold=None),
-        runtime=RuntimeConfig(),
-        train=replace(config.train, imbalance="none"),
-        overrides=overrides,
-    )
-    return hash_of(identity(shared))
