@@ -11,6 +11,8 @@ from imgcls.errors import ConfigError
 INCEPTION_MIN_PX: Final = 75
 EMBEDDED: Final = "digits"
 """The data set that needs no download, of which the commands without ``--data`` make a check of the installation."""
+UNMIRRORED: Final = frozenset({"digits", "digits-uneven"})
+"""Data sets whose images are never mirrored: mirror images of digits are no digits."""
 REPORT_PX: Final = {"resnet50": 224, "efficientnet_b0": 299, "inception_v3": 299}
 REPORT_EPOCHS: Final = {"resnet50": 20, "efficientnet_b0": 15, "inception_v3": 20}
 
@@ -29,7 +31,6 @@ def quick(model: str) -> RunConfig:
         budget=Budget(amount=3, rule="quick"),
         loader=LoaderConfig(image_size=size),
         architecture=_architecture(model),
-        # Mirror images of digits are no digits.
         train=TrainConfig(epochs=3, no_hflip=True),
     )
 
@@ -143,8 +144,7 @@ def configs_of(
     recipe or a name is unknown, a value is out of range, or there is no model or seed.
     """
     recipe = recipe or default_recipe(data)
-    # Mirror images of digits are no digits, whatever the recipe.
-    overrides = ({"no_hflip": True} if data == EMBEDDED else {}) | dict(overrides)
+    overrides = ({"no_hflip": True} if data in UNMIRRORED else {}) | dict(overrides)
     if recipe not in RECIPES:
         message = f"--recipe {recipe}: unknown; known: {', '.join(RECIPES)}"
         raise ConfigError(message)

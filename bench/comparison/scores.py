@@ -169,9 +169,10 @@ def small_classes(table: Table) -> list[tuple[str, int]]:
 
 
 def minority_classes(table: Table) -> list[int]:
-    """Return the classes with fewer than half as many images as the median class, before undersampling."""
+    """Return the classes with fewer than half as many train images as the median class, before undersampling."""
     counts = table.first.dataset.counts
-    # Undersampling changes train only; val and test keep the proportions of the data set.
-    natural = ("val", "test") if table.first.dataset.undersampled else ("train", "val", "test")
+    # Undersampling changes train only; val and test keep the proportions of the data set. Otherwise test does not
+    # count: it may have equally many images of each class.
+    natural = ("val", "test") if table.first.dataset.undersampled else ("train",)
     sizes = np.sum([counts[split] for split in natural], axis=0)
     return [int(label) for label in np.flatnonzero(sizes < np.median(sizes) / 2)]

@@ -116,7 +116,7 @@ def _minority(first: Side, second: Side) -> list[str]:
     rows = np.isin(first.answers.labels, classes) if first.answers is not None else np.zeros(0, dtype=bool)
     names = ", ".join(first.row.first.dataset.class_names[label] for label in classes)
     if not classes:
-        return ["No minority class: every class has at least half of the median class's images."]
+        return ["No minority class: every class has at least half of the median class's train images."]
     if not rows.any():
         return [f"Minority classes ({names}): no test images."]
     groups = groups_of([first.row, second.row])
@@ -160,7 +160,7 @@ def imbalance_table(comparison: Comparison) -> list[str]:
         f"Minority classes: {names}. Intervals are not adjusted; p is of the minority classes, adjusted over all "
         "techniques (Holm). Detectable is the minimum detectable difference there, at 80 % power."
         if names
-        else "No class is a minority class (fewer than half of the median class's images)."
+        else "No class is a minority class (fewer than half of the median class's train images)."
     )
     return [*table(IMBALANCE_COLUMNS, lines, left=2), "", words]
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from imgcls.data.sources import hugging_face, torchvision_sets
@@ -62,21 +64,56 @@ def _with_labels(root: Path, table: Path) -> Dataset:
     return read_table(table, root=root, name=name_of(root))
 
 
+UNEVEN_SIZES: Final = {"train": 100, "val": 25}
+"""Images of the largest class of ``digits-uneven`` by split."""
+UNEVEN_RATIO: Final = 20
+"""The largest class of ``digits-uneven`` over the smallest, in train and val."""
+UNEVEN_TEST: Final = 45
+"""Test images of each class of ``digits-uneven``."""
+
+
 def write_digits(folder: Path) -> None:
     """Write scikit-learn's 1,797 handwritten digits (UCI, Alpaydin and Kaynak 1998) as 8 x 8 grey PNG files."""
+    for index, (pixels, label) in enumerate(zip(*_digits(), strict=True)):
+        _write_png(folder / str(label) / f"{index:04d}.png", pixels)
+
+
+def write_uneven_digits(folder: Path) -> None:
+    """Write some of the digits as split folders: in train and val, class sizes fall from 0 to 9 by a factor of 20.
+
+    The sizes form a geometric sequence, and test has equally many images of each class (Cui et al. 2019). Which images
+    are taken is drawn with a fixed seed.
+    """
+    images, labels = _digits()
+    generator = np.random.default_rng(0)
+    for label in range(10):
+        share = UNEVEN_RATIO ** (-label / 9)
+        sizes = {name: max(round(size * share), 1) for name, size in UNEVEN_SIZES.items()} | {"test": UNEVEN_TEST}
+        mixed = iter(generator.permutation(np.flatnonzero(labels == label)).tolist())
+        for split, size in sizes.items():
+            for index in islice(mixed, size):
+                _write_png(folder / split / str(label) / f"{index:04d}.png", images[index])
+
+
+def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the images of the digits ``[N, 8, 8]`` and their labels ``[N]``."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - takes three seconds to import
 
     digits = load_digits()
-    for index, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        # The digits are stored as 0 to 16.
-        grey = np.rint(pixels * (255 / 16)).astype(np.uint8)
-        target = folder / str(label) / f"{index:04d}.png"
-        target.parent.mkdir(exist_ok=True)
-        Image.fromarray(grey).save(target)
+    # Stored as 0 to 16.
+    return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target
 
+
+def _write_png(target: Path, grey: NDArray[np.uint8]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(grey).save(target)
+
+
+EMBEDDED: Final[dict[str, Callable[[Path], None]]] = {"digits": write_digits, "digits-uneven": write_uneven_digits}
+"""The named data sets that need no download."""
 
 DATASETS: Final[dict[str, Callable[[Path], None]]] = {
-    "digits": write_digits,
+    **EMBEDDED,
     **{name: partial(torchvision_sets.write_named_set, name=name) for name in torchvision_sets.TORCHVISION_SETS},
 }
 """Named data sets; each function writes the files below a folder, as CLASS/FILE or as SPLIT/CLASS/FILE."""

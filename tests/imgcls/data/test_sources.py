@@ -148,6 +148,23 @@ def test_concurrent_loads_write_a_set_once(cache: Path, monkeypatch: pytest.Monk
     assert len(calls) == 1
 
 
+def test_uneven_digits_are_uneven_in_train_and_val_only(cache: Path) -> None:
+    dataset = load_dataset("digits-uneven", cache=cache)
+    sizes = {
+        split: [
+            sum(file.split == split and dataset.class_names[file.label] == name for file in dataset.files)
+            for name in dataset.class_names
+        ]
+        for split in ("train", "val", "test")
+    }
+    assert sizes["train"][0] == 20 * sizes["train"][-1] == 100
+    assert sizes["train"] == sorted(sizes["train"], reverse=True)
+    assert sizes["val"] == sorted(sizes["val"], reverse=True)
+    assert sizes["test"] == [45] * 10
+    numbers = [(file.label, file.image_id.rsplit("/", 1)[-1]) for file in dataset.files]
+    assert len(set(numbers)) == len(numbers)
+
+
 def test_download_without_network_is_one_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
