@@ -109,6 +109,11 @@ def value_of(config: RunConfig, name: str) -> Any:  # noqa: ANN401 - a field of 
     return getattr(getattr(config, FIELDS[name]), name)
 
 
+def without_repetition(config: RunConfig) -> RunConfig:
+    """Return a config without seed, fold and what is timed: what the runs of one setting have in common."""
+    return replace(config, seed=0, split=replace(config.split, fold=None), runtime=RuntimeConfig())
+
+
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """Return a config with some fields set by name; raises ConfigError if a value is out of range."""
     # All values of a part at once, because some are checked against each other.

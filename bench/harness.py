@@ -1,6 +1,7 @@
 """The steps of ``run-all`` as functions: plan runs, carry them out, measure their latency, write the leaderboard."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,13 +9,14 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from bench.comparison.analysis import Comparison
-from bench.config import DEFAULT_MODELS, RunConfig, Value
+from bench.config import DEFAULT_MODELS, RunConfig, Value, without_repetition
 from bench.latency.measure import measure_all
 from bench.latency.protocol import QUICK
 from bench.leaderboard import page
 from bench.leaderboard.terminal import measured_lines
 from bench.recipes import configs_of
 from bench.records.environment import read_environment
+from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths, check_writable
 from bench.records.schema import RunRecord, Tuning
 from bench.records.store import read_records
@@ -176,13 +178,25 @@ def _warn_of_others(records: Sequence[RunRecord]) -> None:
 
 
 def _waiting(records: Sequence[RunRecord]) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
-    """Group the records that lack measurements by the runtimes that they lack; failed measurements are repeated."""
-    # In groups, because models that are compared should be timed in the same rounds.
-    waiting: dict[RuntimeConfig, list[RunRecord]] = {}
+    """Group the records to measure by the runtimes that they lack; failed measurements are repeated.
+
+    Seeds and folds of a setting are one network with other weights, so that one of them is measured for all.
+    """
+    measured: defaultdict[str, set[tuple[str, int | None]]] = defaultdict(set)
     for record in records:
-        measured = {(row.runtime, row.num_threads) for row in record.measurements if row.samples_ms}
-        config = record.config.runtime
-        lacking = tuple(name for name in config.runtimes if (name, config.threads) not in measured)
-        if lacking:
-            waiting.setdefault(replace(config, runtimes=lacking), []).append(record)
+        measured[_network(record)] |= {(row.runtime, row.num_threads) for row in record.measurements if row.samples_ms}
+    # In groups, because models that are compared should be timed in the same rounds.
+    waiting: defaultdict[RuntimeConfig, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        config, known = record.config.runtime, measured[_network(record)]
+        if lacking := tuple(name for name in config.runtimes if (name, config.threads) not in known):
+            waiting[replace(config, runtimes=lacking)].append(record)
+            known |= {(name, config.threads) for name in lacking}
     return list(waiting.items())
+
+
+def _network(record: RunRecord) -> str:
+    """Return what the runs of a setting have in common; the members of ensembles may differ between seeds."""
+    if record.ensemble is not None:
+        return record.train_id
+    return hash_of([identity(without_repetition(record.config)), record.tuning.study if record.tuning else None])

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from bench.comparison.analysis import Comparison
 from bench.comparison.scores import minority_classes
 from bench.comparison.tables import Checkpoint, Row, Table
-from bench.config import RunConfig
+from bench.config import RunConfig, without_repetition
 from bench.records.ids import hash_of, identity
 from bench.records.predictions import Answers
 from bench.stats.groups import Groups
 from bench.stats.pairs import Paired, Right, compare_pair, holm
 from bench.stats.power import power_of
-from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
 
 LEAST_OF_ID: Final = 4
@@ -186,12 +185,5 @@ def _detectable(
 def _setting(config: RunConfig) -> str:
     """Return what two rows have in common that differ in the technique only."""
     overrides = {name: value for name, value in config.overrides.items() if name != "imbalance"}
-    shared = replace(
-        config,
-        seed=0,
-        split=replace(config.split, fold=None),
-        runtime=RuntimeConfig(),
-        train=replace(config.train, imbalance="none"),
-        overrides=overrides,
-    )
-    return hash_of(identity(shared))
+    plain = replace(config, train=replace(config.train, imbalance="none"), overrides=overrides)
+    return hash_of(identity(without_repetition(plain)))

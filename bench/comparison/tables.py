@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from bench.comparison.sessions import Sessions, sessions_of
 from bench.comparison.settings import names_of, settings_of
-from bench.config import Budget
+from bench.config import Budget, without_repetition
 from bench.records.ids import hash_of, identity
 from bench.records.predictions import Answers, pool, read_answers
 from bench.records.schema import Outcome, RunRecord
 from bench.stats.baseline import Majority, always
 from bench.stats.macro import macro_scores
 from bench.stats.pairs import Right
-from imgcls.config import RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -230,11 +229,9 @@ def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> 
 
     A failed run has no digest of weights, and joins the first row of its setting.
     """
-    config = record.config
-    # What is timed does not change the training, so that ``runtime`` is not part of a row's identity.
-    shared = replace(config, seed=0, split=replace(config.split, fold=None), runtime=RuntimeConfig())
     made = [record.ensemble.rule, *record.ensemble.candidates] if record.ensemble else []
-    setting = hash_of([identity(shared), record.init, record.tuning.study if record.tuning else None, *made])
+    study = record.tuning.study if record.tuning else None
+    setting = hash_of([identity(without_repetition(record.config)), record.init, study, *made])
     if record.outcome is None:
         return next((place for place in rows if place[0] == setting), (setting, None))
     return setting, record.outcome.model.weights_sha256

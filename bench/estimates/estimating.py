@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from bench.config import without_repetition
 from bench.estimates.probing import Probed
 from bench.estimates.worker import WORKER
 from bench.latency.protocol import QUICK
@@ -31,8 +32,10 @@ Probe = Callable[[Task], Probed | str]
 class Estimate:
     """The cost of the runs of one setting of a model that are not done: seconds of each, and bytes.
 
-    ``seconds`` is from the median step, ``least_s`` and ``most_s`` from the quartiles of the steps. ``error`` says why
-    a probe failed; its numbers are then 0.
+    ``step_s`` is the median step of a whole batch, None if only the classifier is trained; ``seconds`` is from it,
+    ``least_s`` and ``most_s`` are from the quartiles of the steps. ``measure_s`` is the quick measurement of one of the
+    runs, 0 if one is done; ``others_share`` the share of the CPU that other processes used meanwhile. ``error`` says
+    why a probe failed; its numbers are then 0.
     """
 
     task: Task
@@ -41,9 +44,12 @@ class Estimate:
     seconds: float = 0.0
     least_s: float = 0.0
     most_s: float = 0.0
+    step_s: float | None = None
+    measure_s: float = 0.0
     memory_bytes: int = 0
     disk_bytes: int = 0
     state_bytes: int = 0
+    others_share: float = 0.0
     error: str | None = None
 
 
@@ -64,8 +70,7 @@ def estimate(tasks: Sequence[Task], probe: Probe = probe_here) -> list[Estimate]
     settings: defaultdict[str, list[Task]] = defaultdict(list)
     for task in tasks:
         # Without the overrides, which the other fields determine.
-        fold = replace(task.config.split, fold=None)
-        settings[hash_of(identity(replace(task.config, seed=0, split=fold, overrides={})))].append(task)
+        settings[hash_of(identity(replace(without_repetition(task.config), overrides={})))].append(task)
     return [_estimated(of_one, probe) for of_one in settings.values()]
 
 
@@ -87,14 +92,17 @@ def _estimated(tasks: Sequence[Task], probe: Probe) -> Estimate:
         seconds=middle,
         least_s=least,
         most_s=most,
+        step_s=statistics.median(found.step_s) if found.step_s else None,
+        measure_s=0.0 if done else len(first.config.runtime.runtimes) * (QUICK.model_s + OPENING_S),
         memory_bytes=found.memory_bytes,
         disk_bytes=found.disk_bytes,
         state_bytes=found.state_bytes,
+        others_share=found.others_share,
     )
 
 
 def seconds_of(task: Task, probed: Probed, *, step_s: float) -> float:
-    """Return the seconds of a whole run, without audit and pixel cache, if each step takes ``step_s``."""
+    """Return the seconds of a whole run, without its measurement, audit and pixel cache, if a step takes ``step_s``."""
     counts = {name: sum(each) for name, each in task.dataset.counts.items()}
     if task.config.train.imbalance == "undersample":
         each = task.dataset.counts["train"]
@@ -116,8 +124,7 @@ def seconds_of(task: Task, probed: Probed, *, step_s: float) -> float:
             training_s = fit_s + epochs * epoch_s
     # Val in each epoch, and once more for the calibration, with as many images of train.
     evaluated = counts["val"] * (epochs + 2) + counts["test"] * PASSES_OF_TEST
-    measured_s = len(config.runtime.runtimes) * (QUICK.model_s + OPENING_S)
-    return probed.start_s + training_s + evaluated * probed.eval_image_s + probed.finish_s + measured_s
+    return probed.start_s + training_s + evaluated * probed.eval_image_s + probed.finish_s
 
 
 def _images(task: Task, quantity: str, amount: float) -> float:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import psutil
 
-from bench.records.environment import peak_memory_bytes
+from bench.records.environment import peak_memory_bytes, watch_others
 from bench.records.paths import Paths
 from bench.runs import execution
 from bench.runs.plan import Task
@@ -31,7 +31,8 @@ class Probed:
     ``start_s`` is the time from the start of the process to the training; ``step_s`` are single steps, without the
     first ones; ``eval_image_s`` is per image of val, ``head_image_s`` per image of the classifier's own fit (0 without
     one); ``finish_s`` is for predictions of few images, export and its check. ``disk_bytes`` are a run's artifacts,
-    ``state_bytes`` the checkpoint that it needs while it trains.
+    ``state_bytes`` the checkpoint that it needs while it trains. ``others_share`` is the share of the CPU that other
+    processes used.
     """
 
     start_s: float
@@ -42,6 +43,7 @@ class Probed:
     memory_bytes: int
     disk_bytes: int
     state_bytes: int
+    others_share: float
 
 
 class _Watch:
@@ -78,7 +80,7 @@ def probe(task: Task, folder: Path) -> Probed:
     data = _random_images(task, images)
     place = short.paths.artifacts(short.train_id)
     place.mkdir(parents=True, exist_ok=True)
-    watch = _Watch(place)
+    watch, others = _Watch(place), watch_others()
     start_s = time.time() - psutil.Process().create_time()
     execution.fit(short, train_source=data.source("train"), val_source=data.source("val"), report=watch)
     trained = time.perf_counter()
@@ -93,6 +95,7 @@ def probe(task: Task, folder: Path) -> Probed:
         memory_bytes=peak_memory_bytes(),
         disk_bytes=sum(file.stat().st_size for file in place.iterdir() if file.name != STATE_FILE),
         state_bytes=watch.state_bytes,
+        others_share=others()[0],
     )
 
 

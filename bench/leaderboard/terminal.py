@@ -62,28 +62,39 @@ def measured_lines(measured: "Measured") -> list[str]:
 def estimate_lines(estimates: "Sequence[Estimate]") -> Iterator[RenderableType]:
     """Return the estimated cost of each setting of a grid, and of all of it."""
     grid = Grid(
-        "Model", "Setting", "Runs", "Minutes each", "Memory, GB", "Disk each, MB", box=SIMPLE_HEAD, pad_edge=False
+        "Model",
+        "Setting",
+        "Runs",
+        "Minutes each",
+        "Step, s",
+        "Memory, GB",
+        "Disk each, MB",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
     for one in estimates:
         setting = ", ".join(f"{name}={value}" for name, value in one.task.config.overrides.items()) or "-"
         start = [escape(one.task.config.model), escape(setting), _runs(one)]
         if one.error is not None:
-            grid.add_row(*start, "not estimated", "", "")
+            grid.add_row(*start, "not estimated", "", "", "")
         elif one.runs:
             minutes = f"{one.seconds / 60:.1f} ({one.least_s / 60:.1f} to {one.most_s / 60:.1f})"
-            grid.add_row(*start, minutes, f"{one.memory_bytes / 1e9:.1f}", f"{one.disk_bytes / 1e6:.0f}")
+            step = "-" if one.step_s is None else f"{one.step_s:.3g}"
+            grid.add_row(*start, minutes, step, f"{one.memory_bytes / 1e9:.1f}", f"{one.disk_bytes / 1e6:.0f}")
         else:
-            grid.add_row(*start, "-", "-", "-")
+            grid.add_row(*start, "-", "-", "-", "-")
     yield grid
     known = [one for one in estimates if one.error is None]
     middle, least, most = (
-        sum(one.runs * getattr(one, name) for one in known) / 60 for name in ("seconds", "least_s", "most_s")
+        sum(one.runs * getattr(one, name) + one.measure_s for one in known) / 60
+        for name in ("seconds", "least_s", "most_s")
     )
     disk = sum(one.runs * one.disk_bytes for one in known) + max((one.state_bytes for one in known), default=0)
     memory = max((one.memory_bytes for one in known), default=0)
     yield (
         f"all: {middle:.0f} minutes ({least:.0f} to {most:.0f}), up to {memory / 1e9:.1f} GB of memory, "
-        f"{disk / 1e6:,.0f} MB of disk; without audit and pixel cache. The ranges are from the quartiles of the steps."
+        f"{disk / 1e6:,.0f} MB of disk; without audit and pixel cache. The ranges are from the quartiles of the steps. "
+        f"Other processes used up to {100 * max((one.others_share for one in known), default=0.0):.0f} % of the CPU."
     )
     yield from (f"{one.task.config.model}: not estimated: {one.error}" for one in estimates if one.error is not None)
 

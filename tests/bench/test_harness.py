@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from bench.comparison import analysis
+from bench.comparison.speeds import shown
 from bench.records.store import read_records
 from imgcls.evaluation.predictions import load_predictions
 from imgcls.inference.predict import classify
@@ -115,6 +116,19 @@ def test_run_all_writes_its_results(done: Path) -> None:
         kept = {"model.safetensors", "model.onnx", "test_logits.npz", "val_logits.npz", "outcome.json"}
         assert left == kept | {"place.json", "synthetic.npz", f"{record.run_id}.json"}
         assert list((results / "records").glob(f"*/{record.run_id}.npz"))
+
+
+def test_one_of_the_seeds_of_a_row_is_measured(make_folder: MakeFolder, tmp_path: Path) -> None:
+    """Two seeds of two settings; the row of each has the latency, and a repetition measures nothing."""
+    data, results = ("--data", str(make_folder({"cat": 20, "dog": 20}))), tmp_path / "results"
+    flags = ("run", "test_efficientnet", *data, *FLAGS, *ONE_RUNTIME, "--results", str(results))
+    for setting in ((), ("--lr", "0.01"), ("--lr", "0.01")):
+        status, output = bench(*flags, "--seeds", "0", "1", *setting, environment={"IMGCLS_CACHE": str(tmp_path / "c")})
+        assert status == 0, output
+    found = {(one.config.train.lr, one.config.seed): bool(one.measurements) for one in read_records(results)}
+    assert found == {(1e-3, 0): True, (1e-3, 1): False, (1e-2, 0): True, (1e-2, 1): False}
+    (comparison,) = analysis.read(results)
+    assert [shown(row, "onnxruntime-cpu") is None for row in comparison.table.rows] == [False, False]
 
 
 def test_record_is_complete_and_names_no_folder(done: Path) -> None:

@@ -25,6 +25,7 @@ PROBED = Probed(
     memory_bytes=10**9,
     disk_bytes=10**6,
     state_bytes=10**6,
+    others_share=0.02,
 )
 
 
@@ -83,6 +84,7 @@ def test_seeds_are_probed_once_and_settings_apart(make_folder: MakeFolder, tmp_p
     assert seen == [3, 5]
     assert [one.runs for one in found] == [3, 3]
     assert all(one.least_s < one.seconds < one.most_s for one in found)
+    assert [(one.step_s, one.others_share) for one in found] == [(2.0, 0.02)] * 2
 
 
 def test_failed_probe_is_an_estimate_with_its_reason(make_folder: MakeFolder, tmp_path: Path) -> None:
@@ -116,6 +118,7 @@ def test_command_prints_the_cost_of_the_grid_and_skips_what_is_done(
     printed = capsys.readouterr().out
     assert "all: " in printed
     assert " minutes (" in printed
+    assert "Other processes used up to " in printed
     assert main(["run-all", *flags]) == 0
     capsys.readouterr()
     assert main(["plan", *flags, "--seeds", "0", "1"]) == 0
