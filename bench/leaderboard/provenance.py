@@ -17,6 +17,7 @@ from bench.leaderboard.cells import (
     interval_cell,
     table,
 )
+from bench.leaderboard.summary import listed
 from bench.recipes import epochs_text, sizes_text, training_text
 from bench.records.schema import UNGROUPED, DatasetInfo, RunRecord
 
@@ -162,13 +163,7 @@ def _notes(records: list[RunRecord]) -> list[str]:
         for record in records
         if record.outcome is not None and record.outcome.environment.machine != record.environment.machine
     ]
-    notes += [
-        f"{code(record.config.model)}, seed {record.config.seed}: other processes used "
-        f"{100 * (record.outcome.training.others_share or 0.0):.0f} % of the CPU during training, so that its training "
-        "time and images/s are too slow"
-        for record in records
-        if record.outcome is not None and record.outcome.training.disturbed and record.ensemble is None
-    ]
+    notes += _disturbed(records)
     # By name: seeds of a model share their notes and weights.
     models = {record.outcome.model.name: record.outcome.model for record in records if record.outcome is not None}
     for model in models.values():
@@ -177,6 +172,21 @@ def _notes(records: list[RunRecord]) -> list[str]:
             weights = f"{code(model.weights_tag)}, sha256 {model.weights_sha256[:16]}"
             notes.append(f"{code(model.name)} starts from weights {weights}")
     return notes
+
+
+def _disturbed(records: list[RunRecord]) -> list[str]:
+    """Return a note on the trainings beside which other processes used more of the CPU than is negligible, if any."""
+    trained = [(record, record.outcome.training) for record in records if record.outcome and record.ensemble is None]
+    beside = [(record.config, training.others_share or 0.0) for record, training in trained if training.disturbed]
+    if not beside:
+        return []
+    names = dict.fromkeys(f"{code(config.model)} (seed {config.seed})" for config, _ in beside)
+    most = 100 * max(share for _, share in beside)
+    note = (
+        f"other processes used up to {most:.0f} % of the CPU during {len(beside)} of "
+        f"{len(trained)} trainings, whose times and images/s are too slow: {listed(list(names))}"
+    )
+    return [note]
 
 
 def _software(records: list[RunRecord]) -> str:
