@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+LOGGERS: Final = ("bench", "imgcls")
+"""Loggers whose records are shown. Not the root logger, which also receives the records of libraries."""
+
 READ_BACK_S: Final = 0.2
 """A shorter step was read from an interrupted measurement, and is not used to estimate the remaining time."""
 

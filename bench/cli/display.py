@@ -13,14 +13,13 @@ from rich.live import Live
 from rich.logging import RichHandler
 from rich.theme import Theme
 
+from bench.progress import LOGGERS
+
 REDRAW_S: Final = 0.1
 """Minimum time between two drawings: drawing takes CPU time from the work whose progress it shows."""
 
 WARNING_TEXT: Final = "WARNING:"
 """Prefix of warnings, as text and not only as a colour, which is lost when output is piped."""
-
-LOGGERS: Final = ("bench", "imgcls")
-"""Loggers whose records are shown. Not the root logger, which also receives the records of libraries."""
 
 
 @runtime_checkable

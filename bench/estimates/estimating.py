@@ -1,5 +1,6 @@
 """The cost of a grid of runs from a probe of each of its networks: minutes, memory and disk."""
 
+import logging
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from typing import Final
 import msgspec
 
 from bench.config import without_repetition
-from bench.estimates.probing import Probed
+from bench.estimates.probing import STEPS, Probed
 from bench.estimates.worker import WORKER
 from bench.latency.protocol import QUICK
 from bench.records import locks
@@ -17,6 +18,8 @@ from bench.records.ids import hash_of, identity
 from bench.runs.plan import Task, finished_record, write_task
 from bench.runs.processes import launch
 from imgcls.config import parse_budget
+
+LOGGER = logging.getLogger(__name__)
 
 OPENING_S: Final = 6.0
 """Seconds for which a process of the quick measurement starts and opens one runtime."""
@@ -57,6 +60,7 @@ def probe_here(task: Task) -> Probed | str:
     """Probe a task in a process of its own, alone on this machine."""
     file, answers = task.paths.task(f"probe-{task.run_id}"), list[bytes]()
     write_task(task, file)
+    LOGGER.info("  %s: a training of %d steps on random images", task.config.model, STEPS)
     with locks.machine_alone(purpose="estimate a run"):
         status = launch([WORKER, "probe", str(file)], answers.append, threads=task.config.train.train_threads)
     file.unlink(missing_ok=True)

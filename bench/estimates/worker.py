@@ -1,11 +1,13 @@
 """The worker process of one probe: ``python -m bench.estimates.worker probe TASK.json``."""
 
+import logging
 import sys
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Final
 
+from bench.progress import LOGGERS
 from bench.runs.processes import Tell, serve
 
 WORKER: Final = "bench.estimates.worker"
@@ -17,6 +19,9 @@ def probe(path: Path, tell: Tell) -> int:
     from bench.runs.plan import Task, read_task  # noqa: PLC0415
     from imgcls.errors import RunError  # noqa: PLC0415
 
+    # What a run reports, such as epochs and an export, has no meaning for a training that is thrown away.
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         try:
             tell(measure(read_task(path, Task), Path(folder)))

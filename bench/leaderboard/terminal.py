@@ -11,6 +11,7 @@ from rich.table import Table as Grid
 from bench.comparison.analysis import Comparison
 from bench.comparison.scores import accuracy
 from bench.comparison.tables import Row
+from bench.config import OF_THE_TABLE
 from bench.leaderboard import cells, page
 from bench.leaderboard.summary import summary
 
@@ -73,7 +74,8 @@ def estimate_lines(estimates: "Sequence[Estimate]") -> Iterator[RenderableType]:
         pad_edge=False,
     )
     for one in estimates:
-        setting = ", ".join(f"{name}={value}" for name, value in one.task.config.overrides.items()) or "-"
+        overrides = one.task.config.overrides.items()
+        setting = ", ".join(f"{name}={value}" for name, value in overrides if name not in OF_THE_TABLE) or "-"
         start = [escape(one.task.config.model), escape(setting), _runs(one)]
         if one.error is not None:
             grid.add_row(*start, "not estimated", "", "", "")

@@ -19,7 +19,7 @@ from typing import Literal, NoReturn, TextIO
 
 import msgspec
 
-from bench.progress import Event
+from bench.progress import LOGGERS, Event
 
 PARENT_GONE_STATUS = 129
 """Exit status of a worker whose caller has ended: 128 + SIGHUP."""
@@ -173,7 +173,7 @@ class _Forward(logging.Handler):
 
 def _forward_logs(lines: TextIO) -> None:
     handler = _Forward(lines)
-    for name in ("bench", "imgcls"):
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)  # the caller's own level decides what is shown
