@@ -73,15 +73,15 @@ def _between(low: float, high: float, part: float) -> float:
     return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)  # noqa: PLR2004 - the middle
 
 
-def mean_interval(values: ArrayLike) -> Interval:
-    """Return the 95 % t interval of the mean of two or more values."""
+def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Return the t interval of the mean of two or more values."""
     array = np.asarray(values, dtype=np.float64)
     # The mean of equal values may differ from them by a rounding error, which would give the interval a width.
     if np.ptp(array) == 0:
         return Interval(low=float(array[0]), high=float(array[0]))
     mean, error = float(array.mean()), float(array.std(ddof=1)) / math.sqrt(len(array))
-    low, high = (mean + error * float(stdtrit(len(array) - 1, share)) for share in (0.025, 0.975))
-    return Interval(low=low, high=high)
+    reach = error * float(stdtrit(len(array) - 1, 0.5 + 0.5 * confidence))
+    return Interval(low=mean - reach, high=mean + reach)
 
 
 def ratio_interval(ours: ArrayLike, others: ArrayLike) -> Interval:
@@ -108,8 +108,8 @@ def independent_difference(first: tuple[float, float], second: tuple[float, floa
     )
 
 
-def paired_difference(gained: float, lost: float, total: float) -> Interval:
-    """Return the 95 % score interval of the difference of two accuracies on the same images (Tango 1998).
+def paired_difference(gained: float, lost: float, total: float, *, confidence: float = 0.95) -> Interval:
+    """Return the score interval of the difference of two accuracies on the same images (Tango 1998).
 
     ``gained`` images are classified correctly only by the second model, ``lost`` images only by the first; all three
     may be scaled to an effective sample size. The bounds are found by root search, because neither scipy nor
@@ -117,7 +117,7 @@ def paired_difference(gained: float, lost: float, total: float) -> Interval:
     """
     from scipy.optimize import brentq  # noqa: PLC0415 - takes a tenth of a second, and not every table needs it
 
-    z = float(ndtri(0.975))
+    z = float(ndtri(0.5 + 0.5 * confidence))
     estimate = (gained - lost) / total
 
     def excess(difference: float, side: float) -> float:

@@ -38,7 +38,10 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paired:
-    """The second model against the first: difference in accuracy (a fraction), its 95 % interval, p and mid-p values.
+    """The second model against the first: difference in accuracy (a fraction), its interval, p and mid-p values.
+
+    The interval contains 0 if the p value is above its level, which is 5 % unless stated otherwise; if it is not, 0 is
+    at most its bound.
 
     One checkpoint each: exact McNemar test with its mid-p value (Fagerland, Lydersen and Laake 2013), Tango's interval.
     Two to four seeds: sign-flip test of the images' differences of mean correctness, exact if both models have equally
@@ -78,21 +81,33 @@ def speaks_of_models(*models: Right) -> bool:
     return min(len(model) for model in models) >= SEEDS_FOR_MODELS
 
 
-def compare_pair(first: Right, second: Right, groups: Groups | None = None) -> Paired:
-    """Compare two models on the same images."""
+def compare_pair(first: Right, second: Right, groups: Groups | None = None, *, level: float = ALPHA) -> Paired:
+    """Compare two models on the same images; ``level`` is that of the interval, which has confidence 1 - level."""
     change, groups = _mean(second) - _mean(first), meaningful(groups)
     # In units of one over the least common multiple of the seeds, every difference is an integer: the exact
     # distribution of a sum of integers can be enumerated.
     steps = math.lcm(len(first), len(second))
     flipped = sign_flip(summed(_whole(change, steps), groups))
     if speaks_of_models(first, second):
-        return _welch(first, second, change, groups=groups, floor=flipped)
+        return _welch(first, second, change, groups=groups, floor=flipped, level=level)
     return Paired(
         difference=float(change.mean()),
-        interval=_agreeing(_interval(change, steps, groups), flipped[0]),
+        interval=_agreeing(_interval(change, steps, groups, level), flipped[0], level),
         p_value=flipped[0],
         mid_p=flipped[1],
     )
+
+
+def simultaneous(paired: Paired, adjusted: float) -> Interval:
+    """Return the interval of a pair at level 0.05 over the number of pairs, in agreement with Holm's adjusted p value.
+
+    The intervals of all pairs hold together with 95 % confidence. Holm's later steps reject where this level, that of
+    its first step, does not: the bound then is 0 (Strassburger and Bretz 2008).
+    """
+    low, high = paired.interval.low, paired.interval.high
+    if adjusted > ALPHA:
+        return paired.interval
+    return Interval(low=max(low, 0.0), high=high) if paired.difference > 0 else Interval(low=low, high=min(high, 0.0))
 
 
 def compare_all(models: Sequence[Right], groups: Groups | None = None) -> PairwiseTests:
@@ -188,18 +203,21 @@ def _whole(change: Floats, steps: int | Counts) -> Counts:
     return np.rint(change * steps).astype(np.int64)
 
 
-def _agreeing(interval: Interval, p_value: float) -> Interval:
-    """Extend an interval to contain 0 if the test is not significant.
+def _agreeing(interval: Interval, p_value: float, level: float) -> Interval:
+    """Move the nearer bound of an interval to 0 if the interval contains 0 although the test rejects it, or lacks it.
 
     Test and interval are computed by different methods and may disagree near the threshold; the test decides.
     """
-    if p_value <= ALPHA:
-        return interval
-    return Interval(low=min(interval.low, 0.0), high=max(interval.high, 0.0))
+    if p_value > level:
+        return Interval(low=min(interval.low, 0.0), high=max(interval.high, 0.0))
+    if interval.low < 0 < interval.high:
+        nearer = -interval.low < interval.high
+        return Interval(low=0.0, high=interval.high) if nearer else Interval(low=interval.low, high=0.0)
+    return interval
 
 
-def _interval(change: Floats, steps: int, groups: Groups | None) -> Interval:
-    """Return the 95 % interval of a mean difference over images: Tango's, or a t interval.
+def _interval(change: Floats, steps: int, groups: Groups | None, level: float) -> Interval:
+    """Return the interval of a mean difference over images: Tango's, or a t interval.
 
     Tango's if each difference is -1, 0 or 1, or if few groups differ. In the second case fractional differences are
     added up to whole images, which makes the interval conservative.
@@ -207,20 +225,20 @@ def _interval(change: Floats, steps: int, groups: Groups | None) -> Interval:
     if steps == 1 or np.count_nonzero(summed(change, groups)) < ENOUGH_DIFFERING:
         gained, lost = (round(float(np.clip(side * change, 0, None).sum())) for side in (1, -1))
         scale = effective_size(change, groups) / len(change)
-        return paired_difference(scale * gained, scale * lost, scale * len(change))
-    found = mean_interval(change) if groups is None else _over_groups(change, groups)
+        return paired_difference(scale * gained, scale * lost, scale * len(change), confidence=1 - level)
+    found = mean_interval(change, confidence=1 - level) if groups is None else _over_groups(change, groups, level)
     # A t interval is not bounded, but a difference between accuracies is.
     return Interval(low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
-def _over_groups(change: Floats, groups: Groups) -> Interval:
+def _over_groups(change: Floats, groups: Groups, level: float) -> Interval:
     mean, error = float(change.mean()), math.sqrt(float(variance_of_mean(change, groups)))
-    reach = float(stdtrit(number_of(groups, len(change)) - 1, 0.975)) * error
+    reach = float(stdtrit(number_of(groups, len(change)) - 1, 1 - level / 2)) * error
     return Interval(low=mean - reach, high=mean + reach)
 
 
-def seed_variance(model: Right, groups: Groups | None = None) -> float:
-    """Return the variance that seeds alone add to a model's mean accuracy, without their interaction with images.
+def seed_variance(model: Right | Floats, groups: Groups | None = None) -> float:
+    """Return the variance that seeds alone add to a model's mean over images, without their interaction with images.
 
     The variance component of a two-way layout (Searle, Casella and McCulloch 1992), truncated at 0.
     """
@@ -229,8 +247,8 @@ def seed_variance(model: Right, groups: Groups | None = None) -> float:
     return max(between_seeds(model) - together, 0.0)
 
 
-def between_seeds(model: Right) -> float:
-    """Return the variance of a model's mean accuracy over its seeds, the interaction with images included."""
+def between_seeds(model: Right | Floats) -> float:
+    """Return the variance of a model's mean over its seeds, their interaction with images included."""
     return float(model.mean(axis=1).var(ddof=1)) / len(model)
 
 
@@ -244,7 +262,9 @@ def freedom(images: float, number: int, seeds: Sequence[tuple[float, int]]) -> f
     return float(sum(part for part, _ in parts) ** 2 / sum(part**2 / free for part, free in parts))
 
 
-def _welch(first: Right, second: Right, change: Floats, *, groups: Groups | None, floor: tuple[float, float]) -> Paired:
+def _welch(  # noqa: PLR0913 - two models, and how they are compared
+    first: Right, second: Right, change: Floats, *, groups: Groups | None, floor: tuple[float, float], level: float
+) -> Paired:
     """Compare models by Welch's t test over seeds and images.
 
     ``floor`` are the p and mid-p values of the exact test of these checkpoints: a conclusion about models may not be
@@ -255,17 +275,13 @@ def _welch(first: Right, second: Right, change: Floats, *, groups: Groups | None
     difference = float(change.mean())
     # Without any variance (one image, or the same difference everywhere) the statistic is not defined.
     if variance == 0:
-        return Paired(difference=difference, interval=_interval(change, 1, groups), p_value=floor[0], mid_p=floor[1])
+        found = _interval(change, 1, groups, level)
+        return Paired(difference=difference, interval=found, p_value=floor[0], mid_p=floor[1])
     free = freedom(
         images, number_of(groups, len(change)), [(between_seeds(model), len(model)) for model in (first, second)]
     )
     p_value = 2 * float(stdtr(free, -abs(difference) / math.sqrt(variance)))
-    reach = float(stdtrit(free, 0.975)) * math.sqrt(variance)
-    return Paired(
-        difference=difference,
-        interval=_agreeing(
-            Interval(low=max(difference - reach, -1.0), high=min(difference + reach, 1.0)), max(p_value, floor[0])
-        ),
-        p_value=max(p_value, floor[0]),
-        mid_p=max(p_value, floor[1]),
-    )
+    reach = float(stdtrit(free, 1 - level / 2)) * math.sqrt(variance)
+    found = Interval(low=max(difference - reach, -1.0), high=min(difference + reach, 1.0))
+    p_value, mid_p = max(p_value, floor[0]), max(p_value, floor[1])
+    return Paired(difference=difference, interval=_agreeing(found, p_value, level), p_value=p_value, mid_p=mid_p)

@@ -1,8 +1,26 @@
-"""Simultaneous rank intervals of the rows of a table, from tests of all pairs. Pure functions."""
+"""Which rows may be the best: rank intervals, the probability of being the best, and bounds of the difference to it.
 
+Pure functions. ``models`` are the rows of a table, whether each checkpoint is correct on each image ``[S, N]``;
+``groups`` ``[N]`` is the group of each image, None if all are independent.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from bench.stats.pairs import PairwiseTests
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from bench.stats.groups import Groups, meaningful, summed
+from bench.stats.intervals import quantiles
+from bench.stats.pairs import ALPHA, Paired, PairwiseTests, Right, compare_pair
+from bench.stats.resampling import resampled_accuracies
+
+Floats = NDArray[np.float64]
+
+DRAWS: Final = 20_000
+"""Draws of the largest of correlated normal deviates: its 95 % point has a standard error of 0.015."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +50,94 @@ def rank_intervals(comparison: PairwiseTests) -> list[RankInterval]:
     best = 1 + better.sum(axis=1)
     worst = len(better) - better.sum(axis=0)
     return [RankInterval(first, last) for first, last in zip(best.tolist(), worst.tolist(), strict=True)]
+
+
+def best_probabilities(models: Sequence[Right], groups: Groups | None = None, *, seed: int = 0) -> Floats:
+    """Return the share ``[M]`` of bootstrap samples of test groups and seeds in which each model is the best.
+
+    The same images are drawn for all models, and the seeds of each by themselves; models that tie share the sample.
+    """
+    if not models:
+        return np.zeros(0)
+    rng = np.random.default_rng(seed)
+    each = resampled_accuracies(np.vstack(models).astype(np.float64), groups, seed=seed)
+    ends = np.cumsum([len(model) for model in models])
+    drawn = [
+        np.take_along_axis(part, rng.integers(0, part.shape[1], part.shape), axis=1).mean(axis=1)
+        for part in np.split(each, ends[:-1], axis=1)
+    ]
+    accuracies = np.stack(drawn, axis=1)
+    # Rounding, so that equal means of different sums are ties.
+    first = np.isclose(accuracies, accuracies.max(axis=1, keepdims=True), rtol=0, atol=1e-12)
+    return np.asarray((first / first.sum(axis=1, keepdims=True)).mean(axis=0))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToBest:
+    """A row against the best row: the difference (0 for the most accurate), and its simultaneous lower bound.
+
+    The bounds of all rows hold together with 95 % confidence, whichever row is the best. ``against`` is the row that
+    determines the bound, and ``difference`` is to that row.
+    """
+
+    difference: float
+    low: float
+    against: int
+
+
+def bounds_to_best(models: Sequence[Right], groups: Groups | None = None) -> list[ToBest]:
+    """Return each model's one-sided lower bound of its accuracy minus that of the best model (Hsu 1981, 1996).
+
+    Any model may be the best. For each of them, all others are compared with it by the tests of pairs, at a level at
+    which all of these bounds hold together (Dunnett 1955); a model's bound is the lowest of them, and at most 0.
+    """
+    groups = meaningful(groups)
+    levels = [_level(models, best, groups) for best in range(len(models))]
+
+    def against(row: int, best: int) -> Paired:
+        # Two-sided at twice the level: its lower bound is one-sided at that level.
+        return compare_pair(models[best], models[row], groups, level=min(2 * levels[best], 1.0))
+
+    found = []
+    for row in range(len(models)):
+        pairs = {best: against(row, best) for best in range(len(models)) if best != row}
+        lowest = min(pairs, key=lambda best: pairs[best].interval.low, default=row)
+        if lowest == row:
+            found.append(ToBest(difference=0.0, low=0.0, against=row))
+            continue
+        pair = pairs[lowest]
+        found.append(ToBest(difference=pair.difference, low=min(pair.interval.low, 0.0), against=lowest))
+    return found
+
+
+def images_for_margin(row: ToBest, margin: float, images: int) -> int | None:
+    """Return how many test images would bring a row's bound above ``-margin``, if its difference stays as it is.
+
+    The distance from difference to bound falls with the square root of their number. None if the difference itself is
+    not above ``-margin``.
+    """
+    if row.difference <= -margin:
+        return None
+    return int(np.ceil(images * ((row.difference - row.low) / (row.difference + margin)) ** 2))
+
+
+def _level(models: Sequence[Right], best: int, groups: Groups | None) -> float:
+    """Return the one-sided level of each comparison with one model at which all of them together have 5 %.
+
+    From the largest of normal deviates that are correlated as the differences are; not below Bonferroni's level.
+    """
+    others = [np.asarray(model.mean(axis=0)) for place, model in enumerate(models) if place != best]
+    if len(others) <= 1:
+        return ALPHA
+    bonferroni = ALPHA / len(others)
+    changes = np.stack(others) - models[best].mean(axis=0)
+    left = summed(changes - changes.mean(axis=1, keepdims=True), groups)
+    spread = np.sqrt((left**2).sum(axis=1))
+    # A model that equals the best one everywhere has no variance; as an independent one, it counts as much as any.
+    scaled = left / np.where(spread > 0, spread, 1.0)[:, None]
+    correlation = scaled @ scaled.T
+    np.fill_diagonal(correlation, 1.0)
+    values, vectors = np.linalg.eigh(correlation)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    largest = (np.random.default_rng(0).normal(size=(DRAWS, len(others))) @ root.T).max(axis=1)
+    return max(1.0 - float(ndtr(quantiles(largest, 1 - ALPHA)[0])), bonferroni)

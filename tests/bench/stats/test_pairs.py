@@ -11,7 +11,8 @@ from scipy.stats import binomtest, permutation_test
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from bench.stats.pairs import ALPHA, Right, compare_all, compare_pair, holm
+from bench.stats.intervals import Interval, wilson_interval
+from bench.stats.pairs import ALPHA, Right, compare_all, compare_pair, holm, simultaneous
 from bench.stats.power import power_of
 from tests.helpers.correlated import drawn
 
@@ -99,6 +100,38 @@ def test_interval_over_seeds_covers(seeds: int) -> None:
     rng = np.random.default_rng(seeds)
     found = [compare_pair(*drawn(rng, [0.75, 0.85], seeds=seeds, images=200)).interval for _ in range(1000)]
     assert np.mean([interval.low <= 0.1 <= interval.high for interval in found]) >= 0.93
+
+
+def agrees(interval: Interval, *, significant: bool) -> bool:
+    """Whether an interval contains 0 if its test is not significant, and else has 0 at most as its bound."""
+    return not interval.low < 0 < interval.high if significant else interval.low <= 0 <= interval.high
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10**6), seeds=st.sampled_from([1, 3, 5]), level=st.sampled_from([0.05, 0.01, 0.001]))
+def test_interval_agrees_with_its_test_at_every_level(seed: int, seeds: int, level: float) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = drawn(rng, [0.7, 0.7 + 0.2 * rng.random()], seeds=seeds, images=100)
+    groups = rng.integers(0, 40, 100) if seed % 2 else None
+    found = compare_pair(first, second, groups, level=level)
+    assert agrees(found.interval, significant=found.p_value <= level)
+    assert found.interval.low <= found.difference <= found.interval.high
+
+
+@pytest.mark.parametrize(("seeds", "cluster", "tables"), [(1, 1, 400), (1, 6, 200), (3, 1, 150), (5, 1, 150)])
+def test_simultaneous_intervals_cover_and_agree_with_holm(seeds: int, cluster: int, tables: int) -> None:
+    rng, accuracies = np.random.default_rng([seeds, cluster]), [0.85, 0.85, 0.8, 0.6]
+    groups, held = np.arange(180) // cluster, 0
+    for _ in range(tables):
+        models = drawn(rng, accuracies, seeds=seeds, cluster=cluster)
+        tests, covered = compare_all(models, groups), True
+        for first, second in combinations(range(4), 2):
+            paired = compare_pair(models[first], models[second], groups, level=ALPHA / 6)
+            interval = simultaneous(paired, tests.holm[first, second])
+            assert agrees(interval, significant=tests.holm[first, second] <= ALPHA)
+            covered &= interval.low <= accuracies[second] - accuracies[first] <= interval.high
+        held += covered
+    assert wilson_interval(held, tables, confidence=0.99).high >= 0.93, f"{held} of {tables}"
 
 
 def around(difference: float) -> tuple[float, float]:

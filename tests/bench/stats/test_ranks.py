@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from bench.stats.intervals import wilson_interval
 from bench.stats.pairs import ALPHA, PairwiseTests, Right, compare_all
-from bench.stats.ranks import RankInterval, rank_intervals
+from bench.stats.ranks import (
+    RankInterval,
+    best_probabilities,
+    bounds_to_best,
+    images_for_margin,
+    rank_intervals,
+)
 from tests.helpers.correlated import drawn
 
 PROMISE = 0.93
@@ -124,3 +130,70 @@ def test_intervals_contain_the_true_ranks(seeds: int, accuracies: tuple[float, .
     rng = np.random.default_rng([seeds, len(accuracies)])
     held = sum(table_holds(drawn(rng, list(accuracies), seeds=seeds, luck=luck), accuracies) for _ in range(tables))
     assert wilson_interval(held, tables, confidence=0.99).high >= PROMISE, f"{held} of {tables}"
+
+
+def test_probability_of_being_best() -> None:
+    sure = np.ones((1, 100), dtype=bool)
+    wrong = np.zeros((1, 100), dtype=bool)
+    assert best_probabilities([wrong, sure]).tolist() == [0, 1]
+    assert best_probabilities([sure, sure, wrong]).tolist() == [0.5, 0.5, 0]
+    assert best_probabilities([]).tolist() == []
+
+
+@pytest.mark.parametrize("cluster", [1, 6])
+def test_equal_models_are_equally_often_the_best(cluster: int) -> None:
+    """And a probability of 97.5 % for one of two equal models is rare, with groups too."""
+    rng, groups = np.random.default_rng(cluster), np.arange(180) // cluster
+    tables = [drawn(rng, [0.8, 0.8], seeds=2, cluster=cluster) for _ in range(300)]
+    found = np.array([best_probabilities(table, groups)[0] for table in tables])
+    assert found.mean() == pytest.approx(0.5, abs=4 * found.std() / np.sqrt(len(found)))
+    sure = int((np.maximum(found, 1 - found) > 0.975).sum())
+    assert wilson_interval(sure, len(found), confidence=0.99).low <= 0.05, f"{sure} of {len(found)}"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "accuracies", "tables", "cluster"),
+    [
+        (1, (0.85, 0.84, 0.84), 300, 1),
+        (1, (0.8, 0.8, 0.8, 0.79, 0.79, 0.6), 60, 6),
+        (3, (0.85, 0.84, 0.84), 150, 1),
+        (5, (0.9, 0.89, 0.88), 100, 1),
+    ],
+)
+def test_bounds_to_the_best_hold_together(seeds: int, accuracies: tuple[float, ...], tables: int, cluster: int) -> None:
+    rng, groups = np.random.default_rng([seeds, cluster]), np.arange(180) // cluster
+    true = np.array(accuracies) - max(accuracies)
+    held = 0
+    for _ in range(tables):
+        found = bounds_to_best(drawn(rng, list(accuracies), seeds=seeds, cluster=cluster), groups)
+        held += all(one.low <= difference + 1e-12 for one, difference in zip(found, true, strict=True))
+    assert wilson_interval(held, tables, confidence=0.99).high >= 0.95, f"{held} of {tables}"
+
+
+def test_bounds_become_short_with_many_images() -> None:
+    models = drawn(np.random.default_rng(0), [0.9, 0.895, 0.8], images=20_000)
+    best, near, far = bounds_to_best(models)
+    assert -0.002 < best.low <= 0
+    assert -0.02 < near.low < near.difference < 0
+    assert far.low < -0.08
+    assert far.against == 0
+
+
+def test_bounds_of_one_row_and_of_equal_rows() -> None:
+    right = np.arange(50)[None] % 5 > 0
+    assert [one.low for one in bounds_to_best([right])] == [0]
+    assert all(-0.2 < one.low < 0 for one in bounds_to_best([right, right.copy()]))
+
+
+def test_images_for_a_margin() -> None:
+    """As many as bring the bound of the same difference above the margin."""
+    models = drawn(np.random.default_rng(0), [0.9, 0.895], images=500)
+    (_, row) = bounds_to_best(models)
+    number = images_for_margin(row, 0.03, 500)
+    assert number is not None
+    assert number > 500
+    (_, again) = bounds_to_best([np.tile(model, -(-number // 500)) for model in models])
+    assert again.low > -0.03
+    (_, fewer) = bounds_to_best([np.tile(model, -(-number // 1000)) for model in models])
+    assert fewer.low < -0.03
+    assert images_for_margin(row, -row.difference, 500) is None

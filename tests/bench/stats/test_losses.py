@@ -1,0 +1,78 @@
+"""Tests of log losses: a reference implementation, agreement of intervals and tests, and error rates in simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import permutation_test
+
+from bench.stats.intervals import wilson_interval
+from bench.stats.losses import compare_losses
+from bench.stats.pairs import ALPHA, compare_all
+from tests.helpers.correlated import with_losses
+
+
+def test_p_value_is_that_of_scipy() -> None:
+    """All 2^12 signs of 12 images; ours draws 10,000 of them."""
+    rng = np.random.default_rng(0)
+    first, second = rng.exponential(size=12), rng.exponential(size=12) * 1.7
+    exact = permutation_test(
+        (second, first), lambda x, y: (x - y).mean(), permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+    found = compare_losses([first[None], second[None]])
+    assert found.p_values[0, 1] == pytest.approx(exact, abs=0.02)
+    assert found.differences[0, 1] == pytest.approx(second.mean() - first.mean())
+    assert found.differences[1, 0] == -found.differences[0, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), models=st.integers(2, 4), seeds=st.sampled_from([1, 3, 5]), shift=st.floats(0, 0.6))
+def test_intervals_agree_with_tests(seed: int, models: int, seeds: int, shift: float) -> None:
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 25, 60)
+    losses = [rng.exponential(size=(seeds, 60)) + shift * place for place in range(models)]
+    found = compare_losses(losses, groups)
+    level = ALPHA / (models * (models - 1) / 2)
+    for row, column in zip(*np.triu_indices(models, 1), strict=True):
+        excluded = not found.low[row, column] <= 0 <= found.high[row, column]
+        assert excluded == (found.p_values[row, column] <= level)
+        assert found.low[row, column] <= found.differences[row, column] <= found.high[row, column]
+        assert (found.low[column, row], found.high[column, row]) == (-found.high[row, column], -found.low[row, column])
+
+
+def test_copies_of_images_add_nothing() -> None:
+    """Ten copies of each image, as groups, are the images."""
+    rng = np.random.default_rng(0)
+    losses = [rng.exponential(size=(1, 50)), rng.exponential(size=(1, 50))]
+    copied = [np.repeat(each, 10, axis=1) for each in losses]
+    once, grouped = compare_losses(losses), compare_losses(copied, np.repeat(np.arange(50), 10))
+    np.testing.assert_allclose(once.low, grouped.low)
+    np.testing.assert_allclose(once.p_values, grouped.p_values)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "cluster", "luck", "tables"), [(1, 1, 0.0, 300), (3, 6, 0.0, 200), (5, 1, 0.15, 200)]
+)
+def test_false_differences_and_intervals(seeds: int, cluster: int, luck: float, tables: int) -> None:
+    """Four equal models: any significant pair is an error, and intervals of all pairs contain 0 together."""
+    rng = np.random.default_rng([seeds, cluster])
+    groups = np.arange(180) // cluster
+    wrong = missed = 0
+    for _ in range(tables):
+        _, losses = with_losses(rng, [0.85] * 4, seeds=seeds, cluster=cluster, luck=luck)
+        found = compare_losses(losses, groups)
+        wrong += bool((found.holm <= ALPHA).any())
+        missed += bool(((found.low > 0) | (found.high < 0)).any())
+    assert wilson_interval(wrong, tables, confidence=0.99).low <= ALPHA, f"{wrong} of {tables}"
+    assert wilson_interval(tables - missed, tables, confidence=0.99).high >= 0.93, f"{missed} of {tables} missed"
+
+
+def test_log_loss_finds_with_half_the_images_what_accuracy_finds() -> None:
+    rng, tables = np.random.default_rng(3), 300
+    by_accuracy = by_loss = 0
+    for _ in range(tables):
+        right, losses = with_losses(rng, [0.87, 0.9], images=1200)
+        by_accuracy += bool(compare_all(right).apart[0, 1])
+        by_loss += bool(compare_losses([each[:, :600] for each in losses]).holm[0, 1] <= ALPHA)
+    assert by_loss > by_accuracy - 2 * np.sqrt(tables * 0.25)
+    assert by_accuracy / tables == pytest.approx(0.8, abs=0.1)
