@@ -78,7 +78,7 @@ def compare_losses(models: Sequence[Floats], groups: Groups | None = None, *, se
 def _flipped(  # noqa: PLR0913 - the pairs, and how they are compared
     means: Floats, rows: Places, columns: Places, groups: Groups | None, *, level: float, seed: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Return p values ``[P]`` and the bounds at ``level`` of pairs of mean losses ``[M, N]``, by random signs of groups."""
+    """Return p values ``[P]`` and bounds at ``level`` of pairs of mean losses ``[M, N]``, by random signs of groups."""
     flips = min(max(FLIPS, FLIPS_PER_PAIR * len(rows)), MOST_FLIPS)
     # A random subset of the groups keeps its sign, the others change it: the sum of the differences less d is as
     # extreme as that of the subset's, so that d is rejected where few subsets have a mean on its other side.

@@ -1,4 +1,4 @@
-"""The minimum detectable difference of a test split at 80 % power, for the test that decides in ``pairs``."""
+"""What more data would show: the minimum detectable difference of a test split, and the sources of uncertainty."""
 
 import bisect
 import math
@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
-from bench.stats.groups import Groups, design_effect, meaningful, number_of
+from bench.stats.groups import Groups, design_effect, meaningful, number_of, summed, variance_of_mean
 from bench.stats.pairs import ALPHA, SEEDS_FOR_MODELS, Right, between_seeds, freedom, seed_variance
 from bench.stats.sign_flips import AT_ONCE
 
 POWER: Final = 0.8
+
+MORE: Final = 10
+"""Factor of images or of seeds for which the uncertainty is stated."""
 
 STEPS: Final = 1000
 """Steps from 0 to 100 percentage points: differences are resolved to 0.1 percentage points."""
@@ -177,3 +180,57 @@ def welch_power(  # noqa: PLR0913 - the terms of the formula
     free = freedom(images, number, seeds)
     # One side of the two-sided test: a significant difference in the wrong direction is no detection.
     return 1.0 - float(nctdtr(free, difference / math.sqrt(variance), -stdtrit(free, level / 2)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """Where the uncertainty of a difference comes from, as shares of its variance that sum to 1.
+
+    ``both`` is from which images the checkpoint of a seed gets right: it falls with more images and with more seeds.
+    ``half_width`` is that of the 95 % interval for models (any seed), ``with_images`` and ``with_seeds`` with ten times
+    as many of either, by the normal distribution.
+    """
+
+    images: float
+    seeds: float
+    both: float
+    half_width: float
+    with_images: float
+    with_seeds: float
+
+
+def sources_of(first: Right, second: Right, groups: Groups | None = None) -> Sources | None:
+    """Return the variance components of the difference of two models with several seeds each; None without variance.
+
+    The components of a two-way layout of images (or groups) and seeds (Searle, Casella and McCulloch 1992).
+    """
+    models = (first, second)
+    if min(len(model) for model in models) == 1:
+        return None
+    groups = meaningful(groups)
+    change = second.mean(axis=0, dtype=np.float64) - first.mean(axis=0, dtype=np.float64)
+    # The variance over images of a mean over seeds holds the interaction too.
+    over_images = float(variance_of_mean(change, groups))
+    both = min(sum(max(between_images(model, groups), 0.0) for model in models), over_images)
+    seeds = sum(seed_variance(model, groups) for model in models)
+    total = over_images + seeds
+    if total == 0:
+        return None
+    images, z = over_images - both, float(ndtri(0.975))
+    return Sources(
+        images=images / total,
+        seeds=seeds / total,
+        both=both / total,
+        half_width=z * math.sqrt(total),
+        with_images=z * math.sqrt(over_images / MORE + seeds),
+        with_seeds=z * math.sqrt(images + (both + seeds) / MORE),
+    )
+
+
+def between_images(model: Right, groups: Groups | None) -> float:
+    """Return the variance of a model's mean from the interaction of its seeds with images (or groups)."""
+    # Of a seed's differences to the mean over seeds, image by image; less its own mean, which is the seed's effect.
+    residual = model - model.mean(axis=0, keepdims=True, dtype=np.float64)
+    residual = residual - residual.mean(axis=1, keepdims=True)
+    seeds, images = model.shape
+    return float(np.square(summed(residual, groups)).sum() / ((seeds - 1) * seeds * images**2))
