@@ -172,8 +172,10 @@ class EnsembleArgs(TablesArgs):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecommendArgs(TablesArgs):
-    """Recommend the fastest model that meets all limits and is not significantly less accurate than the best one."""
+    """Recommend the most accurate model within all limits or, with --margin, the fastest that is nearly as accurate."""
 
+    margin: float | None = None
+    """Accept a row that is less accurate than the best one by less than this, in percentage points, such as 1."""
     max_latency_ms: float | None = None
     """Maximum p90 latency in ms at batch 1."""
     runtime: str = "onnxruntime-cpu"

@@ -44,6 +44,7 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
     """Print the recommended model; return 3 if no row meets all limits."""
     limits = recommend.limits_of(
         runtime=args.runtime,
+        margin=args.margin,
         max_latency_ms=args.max_latency_ms,
         min_recall=args.min_recall,
         max_size_mb=args.max_size_mb,

@@ -1,7 +1,7 @@
 """Statistics of a table, computed once for the leaderboard, the report and the comparison of two rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -16,10 +16,20 @@ from bench.records.schema import RunRecord
 from bench.records.store import read_records
 from bench.stats.groups import Groups, meaningful, number_of, proportion_interval
 from bench.stats.intervals import Score, wilson_interval
+from bench.stats.losses import LossTests, compare_losses
 from bench.stats.macro import MacroIntervals
-from bench.stats.pairs import SEEDS_FOR_MODELS, Paired, PairwiseTests, Right, compare_all, compare_pair
+from bench.stats.pairs import (
+    ALPHA,
+    SEEDS_FOR_MODELS,
+    Paired,
+    PairwiseTests,
+    Right,
+    compare_all,
+    compare_pair,
+    simultaneous,
+)
 from bench.stats.power import Power, power_of
-from bench.stats.ranks import RankInterval, rank_intervals
+from bench.stats.ranks import RankInterval, best_probabilities, rank_intervals
 
 CHECKPOINTS_SHOWN: Final = 100
 """Checkpoints that tables show one by one, from the first rows: bootstraps of all would take most of the time."""
@@ -175,17 +185,44 @@ class Comparison:
 
         return tuple(row for row in self.compared if row.right is not None and not all(map(better, row.right)))
 
+    @cached_property
+    def losses(self) -> LossTests | None:
+        """Tests of log loss at the temperatures fitted on val, in the order of the compared rows.
+
+        None without two rows, or if a record has no calibrated log-probabilities.
+        """
+        each = [
+            [one.answers.log_p_true_calibrated for one in row.checkpoints if one.answers is not None]
+            for row in self.compared
+        ]
+        known = [[values for values in of_row if values is not None] for of_row in each]
+        if len(known) < 2 or list(map(len, known)) != list(map(len, each)):  # noqa: PLR2004 - a pair
+            return None
+        return compare_losses([-np.stack(of_row).astype(np.float64) for of_row in known], self.groups)
+
+    @cached_property
+    def best(self) -> list[float]:
+        """The bootstrap probability of each compared row of being the most accurate, over test groups and seeds."""
+        right = [row.right for row in self.compared if row.right is not None]
+        return [float(share) for share in best_probabilities(right, self.groups)]
+
     def rank_of(self, row: Row) -> RankInterval | None:
         """Return the 95 % rank interval of a row, or None if it was not compared."""
         return next((rank for other, rank in zip(self.compared, self.ranks, strict=True) if other is row), None)
 
     def pair(self, first: Row, second: Row) -> Paired:
-        """Return the paired test of two rows; differences are the second minus the first."""
+        """Return the paired test of two rows; differences are the second minus the first.
+
+        The intervals of all pairs of the table hold together, and agree with the adjusted p values.
+        """
         assert first.right is not None
         assert second.right is not None
         key = id(first), id(second)
         if key not in self._pairs:
-            self._pairs[key] = compare_pair(first.right, second.right, self.groups)
+            number = len(self.compared)
+            level = ALPHA / max(number * (number - 1) // 2, 1)
+            paired = compare_pair(first.right, second.right, self.groups, level=level)
+            self._pairs[key] = replace(paired, interval=simultaneous(paired, self.adjusted(first, second)))
         return self._pairs[key]
 
     def adjusted(self, first: Row, second: Row) -> float:

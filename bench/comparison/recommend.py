@@ -13,12 +13,15 @@ from bench.comparison.speeds import shown
 from bench.comparison.tables import Checkpoint, Row
 from bench.latency.protocol import enough_queries
 from bench.stats.intervals import percentile
-from bench.stats.pairs import ALPHA
+from bench.stats.ranks import ToBest, bounds_to_best
 from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
 
 NOTHING_FITS: Final = 3
 """Exit status if no row meets all limits."""
+
+MOST_MARGIN: Final = 50.0
+"""Percentage points below which a margin must be."""
 
 PERCENT: Final = 90
 """The limit on latency applies to this percentile: a tenth of all queries may take longer."""
@@ -26,9 +29,13 @@ PERCENT: Final = 90
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The limits that a row must meet; None or an empty mapping means no limit."""
+    """The limits that a row must meet; None or an empty mapping means no limit.
+
+    ``margin`` (a fraction) is how much less accurate than the best row within the limits a faster one may be.
+    """
 
     runtime: str
+    margin: float | None = None
     max_latency_ms: float | None = None
     min_recall: Mapping[str, float]
     max_size_mb: float | None = None
@@ -47,19 +54,33 @@ LimitCheck = Callable[[Row], LimitResult]
 
 
 def limits_of(
-    *, runtime: str, max_latency_ms: float | None, min_recall: Iterable[str], max_size_mb: float | None
+    *,
+    runtime: str,
+    margin: float | None = None,
+    max_latency_ms: float | None,
+    min_recall: Iterable[str],
+    max_size_mb: float | None,
 ) -> Limits:
     """Return the limits from the arguments of the command line; raises ConfigError if one is invalid."""
     if runtime not in RUNTIMES:
         message = f"--runtime {runtime}: unknown; known: {', '.join(RUNTIMES)}"
         raise ConfigError(message)
+    # Negated, so that NaN is refused too.
+    if margin is not None and not 0 < margin < MOST_MARGIN:
+        message = f"--margin {margin:g}: use percentage points above 0 and below {MOST_MARGIN:g}, such as 1"
+        raise ConfigError(message)
     for flag, value in (("--max-latency-ms", max_latency_ms), ("--max-size-mb", max_size_mb)):
-        # Negated, so that NaN is refused too.
         if value is not None and not value > 0:
             message = f"{flag} {value:g}: use a number above 0"
             raise ConfigError(message)
     least = dict(_class_and_share(text) for text in min_recall)
-    return Limits(runtime=runtime, max_latency_ms=max_latency_ms, min_recall=least, max_size_mb=max_size_mb)
+    return Limits(
+        runtime=runtime,
+        margin=None if margin is None else margin / 100,
+        max_latency_ms=max_latency_ms,
+        min_recall=least,
+        max_size_mb=max_size_mb,
+    )
 
 
 def _class_and_share(text: str) -> tuple[str, float]:
@@ -102,14 +123,14 @@ def _latency(limits: Limits) -> dict[str, LimitCheck]:
         return {}
 
     def check(row: Row) -> LimitResult:
-        found = shown(row, limits.runtime)
-        if found is None or not enough_queries(PERCENT, found[1].num_queries):
+        found, time = shown(row, limits.runtime), p90(row, limits.runtime)
+        if found is None or time is None:
             return LimitResult(fits=False, sure=True, words="no p90 on this runtime")
-        p90, interval = percentile(found[1].samples_ms, PERCENT), interval_over_rounds(found[1], PERCENT)
+        interval = interval_over_rounds(found[1], PERCENT)
         spread = f"95 % CI {interval.low:.3g} to {interval.high:.3g} ms" if interval else "quick run, not validated"
         # A quick run has one round, so that nothing is known about the variation between rounds.
         sure = interval is not None and interval.high <= most
-        return LimitResult(fits=p90 <= most, sure=sure, words=f"p90 {p90:.3g} ms ({spread})")
+        return LimitResult(fits=time <= most, sure=sure, words=f"p90 {time:.3g} ms ({spread})")
 
     return {f"--max-latency-ms {most:g}": check}
 
@@ -154,17 +175,44 @@ LIMITS: Final[tuple[Callable[[Limits], dict[str, LimitCheck]], ...]] = (_runtime
 """Functions that return the checks of a limit by flag; none if the limit was not given."""
 
 
-def recommended(comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck]) -> Row | None:
-    """Return the fastest of the rows within the limits that do not differ significantly from the most accurate one.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """The rows within the limits, the most accurate first, and the one to ship.
 
-    None if no row meets all limits.
+    ``bounds`` are those of each row against the best of them, whichever that is. ``shown`` is whether ``row`` is shown
+    to be within the margin; False without a margin.
+    """
+
+    fitting: tuple[Row, ...]
+    bounds: tuple[ToBest, ...]
+    row: Row
+    shown: bool
+
+
+def recommended(comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck]) -> Choice | None:
+    """Return the most accurate row within the limits or, with a margin, the fastest whose bound lies within it.
+
+    If no row is shown to be within the margin, it is the most accurate one too. None if no row meets all limits.
     """
     fitting = fitting_rows(comparison, checks)
     if not fitting:
         return None
-    # Where the test images do not show a difference in accuracy, latency decides.
-    candidates = [fitting[0], *not_different(fitting[0], fitting, comparison)]
-    return min(candidates, key=lambda row: _time(row, limits.runtime))
+    bounds = bounds_to_best([row.right for row in fitting if row.right is not None], comparison.groups)
+    near = [
+        (time, place)
+        for place, (row, bound) in enumerate(zip(fitting, bounds, strict=True))
+        if limits.margin is not None and bound.low > -limits.margin and (time := p90(row, limits.runtime)) is not None
+    ]
+    row = fitting[min(near)[1]] if near else fitting[0]
+    return Choice(fitting=tuple(fitting), bounds=tuple(bounds), row=row, shown=bool(near))
+
+
+def p90(row: Row, runtime: str) -> float | None:
+    """Return a row's p90 latency in ms on a runtime; None unless it was measured with enough queries."""
+    found = shown(row, runtime)
+    if found is None or not enough_queries(PERCENT, found[1].num_queries):
+        return None
+    return percentile(found[1].samples_ms, PERCENT)
 
 
 def fitting_rows(comparison: Comparison, checks: Mapping[str, LimitCheck]) -> list[Row]:
@@ -172,12 +220,16 @@ def fitting_rows(comparison: Comparison, checks: Mapping[str, LimitCheck]) -> li
     return [row for row in comparison.compared if all(check(row).fits for check in checks.values())]
 
 
-def not_different(row: Row, others: Iterable[Row], comparison: Comparison) -> list[Row]:
-    """Return the rows among ``others`` that do not differ significantly from ``row`` in the tests of the table."""
-    return [other for other in others if other is not row and comparison.adjusted(row, other) > ALPHA]
+def faster_rows(row: Row, others: Iterable[Row], runtime: str) -> list[Row]:
+    """Return the rows among ``others`` with a lower median latency than ``row`` on a runtime, the fastest first."""
+    own = median_ms(row, runtime)
+    return sorted(
+        (other for other in others if median_ms(other, runtime) < own), key=lambda other: median_ms(other, runtime)
+    )
 
 
-def _time(row: Row, runtime: str) -> float:
+def median_ms(row: Row, runtime: str) -> float:
+    """Return a row's median latency in ms on a runtime; infinite if it was not measured."""
     found = shown(row, runtime)
     return percentile(found[1].samples_ms, 50) if found else float("inf")
 

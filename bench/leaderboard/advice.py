@@ -1,4 +1,4 @@
-"""A recommendation as text: the model to ship, rows without a significant difference, the cost of each limit."""
+"""A recommendation as text: the model to ship, what faster rows would lose, the cost of each limit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from bench.comparison.analysis import Comparison
 from bench.comparison.recommend import (
+    Choice,
     LimitCheck,
     Limits,
     checks_of,
     chosen,
-    fitting_rows,
-    not_different,
+    faster_rows,
     recommended,
 )
 from bench.comparison.scores import accuracy
@@ -22,6 +22,7 @@ from bench.leaderboard.summary import difference_text, listed, p_text, power_bas
 from bench.records.paths import Paths
 from bench.stats.intervals import percentile
 from bench.stats.pairs import ALPHA
+from bench.stats.ranks import images_for_margin
 from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
 
@@ -40,13 +41,24 @@ def advice(limits: Limits, comparison: Comparison, results: Path) -> Advice:
     if unknown := [name for name in limits.min_recall if name not in names]:
         message = f"--min-recall {unknown[0]}: no such class; classes: {', '.join(names)}"
         raise ConfigError(message)
+    _require_visible(limits.margin, comparison)
     checks = checks_of(limits)
-    best = recommended(comparison, limits, checks)
-    if best is None:
+    choice = recommended(comparison, limits, checks)
+    if choice is None:
         return Advice(lines=_nothing(comparison, checks) + _machines(comparison), fits=False)
-    if any(row is best for row in comparison.no_better_than_majority):
-        return Advice(lines=_useless(best, comparison) + _machines(comparison), fits=False)
-    return Advice(lines=_answer(best, comparison, limits, checks, results) + _machines(comparison), fits=True)
+    if any(row is choice.row for row in comparison.no_better_than_majority):
+        return Advice(lines=_useless(choice.row, comparison) + _machines(comparison), fits=False)
+    return Advice(lines=_answer(choice, comparison, limits, checks, results) + _machines(comparison), fits=True)
+
+
+def _require_visible(margin: float | None, comparison: Comparison) -> None:
+    """Raise ConfigError for a margin that is less than one test image, which is usually a fraction by mistake."""
+    if margin is not None and margin * comparison.number < 1:
+        message = (
+            f"--margin {100 * margin:g}: one of {comparison.number:,} test images is {100 / comparison.number:.2g} "
+            "percentage points; margins are in percentage points, such as 1"
+        )
+        raise ConfigError(message)
 
 
 def _machines(comparison: Comparison) -> list[str]:
@@ -82,21 +94,14 @@ def _not_compared(comparison: Comparison) -> list[str]:
 
 
 def _answer(
-    best: Row, comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck], results: Path
+    choice: Choice, comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck], results: Path
 ) -> list[str]:
-    fitting = fitting_rows(comparison, checks)
-    level = [row.name for row in not_different(best, fitting, comparison)]
+    best = choice.row
     lines = [f"Ship {best.name}: top-1 {score_cell(accuracy(best))} %, {_timing(best, limits.runtime)}."]
-    if level:
-        lines.append(f"No significant difference in accuracy to {listed(level)} within the limits.")
-    elif len(fitting) > 1:
-        lines.append("All other rows within the limits differ significantly in accuracy.")
-    if fitting[0] is not best:
-        p_value = p_text(comparison.adjusted(fitting[0], best))
-        lines.append(
-            f"{fitting[0].name} is the most accurate within the limits; {best.name} is the fastest row without a "
-            f"significant difference to it ({p_value})."
-        )
+    if limits.margin is None:
+        lines += _faster(choice, comparison, limits)
+    else:
+        lines += _within(choice, comparison, limits.runtime, limits.margin)
     # For each limit: whether the whole interval meets it, and what it costs, as a limit may be stricter than needed.
     for flag, check in checks.items():
         result = check(best)
@@ -109,6 +114,42 @@ def _answer(
     ]
 
 
+def _faster(choice: Choice, comparison: Comparison, limits: Limits) -> list[str]:
+    """Return what each faster row within the limits would lose."""
+    lines = [f"It is the most accurate of {len(choice.fitting)} rows within the limits."]
+    for row in faster_rows(choice.row, choice.fitting, limits.runtime):
+        paired = comparison.pair(choice.row, row)
+        gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
+        lines.append(f"Faster: {row.name}, {_timing(row, limits.runtime)}: {gap}, simultaneous.")
+    return lines
+
+
+def _within(choice: Choice, comparison: Comparison, runtime: str, margin: float) -> list[str]:
+    """Return why the row is chosen under a margin, or which images it would take to choose a faster one."""
+    bounds = dict(zip([row.row_id for row in choice.fitting], choice.bounds, strict=True))
+    points, bound = f"{100 * margin:g} pp", bounds[choice.row.row_id]
+    how = f"simultaneous one-sided 95 % bound of the difference {100 * bound.low:+.1f} pp (Hsu)"
+    best = f"less than {points} below the best row within the limits"
+    lines = (
+        [f"It is the fastest row that is shown to be {best}: {how}."]
+        if choice.shown
+        else [f"No row with a p90 on {runtime} is shown to be {best}; this is the most accurate one, {how}."]
+    )
+    for row in faster_rows(choice.row, choice.fitting, runtime):
+        found = bounds[row.row_id]
+        needed = images_for_margin(found, margin, comparison.number)
+        more = (
+            "its accuracy is lower by more than the margin"
+            if needed is None
+            else f"if the difference stays, about {needed:,} test images would show that it is"
+        )
+        lines.append(
+            f"Faster, but not shown to be within {points}: {row.name}, {_timing(row, runtime)}, "
+            f"{100 * found.difference:+.1f} pp (bound {100 * found.low:+.1f}); {more}."
+        )
+    return lines
+
+
 def _timing(row: Row, runtime: str) -> str:
     found = shown(row, runtime)
     if found is None:
@@ -118,14 +159,15 @@ def _timing(row: Row, runtime: str) -> str:
 
 def _cost(flag: str, best: Row, comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck]) -> str:
     """Return the recommendation without one limit."""
-    without = recommended(comparison, limits, {other: check for other, check in checks.items() if other != flag})
-    if without is None or without is best:
+    found = recommended(comparison, limits, {other: check for other, check in checks.items() if other != flag})
+    if found is None or found.row is best:
         return "" if flag.startswith("--runtime") else f"{flag} does not change the recommendation."
+    without = found.row
     paired = comparison.pair(best, without)
     gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
     adjusted = comparison.adjusted(best, without)
     kind = "significant" if adjusted <= ALPHA else "no significant difference"
-    return f"Without {flag}: {without.name}, {gap}, unadjusted; {kind} ({p_text(adjusted)}, Holm)."
+    return f"Without {flag}: {without.name}, {gap}, simultaneous; {kind} ({p_text(adjusted)}, Holm)."
 
 
 def _artifact(row: Row, runtime: str, results: Path) -> str:

@@ -11,7 +11,6 @@ from bench.comparison.tables import Checkpoint, Row
 from bench.leaderboard.cells import NO_VALUE, code, figure, interval_cell, score_cell, table
 from bench.stats.groups import effective_size, meaningful
 from bench.stats.intervals import independent_difference
-from bench.stats.pairs import ALPHA
 from imgcls.inference.runtimes import ONNX
 
 PAIRS_SHOWN: Final = 45
@@ -21,11 +20,14 @@ LEAST_P: Final = 0.0001
 
 
 def pair_table(comparison: Comparison) -> list[str]:
-    """Return a line for each pair: the difference, p values, and whether it is significant."""
+    """Return a line for each pair: the differences of accuracy and log loss, and their p values."""
     rows = comparison.compared
     pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))]
     minority = comparison.minority
-    columns = ["First", "Second", "First - second, pp (95 % CI, unadjusted)", "p", "p (Holm)", "Significant"]
+    columns = ["First", "Second", "First - second, pp (simultaneous 95 % CI)", "p", "p (Holm)"]
+    losses = comparison.losses
+    if losses:
+        columns += ["Log loss, nats (simultaneous 95 % CI)", "its p (Holm)"]
     if minority:
         columns += [f"On {minority[1]} images of minority classes, pp", "p there (Holm)"]
     lines = []
@@ -39,8 +41,11 @@ def pair_table(comparison: Comparison) -> list[str]:
             f"{100 * paired.difference:+.1f} ({low:+.1f} to {high:+.1f})",
             p_cell(paired.p_value),
             p_cell(adjusted),
-            "yes" if adjusted <= ALPHA else "no",
         ]
+        if losses:
+            # Its tests have second minus first too.
+            values = (-losses.differences[i, j], -losses.high[i, j], -losses.low[i, j])
+            cells += ["{:+.3f} ({:+.3f} to {:+.3f})".format(*values), p_cell(float(losses.holm[i, j]))]
         if minority:
             # The tests have second minus first, the table first minus second.
             cells += [f"{-100 * minority[0].differences[i, j]:+.1f}", p_cell(float(minority[0].holm[i, j]))]

@@ -201,11 +201,16 @@ def _majority_row(comparison: Comparison) -> list[str]:
 
 
 def row_table(comparison: Comparison) -> list[str]:
-    """Return a line per row: initialisation, seeds, worst class, training time, latency in each runtime."""
+    """Return a line per row: probability of being best, seeds, worst class, training time, latency in each runtime."""
     runtimes = runtimes_of(comparison.table.rows)
-    columns = ["Model", "Init", "Seeds", "Seeds' top-1 %", "Worst class % (simultaneous 95 % CI)", "Training, s"]
+    columns = ["Model", "Probability best", "Init", "Seeds", "Seeds' top-1 %"]
+    columns += ["Worst class % (simultaneous 95 % CI)", "Training, s"]
+    best = {row.row_id: f"{100 * share:.0f} %" for row, share in zip(comparison.compared, comparison.best, strict=True)}
     lines = [
-        [*_over_seeds(row), *(latency_text(row, runtime, comparison.table.sessions) for runtime in runtimes)]
+        [
+            *_over_seeds(row, best.get(row.row_id, NO_VALUE)),
+            *(latency_text(row, runtime, comparison.table.sessions) for runtime in runtimes),
+        ]
         for row in comparison.ordered
         if row.checkpoints
     ]
@@ -232,12 +237,13 @@ def machine_table(comparison: Comparison) -> list[str]:
     return table(columns, lines, left=3)
 
 
-def _over_seeds(row: Row) -> list[str]:
+def _over_seeds(row: Row, best: str) -> list[str]:
     # Folds of a seed are trained one after the other, so that their times add up.
     worst, score = worst_class(row), accuracy(row)
     times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in row.checkpoints]
     return [
         code(row.name),
+        best,
         row.init,
         ", ".join(str(checkpoint.seed) for checkpoint in row.checkpoints),
         f"{100 * score.least:.1f} to {100 * score.most:.1f}" if score.over_seeds else NO_VALUE,

@@ -188,7 +188,9 @@ def against_members(run_ids: set[str], comparisons: Sequence[Comparison]) -> lis
             members = [by_name[name] for name in row.first.ensemble.candidates if name in by_name]
             best = max(members, key=lambda member: accuracy(member).value, default=None)
             if best is not None:
-                paired = comparison.pair(best, row)
+                assert best.right is not None
+                assert row.right is not None
+                paired = compare_pair(best.right, row.right, comparison.groups)
                 gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
                 kind = "significant" if paired.p_value <= ALPHA else "no significant difference"
                 lines.append(

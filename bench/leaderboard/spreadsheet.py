@@ -29,12 +29,14 @@ def text(comparisons: Sequence[Comparison]) -> str:
 
 def _of_row(row: Row, comparison: Comparison) -> dict[str, object]:
     rank = comparison.rank_of(row)
+    best = {one.row_id: share for one, share in zip(comparison.compared, comparison.best, strict=True)}
     return {
         "table": comparison.table.key.id,
         "row": row.row_id,
         "setting": "; ".join(row.setting),
         "rank_best": rank.best if rank else None,
         "rank_worst": rank.worst if rank else None,
+        "probability_best": best.get(row.row_id),
     }
 
 

@@ -14,7 +14,7 @@ from bench.leaderboard.cells import figure
 from bench.records.schema import UNGROUPED
 from bench.stats.intervals import percentile
 from bench.stats.pairs import ALPHA
-from bench.stats.power import Power
+from bench.stats.power import Power, sources_of
 
 SENTENCES_SHOWN: Final = 4
 NAMES_SHOWN: Final = 5
@@ -91,6 +91,7 @@ class _Statements:
             self._leaks(),
             self._accuracy(),
             self._significantly_worse(),
+            self._by_loss(),
             power_text(power) if power else "",
             self._not_compared(),
             self._no_better_than_majority(),
@@ -98,6 +99,7 @@ class _Statements:
             *self._speed(),
             *self._minority(),
             self._seeds(),
+            self._sources(),
             self._tuned(),
             self._small(),
             power_basis(power) if power else "",
@@ -147,9 +149,44 @@ class _Statements:
         # In the order in which the table of pairs compares them, so that the pair is not computed twice.
         paired = self.comparison.pair(worse[0], top)
         low, high = -100 * paired.interval.high, -100 * paired.interval.low
-        gap = f"({-100 * paired.difference:+.1f} pp, unadjusted 95 % CI {low:+.1f} to {high:+.1f})"
+        gap = f"({-100 * paired.difference:+.1f} pp, simultaneous 95 % CI {low:+.1f} to {high:+.1f})"
         first, *rest = [self.style(row.name) for row in worse]
         return f"Significantly less accurate than {self.style(top.name)}: {listed([f'{first} {gap}', *rest])}."
+
+    def _by_loss(self) -> str:
+        """Return what log loss decides between the most accurate row and those whose accuracy does not differ."""
+        top, *others = self.comparison.compared
+        losses = self.comparison.losses
+        if losses is None:
+            return ""
+        found = []
+        for place, row in enumerate(others, start=1):
+            if self.comparison.adjusted(top, row) > ALPHA >= losses.holm[0, place]:
+                gap, low, high = losses.differences[0, place], losses.low[0, place], losses.high[0, place]
+                found.append(
+                    f"{self.style(row.name)} ({gap:+.3f} nats, simultaneous 95 % CI {low:+.3f} to {high:+.3f})"
+                )
+        if not found:
+            return ""
+        return f"Log loss, a finer measure, differs significantly from that of {self.style(top.name)}: {listed(found)}."
+
+    def _sources(self) -> str:
+        """Return where the uncertainty between the two most accurate rows comes from, if both have several seeds."""
+        if len(self.comparison.compared) < PAIR:
+            return ""
+        first, second = self.comparison.compared[:PAIR]
+        assert first.right is not None
+        assert second.right is not None
+        found = sources_of(first.right, second.right, self.comparison.groups)
+        if found is None:
+            return ""
+        half, images, seeds = (100 * value for value in (found.half_width, found.with_images, found.with_seeds))
+        names = f"{self.style(first.name)} and {self.style(second.name)}"
+        return (
+            f"Of the variance of the difference between {names} over images and seeds, {100 * found.images:.0f} % comes from the test images, {100 * found.seeds:.0f} % from the seeds and "
+            f"{100 * found.both:.0f} % from both together; ten times as many images would narrow its 95 % CI from "
+            f"±{half:.1f} to ±{images:.1f} pp, ten times as many seeds to ±{seeds:.1f} pp."
+        )
 
     def _not_compared(self) -> str:
         rows = self.comparison.not_compared

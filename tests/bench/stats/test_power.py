@@ -29,8 +29,8 @@ def test_uncertainty_is_that_of_repetitions(luck: float, cluster: int) -> None:
         ("with_images", spread(rng, seeds=4, images=3000, **options)),
     ):
         stated = np.mean([(getattr(one, name) / 1.96) ** 2 for one in found])
-        # The variance of 300 repetitions has a standard error of 8 %. Without luck, what many images leave is an estimate
-        # that is cut off at 0: too large, so that the statement is careful.
+        # The variance of 300 repetitions has a standard error of 8 %. Without luck, what many images leave is an
+        # estimate that is cut off at 0: too large, so that the statement is careful.
         most = 1.3 if luck or name != "with_images" else 2.5
         assert 0.7 * true <= stated <= most * true, name
 
