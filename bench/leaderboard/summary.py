@@ -183,8 +183,8 @@ class _Statements:
         half, images, seeds = (100 * value for value in (found.half_width, found.with_images, found.with_seeds))
         names = f"{self.style(first.name)} and {self.style(second.name)}"
         return (
-            f"Of the variance of the difference between {names} over images and seeds, {100 * found.images:.0f} % comes from the test images, {100 * found.seeds:.0f} % from the seeds and "
-            f"{100 * found.both:.0f} % from both together; ten times as many images would narrow its 95 % CI from "
+            f"Of the variance of the difference between {names} over images and seeds, {100 * found.images:.0f} % comes "
+            f"from the test images, {100 * found.seeds:.0f} % from the seeds and {100 * found.both:.0f} % from both together; ten times as many images would narrow its 95 % CI from "
             f"±{half:.1f} to ±{images:.1f} pp, ten times as many seeds to ±{seeds:.1f} pp."
         )
 

@@ -32,8 +32,8 @@ AT_ONCE: Final = 4_000_000
 class LossTests:
     """Tests of all pairs of M models ``[M, M]``: mean log loss of the second index minus that of the first, in nats.
 
-    ``low`` and ``high`` are intervals that hold together with 95 % confidence and contain 0 wherever ``p_values`` are
-    above 0.05 over the number of pairs; ``holm`` are the p values adjusted by Holm's method.
+    ``holm`` are the p values adjusted by Holm's method. ``low`` and ``high`` are intervals that hold together with 95 %
+    confidence; 0 is at most a bound of those whose adjusted p value is 0.05 or less, and in all others.
     """
 
     differences: Floats
@@ -61,17 +61,21 @@ def compare_losses(models: Sequence[Floats], groups: Groups | None = None, *, se
             p_value, reach = _welch(models[row], models[column], change[pair], groups, level)
             p_values[pair], middle = max(p_values[pair], p_value), change[pair].mean()
             low[pair], high[pair] = min(low[pair], middle - reach), max(high[pair], middle + reach)
+    adjusted, differences = holm(p_values), change.mean(axis=1)
+    # Where a later step of Holm's method rejects, the interval at the level of its first step ends at 0.
+    low = np.where((adjusted <= ALPHA) & (differences > 0), np.maximum(low, 0.0), low)
+    high = np.where((adjusted <= ALPHA) & (differences < 0), np.minimum(high, 0.0), high)
     found = [np.zeros((number, number)) for _ in range(3)] + [np.ones((number, number)) for _ in range(2)]
-    values = (change.mean(axis=1), low, high, p_values, holm(p_values))
+    values = (differences, low, high, p_values, adjusted)
     for matrix, value in zip(found, values, strict=True):
         matrix[rows, columns] = value
-    difference, lower, upper, single, adjusted = found
+    difference, lower, upper, single, corrected = found
     return LossTests(
         differences=difference - difference.T,
         low=lower - upper.T,
         high=upper - lower.T,
         p_values=np.minimum(single, single.T),
-        holm=np.minimum(adjusted, adjusted.T),
+        holm=np.minimum(corrected, corrected.T),
     )
 
 

@@ -32,10 +32,10 @@ def test_intervals_agree_with_tests(seed: int, models: int, seeds: int, shift: f
     groups = rng.integers(0, 25, 60)
     losses = [rng.exponential(size=(seeds, 60)) + shift * place for place in range(models)]
     found = compare_losses(losses, groups)
-    level = ALPHA / (models * (models - 1) / 2)
     for row, column in zip(*np.triu_indices(models, 1), strict=True):
-        excluded = not found.low[row, column] <= 0 <= found.high[row, column]
-        assert excluded == (found.p_values[row, column] <= level)
+        low, high = found.low[row, column], found.high[row, column]
+        significant = found.holm[row, column] <= ALPHA
+        assert not low < 0 < high if significant else low <= 0 <= high
         assert found.low[row, column] <= found.differences[row, column] <= found.high[row, column]
         assert (found.low[column, row], found.high[column, row]) == (-found.high[row, column], -found.low[row, column])
 
