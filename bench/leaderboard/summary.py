@@ -182,10 +182,11 @@ class _Statements:
             return ""
         half, images, seeds = (100 * value for value in (found.half_width, found.with_images, found.with_seeds))
         names = f"{self.style(first.name)} and {self.style(second.name)}"
+        shares = [f"{100 * share:.0f} %" for share in (found.images, found.seeds, found.both)]
         return (
-            f"Of the variance of the difference between {names} over images and seeds, {100 * found.images:.0f} % comes "
-            f"from the test images, {100 * found.seeds:.0f} % from the seeds and {100 * found.both:.0f} % from both together; ten times as many images would narrow its 95 % CI from "
-            f"±{half:.1f} to ±{images:.1f} pp, ten times as many seeds to ±{seeds:.1f} pp."
+            f"Of the variance of the difference between {names} over images and seeds, {shares[0]} comes from the test "
+            f"images, {shares[1]} from the seeds and {shares[2]} from both together; ten times as many images would "
+            f"narrow its 95 % CI from ±{half:.1f} to ±{images:.1f} pp, ten times as many seeds to ±{seeds:.1f} pp."
         )
 
     def _not_compared(self) -> str:
