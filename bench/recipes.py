@@ -192,6 +192,7 @@ def training_text(config: RunConfig) -> str:
     parts += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
     parts += [f"EMA {train.ema:g}"] if train.ema else []
     parts += [f"imbalance {train.imbalance}"] if train.imbalance != "none" else []
+    parts += [f"{100 * train.train_share:g} % of train"] if train.train_share < 1 else []
     parts += [f"augmentation {train.augmentation}"] if train.augmentation != "report" else []
     parts += ["without mirror images"] if train.no_hflip else []
     parts += ["batch norm frozen"] if train.norm == "frozen" else []

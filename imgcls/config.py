@@ -185,6 +185,8 @@ class TrainConfig:
     """Technique against class imbalance: undersample every class to the smallest; class-weights: inverse frequencies;
     balanced-sampler: batches with all classes equally likely; focal (Lin et al. 2017); logit-adjustment (Menon et al.
     2021); balanced-softmax (Ren et al. 2020); post-hoc: the finished training of none, with adjusted logits (Menon)."""
+    train_share: float = 1.0
+    """Share of the train images of each class that are used, drawn by the training seed; val and test stay."""
     precision: Precision = "fp32"
     """Precision of training steps: fp32, bf16 (mixed), or auto, the faster one of the two on this machine."""
     lr_factor: float = 0.1
@@ -204,6 +206,7 @@ class TrainConfig:
         require(name="lr", value=self.lr, low=1e-12, high=1e3, hint="use a positive number")
         require(name="weight_decay", value=self.weight_decay, low=0, high=1e3, hint="use 0 or more")
         require(name="feature_views", value=self.feature_views, low=1, high=1000, hint="use 1 or more")
+        require(name="train_share", value=self.train_share, low=1e-6, high=1, hint="use a share above 0, at most 1")
         require(name="layer_decay", value=self.layer_decay, low=0.01, high=1, hint="use a number from 0.01 to 1")
         require(name="warmup", value=self.warmup, low=0, high=0.9, hint="use a share of the steps, 0 to 0.9")
         self._require_effect()

@@ -54,6 +54,14 @@ class RunArgs(PlanArgs):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LearningCurveArgs(RunArgs):
+    """Train one model on 25, 50 and 100 % of train, test each on the same images, and say whether more would help."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds, which also draw the images of each share."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SearchArgs(PlanArgs):
     """Flags of all commands that can carry out studies."""
 

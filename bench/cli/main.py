@@ -14,6 +14,7 @@ from bench.cli.arguments import (
     DataArgs,
     EnsembleArgs,
     EstimateArgs,
+    LearningCurveArgs,
     MeasureArgs,
     ModelsArgs,
     PlanArgs,
@@ -78,6 +79,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "ensemble": Command(
         EnsembleArgs, "bench.cli.training:ensemble", "combine finished networks of one table into one, as a row of it"
     ),
+    "learning-curve": Command(
+        LearningCurveArgs, "bench.cli.training:learning_curve", "train on shares of train: would more photos help?"
+    ),
     "compare": Command(
         CompareArgs, "bench.cli.judging:compare_two", "compare two rows or runs on the same test images"
     ),
@@ -96,7 +100,7 @@ COMMANDS: Final[dict[str, Command]] = {
 
 def usage() -> str:
     """Return the overview of all commands."""
-    lines = [f"  {name:<12} {command.text}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<15} {command.text}" for name, command in COMMANDS.items()]
     flags = [
         "COMMAND --help shows its flags. Other flags: --version, --tyro-print-completion SHELL.",
         "imgcls-bench is the same command.",

@@ -11,16 +11,25 @@ from rich.table import Table
 
 from bench import harness
 from bench.cli import tuning
-from bench.cli.arguments import EnsembleArgs, EstimateArgs, MeasureArgs, ModelsArgs, RunAllArgs, RunArgs
+from bench.cli.arguments import (
+    EnsembleArgs,
+    EstimateArgs,
+    LearningCurveArgs,
+    MeasureArgs,
+    ModelsArgs,
+    RunAllArgs,
+    RunArgs,
+)
 from bench.cli.judging import read_tables, show
 from bench.cli.launchers import launcher_of, planner_of
 from bench.comparison import analysis
-from bench.config import RunConfig
+from bench.config import RunConfig, with_overrides
 from bench.ensembles import planning
 from bench.estimates import estimating
 from bench.latency import measure
 from bench.latency.protocol import FULL
-from bench.leaderboard import page, pair_text, terminal
+from bench.leaderboard import advice, page, pair_text, terminal
+from bench.leaderboard.advice import SHARES
 from bench.records.copies import find_copies
 from bench.records.environment import read_environment
 from bench.records.paths import Paths, check_writable
@@ -70,6 +79,22 @@ def plan(args: EstimateArgs, configs: Sequence[RunConfig], console: Console) -> 
     estimates = estimating.estimate(tasks)
     show(terminal.estimate_lines(estimates), console)
     return 1 if any(one.error for one in estimates) else 0
+
+
+def learning_curve(args: LearningCurveArgs, configs: Sequence[RunConfig], console: Console) -> int:
+    """Carry out the runs of one model on shares of train, and print what the last doubling gained; 0, or 1."""
+    if any(config.train.train_share < 1 for config in configs):
+        message = f"--train-share {configs[0].train.train_share:g}: not with learning-curve, which has its own shares"
+        raise ConfigError(message)
+    by_share = {share: [with_overrides(one, {"train_share": share}) for one in configs] for share in SHARES}
+    every = [config for each in by_share.values() for config in each]
+    planner = planner_of(args, every)
+    tasks = {share: [planner(config, force=args.force) for config in each] for share, each in by_share.items()}
+    check_writable(args.results)
+    status = _carry_out(unique([task for each in tasks.values() for task in each]), console)
+    runs = {share: {task.run_id for task in each} for share, each in tasks.items()}
+    show(advice.photos_advice(runs, analysis.read(args.results)), console)
+    return status
 
 
 def ensemble(args: EnsembleArgs, console: Console) -> int:

@@ -128,7 +128,8 @@ def _until(record: RunRecord, target: float) -> tuple[float, float] | None:
     """Return minutes and 1e12 MACs of a training until val has reached an accuracy; None if it has not."""
     assert record.outcome is not None
     training, train = record.outcome.training, record.config.train
-    features = sum(record.dataset.counts["train"]) * train.feature_views if train.tune_layers == "head-then-all" else 0
+    number = train.train_share * sum(record.dataset.counts["train"])
+    features = number * train.feature_views if train.tune_layers == "head-then-all" else 0
     # Frozen layers have no backward pass, which takes twice the operations of the forward pass.
     passes, factor = float(features), 1 if train.tune_layers == "head" else 3
     seconds = training.head_time_s

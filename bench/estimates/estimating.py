@@ -108,9 +108,11 @@ def _estimated(tasks: Sequence[Task], probe: Probe) -> Estimate:
 def seconds_of(task: Task, probed: Probed, *, step_s: float) -> float:
     """Return the seconds of a whole run, without its measurement, audit and pixel cache, if a step takes ``step_s``."""
     counts = {name: sum(each) for name, each in task.dataset.counts.items()}
+    counts["train"] = max(round(task.config.train.train_share * counts["train"]), 1)
     if task.config.train.imbalance == "undersample":
         each = task.dataset.counts["train"]
-        counts["train"] = min(count for count in each if count) * sum(count > 0 for count in each)
+        least = max(round(task.config.train.train_share * min(count for count in each if count)), 1)
+        counts["train"] = least * sum(count > 0 for count in each)
     train, config = task.config.train, task.config
     fit_s = probed.head_image_s * counts["train"] * train.feature_views
     epochs = 0.0

@@ -1,8 +1,9 @@
-"""A recommendation as text: the model to ship, what faster rows would lose, the cost of each limit."""
+"""Advice as text: the model to ship, what faster rows would lose, the cost of limits, the gain of more photos."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bench.comparison.analysis import Comparison
 from bench.comparison.recommend import (
@@ -21,10 +22,14 @@ from bench.leaderboard.cells import figure, score_cell, validity_word
 from bench.leaderboard.summary import difference_text, listed, p_text, power_basis, power_text
 from bench.records.paths import Paths
 from bench.stats.intervals import percentile
-from bench.stats.pairs import ALPHA
+from bench.stats.pairs import ALPHA, compare_pair
+from bench.stats.power import power_of
 from bench.stats.ranks import images_for_margin
 from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
+
+SHARES: Final = (0.25, 0.5, 1.0)
+"""Shares of train of a learning curve; the last two are a doubling."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,3 +182,32 @@ def _artifact(row: Row, runtime: str, results: Path) -> str:
     why = f" (seed {one.seed}, the best on val of {len(row.checkpoints)})" if len(row.checkpoints) > 1 else ""
     fold = " (the first of several folds; to ship a model, train on all images)" if len(one.records) > 1 else ""
     return f"Artifact: {path}{why}{fold}{'' if path.exists() else ', not on this machine'}"
+
+
+def photos_advice(runs: Mapping[float, set[str]], comparisons: Sequence[Comparison]) -> list[str]:
+    """Return a line for each share of train, and whether the last doubling of train has raised the accuracy.
+
+    ``runs`` are the ids of the runs of each share. A share without a complete row is left out.
+    """
+    found = [
+        (share, row, comparison)
+        for share, ids in runs.items()
+        for comparison in comparisons
+        for row in comparison.compared
+        if ids & {record.run_id for record in row.records}
+    ]
+    lines = [f"{100 * share:.0f} % of train: top-1 {score_cell(accuracy(row))} %" for share, row, _ in found]
+    if [share for share, _, _ in found][-2:] != list(SHARES[-2:]):
+        return [*lines, "Not every share has a score, so nothing can be said about more photos."]
+    (_, half, comparison), (_, whole, _) = found[-2:]
+    assert half.right is not None
+    assert whole.right is not None
+    paired = compare_pair(half.right, whole.right, comparison.groups)
+    gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
+    doubling = f"From half of train to all of it: {gap}, {p_text(paired.p_value)}"
+    if paired.p_value > ALPHA:
+        power = power_of([half.right, whole.right], comparison.groups, tests=1)
+        least = power_text(power) if power else ""
+        return [*lines, f"{doubling}: not shown that more photos would help. {least}".strip()]
+    verdict = "more photos are likely to help" if paired.difference > 0 else "more photos have not helped"
+    return [*lines, f"{doubling}: {verdict}."]

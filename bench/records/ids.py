@@ -33,6 +33,7 @@ FROZEN_DEFAULTS: Final[dict[str, object]] = {
     "micro_batch": None,
     "no_hflip": False,
     "imbalance": "none",
+    "train_share": 1.0,
     "budget": None,
     "device": "auto",
     "train_threads": 0,

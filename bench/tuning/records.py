@@ -35,6 +35,7 @@ ADDED: Final = frozenset(
         "micro_batch",
         "no_hflip",
         "imbalance",
+        "train_share",
         "budget",
     }
 )

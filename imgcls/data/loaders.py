@@ -61,10 +61,20 @@ SAMPLERS: Final[dict[str, Sampler]] = {"balanced-sampler": balanced}
 def undersampled(source: Source, seed: int) -> Source:
     """Return a split with as many random images of each class as the smallest class has."""
     counts = np.bincount(source.labels)
-    least = counts[counts > 0].min()
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(source))
-    kept = np.sort(np.concatenate([order[source.labels[order] == label][:least] for label in range(len(counts))]))
+    return _drawn(source, np.minimum(counts, counts[counts > 0].min()), seed)
+
+
+def share_of(source: Source, share: float, seed: int) -> Source:
+    """Return a split with a share of the images of each class, at least one; those of smaller shares are among them."""
+    counts = np.bincount(source.labels)
+    return _drawn(source, np.where(counts > 0, np.maximum(np.rint(share * counts), 1), 0).astype(np.int64), seed)
+
+
+def _drawn(source: Source, counts: NDArray[np.int64], seed: int) -> Source:
+    """Return a split with random images, ``counts`` of each class, in the order of the split."""
+    order = np.random.default_rng(seed).permutation(len(source))
+    of_class = [order[source.labels[order] == label][:count] for label, count in enumerate(counts)]
+    kept = np.sort(np.concatenate(of_class))
     return replace(source, indices=source.indices[kept], labels=source.labels[kept])
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 from imgcls.config import MIN_BATCH, ArchitectureConfig, LoaderConfig, TrainConfig
-from imgcls.data.loaders import Source, undersampled
+from imgcls.data.loaders import Source, share_of, undersampled
 from imgcls.errors import ConfigError, OutOfMemoryError
 from imgcls.models import complexity
 from imgcls.models.building import build_model
@@ -48,12 +48,11 @@ def fit(  # noqa: PLR0913 - the parts of a training
     use_threads(train.train_threads)
     torch.manual_seed(seed)
     aux_head = spec.has_aux_head and architecture.aux_weight > 0
-    less = train.imbalance == "undersample"
     with _named_lack_of_memory(loader):
         model = build_model(spec, architecture, num_classes=num_classes, aux_head=aux_head)
         setup = TrainingSetup(
             num_classes=num_classes,
-            train_source=undersampled(train_source, mixed(seed, 0, 3)) if less else train_source,
+            train_source=_used(train_source, train, seed),
             val_source=val_source,
             normalisation=spec.normalisation,
             loader=loader,
@@ -68,6 +67,13 @@ def fit(  # noqa: PLR0913 - the parts of a training
             gmacs=gmacs_of(spec, num_classes) if (train.budget or "").startswith("tmacs") else None,
         )
         return run_loop(model, setup)
+
+
+def _used(source: Source, train: TrainConfig, seed: int) -> Source:
+    """Return the train images that are used: all, a share of each class, or as many of each class."""
+    if train.train_share < 1:
+        source = share_of(source, train.train_share, mixed(seed, 0, 4))
+    return undersampled(source, mixed(seed, 0, 3)) if train.imbalance == "undersample" else source
 
 
 def gmacs_of(spec: ModelSpec, num_classes: int) -> float:

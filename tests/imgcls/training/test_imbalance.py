@@ -13,10 +13,12 @@ from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
 from imgcls.config import LoaderConfig, TrainConfig
-from imgcls.data.loaders import Source, balanced, undersampled
+from imgcls.data.loaders import Source, balanced, share_of, undersampled
 from imgcls.evaluation.forward import logits_of
 from imgcls.models.building import build_model
 from imgcls.training import head
+from imgcls.training.events import silent
+from imgcls.training.fitting import fit
 from imgcls.training.losses import LOSSES, class_loss, training_loss
 from imgcls.training.setup import TrainingSetup
 from tests.imgcls.training.test_training import CPU, MODEL, run, setting, spec
@@ -133,6 +135,32 @@ def test_undersampling_leaves_the_smallest_class_whole() -> None:
     assert len(set(kept.indices)) == 18
     assert kept.indices[kept.labels == 2].tolist() == whole.indices[whole.labels == 2].tolist()
     assert undersampled(whole, seed=1).indices.tolist() != kept.indices.tolist()
+
+
+@given(share=st.floats(0.01, 1), seed=st.integers(0, 100))
+def test_share_of_train_keeps_the_proportions_of_classes(share: float, seed: int) -> None:
+    whole = uneven((60, 30, 6))
+    kept = share_of(whole, share, seed)
+    assert kept.counts(3).tolist() == [max(round(share * count), 1) for count in (60, 30, 6)]
+    assert set(share_of(whole, share / 2, seed).indices) <= set(kept.indices)
+    assert share_of(whole, 1.0, seed).indices.tolist() == whole.indices.tolist()
+
+
+def test_training_on_a_share_of_train(tmp_path: Path) -> None:
+    setup = with_technique(tmp_path, "none")
+    finished = fit(
+        spec(),
+        num_classes=3,
+        train_source=setup.train_source,
+        val_source=setup.val_source,
+        loader=setup.loader,
+        architecture=setup.architecture,
+        train=replace(CPU, epochs=1, train_share=0.25),
+        seed=0,
+        folder=tmp_path,
+        report=silent,
+    )
+    assert finished.history[0].images == 25  # 15, 8 and 2
 
 
 @pytest.mark.parametrize("name", ["class-weights", "balanced-sampler", "focal", "logit-adjustment"])
