@@ -126,16 +126,20 @@ def cost_to_accuracy(row: Row, target: float) -> ToAccuracy:
 
 def _until(record: RunRecord, target: float) -> tuple[float, float] | None:
     """Return minutes and 1e12 MACs of a training until val has reached an accuracy; None if it has not."""
+    return next(((minutes, tmacs) for minutes, tmacs, reached in cost_so_far(record) if reached >= target), None)
+
+
+def cost_so_far(record: RunRecord) -> list[tuple[float, float, float]]:
+    """Return minutes and 1e12 MACs of a training until the end of each epoch, and the accuracy on val there."""
     assert record.outcome is not None
     training, train = record.outcome.training, record.config.train
     number = train.train_share * sum(record.dataset.counts["train"])
     features = number * train.feature_views if train.tune_layers == "head-then-all" else 0
     # Frozen layers have no backward pass, which takes twice the operations of the forward pass.
-    passes, factor = float(features), 1 if train.tune_layers == "head" else 3
-    seconds = training.head_time_s
-    for epoch in training.history:
-        seconds += epoch.train_time_s
-        passes += factor * epoch.images
-        if epoch.val_top1_accuracy >= target:
-            return seconds / 60, passes * record.outcome.model.gmacs / 1e3
-    return None
+    factor = 1 if train.tune_layers == "head" else 3
+    seconds = training.head_time_s + np.cumsum([epoch.train_time_s for epoch in training.history])
+    passes = features + factor * np.cumsum([epoch.images for epoch in training.history])
+    return [
+        (minutes, images * record.outcome.model.gmacs / 1e3, epoch.val_top1_accuracy)
+        for minutes, images, epoch in zip((seconds / 60).tolist(), passes.tolist(), training.history, strict=True)
+    ]

@@ -18,13 +18,17 @@ from imgcls.inference.runtimes import ONNX
 
 def text(comparisons: Sequence[Comparison]) -> str:
     """Return the CSV of some tables, for spreadsheets and scripts."""
-    rows = [
+    return table(flat_rows(comparisons))
+
+
+def flat_rows(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
+    """Return a line for each run of some tables, by column: the rows of the CSV and of the data in the page."""
+    return [
         _flat(record) | _latencies(record, row.measured_on) | _of_row(row, one)
         for one in comparisons
         for row in one.table.rows
         for record in row.records
     ]
-    return table(rows)
 
 
 def _of_row(row: Row, comparison: Comparison) -> dict[str, object]:

@@ -1,9 +1,8 @@
-"""Galleries of misclassified images and of the findings of the audit, with thumbnails of the images."""
+"""The images of the page: which test images have a picture, the findings of the audit, and thumbnails."""
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,16 +10,13 @@ import numpy as np
 from PIL import Image
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.tables import Row
 from bench.runs.images import ImageSource
 from imgcls.data.decode import UndecodableError, decode, quiet_libraries
 from imgcls.data.sources.names import file_of
 
 # The numbers of images are limited because the page contains their thumbnails, and must not grow with the data set.
-WRONG_SHOWN: Final = 24
-"""Misclassified images shown of each row's first seed, the most confident first."""
-
-ALL_WRONG_SHOWN: Final = 48
+PICTURES: Final = 1_000
+"""Test images that have a picture."""
 
 GROUPS_SHOWN: Final = 40
 
@@ -32,70 +28,27 @@ PIXEL_ART_PX: Final = 32
 """Images of up to this size are shown unscaled and lossless."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mistake:
-    """One misclassified image: its true class, and the predicted class or classes as text."""
-
-    image_id: str
-    true: str
-    answers: str
-
-
-def mistakes(comparison: Comparison) -> list[tuple[str, list[Mistake]]]:
-    """Return a title and the misclassified images of each row's first seed, the most confident first."""
-    return [_mistakes_of(row, comparison.table.first.dataset.class_names) for row in comparison.compared]
-
-
-def _mistakes_of(row: Row, names: Sequence[str]) -> tuple[str, list[Mistake]]:
-    answers = row.checkpoints[0].answers
-    assert answers is not None
-    wrong = np.flatnonzero(~answers.right)
-    # Stable, so that equal confidences do not change the page when it is written again.
-    worst = wrong[np.argsort(-answers.p_predicted[wrong], kind="stable")][:WRONG_SHOWN]
-    shown = [
-        Mistake(
-            image_id=answers.image_ids[image],
-            true=names[answers.labels[image]],
-            answers=f"{names[answers.predicted[image]]} ({100 * answers.p_predicted[image]:.0f} %)",
-        )
-        for image in worst.tolist()
-    ]
-    some = f", the {len(shown)} most confident" if len(wrong) > len(shown) else ""
-    return f"{row.name}, seed {row.checkpoints[0].seed}: {len(wrong)} misclassified{some}", shown
-
-
-def wrong_by_all(comparison: Comparison) -> tuple[list[Mistake], int]:
-    """Return images that all checkpoints misclassify, the most confident errors first, and the number of all of them.
-
-    Rows that are no better than the majority-class baseline are excluded.
-    """
-    # An image that no model classifies correctly may have a wrong label. A model that learned nothing is wrong almost
-    # everywhere, and its errors are no evidence of that.
-    weak = comparison.no_better_than_majority
-    rows = [row for row in comparison.compared if not any(row is other for other in weak)]
-    every = [one.answers for row in rows for one in row.checkpoints if one.answers is not None]
+def pictured(comparison: Comparison) -> list[str]:
+    """Return the ids of the test images that get a picture: most often misclassified first, then least confident."""
+    every = [one.answers for row in comparison.compared for one in row.checkpoints[:1] if one.answers is not None]
     if not every:
-        return [], 0
-    names = comparison.table.first.dataset.class_names
-    wrong = np.flatnonzero(~np.any([answers.right for answers in every], axis=0))
+        return []
+    wrong = np.sum([~answers.right for answers in every], axis=0)
     confidence = np.mean([answers.p_predicted for answers in every], axis=0)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    shown = [
-        Mistake(
-            image_id=every[0].image_ids[image],
-            true=names[every[0].labels[image]],
-            answers=", ".join(sorted({names[answers.predicted[image]] for answers in every})),
-        )
-        for image in wrong[:ALL_WRONG_SHOWN].tolist()
-    ]
-    return shown, len(wrong)
+    order = np.lexsort((confidence, -wrong))
+    return [every[0].image_ids[image] for image in order[:PICTURES].tolist()]
+
+
+def across_splits(images: ImageSource) -> set[str]:
+    """Return the ids of images with a duplicate in another split of those that the data set has."""
+    return {image_id for ids in images.audit.across_splits for image_id in ids}
 
 
 def audit_view(images: ImageSource) -> dict[str, Any]:
     """Return what the page shows of an audit: skipped files with their reasons, and groups of duplicates."""
     audit = images.audit
     # Leaks first: they change what the test split can show.
-    torn = {image_id for ids in audit.across_splits for image_id in ids}
+    torn = across_splits(images)
     groups = [("across the given splits", ids) for ids in audit.across_splits]
     for kind, members in (("exact", audit.exact_duplicates), ("near", audit.near_duplicates)):
         groups += [(kind, ids) for ids in members if not torn & {*ids}]

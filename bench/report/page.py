@@ -1,9 +1,9 @@
-"""The self-contained HTML page of a results folder: tables, plots, galleries, audit and provenance."""
+"""The self-contained HTML page of a results folder: charts, tables, images, audit and provenance."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -14,50 +14,61 @@ from markdown_it import MarkdownIt
 from bench.comparison.analysis import Comparison
 from bench.comparison.tables import Row
 from bench.leaderboard import page as leaderboard
+from bench.leaderboard import spreadsheet
 from bench.leaderboard.summary import summary
+from bench.recipes import budget_text
 from bench.records.paths import Paths
 from bench.records.schema import RunRecord
 from bench.records.store import to_json
-from bench.report import gallery, plots
-from bench.report.drawing import svg
+from bench.report import gallery
+from bench.report.content import content_of
 from bench.runs.images import ImageSource, MissingImagesError, find_source
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
 
 PAGE: Final = files("bench.report") / "template"
 
-CLASSES_UNFOLDED: Final = 20
-"""Number of classes up to which confusion matrices fit on a screen, and are shown unfolded."""
+MODULES: Final = (
+    "elements",
+    "looks",
+    "chart",
+    "board",
+    "explorer",
+    "pairs",
+    "images",
+    "confusion",
+    "curves",
+    "tables",
+    "page",
+)
+"""Modules of the page's script, each after those that it imports from."""
 
-FIGURES: Final = "figures"
-
-PLOTS: Final = {
-    "pareto": plots.pareto,
-    "recall": plots.recall_bars,
-    "learning": plots.learning_curves,
-    "latency": plots.latencies,
-    "reliability": plots.reliability,
-    "risk": plots.risk_coverage,
+SECTIONS: Final = {
+    "leaderboard": "Leaderboard",
+    "explorer": "Accuracy against cost",
+    "pairs": "Pairs",
+    "confusion": "Confusions",
+    "images": "Images",
+    "curves": "Learning curves",
+    "latency": "Latency",
+    "calibration": "Calibration",
+    "tables": "Tables",
+    "audit": "Audit",
+    "provenance": "Provenance",
 }
-"""Functions that draw a plot of a comparison, by name in the template; they return None if there is no data."""
+"""Sections of a table by their place in the page's address, with their titles in the table of contents."""
 
 
 def write(comparisons: Sequence[Comparison], paths: Paths, folder: Path, *, images: bool) -> Path:
-    """Write ``index.html`` and its plots as SVG files into a folder; raises ConfigError if that fails."""
-    figures: dict[str, str] = {}
+    """Write ``index.html`` into a folder; raises ConfigError if that fails."""
     # Relative, so that the links to studies remain valid when the results folder is moved.
     sweeps = Path(os.path.relpath(paths.sweeps, folder.absolute())).as_posix()
     sources = [_source(one, paths) if images else Source(missing="omitted by --no-images") for one in comparisons]
-    tables = [
-        # Numbered only if there are several tables, so that the usual file names are short.
-        _view(one, source, figures, prefix=f"{number}-" if len(comparisons) > 1 else "", sweeps=sweeps)
-        for number, (one, source) in enumerate(zip(comparisons, sources, strict=True), start=1)
-    ]
-    shots = _thumbnails(tables, sources)
-    text = _render(tables, shots, total=sum(len(one.table.records) for one in comparisons))
+    tables = [_view(one, source, sweeps=sweeps) for one, source in zip(comparisons, sources, strict=True)]
+    shots = _thumbnails(comparisons, tables, sources)
+    rows = spreadsheet.flat_rows(comparisons)
+    text = _render(tables, shots, rows, total=sum(len(one.table.records) for one in comparisons))
     try:
-        for name, drawn in figures.items():
-            write_text(drawn, folder / FIGURES / name)
         write_text(text, folder / "index.html")
     except OSError as error:
         message = f"--to {folder}: cannot be written ({error.strerror}); use a writable folder"
@@ -73,19 +84,47 @@ class Source:
     missing: str = ""
 
 
-def _render(tables: Sequence[Mapping[str, Any]], shots: Mapping[str, str], *, total: int) -> str:
+def _render(
+    tables: Sequence[dict[str, Any]],
+    shots: Mapping[str, str],
+    rows: Sequence[Mapping[str, object]],
+    *,
+    total: int,
+) -> str:
+    # A list and indices into it: an image that is shown several times is in the page once.
+    thumbnail_ids = {image_id: number for number, image_id in enumerate(shots)}
+    for table in tables:
+        content = table["content"]
+        content["thumbnails"] = {
+            one: thumbnail_ids[one] for one in content["predictions"]["ids"] if one in thumbnail_ids
+        }
     # StrictUndefined: a misspelt name in the template is an error and not an empty text.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((PAGE / "index.html.j2").read_text(encoding="utf-8"))
     return template.render(
         tables=tables,
+        sections=list(SECTIONS.items()),
         total=total,
-        # A list and indices into it: an image that is shown several times is in the page once.
+        rows=rows,
         thumbnails=list(shots.values()),
-        thumbnail_ids={image_id: number for number, image_id in enumerate(shots)},
+        thumbnail_ids=thumbnail_ids,
         style=(PAGE / "page.css").read_text(encoding="utf-8"),
-        script=(PAGE / "page.js").read_text(encoding="utf-8"),
+        script=bundle(),
     )
+
+
+def bundle() -> str:
+    """Return the modules of the page as one script, each in a function of its own, which returns what it exports."""
+    # A page without network cannot import files, and its policy forbids modules from data and blob addresses.
+    return "\n".join(_module(name) for name in MODULES)
+
+
+def _module(name: str) -> str:
+    text = (PAGE / "js" / f"{name}.js").read_text(encoding="utf-8")
+    exported = re.findall(r"^export (?:function|const) (\w+)", text, flags=re.MULTILINE)
+    text = re.sub(r'^import (\{[^}]*\}) from "./(\w+).js";', r"const \1 = \2_js;", text, flags=re.MULTILINE)
+    text = re.sub(r"^export ", "", text, flags=re.MULTILINE)
+    return f"const {name}_js = (() => {{\n{text}\nreturn {{ {', '.join(exported)} }};\n}})();"
 
 
 def _source(comparison: Comparison, paths: Paths) -> Source:
@@ -100,44 +139,42 @@ def _source(comparison: Comparison, paths: Paths) -> Source:
     return Source(missing=reason)
 
 
-def _view(
-    comparison: Comparison, source: Source, figures: dict[str, str], *, prefix: str, sweeps: str
-) -> dict[str, Any]:
-    """Return the values of a table for the template, and add its plots to ``figures``."""
-    first = comparison.table.first
-    drawn = {
-        name: svg(partial(draw, comparison), name=prefix + name) for name, draw in PLOTS.items() if _any(comparison)
-    }
-    figures |= {f"{prefix}{name}.svg": text for name, text in drawn.items() if text}
-    all_wrong, all_wrong_total = gallery.wrong_by_all(comparison)
-    details = leaderboard.detail_tables(comparison, sweeps=sweeps)
-    most_confused = details.pop("Most confused classes")
+def _view(comparison: Comparison, source: Source, *, sweeps: str) -> dict[str, Any]:
+    """Return the values of a table for the template."""
+    first, key = comparison.table.first, comparison.table.key
+    audit = gallery.audit_view(source.images) if source.images else None
+    content = content_of(comparison)
+    content["duplicates"] = sorted(gallery.across_splits(source.images)) if source.images else []
+    content["missing"] = f"No pictures: {source.missing}." if source.missing else ""
     return {
+        "name": key.dataset,
         "title": leaderboard.heading(comparison),
+        "held": f"Equal for all rows: {budget_text(key.budget)}. Trained on {key.machine}; table {key.id}.",
         "summary": summary(comparison, str),
         "leaderboard": _html(leaderboard.main_table(comparison)),
-        "details": [(title, _html(part)) for title, part in details.items() if part],
-        "plots": dict.fromkeys(PLOTS) | drawn,
-        "files": {name: f"{FIGURES}/{prefix}{name}.svg" for name in PLOTS},
-        "names": first.dataset.class_names,
-        "most_confused": _html(most_confused),
-        "fold_matrix": len(first.dataset.class_names) > CLASSES_UNFOLDED,
-        "confusions": _confusions(comparison),
-        "confusion_files": _confusion_figures(comparison, figures, prefix=prefix),
-        "compared": len(comparison.compared),
-        "all_wrong": all_wrong,
-        "all_wrong_total": all_wrong_total,
-        "mistakes": gallery.mistakes(comparison),
-        "audit": gallery.audit_view(source.images) if source.images else None,
+        "details": [
+            (title, _html(part)) for title, part in leaderboard.detail_tables(comparison, sweeps=sweeps).items() if part
+        ],
+        "content": content,
+        "pictures": _pictures(comparison, source),
+        "audit": audit,
         "no_audit": f"The audit is not available: {source.missing}" if source.missing else "",
-        "no_pictures": f"No thumbnails: {source.missing}." if source.missing else "",
         "removed": ", ".join(f"{n} {reason}" for reason, n in first.dataset.removed.items()) or "none",
         "runs": [_provenance(record, row) for row in comparison.table.rows for record in row.records],
     }
 
 
-def _any(comparison: Comparison) -> bool:
-    return any(row.checkpoints for row in comparison.table.rows)
+def _pictures(comparison: Comparison, source: Source) -> str:
+    """Return which test images have a picture in the page."""
+    if source.images is None:
+        return ""
+    number = comparison.number
+    if number <= gallery.PICTURES:
+        return "Every test image has a picture."
+    return (
+        f"{gallery.PICTURES:,} of {number:,} test images have a picture: those that most rows misclassify, and then "
+        "the least confident; the others are listed by id."
+    )
 
 
 def _html(lines: Sequence[str]) -> str:
@@ -147,35 +184,16 @@ def _html(lines: Sequence[str]) -> str:
     return html.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
 
 
-def _confusions(comparison: Comparison) -> list[dict[str, Any]]:
-    return [
-        {"title": f"{row.name}, seed {checkpoint.seed}", "counts": checkpoint.confusion.tolist()}
-        for row in comparison.table.rows
-        for checkpoint in row.checkpoints
-    ]
-
-
-def _confusion_figures(comparison: Comparison, figures: dict[str, str], *, prefix: str) -> list[tuple[str, str]]:
-    """Draw the confusion matrix of each row's first seed; return titles and files."""
-    listed = []
-    names = comparison.table.first.dataset.class_names
-    for number, row in enumerate((row for row in comparison.table.rows if row.checkpoints), start=1):
-        title, file = f"{row.name}, seed {row.checkpoints[0].seed}", f"{prefix}confusion-{number}.svg"
-        text = svg(partial(plots.confusion, row.checkpoints[0], names, title), name=file)
-        assert text is not None
-        figures[file] = text
-        listed.append((title, f"{FIGURES}/{file}"))
-    return listed
-
-
-def _thumbnails(tables: Sequence[Mapping[str, Any]], sources: Sequence[Source]) -> dict[str, str]:
+def _thumbnails(
+    comparisons: Sequence[Comparison], tables: Sequence[Mapping[str, Any]], sources: Sequence[Source]
+) -> dict[str, str]:
     shots: dict[str, str] = {}
-    for table, source in zip(tables, sources, strict=True):
+    for comparison, table, source in zip(comparisons, tables, sources, strict=True):
         if source.images:
-            wrong = [*table["all_wrong"], *(one for _, each in table["mistakes"] for one in each)]
-            ids = [one.image_id for one in wrong] + [one for _, group in table["audit"]["groups"] for one in group]
+            ids = [*gallery.pictured(comparison)]
+            ids += [one for _, group in table["audit"]["groups"] for one in group]
             ids += [image_id for image_id, _, _ in table["audit"]["removed"]]
-            shots |= gallery.thumbnails(source.images.root, ids)
+            shots |= gallery.thumbnails(source.images.root, [one for one in ids if one not in shots])
     return shots
 
 

@@ -1,0 +1,318 @@
+"""What the charts of the page show: a table's rows, pairs, confusions, images and curves as plain data for JSON.
+
+Fractions are per cent here; values of a metric are [value], or [value, low, high] where their uncertainty is known.
+Arrays over all test images are base64 text of little-endian integers: a JSON list would be several times as long.
+"""
+
+import base64
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.comparison.analysis import Comparison
+from bench.comparison.pareto import cost_so_far
+from bench.comparison.scores import accuracy, worst_class
+from bench.comparison.sessions import interval_over_rounds
+from bench.comparison.speeds import runtimes_of, shown
+from bench.comparison.tables import Row
+from bench.leaderboard.cells import validity_word
+from bench.leaderboard.page import why_failed
+from bench.stats.groups import meaningful, proportion_interval
+from bench.stats.intervals import Score, percentile
+from imgcls.evaluation.binning import ece_bins
+from imgcls.training.events import EpochResult
+
+CURVE_POINTS: Final = 200
+"""Points of a risk-coverage curve and of a distribution of latencies."""
+
+HIGH, LOW = "high", "low"
+
+Json = dict[str, Any]
+
+METRICS: Final[dict[str, tuple[str, str, str]]] = {
+    "top1": ("Top-1 accuracy", "%", HIGH),
+    "macro_f1": ("Macro-F1", "%", HIGH),
+    "worst": ("Recall of the worst class", "%", HIGH),
+    "log_loss": ("Log loss", "nats", LOW),
+    "size": ("ONNX file", "MB", LOW),
+    "gmacs": ("Multiply-accumulates per image", "GMACs", LOW),
+    "params": ("Parameters", "M", LOW),
+    "training": ("Training", "s", LOW),
+}
+"""Metrics of rows: title, unit, and whether high or low values are better. Latencies are added for each runtime."""
+
+
+def content_of(comparison: Comparison) -> Json:
+    """Return what the charts of a table show."""
+    latencies = _latency_metrics(comparison)
+    return {
+        "metrics": [_metric(key, *words) for key, words in METRICS.items()] + [_metric(*one) for one in latencies],
+        "rows": [_row(row, comparison) for row in comparison.ordered],
+        "baseline": _interval(comparison.majority),
+        "pairs": _pairs(comparison),
+        "classes": list(comparison.table.first.dataset.class_names),
+        "predictions": _predictions(comparison),
+        "curves": {
+            "learning": _learning(comparison),
+            "cost": _cost(comparison),
+            "latency": _latencies(comparison),
+            "reliability": _reliability(comparison),
+            "risk": _risk(comparison),
+        },
+    }
+
+
+def _metric(key: str, title: str, unit: str, better: str) -> Json:
+    return {"key": key, "title": title, "unit": unit, "better": better}
+
+
+def _interval(score: Score) -> list[float]:
+    # A t interval over seeds may extend beyond 0 and 100 %.
+    return [100 * score.value, 100 * max(score.interval.low, 0.0), 100 * min(score.interval.high, 1.0)]
+
+
+def _row(row: Row, comparison: Comparison) -> Json:
+    config, rank = row.first.config, comparison.rank_of(row)
+    kind = "ensemble" if row.first.ensemble else "tuned" if row.first.tuning else "head" if _frozen(row) else "default"
+    return {
+        "id": row.row_id,
+        "name": row.name,
+        "model": config.model,
+        "family": family_of(config.model),
+        "setting": list(row.setting),
+        "kind": kind,
+        "init": row.init,
+        "rank": [rank.best, rank.worst] if rank else None,
+        "best": next((s for r, s in zip(comparison.compared, comparison.best, strict=True) if r is row), None),
+        "seeds": [one.seed for one in row.checkpoints],
+        "failed": None if row.checkpoints else why_failed(row),
+        "from": _origin(row, comparison),
+        "values": _values(row, comparison) if row.checkpoints else {},
+    }
+
+
+def family_of(model: str) -> str:
+    """Return the family of a timm model: the letters at the beginning of its name, without a prefix of the weights."""
+    found = re.match(r"(?:tf_|hf_)?([a-z]+)", model)
+    return found[1] if found else model
+
+
+def _frozen(row: Row) -> bool:
+    return row.first.base.train.tune_layers == "head"
+
+
+def _origin(row: Row, comparison: Comparison) -> list[str]:
+    """Return the ids of the rows that a row derives from: the default setting of a tuned one, an ensemble's members."""
+    if row.first.ensemble is not None:
+        names = set(row.first.ensemble.candidates)
+        return [other.row_id for other in comparison.table.rows if other.name in names]
+    if row.first.tuning is None and not _frozen(row):
+        return []
+    same = [other for other in comparison.table.rows if other.first.config.model == row.first.config.model]
+    return [
+        other.row_id
+        for other in same
+        if other is not row and other.init == row.init and other.first.tuning is None and not _frozen(other)
+    ][:1]
+
+
+def _values(row: Row, comparison: Comparison) -> dict[str, list[float]]:
+    """Return the metrics of a row: [value], or [value, low, high] if its uncertainty is known."""
+    outcome, worst = row.outcome, worst_class(row)
+    times = [sum(one.training.train_time_s for one in checkpoint.outcomes) for checkpoint in row.checkpoints]
+    found = {
+        "top1": _interval(accuracy(row)),
+        "macro_f1": _interval(comparison.macro_f1(row)),
+        "log_loss": [float(np.mean([one.mean("test", "log_loss") for one in row.checkpoints]))],
+        "size": [outcome.artifact.size_bytes / 1e6],
+        "gmacs": [outcome.model.gmacs],
+        "params": [outcome.model.num_params / 1e6],
+        "training": [float(np.mean(times)), min(times), max(times)] if len(times) > 1 else times,
+    }
+    if worst is not None:
+        found["worst"] = _interval(worst[1])
+    for machine in comparison.table.machines:
+        there = replace(row, measured_on=machine)
+        for runtime in runtimes_of([there]):
+            if (one := shown(there, runtime)) is not None:
+                sure, value = interval_over_rounds(one[1], 50), percentile(one[1].samples_ms, 50)
+                ends = [min(sure.low, value), max(sure.high, value)] if sure else []
+                found[f"{runtime} {machine}"] = [value, *ends]
+    return {key: value for key, value in found.items() if all(map(math.isfinite, value))}
+
+
+def _latency_metrics(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+    """Return a metric for each runtime and measuring machine, the table's own machine first."""
+    table = comparison.table
+    machines = sorted(table.machines, key=lambda machine: machine != table.measured_on)
+    return [
+        (f"{runtime} {machine}", f"Latency on {runtime}" + (f" of {machine}" if len(machines) > 1 else ""), "ms", LOW)
+        for machine in machines
+        for runtime in runtimes_of([replace(row, measured_on=machine) for row in table.rows])
+    ]
+
+
+def _pairs(comparison: Comparison) -> Json:
+    """Return the matrices of all pairs: first minus second in percentage points, with interval and p values."""
+    rows, number = comparison.compared, len(comparison.compared)
+    low, high = np.zeros((number, number)), np.zeros((number, number))
+    for i, j in combinations(range(number), 2):
+        found = comparison.pair(rows[j], rows[i]).interval
+        low[i, j], high[i, j], low[j, i], high[j, i] = found.low, found.high, -found.high, -found.low
+    losses = comparison.losses
+    return {
+        "ids": [row.row_id for row in rows],
+        "difference": _rounded(-100 * comparison.pairwise.differences, 2),
+        "low": _rounded(100 * low, 2),
+        "high": _rounded(100 * high, 2),
+        "p": _rounded(comparison.pairwise.p_values, 5),
+        "holm": _rounded(comparison.pairwise.holm, 5),
+        "loss": None if losses is None else _rounded(-losses.differences, 4),
+        "loss_holm": None if losses is None else _rounded(losses.holm, 5),
+    }
+
+
+def _rounded(values: NDArray[np.float64], digits: int) -> list[list[float]]:
+    # Adding 0 turns -0.0, which would be shown with its sign, into 0.
+    found: list[list[float]] = (np.round(values, digits) + 0.0).tolist()
+    return found
+
+
+def _predictions(comparison: Comparison) -> Json:
+    """Return what the first seed of each compared row predicts for each test image."""
+    rows = [(row, row.checkpoints[0].answers) for row in comparison.compared]
+    known = [(row, answers) for row, answers in rows if answers is not None]
+    if not known:
+        return {"ids": [], "labels": "", "rows": []}
+    first = known[0][1]
+    return {
+        "ids": list(first.image_ids),
+        "labels": _packed(first.labels, "<u2"),
+        "rows": [
+            {
+                "id": row.row_id,
+                "seed": row.checkpoints[0].seed,
+                "predicted": _packed(answers.predicted, "<u2"),
+                "p": _packed(_percent(answers.log_p_predicted), "<u1"),
+                "p_true": _packed(_percent(answers.log_p_true), "<u1"),
+            }
+            for row, answers in known
+        ],
+    }
+
+
+def _percent(log_p: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(np.rint(100 * np.exp(np.minimum(log_p.astype(np.float64), 0.0))))
+
+
+def _packed(values: NDArray[Any], kind: str) -> str:
+    return base64.b64encode(values.astype(kind).tobytes()).decode()
+
+
+def _scored(comparison: Comparison) -> list[Row]:
+    return [row for row in comparison.ordered if row.checkpoints]
+
+
+def _histories(row: Row) -> list[tuple[EpochResult, ...]]:
+    return [outcome.training.history for one in row.checkpoints for outcome in one.outcomes]
+
+
+def _band(x: Iterable[float], each: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return points [x, mean, least, most] over runs; as far as all of them go."""
+    return [
+        [round(place, 5), float(np.mean(values)), min(values), max(values)]
+        for place, *values in zip(x, *each, strict=False)
+        if all(map(math.isfinite, values))
+    ]
+
+
+def _learning(comparison: Comparison) -> list[Json]:
+    """Return loss on train and val, accuracy on val and learning rate of each row by epoch."""
+    fields = {"train loss": "train_loss", "val loss": "val_loss", "val top-1": "val_top1_accuracy", "lr": "lr"}
+    found = []
+    for row in _scored(comparison):
+        histories = [history for history in _histories(row) if history]
+        if histories:
+            series = {
+                title: _band(
+                    [epoch.epoch for epoch in histories[0]],
+                    [[getattr(epoch, field) for epoch in history] for history in histories],
+                )
+                for title, field in fields.items()
+            }
+            found.append({"id": row.row_id, "series": series})
+    return found
+
+
+def _cost(comparison: Comparison) -> list[Json]:
+    """Return accuracy on val by minutes and by compute of training, of each row."""
+    found = []
+    for row in _scored(comparison):
+        costs = [cost_so_far(record) for one in row.checkpoints for record in one.records if row.first.ensemble is None]
+        if costs and all(costs):
+            series = {}
+            for place, title in enumerate(("minutes", "TMACs")):
+                length = min(map(len, costs))
+                x = [float(np.mean([cost[epoch][place] for cost in costs])) for epoch in range(length)]
+                series[title] = _band(x, [[100 * accuracy for _, _, accuracy in cost] for cost in costs])
+            found.append({"id": row.row_id, "series": series})
+    return found
+
+
+def _latencies(comparison: Comparison) -> list[Json]:
+    """Return percentiles of latency of each row and runtime on the measuring machine of the table."""
+    shares = np.linspace(0, 100, CURVE_POINTS + 1)
+    return [
+        {
+            "id": row.row_id,
+            "runtime": runtime,
+            "words": f"{validity_word(one[1])}, {one[1].num_queries:,} queries",
+            "points": [
+                [float(f"{ms:.4g}"), share]
+                for ms, share in zip(np.percentile(one[1].samples_ms, shares).tolist(), shares.tolist(), strict=True)
+            ],
+        }
+        for row in _scored(comparison)
+        for runtime in runtimes_of(comparison.table.rows)
+        if (one := shown(row, runtime)) is not None
+    ]
+
+
+def _reliability(comparison: Comparison) -> list[Json]:
+    """Return [confidence, accuracy, low, high, images] of each bin of confidence, for the first seed of each row."""
+    found = []
+    for row in comparison.compared:
+        answers = row.checkpoints[0].answers
+        if answers is None:
+            continue
+        bins, points = ece_bins(answers.p_predicted), []
+        for one in np.unique(bins):
+            inside = bins == one
+            right = answers.right[inside]
+            sure = proportion_interval(right, meaningful(answers.group[inside]))
+            # At the mean confidence of the bin, as in the definition of ECE, and not at its centre.
+            values = (answers.p_predicted[inside].mean(), right.mean(), sure.low, sure.high)
+            points.append([round(100 * float(value), 2) for value in values] + [int(inside.sum())])
+        found.append({"id": row.row_id, "points": points})
+    return found
+
+
+def _risk(comparison: Comparison) -> list[Json]:
+    """Return [coverage, error rate] of the most confident predictions, for the first seed of each row."""
+    found = []
+    for row in comparison.compared:
+        answers = row.checkpoints[0].answers
+        if answers is None:
+            continue
+        order = np.argsort(-answers.p_predicted, kind="stable")
+        risk = 100 * np.cumsum(~answers.right[order]) / np.arange(1, len(order) + 1)
+        kept = np.unique(np.linspace(0, len(order) - 1, CURVE_POINTS).astype(int))
+        points = [[round(100 * (place + 1) / len(order), 2), round(float(risk[place]), 2)] for place in kept.tolist()]
+        found.append({"id": row.row_id, "points": points})
+    return found
