@@ -163,12 +163,12 @@ class _Statements:
         for place, row in enumerate(others, start=1):
             if self.comparison.adjusted(top, row) > ALPHA >= losses.holm[0, place]:
                 gap, low, high = losses.differences[0, place], losses.low[0, place], losses.high[0, place]
-                found.append(
-                    f"{self.style(row.name)} ({gap:+.3f} nats, simultaneous 95 % CI {low:+.3f} to {high:+.3f})"
-                )
+                # As for accuracy, with the interval of the first only: the table of pairs has all.
+                words = f" ({gap:+.3f} nats, simultaneous 95 % CI {low:+.3f} to {high:+.3f})" if not found else ""
+                found.append(f"{self.style(row.name)}{words}")
         if not found:
             return ""
-        return f"Log loss, a finer measure, differs significantly from that of {self.style(top.name)}: {listed(found)}."
+        return f"By log loss, a finer measure, significantly different from {self.style(top.name)}: {listed(found)}."
 
     def _sources(self) -> str:
         """Return where the uncertainty between the two most accurate rows comes from, if both have several seeds."""

@@ -19,7 +19,7 @@ from bench.comparison.analysis import Comparison
 from bench.comparison.pareto import cost_so_far
 from bench.comparison.scores import accuracy, worst_class
 from bench.comparison.sessions import interval_over_rounds
-from bench.comparison.speeds import runtimes_of, shown
+from bench.comparison.speeds import reference_runtime, runtimes_of, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import validity_word
 from bench.leaderboard.page import why_failed
@@ -148,14 +148,16 @@ def _values(row: Row, comparison: Comparison) -> dict[str, list[float]]:
 
 
 def _latency_metrics(comparison: Comparison) -> list[tuple[str, str, str, str]]:
-    """Return a metric for each runtime and measuring machine, the table's own machine first."""
+    """Return a metric for each runtime and measuring machine, the runtime on which rows are compared first."""
     table = comparison.table
     machines = sorted(table.machines, key=lambda machine: machine != table.measured_on)
-    return [
+    found = [
         (f"{runtime} {machine}", f"Latency on {runtime}" + (f" of {machine}" if len(machines) > 1 else ""), "ms", LOW)
         for machine in machines
         for runtime in runtimes_of([replace(row, measured_on=machine) for row in table.rows])
     ]
+    reference = f"{reference_runtime(table.rows)} {table.measured_on}"
+    return sorted(found, key=lambda metric: metric[0] != reference)
 
 
 def _pairs(comparison: Comparison) -> Json:

@@ -37,7 +37,7 @@ function most(images, row, show) {
   const pairs = matrix.flatMap((line, label) => line.map((count, predicted) => ({ label, predicted, count, share: count / Math.max(sum(line), 1) }))).filter((one) => one.label !== one.predicted && one.count);
   pairs.sort((a, b) => b.count - a.count || b.share - a.share);
   const lines = pairs.slice(0, SHOWN).map((one) => html("li", {}, html("button", { type: "button", onclick: () => show({ kind: "cell", row, true: one.label, predicted: one.predicted }) },
-    `${images.classes[one.label]} taken for ${images.classes[one.predicted]}`), ` ${one.count} images, ${Math.round(100 * one.share)} % of the class`));
+    `${images.classes[one.label]} taken for ${images.classes[one.predicted]}`), ` ${one.count} image${one.count > 1 ? "s" : ""}, ${Math.round(100 * one.share)} % of the class`));
   return html("div", {}, html("h4", {}, "Most frequent confusions"), lines.length ? html("ol", {}, ...lines) : html("p", { class: "none" }, "No image is misclassified."));
 }
 
@@ -71,7 +71,7 @@ function matrix(images, row, other, show) {
       if (!value) return;
       const good = two ? (value > 0) === (label === predicted) : label === predicted;
       const text = `${name} taken for ${classes[predicted]}: ${two && value > 0 ? "+" : ""}${value} of ${total}`;
-      const cell = svg("rect", { x: ROOM + predicted * side, y: label * side, width: side, height: side, fill: good ? "#0072B2" : "#D55E00", opacity: 0.2 + 0.8 * Math.min(1, Math.abs(value) / total), onclick: () => show({ kind: "cell", row, true: label, predicted }), onmouseenter: () => { about.textContent = text; } }, svg("title", {}, text));
+      const cell = svg("rect", { x: ROOM + predicted * side, y: label * side, width: side, height: side, fill: good ? "#0072B2" : "#D55E00", opacity: 0.15 + 0.65 * Math.min(1, Math.abs(value) / total), onclick: () => show({ kind: "cell", row, true: label, predicted }), onmouseenter: () => { about.textContent = text; } }, svg("title", {}, text));
       picture.append(cell);
       if (side >= 22) picture.append(svg("text", { x: ROOM + (predicted + 0.5) * side, y: (label + 0.5) * side + 4, "text-anchor": "middle", class: "count", "pointer-events": "none" }, value));
     });

@@ -1,8 +1,8 @@
 // Learning curves, cost to accuracy, latencies, reliability and risk-coverage, with seeds as bands.
 
 import { chart, legend } from "./chart.js";
-import { choice, html } from "./elements.js";
-import { icon, mark } from "./looks.js";
+import { choice, html, svg } from "./elements.js";
+import { mark } from "./looks.js";
 
 /** @typedef {import("./board.js").Board} Board */
 /** @typedef {import("./looks.js").Row} Row */
@@ -29,7 +29,8 @@ function look(board, id) {
  * @param {string[]} ids
  */
 function names(board, ids) {
-  return legend([...new Set(ids)].map((id) => { const one = look(board, id); return { name: one.name, sample: icon(one.row, one.colour) }; }));
+  const sample = (/** @type {ReturnType<typeof look>} */ one) => svg("svg", { width: 30, height: 10, "aria-hidden": "true" }, svg("line", { x1: 0, x2: 30, y1: 5, y2: 5, stroke: one.colour, "stroke-width": 2, "stroke-dasharray": one.dash }));
+  return legend([...new Set(ids)].map((id) => look(board, id)).map((one) => ({ name: one.name, sample: sample(one) })));
 }
 
 /**
