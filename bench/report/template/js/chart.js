@@ -167,7 +167,7 @@ function labels(points, x, y) {
   for (const one of points.filter((each) => each.label)) {
     const [left, top, width] = [x(one.x), y(one.y), (one.label || "").length * 6.2];
     const tried = [[left + 9, top - 5], [left - 9 - width, top - 5], [left + 9, top + 13], [left - 9 - width, top + 13], [left - width / 2, top - 14], [left - width / 2, top + 22]];
-    const fits = ([at, base]) => at >= LEFT - 40 && at + width <= WIDTH && base > 10 && base < HEIGHT - BOTTOM + 8 && !taken.some(([a, b, w]) => at < a + w && a < at + width && Math.abs(base - b) < 12);
+    const fits = (/** @type {number[]} */ [at, base]) => at >= LEFT - 40 && at + width <= WIDTH && base > 10 && base < HEIGHT - BOTTOM + 8 && !taken.some(([a, b, w]) => at < a + w && a < at + width && Math.abs(base - b) < 12);
     const [at, base] = tried.find(fits) || tried[0];
     taken.push([at, base, width]);
     group.append(svg("text", { x: at, y: base }, one.label || ""));

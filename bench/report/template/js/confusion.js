@@ -38,7 +38,7 @@ function most(images, row, show) {
   pairs.sort((a, b) => b.count - a.count || b.share - a.share);
   const lines = pairs.slice(0, SHOWN).map((one) => html("li", {}, html("button", { type: "button", onclick: () => show({ kind: "cell", row, true: one.label, predicted: one.predicted }) },
     `${images.classes[one.label]} taken for ${images.classes[one.predicted]}`), ` ${one.count} image${one.count > 1 ? "s" : ""}, ${Math.round(100 * one.share)} % of the class`));
-  return html("div", {}, html("h4", {}, "Most frequent confusions"), lines.length ? html("ol", {}, ...lines) : html("p", { class: "none" }, "No image is misclassified."));
+  return html("div", {}, html("h3", {}, "Most frequent confusions"), lines.length ? html("ol", {}, ...lines) : html("p", { class: "none" }, "No image is misclassified."));
 }
 
 /** @param {number[]} values */
