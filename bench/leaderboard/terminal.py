@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from bench.estimates.estimating import Estimate
     from bench.latency.measure import Measured  # imports torch, which a command that only reads must not
 
+TENTHS: Final = 10.0
+"""Minutes below which tenths are shown."""
+
 ROWS_SHOWN: Final = 30
 """Rows of a table that a terminal shows; leaderboard.md has all."""
 
@@ -93,12 +96,18 @@ def estimate_lines(estimates: "Sequence[Estimate]") -> Iterator[RenderableType]:
     )
     disk = sum(one.runs * one.disk_bytes for one in known) + max((one.state_bytes for one in known), default=0)
     memory = max((one.memory_bytes for one in known), default=0)
+    minutes = f"{_minutes(middle)} minutes ({_minutes(least)} to {_minutes(most)})"
+    load = 100 * max((one.others_share for one in known), default=0.0)
+    yield f"all: {minutes}, up to {memory / 1e9:.1f} GB of memory, {disk / 1e6:,.0f} MB of disk"
     yield (
-        f"all: {middle:.0f} minutes ({least:.0f} to {most:.0f}), up to {memory / 1e9:.1f} GB of memory, "
-        f"{disk / 1e6:,.0f} MB of disk; without audit and pixel cache. The ranges are from the quartiles of the steps. "
-        f"Other processes used up to {100 * max((one.others_share for one in known), default=0.0):.0f} % of the CPU."
+        "The ranges are from the quartiles of the steps; audit and pixel cache are not included. Other processes used "
+        f"up to {load:.0f} % of the CPU."
     )
     yield from (f"{one.task.config.model}: not estimated: {one.error}" for one in estimates if one.error is not None)
+
+
+def _minutes(value: float) -> str:
+    return f"{value:.1f}" if value < TENTHS else f"{value:.0f}"
 
 
 def _runs(one: "Estimate") -> str:
