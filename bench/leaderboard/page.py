@@ -179,13 +179,13 @@ def _row(row: Row, comparison: Comparison) -> list[str]:
     ]
 
 
-def why_failed(row: Row) -> str:
-    """Return why a row has no score: missing folds, or the last line of its error."""
+def why_failed(row: Row, style: Style = code) -> str:
+    """Return why a row has no score: missing folds, or the last line of its error in some style."""
     # Missing folds are named even if one of them failed: the failure has its own line below.
     if row.incomplete:
         return f"incomplete: {'; '.join(row.incomplete)}"
     errors = [failures.last_line(record.error) for record in row.records if record.error]
-    return f"{FAILED}: {code(errors[0])}" if errors else FAILED
+    return f"{FAILED}: {style(errors[0])}" if errors else FAILED
 
 
 def _majority_row(comparison: Comparison) -> list[str]:

@@ -90,8 +90,10 @@ def _row(row: Row, comparison: Comparison) -> Json:
         "init": row.init,
         "rank": [rank.best, rank.worst] if rank else None,
         "best": next((s for r, s in zip(comparison.compared, comparison.best, strict=True) if r is row), None),
+        # Its errors say nothing about the images: it has learned nothing.
+        "weak": any(row is other for other in comparison.no_better_than_majority),
         "seeds": [one.seed for one in row.checkpoints],
-        "failed": None if row.checkpoints else why_failed(row),
+        "failed": None if row.checkpoints else why_failed(row, str),
         "from": _origin(row, comparison),
         "values": _values(row, comparison) if row.checkpoints else {},
     }

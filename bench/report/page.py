@@ -100,6 +100,8 @@ def _render(
         }
     # StrictUndefined: a misspelt name in the template is an error and not an empty text.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # In the order of the CSV, and not sorted by name.
+    environment.policies["json.dumps_kwargs"] = {}
     template = environment.from_string((PAGE / "index.html.j2").read_text(encoding="utf-8"))
     return template.render(
         tables=tables,

@@ -1,8 +1,8 @@
 """The page in a real headless Chromium: it stands alone, sorts, keeps names as text, and stays small."""
 
+import json
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
 
 from bench.cli.main import main
+from bench.leaderboard import spreadsheet
 from bench.records.paths import PLACE
 from bench.records.schema import RunRecord
 from bench.records.store import write_json
@@ -88,41 +90,155 @@ def test_the_page_stands_alone_and_complains_of_nothing(index: Path) -> None:
 
 
 @needs_chromium
+def test_nothing_is_a_serious_barrier(index: Path) -> None:
+    for scheme in ("light", "dark"):
+        # The check injects a script, which the page's own policy forbids.
+        with visiting(index, color_scheme=scheme, bypass_csp=True) as visit:
+            visit.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+            found = Axe().run(visit.page).response["violations"]
+            assert [one["id"] for one in found if one["impact"] in {"serious", "critical"}] == []
+
+
+@needs_chromium
 def test_names_are_text_and_never_markup(index: Path) -> None:
     with visiting(index) as visit:
         for name in ODD:
-            assert visit.page.get_by_text(name, exact=True).count() >= 1
-        assert visit.page.locator("svg text", has_text="$x_1$ & co").count() >= 1
-        assert visit.page.locator("main script, main b:has-text('full')").count() == 0
+            assert visit.page.locator("svg.confusions text", has_text=name[:17]).count() >= 1
+        assert visit.page.locator(".content script, .content b:has-text('full')").count() == 0
+        assert visit.complaints == []
+
+
+def column(visit: Visit, number: int) -> list[str]:
+    return visit.page.locator(f"table.board tbody tr > :nth-child({number})").all_inner_texts()
+
+
+@needs_chromium
+def test_leaderboard_is_sorted_by_any_metric_and_failed_rows_stay_below(index: Path) -> None:
+    with visiting(index) as visit:
+        for title, order in (("descending", -1), ("ascending", 1)):
+            cells = column(visit, 3)
+            numbers = [float(cell.split()[0]) for cell in cells if cell[0].isdigit()]
+            assert numbers == sorted(numbers, key=lambda value, order=order: order * value)
+            assert len(numbers) == 2
+            assert cells[-1].startswith("failed: MemoryError: <b>full</b>")
+            header = visit.page.locator("table.board th", has_text="Top-1 accuracy")
+            assert header.get_attribute("aria-sort") == title
+            header.locator("button").click()
+        visit.page.get_by_label("Show").first.select_option(label="Parameters")
+        assert visit.page.locator("table.board thead th").nth(2).inner_text().startswith("Parameters, M")
+
+
+@needs_chromium
+def test_leaderboard_is_filtered_by_model(index: Path) -> None:
+    with visiting(index) as visit:
+        visit.page.locator(".leaderboard select").nth(1).select_option("net")
+        assert [cell.split("\n")[0].strip() for cell in column(visit, 2)] == ["net"]
+        assert visit.page.locator(".leaderboard [role=status]").inner_text() == "1 of 3 rows"
+
+
+@needs_chromium
+def test_explorer_shows_each_row_and_its_details_to_the_keyboard(index: Path) -> None:
+    with visiting(index) as visit:
+        points = visit.page.locator(".explorer .point")
+        assert points.count() == 2
+        points.first.focus()
+        assert "best with probability" in visit.page.locator(".explorer .about").inner_text()
+        visit.page.get_by_label("Cost").select_option(label="ONNX file")
+        assert visit.page.locator(".explorer figcaption").inner_text().startswith("Top-1 accuracy against ONNX file")
+        visit.page.get_by_label("logarithmic").uncheck()
+        assert points.count() == 2
+        with visit.page.expect_download() as waiting:
+            visit.page.locator(".explorer").get_by_role("button", name="CSV").click()
+        lines = waiting.value.path().read_text().splitlines()
+        assert [line.split(",")[0] for line in lines] == ["row", "net", "netz"]
+        with visit.page.expect_download() as waiting:
+            visit.page.locator(".explorer").get_by_role("button", name="SVG").click()
+        assert waiting.value.path().read_text().startswith("<svg")
         assert visit.complaints == []
 
 
 @needs_chromium
-def test_a_header_sorts_by_number_up_and_down_and_words_stay_below(index: Path) -> None:
+def test_a_pair_tells_its_interval_and_p_value(index: Path) -> None:
     with visiting(index) as visit:
-        table = visit.page.locator("table").first
-        place = table.locator("th").all_inner_texts().index("Top-1 % (95 % CI)")
-        button = table.locator("th button").nth(place)
-        for order, direction in ((sorted, "ascending"), (lambda found: sorted(found, reverse=True), "descending")):
-            button.click()
-            cells = table.locator(f"tbody tr td:nth-child({place + 1})").all_inner_texts()
-            numbers = [float(cell.split()[0]) for cell in cells if cell[0].isdigit()]
-            assert numbers == order(numbers)
-            assert len(numbers) == 3
-            assert cells[-1].startswith("failed")
-            assert table.locator("th").nth(place).get_attribute("aria-sort") == direction
+        cells = visit.page.locator("table.pairs td button")
+        first, second = (float(text) for text in cells.all_inner_texts())
+        assert first == -second > 0
+        cells.first.focus()
+        told = visit.page.locator(".matrix .about").inner_text()
+        assert told.startswith(f"net minus netz: +{first} pp (simultaneous 95 % CI ")
+        assert "(Holm)" in told
 
 
 @needs_chromium
-def test_the_confusion_of_one_model_less_that_of_another_is_shown(index: Path) -> None:
+def test_a_confusion_opens_the_images_behind_it(index: Path) -> None:
     with visiting(index) as visit:
-        section = visit.page.locator(".confusion")
-        first = section.locator(".matrix td").all_inner_texts()
-        assert sum(int(cell) for cell in first if cell) == 90
-        section.locator(".other").select_option(label="netz, seed 1")
-        less = [int(cell) for cell in section.locator(".matrix td").all_inner_texts() if cell]
+        counts = visit.page.locator("svg.confusions text.count").all_text_contents()
+        assert sum(map(int, counts)) == 90
+        visit.page.locator(".confusion ol button").first.click()
+        told = visit.page.locator(".images [role=status]").inner_text()
+        number = int(told.split()[0])
+        assert " taken for " in told
+        assert visit.page.locator(".images .shot").count() == min(number, 48)
+        visit.page.locator(".confusion").get_by_label("minus").select_option(label="netz, seed 0")
+        less = [int(cell) for cell in visit.page.locator("svg.confusions text.count").all_text_contents()]
         assert sum(less) == 0
-        assert any(number < 0 for number in less)
+        assert any(value < 0 for value in less)
+
+
+@needs_chromium
+@pytest.mark.parametrize("kind", ["all", "one", "only", "unsure", "duplicates"])
+def test_images_are_filtered(kind: str, index: Path) -> None:
+    with visiting(index) as visit:
+        visit.page.locator(".images select").first.select_option(kind)
+        shots = visit.page.locator(".images .shot")
+        number = int(visit.page.locator(".images [role=status]").inner_text().split()[0])
+        assert shots.count() == min(number, 48)
+        right = np.random.default_rng(3).random(90) < 0.9, np.random.default_rng(4).random(90) < 0.7
+        expected = {
+            "all": (~right[0] & ~right[1]).sum(),
+            "one": (~right[0]).sum(),
+            "only": (~right[0] & right[1]).sum(),
+            "unsure": 90,
+            "duplicates": 0,
+        }
+        assert number == expected[kind]
+        if number:
+            shots.first.locator("summary").click()
+            assert shots.first.locator("li").count() == 2
+
+
+@needs_chromium
+def test_links_lead_to_sections_and_unfold_them(index: Path) -> None:
+    with visiting(index) as visit:
+        assert not visit.page.locator("#curves figure").first.is_visible()
+        visit.page.get_by_role("link", name="Learning curves").click()
+        visit.page.wait_for_selector("#curves figure svg")
+        assert visit.page.evaluate("document.querySelector('#curves').getBoundingClientRect().top") < 700
+        visit.page.goto(index.resolve().as_uri() + "#calibration")
+        visit.page.wait_for_selector("#calibration figure svg")
+        assert visit.complaints == []
+
+
+@needs_chromium
+def test_tables_have_nine_columns_and_a_choice_of_others(index: Path) -> None:
+    with visiting(index) as visit:
+        visit.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        tables = visit.page.locator("#tables table")
+        shown = [tables.nth(number).locator("thead th:visible").count() for number in range(tables.count())]
+        assert max(shown) == 9
+        wide = visit.page.locator(".columns").first
+        wide.locator("input:not(:checked)").first.check()
+        assert 10 in [tables.nth(number).locator("thead th:visible").count() for number in range(tables.count())]
+        header = tables.first.locator("thead th").first
+        header.locator("button").click()
+        assert header.get_attribute("aria-sort") == "ascending"
+
+
+def test_the_page_holds_the_rows_of_the_csv(index: Path) -> None:
+    page = index.read_text(encoding="utf-8")
+    rows = json.loads(re.findall(r'<script type="application/json" id="rows">(.*?)</script>', page)[0])
+    assert main(["leaderboard", "--results", str(index.parent.parent)]) == 0
+    assert spreadsheet.table(rows) == (index.parent.parent / "leaderboard.csv").read_text(encoding="utf-8")
 
 
 @needs_chromium
@@ -132,16 +248,12 @@ def test_a_phone_scrolls_tables_and_not_the_page(index: Path) -> None:
         assert visit.page.locator(".lead").is_visible()
 
 
-def test_sections_without_data_say_so_and_plots_are_files_too(index: Path) -> None:
+def test_sections_without_data_say_so(index: Path) -> None:
     page = index.read_text(encoding="utf-8")
     assert "The audit is not available: the location of the images of pets is not known here" in page
     assert "2 empty" in page
     assert "MemoryError: &lt;b&gt;full&lt;/b&gt;" in page
-    figures = {path.name for path in (index.parent / "figures").iterdir()}
-    plots = {"pareto.svg", "recall.svg", "learning.svg", "latency.svg", "reliability.svg", "risk.svg"}
-    assert figures == plots | {"confusion-1.svg", "confusion-2.svg"}
-    for name in figures:
-        assert (index.parent / "figures" / name).read_text(encoding="utf-8").startswith("<svg")
+    assert [path.name for path in index.parent.iterdir()] == ["index.html"]
 
 
 BAD: dict[str, tuple[np.ndarray, list[np.ndarray]]] = {
@@ -162,15 +274,15 @@ def test_a_poor_test_split_or_model_is_a_page_too(name: str, tmp_path: Path) -> 
         answers = examples.answered(right, labels, classes=3, predicted=predicted.astype(np.int32))
         examples.keep(tmp_path, f"net {number}", answers, info)
     page = report(tmp_path).read_text(encoding="utf-8")
-    assert page.count('class="board"') == 1
+    assert page.count('class="board-of"') == 1
     assert not re.search(r"\b(nan|inf)\b", page, flags=re.IGNORECASE)
 
 
 def test_nothing_but_failed_runs_is_a_page_too(tmp_path: Path) -> None:
     keep(tmp_path, "broken", 0.5, status="failed", outcome=None, error="MemoryError: full\n")
     page = report(tmp_path).read_text(encoding="utf-8")
-    assert "No run has test results." in page
     assert "nothing can be compared" in page
+    assert "MemoryError: full" in page
 
 
 @pytest.fixture
@@ -195,8 +307,7 @@ def photos(make_folder: MakeFolder, tmp_path: Path) -> Path:
 @needs_chromium
 def test_mistakes_and_duplicates_are_shown_as_pictures(photos: Path) -> None:
     with visiting(report(photos)) as visit:
-        # The only model errs everywhere, which says nothing about the labels.
-        assert visit.page.get_by_text("0 test image(s) misclassified by every checkpoint").count() == 1
+        assert visit.page.locator(".images .shot img").count() == 4
         visit.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         visit.page.wait_for_function("[...document.images].every(one => one.complete)")
         widths = visit.page.evaluate("[...document.images].map(one => one.naturalWidth)")
@@ -236,15 +347,13 @@ def test_twenty_models_a_hundred_classes_and_ten_thousand_images_stay_small_and_
         examples.keep(tmp_path, f"model-{model:02d}", answers, info)
     page = report(tmp_path)
     assert page.stat().st_size < 15e6
-    started = time.perf_counter()
     with visiting(page) as visit:
-        seen = visit.page.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart")
+        seen = visit.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
         assert visit.complaints == []
-        assert visit.page.locator(".matrix td").count() == 10_000
-        assert not visit.page.locator(".matrix").is_visible()
-        assert visit.page.locator(".confusion table").first.is_visible()
+        assert visit.page.locator("table.board tbody tr").count() == 20
+        assert visit.page.locator("svg.confusions rect[fill]").count() > 500
+    # On an idle machine the paint takes less than a second; nox -s perf measures it.
     assert 0 < seen < 3000, f"{seen} ms"
-    assert time.perf_counter() - started < 30
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ function picture(board, state, chosen) {
   }));
   const names = rows.filter((row) => best.has(row.id)).map((row) => row.name);
   return chart({
-    title: `${y.title} against ${x.title.charAt(0).toLowerCase()}${x.title.slice(1)}`, file: "pareto", points, lines,
+    title: `${y.title} against ${/^[A-Z][a-z]/.test(x.title) ? x.title.charAt(0).toLowerCase() : x.title.charAt(0)}${x.title.slice(1)}`, file: "pareto", points, lines,
     x: { title: x.title, unit: x.unit, log: state.log }, y: { title: y.title, unit: y.unit, most: y.unit === "%" ? 100 : undefined },
     rows: [["row", x.title, `${x.title} low`, `${x.title} high`, y.title, `${y.title} low`, `${y.title} high`, "front"],
       ...rows.map((row) => [row.name, ...three(row.values[x.key]), ...three(row.values[y.key]), best.has(row.id) ? "yes" : "no"])],

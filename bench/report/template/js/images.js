@@ -57,9 +57,16 @@ export function counts(images, row) {
   return found;
 }
 
+/** @param {Images} images */
+function useful(images) {
+  const found = images.rows.filter((one) => !one.row.weak);
+  return found.length ? found : images.rows;
+}
+
 /** @type {Record<string, {title: string, matches: (images: Images, image: number, filter: Filter) => boolean}>} */
 const FILTERS = {
-  all: { title: "wrong by every row", matches: (images, image) => images.rows.every((one) => one.predicted[image] !== images.labels[image]) },
+  // Rows that are no better than the majority class are left out, unless there are no others.
+  all: { title: "wrong by every row", matches: (images, image) => useful(images).every((one) => one.predicted[image] !== images.labels[image]) },
   one: { title: "wrong by this row", matches: (images, image, filter) => images.rows[filter.row].predicted[image] !== images.labels[image] },
   only: { title: "wrong by this row only", matches: (images, image, filter) => images.rows.every((one, row) => (one.predicted[image] !== images.labels[image]) === (row === filter.row)) },
   unsure: { title: "least confident of this row", matches: () => true },
