@@ -1,5 +1,6 @@
 """The commands ``compare`` and ``recommend``, on made-up results."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +88,9 @@ def test_other_test_images_are_not_compared(tmp_path: Path, capsys: pytest.Captu
         (["recommend", "--min-recall", "glass=80"], "--min-recall glass=80: use CLASS=SHARE"),
         (["recommend", "--min-recall", "wood=0.8"], "--min-recall wood: no such class; classes: glass, paper"),
         (["recommend", "--max-latency-ms", "-1"], "--max-latency-ms -1: use a number above 0"),
+        (["recommend", "--margin", "-1"], "--margin -1: use percentage points above 0 and below 50, such as 1"),
+        (["recommend", "--margin", "nan"], "--margin nan: use percentage points above 0"),
+        (["recommend", "--margin", "0.01"], "--margin 0.01: one of 300 test images is 0.33 percentage points"),
         (["recommend", "--max-size-mb", "nan"], "--max-size-mb nan: use a number above 0"),
         (["report", "--data", "birds"], "--data birds: no run on it"),
         (["report", "--table", "abc"], "--table abc: no such table"),
@@ -112,15 +116,44 @@ def test_missing_runs_and_folders_are_reported(
 
 
 def test_recommend_reports_the_cost_of_a_limit(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert recommend(three) == 0
-    assert "Ship fast:" in said(capsys)
     assert recommend(three, "--max-latency-ms", "2") == 0
     text = said(capsys)
     assert "Ship poor:" in text
-    assert "Without --max-latency-ms 2: fast" in text
+    assert "Without --max-latency-ms 2: best" in text
     assert "significant (p < 0.0001, Holm)" in text
     assert "--max-latency-ms 2 is met by the estimate, but not by its whole interval: p90 1 ms (quick run, not" in text
     assert "artifacts/" in text
+
+
+def test_recommend_names_the_most_accurate_row_and_what_faster_ones_would_lose(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recommend(three) == 0
+    text = said(capsys)
+    assert "Ship best:" in text
+    assert "It is the most accurate of 3 rows within the limits." in text
+    assert "Faster: poor, p50 1.00 ms on pytorch-cpu" in text.replace("onnxruntime-cpu", "pytorch-cpu")
+    assert re.search(r"Faster: fast, .*?: -1\.\d pp \(95 % CI -\d\.\d to [+-]\d\.\d\), simultaneous", text)
+
+
+def test_a_margin_ships_the_fastest_row_that_is_shown_to_be_within_it(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recommend(three, "--margin", "5") == 0
+    text = said(capsys)
+    assert "Ship fast:" in text
+    assert "It is the fastest row that is shown to be less than 5 pp below the best row within the limits" in text
+    assert "Faster, but not shown to be within 5 pp: poor" in text
+    assert "its accuracy is lower by more than the margin" in text
+
+
+def test_a_margin_that_cannot_be_decided_says_how_many_images_it_takes(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recommend(three, "--margin", "2") == 0
+    text = said(capsys)
+    assert "Ship best:" in text
+    assert re.search(r"not shown to be within 2 pp: fast, .*?if the difference stays, about [\d,]+ test images", text)
 
 
 def test_recommend_exits_3_if_nothing_fits(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
