@@ -1,11 +1,41 @@
-"""Settings and names of the rows of a table: distinct for every row, and complete in what differs from the recipe."""
+"""Settings, names and looks of the rows of a table: distinct for every row, complete in what differs from the recipe.
 
+In every chart, the colour of a row means the family of its model, and the shape of its mark the kind of its setting.
+"""
+
+import re
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
 
 from bench.config import OF_THE_TABLE
 from bench.records.schema import RunRecord
+
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
+"""Okabe and Ito's colours, which colour-blind people distinguish; without yellow, which is too light on white."""
+
+Kind = Literal["default", "tuned", "head", "ensemble"]
+
+
+def kind_of(record: RunRecord) -> Kind:
+    """Return the kind of a run's setting: an ensemble, tuned by a study, with frozen features, or none of these."""
+    if record.ensemble is not None:
+        return "ensemble"
+    if record.tuning is not None:
+        return "tuned"
+    return "head" if record.base.train.tune_layers == "head" else "default"
+
+
+def colours_of(models: Sequence[str]) -> dict[str, str]:
+    """Return the colour of each model: that of its family, in order of the first model; of many, some share one."""
+    families = list(dict.fromkeys(map(family_of, models)))
+    return {model: COLOURS[families.index(family_of(model)) % len(COLOURS)] for model in models}
+
+
+def family_of(model: str) -> str:
+    """Return the family of a timm model: the letters at the beginning of its name, without a prefix of the weights."""
+    found = re.match(r"(?:tf_|hf_)?([a-z]+)", model)
+    return found[1] if found else model
 
 
 def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:

@@ -1,5 +1,6 @@
-"""Numbers and names as cells of a table."""
+"""Numbers and names as cells of a table, and the accuracies of a table as a picture."""
 
+import html
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -145,3 +146,43 @@ def score_cell(score: Score) -> str:
 def hyperparameters_text(values: Mapping[str, float]) -> str:
     """Return hyperparameters with their values to four significant digits."""
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+CHART: Final = {"width": 860, "names": 340, "values": 660, "line": 26, "top": 26}
+"""Sizes of the picture in pixels: where the scale begins and ends, and the height of a line."""
+
+CHART_STYLE: Final = (
+    "text{font:13px system-ui,sans-serif;fill:#1b1f24}.grid{stroke:#d5dae1}text.soft{fill:#5a6470;font-size:11px}"
+    "@media(prefers-color-scheme:dark){text{fill:#e4e8ee}.grid{stroke:#39414b}text.soft{fill:#a3adb8}}"
+)
+
+
+def chart(title: str, lines: Sequence[tuple[str, str, Score, str]]) -> str:
+    """Return accuracies with their intervals as SVG, for light and dark pages.
+
+    Each line has a rank interval, a name, the accuracy, and a colour.
+    """
+    left, right, top = CHART["names"], CHART["values"], CHART["top"]
+    least = min((max(score.interval.low, 0.0) for _, _, score, _ in lines), default=0.0)
+    low, height = math.floor(10 * least) / 10, top + CHART["line"] * len(lines) + 8
+
+    def x(value: float) -> float:
+        return round(left + (min(max(value, low), 1.0) - low) / (1.0 - low) * (right - left), 1)
+
+    parts = [f"<title>{html.escape(title)}</title><style>{CHART_STYLE}</style>", _text(0, 14, "Rank", "soft")]
+    parts += [_text(52, 14, "Row", "soft"), _text(right + 12, 14, "Top-1 % (95 % CI)", "soft")]
+    for tick in range(round(10 * low), 11):
+        parts.append(f'<line x1="{x(tick / 10)}" x2="{x(tick / 10)}" y1="20" y2="{height - 6}" class="grid"/>')
+        parts.append(_text(x(tick / 10) - 8, 16, str(10 * tick), "soft"))
+    for place, (rank, name, score, colour) in enumerate(lines):
+        y = top + CHART["line"] * (place + 0.5)
+        first, last = x(score.interval.low), x(score.interval.high)
+        bar = f'<rect x="{first}" y="{y - 5}" width="{max(last - first, 1):.1f}" height="10" rx="2" opacity="0.4"/>'
+        parts.append(f'<g fill="{colour}">{bar}<circle cx="{x(score.value)}" cy="{y}" r="4.5"/></g>')
+        parts += [_text(0, y + 4, rank), _text(52, y + 4, name), _text(right + 12, y + 4, score_cell(score))]
+    size = f'viewBox="0 0 {CHART["width"]} {height}" width="{CHART["width"]}" height="{height}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{"".join(parts)}</svg>\n'
+
+
+def _text(x: float, y: float, text: str, kind: str = "") -> str:
+    return f'<text x="{x}" y="{y}"{f" class={chr(34)}{kind}{chr(34)}" if kind else ""}>{html.escape(text)}</text>'

@@ -10,12 +10,14 @@ from typing import Final
 
 from bench.comparison.analysis import Comparison, read
 from bench.comparison.scores import accuracy, worst_class
+from bench.comparison.settings import colours_of
 from bench.comparison.speeds import reference_runtime, runtime_text, runtimes_of
 from bench.comparison.tables import Row
 from bench.leaderboard import spreadsheet
 from bench.leaderboard.cells import (
     LATENCY_COLUMNS,
     NO_VALUE,
+    chart,
     code,
     latency_text,
     median_cell,
@@ -53,6 +55,9 @@ COLUMNS: Final = (
     *LATENCY_COLUMNS,
 )
 
+PICTURE: Final = "leaderboard-{}.svg"
+"""File name of a table's picture, by the id of the table."""
+
 LEGEND: Final = "docs/leaderboard.md"
 """The page of this repository that explains every column and mark."""
 
@@ -71,9 +76,18 @@ def _uncollected() -> Iterator[None]:
 
 @_uncollected()
 def write(results: Path) -> list[Comparison]:
-    """Write ``leaderboard.md`` and ``leaderboard.csv`` from all records of a results folder; return what they show."""
+    """Write ``leaderboard.md``, its pictures, and ``leaderboard.csv`` from all records of a results folder.
+
+    Returns what they show.
+    """
     comparisons = read(results)
     paths = Paths(results=results)
+    pictures = {picture(comparison): chart_of(comparison) for comparison in comparisons}
+    for old in results.glob(PICTURE.format("*")):
+        if old.name not in pictures:
+            old.unlink()
+    for name, text in pictures.items():
+        write_text(text, results / name)
     write_text(markdown(comparisons, results=results), paths.leaderboard)
     write_text(spreadsheet.text(comparisons), paths.spreadsheet)
     return comparisons
@@ -100,10 +114,27 @@ def heading(comparison: Comparison) -> str:
     return f"{key.dataset}: {budget_text(key.budget)}; {key.machine}; table {key.id}"
 
 
+def picture(comparison: Comparison) -> str:
+    """Return the file name of a table's picture, beside the page."""
+    return PICTURE.format(comparison.table.key.id)
+
+
+def chart_of(comparison: Comparison) -> str:
+    """Return the accuracies of a table as a picture."""
+    rows = [row for row in comparison.ordered if row.checkpoints]
+    colours = colours_of([row.first.config.model for row in comparison.ordered])
+    lines = [
+        (str(comparison.rank_of(row) or NO_VALUE), row.name, accuracy(row), colours[row.first.config.model])
+        for row in rows
+    ]
+    return chart(heading(comparison), lines)
+
+
 def _section(comparison: Comparison) -> str:
     key = comparison.table.key
     title = f"## {code(key.dataset)}: {budget_text(key.budget)}; {key.machine}; table {code(key.id)}\n"
     lines = [title, *(f"- {sentence}" for sentence in summary(comparison, code)), "", *main_table(comparison), ""]
+    lines += [f"![Accuracies with 95 % intervals]({picture(comparison)})", ""]
     for name, part in detail_tables(comparison).items():
         # Without the empty lines GitHub would show the table as text.
         lines += [f"<details><summary>{name}</summary>", "", *part, "", "</details>", ""] if part else []

@@ -159,7 +159,7 @@ class _Statements:
         losses = self.comparison.losses
         if losses is None:
             return ""
-        found = []
+        found = list[str]()
         for place, row in enumerate(others, start=1):
             if self.comparison.adjusted(top, row) > ALPHA >= losses.holm[0, place]:
                 gap, low, high = losses.differences[0, place], losses.low[0, place], losses.high[0, place]

@@ -6,8 +6,7 @@ Arrays over all test images are base64 text of little-endian integers: a JSON li
 
 import base64
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, Final
@@ -19,6 +18,7 @@ from bench.comparison.analysis import Comparison
 from bench.comparison.pareto import cost_so_far
 from bench.comparison.scores import accuracy, worst_class
 from bench.comparison.sessions import interval_over_rounds
+from bench.comparison.settings import colours_of, family_of, kind_of
 from bench.comparison.speeds import reference_runtime, runtimes_of, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import validity_word
@@ -51,9 +51,10 @@ METRICS: Final[dict[str, tuple[str, str, str]]] = {
 def content_of(comparison: Comparison) -> Json:
     """Return what the charts of a table show."""
     latencies = _latency_metrics(comparison)
+    colours = colours_of([row.first.config.model for row in comparison.ordered])
     return {
         "metrics": [_metric(key, *words) for key, words in METRICS.items()] + [_metric(*one) for one in latencies],
-        "rows": [_row(row, comparison) for row in comparison.ordered],
+        "rows": [_row(row, comparison, colours) for row in comparison.ordered],
         "baseline": _interval(comparison.majority),
         "pairs": _pairs(comparison),
         "classes": list(comparison.table.first.dataset.class_names),
@@ -77,16 +78,16 @@ def _interval(score: Score) -> list[float]:
     return [100 * score.value, 100 * max(score.interval.low, 0.0), 100 * min(score.interval.high, 1.0)]
 
 
-def _row(row: Row, comparison: Comparison) -> Json:
+def _row(row: Row, comparison: Comparison, colours: Mapping[str, str]) -> Json:
     config, rank = row.first.config, comparison.rank_of(row)
-    kind = "ensemble" if row.first.ensemble else "tuned" if row.first.tuning else "head" if _frozen(row) else "default"
     return {
         "id": row.row_id,
         "name": row.name,
         "model": config.model,
         "family": family_of(config.model),
+        "colour": colours[config.model],
         "setting": list(row.setting),
-        "kind": kind,
+        "kind": kind_of(row.first),
         "init": row.init,
         "rank": [rank.best, rank.worst] if rank else None,
         "best": next((s for r, s in zip(comparison.compared, comparison.best, strict=True) if r is row), None),
@@ -99,29 +100,16 @@ def _row(row: Row, comparison: Comparison) -> Json:
     }
 
 
-def family_of(model: str) -> str:
-    """Return the family of a timm model: the letters at the beginning of its name, without a prefix of the weights."""
-    found = re.match(r"(?:tf_|hf_)?([a-z]+)", model)
-    return found[1] if found else model
-
-
-def _frozen(row: Row) -> bool:
-    return row.first.base.train.tune_layers == "head"
-
-
 def _origin(row: Row, comparison: Comparison) -> list[str]:
     """Return the ids of the rows that a row derives from: the default setting of a tuned one, an ensemble's members."""
     if row.first.ensemble is not None:
         names = set(row.first.ensemble.candidates)
         return [other.row_id for other in comparison.table.rows if other.name in names]
-    if row.first.tuning is None and not _frozen(row):
+    if kind_of(row.first) == "default":
         return []
     same = [other for other in comparison.table.rows if other.first.config.model == row.first.config.model]
-    return [
-        other.row_id
-        for other in same
-        if other is not row and other.init == row.init and other.first.tuning is None and not _frozen(other)
-    ][:1]
+    plain = [other for other in same if kind_of(other.first) == "default" and other.init == row.init]
+    return [other.row_id for other in plain[:1]]
 
 
 def _values(row: Row, comparison: Comparison) -> dict[str, list[float]]:

@@ -4,29 +4,16 @@ import { svg } from "./elements.js";
 
 /** @typedef {{key: string, title: string, unit: string, better: "high" | "low"}} Metric */
 /**
- * @typedef {{id: string, name: string, model: string, family: string, setting: string[], kind: string, init: string,
+ * @typedef {{id: string, name: string, model: string, family: string, colour: string, setting: string[], kind: string, init: string,
  *   rank: [number, number] | null, best: number | null, weak: boolean, seeds: number[], failed: string | null, from: string[],
  *   values: Record<string, number[]>}} Row
  */
-
-// Okabe and Ito's colours, which colour-blind people distinguish; without yellow, which is too light on white.
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F"];
 
 /** @type {Record<string, string>} */
 export const SHAPES = { default: "circle", tuned: "triangle", head: "square", ensemble: "diamond" };
 
 /** @type {Record<string, string>} */
 export const KINDS = { default: "trained", tuned: "tuned by a study", head: "frozen features", ensemble: "ensemble" };
-
-/**
- * Return the colour of each family, in the order in which they occur; with many families colours are shared.
- * @param {Row[]} rows
- * @returns {(row: Row) => string}
- */
-export function coloursOf(rows) {
-  const families = [...new Set(rows.map((row) => row.family))];
-  return (row) => COLOURS[families.indexOf(row.family) % COLOURS.length];
-}
 
 /**
  * Return the mark of a row at a place.

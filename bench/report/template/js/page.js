@@ -5,7 +5,6 @@ import { confusion } from "./confusion.js";
 import { calibration, cost, latencies, learning } from "./curves.js";
 import { explorer } from "./explorer.js";
 import { gallery, unpacked } from "./images.js";
-import { coloursOf } from "./looks.js";
 import { pairMatrix } from "./pairs.js";
 import { prepare } from "./tables.js";
 
@@ -20,7 +19,7 @@ function fill(section) {
   if (section.dataset.filled) return;
   section.dataset.filled = "yes";
   const content = JSON.parse(/** @type {HTMLElement} */ (section.querySelector("script.content")).textContent || "{}");
-  const board = { rows: content.rows, metrics: content.metrics, colour: coloursOf(content.rows) };
+  const board = { rows: content.rows, metrics: content.metrics, colour: (/** @type {import("./looks.js").Row} */ row) => row.colour };
   const pictures = new Map(Object.entries(content.thumbnails).map(([id, number]) => [id, THUMBNAILS[Number(number)]]));
   const images = unpacked(board, content.predictions, content.classes, pictures, content.duplicates);
   const photos = gallery(board, images, content.missing);
