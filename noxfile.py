@@ -1,6 +1,8 @@
 """Nox sessions: ``nox`` without arguments runs what CI runs."""
 
 import pathlib
+import shutil
+import subprocess
 import sys
 
 import nox
@@ -9,14 +11,20 @@ nox.options.sessions = ["lint", "typing", "tests", "leaderboard", "smoke"]
 # In the environment of nox itself, because installing torch once per session takes longer than all checks.
 nox.options.default_venv_backend = "none"
 PYTHON = (sys.executable, "-m")
+TYPESCRIPT = ("--package", "typescript@5.9", "tsc")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format and the import order of packages."""
+    """Check style, format and the import order of packages, and the types of the page's JavaScript if there is npm."""
     session.run(*PYTHON, "ruff", "check", ".")
     session.run(*PYTHON, "ruff", "format", "--check", ".")
     session.run("lint-imports", "--no-cache", external=True)
+    npx = shutil.which("npx")
+    if npx is None or subprocess.run([npx, "--yes", *TYPESCRIPT, "--version"], check=False).returncode:
+        session.warn("TypeScript cannot be installed here: the types of the page's JavaScript are not checked")
+        return
+    session.run(npx, "--yes", *TYPESCRIPT, "--project", "bench/report/template/js", external=True)
 
 
 @nox.session

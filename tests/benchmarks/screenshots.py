@@ -7,7 +7,7 @@ from typing import Final
 
 from playwright.sync_api import sync_playwright
 
-SHOTS: Final = (("light", 1200, 1250), ("dark", 1200, 1250), ("phone", 390, 844))
+SHOTS: Final = (("light", 1280, 1250), ("dark", 1280, 1250), ("phone", 390, 844))
 """Name, width and height in pixels."""
 
 
@@ -21,7 +21,8 @@ def main(folder: Path) -> None:
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
             page.goto((folder / "index.html").resolve().as_uri())
             if name == "dark":
-                page.locator(".confusion").scroll_into_view_if_needed()
+                page.locator("#explorer").scroll_into_view_if_needed()
+            page.wait_for_timeout(500)
             page.screenshot(path=folder / f"{name}.png")
         browser.close()
 
