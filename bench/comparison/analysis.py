@@ -191,14 +191,10 @@ class Comparison:
 
         None without two rows, or if a record has no calibrated log-probabilities.
         """
-        each = [
-            [one.answers.log_p_true_calibrated for one in row.checkpoints if one.answers is not None]
-            for row in self.compared
-        ]
-        known = [[values for values in of_row if values is not None] for of_row in each]
-        if len(known) < 2 or list(map(len, known)) != list(map(len, each)):  # noqa: PLR2004 - a pair
+        known = [losses for row in self.compared if (losses := row.losses) is not None]
+        if len(known) < 2 or len(known) < len(self.compared):  # noqa: PLR2004 - a pair
             return None
-        return compare_losses([-np.stack(of_row).astype(np.float64) for of_row in known], self.groups)
+        return compare_losses(known, self.groups)
 
     @cached_property
     def best(self) -> list[float]:

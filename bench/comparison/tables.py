@@ -17,7 +17,7 @@ from bench.records.predictions import Answers, pool, read_answers
 from bench.records.schema import Outcome, RunRecord
 from bench.stats.baseline import Majority, always
 from bench.stats.macro import macro_scores
-from bench.stats.pairs import Right
+from bench.stats.pairs import Floats, Right
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +116,13 @@ class Row:
         if not answers or None in answers:
             return None
         return np.stack([answer.right for answer in answers if answer is not None])
+
+    @property
+    def losses(self) -> Floats | None:
+        """The calibrated log loss of each checkpoint on each image ``[S, N]``, in nats; None if any is not stored."""
+        each = [None if one.answers is None else one.answers.log_p_true_calibrated for one in self.checkpoints]
+        known = [values for values in each if values is not None]
+        return -np.stack(known).astype(np.float64) if known and len(known) == len(each) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

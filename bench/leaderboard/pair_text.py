@@ -15,9 +15,10 @@ from bench.comparison.speeds import ratio, runtime_text, runtimes_of, shown
 from bench.comparison.tables import Checkpoint, Row
 from bench.leaderboard.cells import NO_VALUE, code, score_cell, table
 from bench.leaderboard.details import p_cell
-from bench.leaderboard.summary import difference_text, images_text, power_basis, power_text
+from bench.leaderboard.summary import difference_text, images_text, p_text, power_basis, power_text
 from bench.recipes import budget_text
 from bench.stats.groups import number_of
+from bench.stats.losses import compare_losses
 from bench.stats.macro import MacroIntervals
 from bench.stats.pairs import ALPHA, Paired, compare_pair, speaks_of_models
 from bench.stats.power import power_of
@@ -76,6 +77,7 @@ def _tests(first: Side, second: Side, paired: Paired) -> list[str]:
         f"Accuracy: {gap}; {_p_words(first, second, paired)}: {kind} between these {what}.",
         "The test is not adjusted for other pairs; the leaderboard adjusts for all pairs of its table (Holm).",
     ]
+    lines += _losses(first, second)
     if power := power_of([first.right, second.right], groups_of([first.row, second.row])):
         lines += [power_text(power), power_basis(power)]
     if first.row.init != second.row.init:
@@ -83,6 +85,17 @@ def _tests(first: Side, second: Side, paired: Paired) -> list[str]:
     if first.table.key != second.table.key:
         lines.append("The rows are from two tables, so the comparison confounds budget, image size or machine, too.")
     return lines
+
+
+def _losses(first: Side, second: Side) -> list[str]:
+    """Return the comparison of log loss, a finer measure; nothing if it is not stored."""
+    each = [losses for side in (first, second) if (losses := side.row.losses) is not None]
+    if len(each) < 2:  # noqa: PLR2004 - a pair
+        return []
+    tests = compare_losses(each, groups_of([first.row, second.row]))
+    gap, low, high, p_value = (values[0, 1] for values in (tests.differences, tests.low, tests.high, tests.p_values))
+    kind = "a significant difference" if p_value <= ALPHA else "no significant difference"
+    return [f"Log loss: {gap:+.3f} nats (95 % CI {low:+.3f} to {high:+.3f}); {p_text(p_value)}: {kind}."]
 
 
 def _p_words(first: Side, second: Side, paired: Paired) -> str:
