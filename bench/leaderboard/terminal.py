@@ -65,17 +65,12 @@ def measured_lines(measured: "Measured") -> list[str]:
 
 def estimate_lines(estimates: "Sequence[Estimate]") -> Iterator[RenderableType]:
     """Return the estimated cost of each setting of a grid, and of all of it."""
-    grid = Grid(
-        "Model",
-        "Setting",
-        "Runs",
-        "Minutes each",
-        "Step, s",
-        "Memory, GB",
-        "Disk each, MB",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    grid = Grid(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    # Names are folded before any number.
+    for title in ("Model", "Setting"):
+        grid.add_column(title, overflow="fold")
+    for title in ("Runs", "Minutes", "Step, s", "GB of\nmemory", "MB of\ndisk"):
+        grid.add_column(title, no_wrap=True)
     for one in estimates:
         overrides = one.task.config.overrides.items()
         setting = ", ".join(f"{name}={value}" for name, value in overrides if name not in OF_THE_TABLE) or "-"

@@ -41,7 +41,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
     ("arguments", "says"),
     [
         (["--data", "/no/such/folder"], "/no/such/folder: no such folder"),
-        (["--data", "cifar11"], "known: digits, cifar10"),
+        (["--data", "cifar11"], "known: digits, digits-uneven, cifar10"),
         (["--models", "resnet5000"], "unknown model 'resnet5000' (did you mean resnet50?); known: resnet50"),
         (["--recipe", "fast"], "--recipe fast: unknown; known: quick, finetune, standard, report"),
         (["--epochs", "0"], "--epochs is 0; use 1 or more"),

@@ -63,10 +63,10 @@ def table_of(results: Path) -> str:
 
 
 def test_ensemble_is_a_network_and_a_row(
-    results: Path, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    results: Path, trained: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["ensemble", *MODELS, "--table", table_of(results), "--results", str(results)]) == 0
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     assert "against its best member, test_" in printed
     first, second = ensembles(results)
     assert (first.config.seed, second.config.seed) == (0, 1)
@@ -96,7 +96,7 @@ def test_ensemble_is_a_network_and_a_row(
     monkeypatch.chdir(results)
     file = Paths(results=results).artifacts(first.train_id) / ONNX
     assert main(["predict", str(file), str(trained / "pets" / "cat"), "--json"]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert len(lines) == 30
 
 

@@ -56,10 +56,10 @@ def test_greedy_is_not_below_any_member_on_val(seed: int) -> None:
 
 
 def test_greedy_takes_members_that_correct_each_other() -> None:
-    """The first is right on two of three images, the second on the third; the last is always wrong."""
-    labels = np.array([0, 0, 0])
+    """The first is right on one half of the images, the second on the other; the last is always wrong."""
+    labels = np.zeros(4, dtype=int)
     right, unsure, wrong = [0.9, 0.1], [0.45, 0.55], [0.05, 0.95]
-    probabilities = np.array([[right, right, unsure], [unsure, unsure, right], [wrong, wrong, wrong]])
+    probabilities = np.array([[right, right, unsure, unsure], [unsure, unsure, right, right], [wrong] * 4])
     weights = greedy(probabilities, labels)
     assert weights[:2].min() > 0
     assert weights[2] == 0

@@ -96,7 +96,7 @@ def test_folder_beside_splits_is_refused(make_folder: MakeFolder, cache: Path) -
 
 
 def test_missing_folder_is_refused(cache: Path) -> None:
-    with pytest.raises(DataError, match=r"no such folder.*digits, cifar10"):
+    with pytest.raises(DataError, match=r"no such folder.*digits, digits-uneven, cifar10"):
         load_dataset("/no/such/folder", cache=cache)
 
 
