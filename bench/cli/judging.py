@@ -66,7 +66,7 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
 
 def report(args: ReportArgs, console: Console) -> int:
     """Write the HTML page and its plots."""
-    from bench.report import page  # noqa: PLC0415 - importing Matplotlib takes a second
+    from bench.report import page  # noqa: PLC0415 - only this command needs a template engine
 
     found = read_tables(args)
     paths = Paths(results=args.results.absolute())
