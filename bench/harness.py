@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from bench.comparison.analysis import Comparison
-from bench.config import DEFAULT_MODELS, RunConfig, Value, without_repetition
+from bench.comparison.tables import setting_id
+from bench.config import DEFAULT_MODELS, RunConfig, Value
 from bench.latency.measure import measure_all
 from bench.latency.protocol import QUICK
 from bench.leaderboard import page
 from bench.leaderboard.terminal import measured_lines
 from bench.recipes import configs_of
 from bench.records.environment import read_environment
-from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths, check_writable
 from bench.records.schema import RunRecord, Tuning
 from bench.records.store import read_records
@@ -196,7 +196,5 @@ def _waiting(records: Sequence[RunRecord]) -> list[tuple[RuntimeConfig, list[Run
 
 
 def _network(record: RunRecord) -> str:
-    """Return what the runs of a setting have in common; the members of ensembles may differ between seeds."""
-    if record.ensemble is not None:
-        return record.train_id
-    return hash_of([identity(without_repetition(record.config)), record.tuning.study if record.tuning else None])
+    """Return the id of the network that the runs of a setting share; ensembles of two seeds may have other members."""
+    return record.train_id if record.ensemble else setting_id(record)

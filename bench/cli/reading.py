@@ -14,7 +14,7 @@ from bench.runs.images import audited
 from imgcls.data.audit import Audit
 from imgcls.data.drawing import SPLITS
 from imgcls.data.groups import grouped
-from imgcls.data.sources.named import DATASETS, EMBEDDED, load_dataset
+from imgcls.data.sources.named import DATASETS, INCLUDED, load_dataset
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
 
@@ -113,8 +113,8 @@ def show_datasets(args: DataArgs, console: Console) -> int:
         dataset = load_dataset(name, cache=default_cache())
         console.print(f"{dataset.name}: {len(dataset.files):,} files in {dataset.root}", markup=False)
     if not args.names:
-        console.print(f"From scikit-learn: {', '.join(EMBEDDED)} (handwritten digits). Downloaded on first use:")
-        console.print(", ".join(name for name in DATASETS if name not in EMBEDDED))
+        console.print(f"From scikit-learn: {', '.join(INCLUDED)} (handwritten digits). Downloaded on first use:")
+        console.print(", ".join(name for name in DATASETS if name not in INCLUDED))
         console.print("A folder with one subfolder per class, or with train/, val/ and test/, is a data set too,")
         console.print("and so is a table of labels (.csv, .tsv), or hf:FOLDER of Hugging Face's datasets.")
     return 0

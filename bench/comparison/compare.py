@@ -149,10 +149,10 @@ def effects(comparison: Comparison) -> list[Effect]:
     pairs = [(plain.get(_setting(row.first.base)), row) for row in rows if row.first.base.train.imbalance != "none"]
     found = [(first.right, row.right, row) for first, row in pairs if first is not None]
     answers = rows[0].checkpoints[0].answers if rows else None
-    inside = (
-        np.isin(answers.labels, minority_classes(comparison.table)) if answers is not None else np.zeros(0, dtype=bool)
-    )
-    if not found or not inside.any() or inside.all():
+    if not found or answers is None:
+        return []
+    inside = np.isin(answers.labels, minority_classes(comparison.table))
+    if not inside.any() or inside.all():
         return []
 
     def on(places: NDArray[np.bool_], first: Right, second: Right) -> Paired:

@@ -236,12 +236,17 @@ def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> 
 
     A failed run has no digest of weights, and joins the first row of its setting.
     """
-    made = [record.ensemble.rule, *record.ensemble.candidates] if record.ensemble else []
-    study = record.tuning.study if record.tuning else None
-    setting = hash_of([identity(without_repetition(record.config)), record.init, study, *made])
+    setting = setting_id(record)
     if record.outcome is None:
         return next((place for place in rows if place[0] == setting), (setting, None))
     return setting, record.outcome.model.weights_sha256
+
+
+def setting_id(record: RunRecord) -> str:
+    """Return the id of what the seeds and folds of a row have in common, without the digest of its weights."""
+    made = [record.ensemble.rule, *record.ensemble.candidates] if record.ensemble else []
+    study = record.tuning.study if record.tuning else None
+    return hash_of([identity(without_repetition(record.config)), record.init, study, *made])
 
 
 def _row(  # noqa: PLR0913 - the fields of a row

@@ -1,5 +1,6 @@
 """A short training of a task's network on random images, and what it took."""
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.runs import execution
 from bench.runs.plan import Task
 from imgcls.data.audit import Audit, AuditedImage
 from imgcls.data.prepared import Prepared
+from imgcls.errors import ParityError
 from imgcls.training.checkpoints import STATE_FILE
 from imgcls.training.events import EpochResult, HeadFit, Rung, Step
 
@@ -84,8 +86,10 @@ def probe(task: Task, folder: Path) -> Probed:
     start_s = time.time() - psutil.Process().create_time()
     execution.fit(short, train_source=data.source("train"), val_source=data.source("val"), report=watch)
     trained = time.perf_counter()
-    # The training is finished, so that this evaluates, exports and checks only.
-    execution.run_one(short, data)
+    # The training is finished, so that this evaluates, exports and checks only. After 20 steps on random images, a deep
+    # network may give no more than rounding errors, of which the check must not make an estimate depend.
+    with contextlib.suppress(ParityError):
+        execution.run_one(short, data)
     return Probed(
         start_s=start_s,
         step_s=tuple(watch.steps[len(watch.steps) // 4 :]),

@@ -126,8 +126,10 @@ def test_one_of_the_seeds_of_a_row_is_measured(make_folder: MakeFolder, tmp_path
     data, results = ("--data", str(make_folder({"cat": 20, "dog": 20}))), tmp_path / "results"
     flags = ("run", "test_efficientnet", *data, *FLAGS, *ONE_RUNTIME, "--results", str(results))
     for setting in ((), ("--lr", "0.01"), ("--lr", "0.01")):
+        before = read_records(results)
         status, output = bench(*flags, "--seeds", "0", "1", *setting, environment={"IMGCLS_CACHE": str(tmp_path / "c")})
         assert status == 0, output
+    assert read_records(results) == before
     found = {(one.config.train.lr, one.config.seed): bool(one.measurements) for one in read_records(results)}
     assert found == {(1e-3, 0): True, (1e-3, 1): False, (1e-2, 0): True, (1e-2, 1): False}
     (comparison,) = analysis.read(results)

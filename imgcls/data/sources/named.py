@@ -109,11 +109,11 @@ def _write_png(target: Path, grey: NDArray[np.uint8]) -> None:
     Image.fromarray(grey).save(target)
 
 
-EMBEDDED: Final[dict[str, Callable[[Path], None]]] = {"digits": write_digits, "digits-uneven": write_uneven_digits}
+INCLUDED: Final[dict[str, Callable[[Path], None]]] = {"digits": write_digits, "digits-uneven": write_uneven_digits}
 """The named data sets that need no download."""
 
 DATASETS: Final[dict[str, Callable[[Path], None]]] = {
-    **EMBEDDED,
+    **INCLUDED,
     **{name: partial(torchvision_sets.write_named_set, name=name) for name in torchvision_sets.TORCHVISION_SETS},
 }
 """Named data sets; each function writes the files below a folder, as CLASS/FILE or as SPLIT/CLASS/FILE."""

@@ -9,10 +9,12 @@ from bench import harness
 from bench.cli.main import main
 from bench.config import with_overrides
 from bench.estimates.estimating import estimate, probe_here, seconds_of
-from bench.estimates.probing import STEPS, Probed
+from bench.estimates.probing import STEPS, Probed, probe
 from bench.recipes import RECIPES
 from bench.records.store import read_records
 from bench.runs.plan import Task
+from imgcls.errors import ParityError
+from imgcls.inference import export
 from tests.helpers.images import MakeFolder
 
 MODEL = "test_efficientnet"
@@ -106,6 +108,34 @@ def test_probe_trains_exports_and_leaves_nothing(make_folder: MakeFolder, tmp_pa
     assert found.state_bytes > 0
     assert not (tmp_path / "results" / "artifacts").exists()
     assert read_records(tmp_path / "results") == []
+
+
+def test_probe_whose_exported_file_differs_is_an_estimate(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After few steps on random images a deep network may give no more than rounding errors."""
+    (task,) = tasks(make_folder, tmp_path / "results")
+    whole = probe(task, tmp_path / "whole")
+
+    def differs(*_: object, **__: object) -> None:
+        message = "the logits differ"
+        raise ParityError(message)
+
+    monkeypatch.setattr(export, "check_parity", differs)
+    found = probe(task, tmp_path / "differs")
+    assert len(found.step_s) == len(whole.step_s)
+    assert found.finish_s > 0
+    assert found.disk_bytes == pytest.approx(whole.disk_bytes, rel=0.3)
+
+
+def test_one_run_of_a_setting_is_measured(make_folder: MakeFolder, tmp_path: Path) -> None:
+    two = [
+        replace(one, config=replace(one.config, runtime=replace(one.config.runtime, runtimes=("a", "b"))))
+        for one in tasks(make_folder, tmp_path / "results", seeds=2)
+    ]
+    (found,) = estimate(two, lambda _task: PROBED)
+    (single,) = estimate(two[:1], lambda _task: PROBED)
+    assert found.measure_s == single.measure_s > 0
 
 
 def test_command_prints_the_cost_of_the_grid_and_skips_what_is_done(

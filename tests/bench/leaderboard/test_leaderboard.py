@@ -294,6 +294,14 @@ def test_minority_classes_are_tested_separately(tmp_path: Path) -> None:
     assert "On the 40 test images of minority classes (eel), a is significantly better than b." in words_of(tmp_path)
 
 
+def test_minority_classes_are_those_of_train_where_test_is_even(tmp_path: Path) -> None:
+    labels = np.repeat([0, 1, 2], 60)
+    counts = {"train": (100, 90, 10), "val": (20, 18, 2), "test": (60, 60, 60)}
+    info = replace(examples.data_of(labels, NAMES), counts=counts)
+    examples.keep(tmp_path, "a", examples.answered(some_right(0.7, labels=labels), labels, classes=3), info)
+    assert minority_classes(table(tmp_path).table) == [2]
+
+
 def test_scorings_of_test_are_counted(tmp_path: Path) -> None:
     keep(tmp_path, "a", some_right(0.8), test_scorings=3)
     keep(tmp_path, "b", some_right(0.8))
