@@ -15,9 +15,9 @@ from bench.config import Budget, without_repetition
 from bench.records.ids import hash_of, identity
 from bench.records.predictions import Answers, pool, read_answers
 from bench.records.schema import Outcome, RunRecord
-from bench.stats.baseline import Majority, always
 from bench.stats.macro import macro_scores
 from bench.stats.pairs import Floats, Right
+from imgcls.evaluation.baseline import Majority, always
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

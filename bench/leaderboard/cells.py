@@ -4,10 +4,12 @@ import html
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from bench.comparison.acceptance import refused
 from bench.comparison.sessions import Sessions, is_outlier, relative_half_width
+from bench.comparison.settings import Kind
 from bench.comparison.speeds import asked, shown
 from bench.comparison.tables import Row
 from bench.latency.protocol import enough_queries
@@ -157,14 +159,31 @@ CHART_STYLE: Final = (
 )
 
 
-def chart(title: str, lines: Sequence[tuple[str, str, Score, str]]) -> str:
-    """Return accuracies with their intervals as SVG, for light and dark pages.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bar:
+    """A line of the picture: its colour means the family of the model, its mark the kind of the setting."""
 
-    Each line has a rank interval, a name, the accuracy, and a colour.
-    """
+    rank: str
+    name: str
+    score: Score
+    colour: str
+    kind: Kind
+
+
+MARKS: Final[dict[Kind, str]] = {
+    "default": '<circle r="4.5"/>',
+    "tuned": '<path d="M0-5.4l5 9h-10z"/>',
+    "head": '<path d="M-4-4h8v8h-8z"/>',
+    "ensemble": '<path d="M0-6l6 6l-6 6l-6-6z"/>',
+}
+"""Marks around the origin, with the shapes of the page's charts."""
+
+
+def chart(title: str, bars: Sequence[Bar]) -> str:
+    """Return accuracies with their intervals as SVG, for light and dark pages."""
     left, right, top = CHART["names"], CHART["values"], CHART["top"]
-    least = min((max(score.interval.low, 0.0) for _, _, score, _ in lines), default=0.0)
-    low, height = math.floor(10 * least) / 10, top + CHART["line"] * len(lines) + 8
+    least = min((max(bar.score.interval.low, 0.0) for bar in bars), default=0.0)
+    low, height = math.floor(10 * least) / 10, top + CHART["line"] * len(bars) + 8
 
     def x(value: float) -> float:
         return round(left + (min(max(value, low), 1.0) - low) / (1.0 - low) * (right - left), 1)
@@ -174,12 +193,13 @@ def chart(title: str, lines: Sequence[tuple[str, str, Score, str]]) -> str:
     for tick in range(round(10 * low), 11):
         parts.append(f'<line x1="{x(tick / 10)}" x2="{x(tick / 10)}" y1="20" y2="{height - 6}" class="grid"/>')
         parts.append(_text(x(tick / 10) - 8, 16, str(10 * tick), "soft"))
-    for place, (rank, name, score, colour) in enumerate(lines):
-        y = top + CHART["line"] * (place + 0.5)
+    for place, bar in enumerate(bars):
+        y, score = top + CHART["line"] * (place + 0.5), bar.score
         first, last = x(score.interval.low), x(score.interval.high)
-        bar = f'<rect x="{first}" y="{y - 5}" width="{max(last - first, 1):.1f}" height="10" rx="2" opacity="0.4"/>'
-        parts.append(f'<g fill="{colour}">{bar}<circle cx="{x(score.value)}" cy="{y}" r="4.5"/></g>')
-        parts += [_text(0, y + 4, rank), _text(52, y + 4, name), _text(right + 12, y + 4, score_cell(score))]
+        line = f'<rect x="{first}" y="{y - 5}" width="{max(last - first, 1):.1f}" height="10" rx="2" opacity="0.4"/>'
+        mark = f'<g transform="translate({x(score.value)} {y})">{MARKS[bar.kind]}</g>'
+        parts.append(f'<g fill="{bar.colour}">{line}{mark}</g>')
+        parts += [_text(0, y + 4, bar.rank), _text(52, y + 4, bar.name), _text(right + 12, y + 4, score_cell(score))]
     size = f'viewBox="0 0 {CHART["width"]} {height}" width="{CHART["width"]}" height="{height}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{"".join(parts)}</svg>\n'
 

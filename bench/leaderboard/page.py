@@ -10,13 +10,14 @@ from typing import Final
 
 from bench.comparison.analysis import Comparison, read
 from bench.comparison.scores import accuracy, worst_class
-from bench.comparison.settings import colours_of
+from bench.comparison.settings import colours_of, kind_of
 from bench.comparison.speeds import reference_runtime, runtime_text, runtimes_of
 from bench.comparison.tables import Row
 from bench.leaderboard import spreadsheet
 from bench.leaderboard.cells import (
     LATENCY_COLUMNS,
     NO_VALUE,
+    Bar,
     chart,
     code,
     latency_text,
@@ -121,13 +122,19 @@ def picture(comparison: Comparison) -> str:
 
 def chart_of(comparison: Comparison) -> str:
     """Return the accuracies of a table as a picture."""
-    rows = [row for row in comparison.ordered if row.checkpoints]
     colours = colours_of([row.first.config.model for row in comparison.ordered])
-    lines = [
-        (str(comparison.rank_of(row) or NO_VALUE), row.name, accuracy(row), colours[row.first.config.model])
-        for row in rows
+    bars = [
+        Bar(
+            rank=str(comparison.rank_of(row) or NO_VALUE),
+            name=row.name,
+            score=accuracy(row),
+            colour=colours[row.first.config.model],
+            kind=kind_of(row.first),
+        )
+        for row in comparison.ordered
+        if row.checkpoints
     ]
-    return chart(heading(comparison), lines)
+    return chart(heading(comparison), bars)
 
 
 def _section(comparison: Comparison) -> str:

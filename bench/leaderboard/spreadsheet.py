@@ -11,8 +11,8 @@ from bench.comparison.tables import Row
 from bench.recipes import epochs_text, sizes_text
 from bench.records.schema import RunRecord
 from bench.runs import failures
-from bench.stats.baseline import always
 from bench.stats.intervals import percentile
+from imgcls.evaluation.baseline import always
 from imgcls.inference.runtimes import ONNX
 
 

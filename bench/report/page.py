@@ -147,6 +147,7 @@ def _view(comparison: Comparison, source: Source, *, sweeps: str) -> dict[str, A
     audit = gallery.audit_view(source.images) if source.images else None
     content = content_of(comparison)
     content["duplicates"] = sorted(gallery.across_splits(source.images)) if source.images else []
+    content["picture"] = leaderboard.chart_of(comparison)
     content["missing"] = f"No pictures: {source.missing}." if source.missing else ""
     return {
         "name": key.dataset,

@@ -14,8 +14,8 @@ from bench.records.store import write_json
 from imgcls.data.audit import audit_dataset
 from imgcls.data.sources.named import load_dataset
 from imgcls.data.splits import make_splits
-from tests.bench.report.test_report import needs_chromium, visiting
 from tests.helpers import examples
+from tests.helpers.browser import needs_chromium, visiting
 
 MODELS, CLASSES, IMAGES = 20, 100, 10_000
 ROUNDS = 5

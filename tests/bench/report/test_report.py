@@ -3,15 +3,12 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, sync_playwright
 
 from bench.cli.main import main
 from bench.leaderboard import spreadsheet
@@ -23,34 +20,10 @@ from imgcls.data.sources.named import load_dataset
 from imgcls.data.splits import make_splits
 from tests.conftest import MakeFolder
 from tests.helpers import examples
+from tests.helpers.browser import Visit, needs_chromium, visiting
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 ODD = ("<script>alert(1)</script>", "$x_1$ & co", "a|b")
 LABELS = np.arange(90) % 3
-
-
-@dataclass
-class Visit:
-    """A page that is open, and what it has said and asked for."""
-
-    page: Page
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def visiting(index: Path, **options: object) -> Iterator[Visit]:
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        visit = Visit(browser.new_page(**options))  # type: ignore[arg-type]
-        visit.page.on("console", lambda message: visit.complaints.append(message.text))
-        visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-        visit.page.on("dialog", lambda dialog: visit.complaints.append(dialog.message))
-        visit.page.on("request", lambda request: visit.requests.append(request.url))
-        visit.page.goto(index.resolve().as_uri())
-        yield visit
-        browser.close()
 
 
 def report(results: Path, *flags: str) -> Path:
@@ -154,6 +127,26 @@ def test_explorer_shows_each_row_and_its_details_to_the_keyboard(index: Path) ->
         with visit.page.expect_download() as waiting:
             visit.page.locator(".explorer").get_by_role("button", name="SVG").click()
         assert waiting.value.path().read_text().startswith("<svg")
+        assert visit.complaints == []
+
+
+@needs_chromium
+def test_every_chart_is_saved_as_svg_and_csv(index: Path) -> None:
+    with visiting(index) as visit:
+        visit.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        visit.page.wait_for_selector("#calibration figure svg")
+        tools = visit.page.locator(".tools")
+        assert tools.count() == visit.page.locator("figure:not(.shot)").count() + 1
+        for number in range(tools.count()):
+            with visit.page.expect_download() as waiting:
+                tools.nth(number).get_by_role("button", name="SVG").click()
+            picture = ET.fromstring(waiting.value.path().read_text())  # noqa: S314 - of our own page
+            assert picture.tag == "{http://www.w3.org/2000/svg}svg"
+            assert picture[0].text
+            with visit.page.expect_download() as waiting:
+                tools.nth(number).get_by_role("button", name="CSV").click()
+            columns = {line.count(",") for line in waiting.value.path().read_text().splitlines()}
+            assert min(columns) >= 1
         assert visit.complaints == []
 
 

@@ -1,7 +1,8 @@
 // The leaderboard as a chart: one line a row, sortable by any metric, filtered by model, setting and initialisation.
 
+import { downloads } from "./chart.js";
 import { choice, figure, html, svg, withInterval } from "./elements.js";
-import { icon, KINDS } from "./looks.js";
+import { icon, KINDS, mark } from "./looks.js";
 
 /** @typedef {import("./looks.js").Row} Row */
 /** @typedef {import("./looks.js").Metric} Metric */
@@ -12,9 +13,10 @@ const ALL = "";
 /**
  * Return the leaderboard, with its controls.
  * @param {Board} board
+ * @param {string} picture the accuracies as SVG, which stands beside the Markdown too
  * @returns {HTMLElement}
  */
-export function leaderboard(board) {
+export function leaderboard(board, picture) {
   const latency = board.metrics.find((metric) => metric.unit === "ms");
   const state = { metric: "top1", sort: "top1", down: true, model: ALL, kind: ALL, init: ALL };
   const place = html("div", { class: "wide" });
@@ -33,6 +35,8 @@ export function leaderboard(board) {
     choice("Setting", options((row) => row.kind, (value) => KINDS[value]), (value) => set({ kind: value })),
     choice("Weights", options((row) => row.init, (value) => value), (value) => set({ init: value })));
   draw();
+  const rows = [["row", ...board.metrics.flatMap(({ title, unit }) => [`${title}, ${unit}`, "low", "high"])], ...board.rows.map((row) => [row.name, ...board.metrics.flatMap(({ key }) => [0, 1, 2].map((place) => (row.values[key] || [])[place] ?? null))])];
+  controls.append(downloads("leaderboard", () => picture, rows));
   return html("div", { class: "leaderboard" }, controls, place, said);
 }
 
@@ -99,21 +103,22 @@ function line(row, board, columns, metric, range) {
     if (row.failed) return key === metric.key ? html("td", { class: "failed" }, row.failed) : html("td", {}, "-");
     const value = row.values[key];
     if (key !== metric.key) return html("td", { class: "number" }, value ? figure(value[0]) : "-");
-    return html("td", {}, value ? bar(value, range, colour) : null, html("span", { class: "number" }, value ? withInterval(value, metric.unit).replace(` ${metric.unit}`, "") : "not measured"));
+    return html("td", {}, value ? bar(value, range, row.kind, colour) : null, html("span", { class: "number" }, value ? withInterval(value, metric.unit).replace(` ${metric.unit}`, "") : "not measured"));
   });
   return html("tr", {}, ...cells);
 }
 
 /**
- * Return a value as a dot with its interval as a bar, on the range of all rows.
+ * Return a value as the row's mark with its interval as a bar, on the range of all rows.
  * @param {number[]} value
  * @param {[number, number]} range
+ * @param {string} kind
  * @param {string} colour
  */
-function bar(value, [low, high], colour) {
+function bar(value, [low, high], kind, colour) {
   const x = (/** @type {number} */ at) => 6 + ((at - low) / (high - low || 1)) * 208;
   const picture = svg("svg", { viewBox: "0 0 220 18", class: "bar", "aria-hidden": "true" }, svg("line", { x1: 6, x2: 214, y1: 9, y2: 9, class: "grid" }));
   if (value.length > 1) picture.append(svg("rect", { x: x(value[1]), y: 5, width: Math.max(x(value[2]) - x(value[1]), 1), height: 8, rx: 2, fill: colour, opacity: 0.4 }));
-  picture.append(svg("circle", { cx: x(value[0]), cy: 9, r: 4.5, fill: colour }));
+  picture.append(mark(kind, x(value[0]), 9, colour, 4.5));
   return picture;
 }

@@ -82,9 +82,7 @@ export function chart(spec) {
   const id = `chart-${number}`;
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group", "aria-labelledby": id, xmlns: "http://www.w3.org/2000/svg" });
   picture.append(axes(x, y, spec), ...lines.map((one) => line(one, x.place, y.place)), ...points.map((one) => point(one, x.place, y.place)), labels(points, x.place, y.place));
-  const tools = html("span", { class: "tools" },
-    html("button", { type: "button", onclick: () => download(`${spec.file}.svg`, alone(picture, spec.title), "image/svg+xml") }, "SVG"),
-    html("button", { type: "button", onclick: () => download(`${spec.file}.csv`, csv(spec.rows), "text/csv") }, "CSV"));
+  const tools = downloads(spec.file, () => alone(picture, spec.title), spec.rows);
   return html("figure", {}, html("figcaption", { id }, spec.title, tools), spec.legend || null, picture, spec.note ? html("p", { class: "caption" }, spec.note) : null);
 }
 
@@ -176,14 +174,27 @@ function labels(points, x, y) {
 }
 
 /**
+ * Return the buttons that save a chart as SVG and its values as CSV.
+ * @param {string} file name without its ending
+ * @param {() => string} picture
+ * @param {(string | number | null)[][]} rows
+ * @returns {HTMLElement}
+ */
+export function downloads(file, picture, rows) {
+  return html("span", { class: "tools" },
+    html("button", { type: "button", onclick: () => download(`${file}.svg`, picture(), "image/svg+xml") }, "SVG"),
+    html("button", { type: "button", onclick: () => download(`${file}.csv`, csv(rows), "text/csv") }, "CSV"));
+}
+
+/**
  * Return a picture as a file of its own, with a title and the colours of the page.
  * @param {SVGElement} picture
  * @param {string} title
  */
-function alone(picture, title) {
+export function alone(picture, title) {
   const copy = /** @type {SVGElement} */ (picture.cloneNode(true));
   const style = getComputedStyle(document.documentElement);
-  const rules = `text{font:11px system-ui,sans-serif;fill:${style.getPropertyValue("--ink")}}.grid{stroke:${style.getPropertyValue("--line")}}.faint{opacity:.35}`;
+  const rules = `text{font:11px system-ui,sans-serif;fill:${style.getPropertyValue("--ink")}}.grid{stroke:${style.getPropertyValue("--line")}}.ground{fill:${style.getPropertyValue("--soft")}}.faint{opacity:.55}`;
   copy.setAttribute("style", `background:${style.getPropertyValue("--paper")}`);
   copy.prepend(svg("title", {}, title), svg("style", {}, rules));
   return new XMLSerializer().serializeToString(copy).replaceAll("var(--paper)", style.getPropertyValue("--paper"));

@@ -1,6 +1,7 @@
 // Confusions: the most frequent ones, the matrix of a row, and its difference to that of another row.
 
-import { choice, csv, download, html, svg } from "./elements.js";
+import { alone, downloads } from "./chart.js";
+import { choice, html, svg } from "./elements.js";
 import { counts } from "./images.js";
 
 /** @typedef {import("./images.js").Images} Images */
@@ -77,7 +78,6 @@ function matrix(images, row, other, show) {
     });
   });
   const rows = [["true", "predicted", "images"], ...one.flatMap((line, label) => line.map((count, predicted) => [classes[label], classes[predicted], two ? count - two[label][predicted] : count]))];
-  const tools = html("span", { class: "tools" }, html("button", { type: "button", onclick: () => download("confusion.csv", csv(/** @type {(string | number)[][]} */ (rows)), "text/csv") }, "CSV"));
   const title = two ? "Images of the first row less those of the second; blue: more right or fewer errors" : "Images of the true class (line) that are taken for the class of the column; blue: right";
-  return html("figure", {}, html("figcaption", {}, title, tools), picture, about);
+  return html("figure", {}, html("figcaption", {}, title, downloads("confusion", () => alone(picture, title), rows)), picture, about);
 }

@@ -29,7 +29,7 @@ function fill(section) {
   };
   /** @type {Record<string, () => HTMLElement>} */
   const charts = {
-    leaderboard: () => leaderboard(board),
+    leaderboard: () => leaderboard(board, content.picture),
     explorer: () => explorer(board),
     pairs: () => pairMatrix(board, content.pairs),
     confusion: () => confusion(images, show),
