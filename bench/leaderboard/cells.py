@@ -150,8 +150,8 @@ def hyperparameters_text(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
-CHART: Final = {"width": 860, "names": 340, "values": 660, "line": 26, "top": 26}
-"""Sizes of the picture in pixels: where the scale begins and ends, and the height of a line."""
+CHART: Final = {"rank": 52, "letter": 7.2, "scale": 320, "gap": 24, "score": 190, "line": 26, "top": 26}
+"""Sizes of the picture in pixels: columns, the mean width of a letter, the height of a line and of the head."""
 
 CHART_STYLE: Final = (
     "text{font:13px system-ui,sans-serif;fill:#1b1f24}.grid{stroke:#d5dae1}text.soft{fill:#5a6470;font-size:11px}"
@@ -181,7 +181,8 @@ MARKS: Final[dict[Kind, str]] = {
 
 def chart(title: str, bars: Sequence[Bar]) -> str:
     """Return accuracies with their intervals as SVG, for light and dark pages."""
-    left, right, top = CHART["names"], CHART["values"], CHART["top"]
+    left = CHART["rank"] + round(CHART["letter"] * max((len(bar.name) for bar in bars), default=0)) + CHART["gap"]
+    right, top = left + CHART["scale"], CHART["top"]
     least = min((max(bar.score.interval.low, 0.0) for bar in bars), default=0.0)
     low, height = math.floor(10 * least) / 10, top + CHART["line"] * len(bars) + 8
 
@@ -189,7 +190,7 @@ def chart(title: str, bars: Sequence[Bar]) -> str:
         return round(left + (min(max(value, low), 1.0) - low) / (1.0 - low) * (right - left), 1)
 
     parts = [f"<title>{html.escape(title)}</title><style>{CHART_STYLE}</style>", _text(0, 14, "Rank", "soft")]
-    parts += [_text(52, 14, "Row", "soft"), _text(right + 12, 14, "Top-1 % (95 % CI)", "soft")]
+    parts += [_text(CHART["rank"], 14, "Row", "soft"), _text(right + CHART["gap"], 14, "Top-1 % (95 % CI)", "soft")]
     for tick in range(round(10 * low), 11):
         parts.append(f'<line x1="{x(tick / 10)}" x2="{x(tick / 10)}" y1="20" y2="{height - 6}" class="grid"/>')
         parts.append(_text(x(tick / 10) - 8, 16, str(10 * tick), "soft"))
@@ -199,8 +200,13 @@ def chart(title: str, bars: Sequence[Bar]) -> str:
         line = f'<rect x="{first}" y="{y - 5}" width="{max(last - first, 1):.1f}" height="10" rx="2" opacity="0.4"/>'
         mark = f'<g transform="translate({x(score.value)} {y})">{MARKS[bar.kind]}</g>'
         parts.append(f'<g fill="{bar.colour}">{line}{mark}</g>')
-        parts += [_text(0, y + 4, bar.rank), _text(52, y + 4, bar.name), _text(right + 12, y + 4, score_cell(score))]
-    size = f'viewBox="0 0 {CHART["width"]} {height}" width="{CHART["width"]}" height="{height}"'
+        parts += [
+            _text(0, y + 4, bar.rank),
+            _text(CHART["rank"], y + 4, bar.name),
+            _text(right + CHART["gap"], y + 4, score_cell(score)),
+        ]
+    width = right + CHART["gap"] + CHART["score"]
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{"".join(parts)}</svg>\n'
 
 

@@ -37,7 +37,9 @@ export function leaderboard(board, picture) {
   draw();
   const rows = [["row", ...board.metrics.flatMap(({ title, unit }) => [`${title}, ${unit}`, "low", "high"])], ...board.rows.map((row) => [row.name, ...board.metrics.flatMap(({ key }) => [0, 1, 2].map((place) => (row.values[key] || [])[place] ?? null))])];
   controls.append(downloads("leaderboard", () => picture, rows));
-  return html("div", { class: "leaderboard" }, controls, place, said);
+  // On a phone the rows are more useful in the first screen than the lists that filter them.
+  const folded = html("details", { open: !matchMedia("(max-width: 800px)").matches }, html("summary", {}, "Sort and filter"), controls);
+  return html("div", { class: "leaderboard" }, folded, place, said);
 }
 
 /**
