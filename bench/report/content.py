@@ -21,7 +21,7 @@ from bench.comparison.sessions import interval_over_rounds
 from bench.comparison.settings import colours_of, family_of, kind_of
 from bench.comparison.speeds import reference_runtime, runtimes_of, shown
 from bench.comparison.tables import Row
-from bench.leaderboard.cells import validity_word
+from bench.leaderboard.cells import median_cell, validity_word
 from bench.leaderboard.page import why_failed
 from bench.stats.groups import meaningful, proportion_interval
 from bench.stats.intervals import Score, percentile
@@ -97,6 +97,7 @@ def _row(row: Row, comparison: Comparison, colours: Mapping[str, str]) -> Json:
         "failed": None if row.checkpoints else why_failed(row, str),
         "from": _origin(row, comparison),
         "values": _values(row, comparison) if row.checkpoints else {},
+        "missing": _missing(row, comparison) if row.checkpoints else {},
     }
 
 
@@ -137,6 +138,18 @@ def _values(row: Row, comparison: Comparison) -> dict[str, list[float]]:
     return {key: value for key, value in found.items() if all(map(math.isfinite, value))}
 
 
+def _missing(row: Row, comparison: Comparison) -> dict[str, str]:
+    """Return why a row has no latency, for each runtime and machine on which it has none."""
+    table = comparison.table
+    there = {machine: replace(row, measured_on=machine) for machine in table.machines}
+    return {
+        f"{runtime} {machine}": median_cell(one, runtime, table.sessions)
+        for machine, one in there.items()
+        for runtime in runtimes_of(table.rows)
+        if shown(one, runtime) is None
+    }
+
+
 def _latency_metrics(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     """Return a metric for each runtime and measuring machine, the runtime on which rows are compared first."""
     table = comparison.table
@@ -160,9 +173,10 @@ def _pairs(comparison: Comparison) -> Json:
     losses = comparison.losses
     return {
         "ids": [row.row_id for row in rows],
-        "difference": _rounded(-100 * comparison.pairwise.differences, 2),
-        "low": _rounded(100 * low, 2),
-        "high": _rounded(100 * high, 2),
+        # More digits than are shown: rounding twice would differ from the leaderboard.
+        "difference": _rounded(-100 * comparison.pairwise.differences, 6),
+        "low": _rounded(100 * low, 6),
+        "high": _rounded(100 * high, 6),
         "p": _rounded(comparison.pairwise.p_values, 5),
         "holm": _rounded(comparison.pairwise.holm, 5),
         "loss": None if losses is None else _rounded(-losses.differences, 4),

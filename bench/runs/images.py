@@ -16,7 +16,7 @@ from imgcls.data.cache import build_cache, cache_path
 from imgcls.data.decode import Resize
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.hugging_face import PREFIX
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.named import INCLUDED, load_dataset
 from imgcls.data.sources.names import ESCAPED, escape, file_of, unescape
 from imgcls.data.splits import make_splits
 from imgcls.errors import RunError, UserError
@@ -73,8 +73,7 @@ def find_source(record: RunRecord, paths: Paths) -> ImageSource:
     """Return the data set of a run; raises MissingImagesError with the reason if it is missing or has changed."""
     name = record.dataset.name
     try:
-        stored = (paths.artifacts(record.train_id) / PLACE).read_bytes()
-        place = {key: unescape(text) for key, text in msgspec.json.decode(stored, type=dict[str, str]).items()}
+        place = _place(record, paths)
         dataset, audit = audited(place["data"], paths.cache, labels=place.get("labels"))
     except (OSError, msgspec.MsgspecError, KeyError) as error:
         message = f"the location of the images of {name} is not known here; the command that trains a run stores it"
@@ -86,6 +85,15 @@ def find_source(record: RunRecord, paths: Paths) -> ImageSource:
         message = f"the images of {name} have changed since the run: digest {audit.digest}"
         raise MissingImagesError(message)
     return ImageSource(audit=audit, root=dataset.root)
+
+
+def _place(record: RunRecord, paths: Paths) -> dict[str, str]:
+    stored = paths.artifacts(record.train_id) / PLACE
+    # These are on every machine, also where the artifacts of a published record are not.
+    if not stored.exists() and record.dataset.name in INCLUDED:
+        return {"data": record.dataset.name}
+    found = msgspec.json.decode(stored.read_bytes(), type=dict[str, str])
+    return {key: unescape(text) for key, text in found.items()}
 
 
 def _files(source: ImageSource, rows: Iterable[int]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -107,7 +108,20 @@ def test_leaderboard_is_filtered_by_model(index: Path) -> None:
     with visiting(index) as visit:
         visit.page.locator(".leaderboard select").nth(1).select_option("net")
         assert [cell.split("\n")[0].strip() for cell in column(visit, 2)] == ["net"]
-        assert visit.page.locator(".leaderboard [role=status]").inner_text() == "1 of 3 rows"
+        assert visit.page.locator(".leaderboard [role=status]").inner_text().strip() == "1 of 3 rows."
+
+
+@needs_chromium
+def test_a_limit_on_latency_names_the_most_accurate_row_and_how_sure_that_is(index: Path) -> None:
+    with visiting(index) as visit:
+        limit = visit.page.get_by_label("Latency on pytorch-cpu at most")
+        limit.fill("1000")
+        told = visit.page.locator(".leaderboard [role=status]").inner_text()
+        assert told.startswith("2 of 3 rows. The most accurate of them is net, ")
+        assert told.endswith("; significantly better than each of the others.")
+        limit.fill("0.001")
+        assert visit.page.locator(".leaderboard [role=status]").inner_text().strip() == "0 of 3 rows."
+        assert visit.complaints == []
 
 
 @needs_chromium
@@ -321,6 +335,19 @@ def test_no_images_leaves_every_picture_of_the_data_out(photos: Path) -> None:
     assert "data:image/jpeg" in with_pictures
     assert "data:image/" not in without
     assert "omitted by --no-images" in without
+
+
+def test_images_that_are_on_every_machine_need_no_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("IMGCLS_CACHE", str(cache))
+    audit = audit_dataset(load_dataset("digits-uneven", cache=cache), cache=cache)
+    splits = make_splits(audit, examples.record().config.split)
+    ids = tuple(sorted(audit.images[row].image_id for row in splits.test))
+    labels = np.array([audit.class_names.index(image_id.split("/")[1]) for image_id in ids])
+    info = examples.data_of(labels, audit.class_names, digest=audit.digest, split_digest=splits.digest)
+    answers = examples.answered(np.zeros(len(ids), dtype=bool), labels, classes=10, image_ids=ids)
+    examples.keep(tmp_path, "net", answers, replace(info, name="digits-uneven"))
+    assert report(tmp_path).read_text(encoding="utf-8").count("data:image/png") == len(ids)
 
 
 def test_changed_images_are_not_shown_for_those_of_the_run(photos: Path, make_folder: MakeFolder) -> None:

@@ -13,7 +13,8 @@ import { csv, download, figure, html, svg } from "./elements.js";
  *   thin?: boolean}} Line
  */
 
-const WIDTH = 640, HEIGHT = 360, LEFT = 58, RIGHT = 14, TOP = 12, BOTTOM = 46;
+// As wide as a phone, where text would be too small in a wide picture that is scaled.
+const WIDTH = Math.max(320, Math.min(640, document.documentElement.clientWidth - 34)), HEIGHT = 360, LEFT = 58, RIGHT = 14, TOP = 12, BOTTOM = 46;
 
 let number = 0;
 
@@ -153,18 +154,17 @@ function point(one, x, y) {
 }
 
 /**
- * Return the names of points, each where it covers no other name: right, left, above or below its point.
+ * Return the names of points, each where it covers no point and no other name: right, left, above or below its point.
  * @param {Point[]} points
  * @param {(value: number) => number} x
  * @param {(value: number) => number} y
  */
 function labels(points, x, y) {
   const group = svg("g", { class: "names", "aria-hidden": "true" });
-  /** @type {number[][]} */
-  const taken = [];
+  const taken = points.map((one) => [x(one.x) - 6, y(one.y) + 6, 12]);
   for (const one of points.filter((each) => each.label)) {
     const [left, top, width] = [x(one.x), y(one.y), (one.label || "").length * 6.2];
-    const tried = [[left + 9, top - 5], [left - 9 - width, top - 5], [left + 9, top + 13], [left - 9 - width, top + 13], [left - width / 2, top - 14], [left - width / 2, top + 22]];
+    const tried = [13, 26, 39, 52].flatMap((far) => [[left + 9, top + 8 - far], [left - 9 - width, top + 8 - far], [left + 9, top + far], [left - 9 - width, top + far], [left - width / 2, top - far - 1], [left - width / 2, top + far + 9]]);
     const fits = (/** @type {number[]} */ [at, base]) => at >= LEFT - 40 && at + width <= WIDTH && base > 10 && base < HEIGHT - BOTTOM + 8 && !taken.some(([a, b, w]) => at < a + w && a < at + width && Math.abs(base - b) < 12);
     const [at, base] = tried.find(fits) || tried[0];
     taken.push([at, base, width]);

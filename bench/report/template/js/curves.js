@@ -11,7 +11,7 @@ import { mark } from "./looks.js";
 /** @typedef {{id: string, points: number[][]}} Points */
 /** @typedef {{learning: Series[], cost: Series[], latency: Latencies[], reliability: Points[], risk: [number, number][][]}} Curves */
 
-const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
+const DASHES = ["", "6 3", "2 3", "8 3 2 3", "12 4", "2 6", "12 3 2 3 2 3", "4 2 1 2", "1 2", "16 4 4 4"];
 
 /**
  * Return how a row's line looks: rows of one family differ in their dashes.

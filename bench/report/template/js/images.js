@@ -126,7 +126,7 @@ function shot(board, images, image) {
   const id = images.ids[image], source = images.pictures.get(id), label = images.labels[image];
   const answers = images.rows.map((one) => {
     const right = one.predicted[image] === label;
-    const text = right ? `${one.p[image]} %` : `${images.classes[one.predicted[image]]} ${one.p[image]} %, true class ${one.pTrue[image]} %`;
+    const text = right ? `right, ${one.p[image]} %` : `${images.classes[one.predicted[image]]} (${one.p[image]} %; true class ${one.pTrue[image]} %)`;
     return html("li", { class: right ? "right" : "wrong" }, icon(one.row, board.colour(one.row)), ` ${one.row.name}: ${text}`);
   });
   const wrong = images.rows.filter((one) => one.predicted[image] !== label).length;

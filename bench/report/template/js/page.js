@@ -29,7 +29,7 @@ function fill(section) {
   };
   /** @type {Record<string, () => HTMLElement>} */
   const charts = {
-    leaderboard: () => leaderboard(board, content.picture),
+    leaderboard: () => leaderboard(board, content.pairs, content.picture),
     explorer: () => explorer(board),
     pairs: () => pairMatrix(board, content.pairs),
     confusion: () => confusion(images, show),
@@ -93,15 +93,13 @@ follow();
 window.addEventListener("hashchange", follow);
 window.addEventListener("beforeprint", () => document.querySelectorAll("main.board-of:not([hidden]) details").forEach((one) => { /** @type {HTMLDetailsElement} */ (one).open = true; }));
 for (const link of document.querySelectorAll("nav.sections a")) link.addEventListener("click", () => setTimeout(follow));
-if ("IntersectionObserver" in window) {
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      const link = document.querySelector(`nav.sections a[href="#${CSS.escape(entry.target.id)}"]`);
-      if (link && entry.isIntersecting) {
-        document.querySelectorAll("nav.sections a[aria-current]").forEach((one) => one.removeAttribute("aria-current"));
-        link.setAttribute("aria-current", "true");
-      }
-    }
-  }, { rootMargin: "0px 0px -70% 0px" });
-  document.querySelectorAll("section[data-section]").forEach((section) => seen.observe(section));
-}
+const sections = [.../** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("section[data-section]"))];
+const seen = new IntersectionObserver(() => {
+  // The last section that begins in the upper third of the window is the one that is read.
+  const read = sections.filter((one) => one.offsetParent && one.getBoundingClientRect().top < innerHeight / 3).pop();
+  for (const link of document.querySelectorAll("nav.sections a")) {
+    if (read && link.getAttribute("href") === `#${read.id}`) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+  }
+}, { rootMargin: "0px 0px -66% 0px", threshold: [0, 0.1, 0.5, 1] });
+sections.forEach((one) => seen.observe(one));

@@ -9,7 +9,7 @@ import { html, pText, signed, svg } from "./elements.js";
  *   loss: number[][] | null, loss_holm: number[][] | null}} Pairs
  */
 
-const ALPHA = 0.05;
+export const ALPHA = 0.05;
 
 /**
  * Return the matrix: each cell is the accuracy of its row minus that of its column.
@@ -23,7 +23,8 @@ export function pairMatrix(board, pairs) {
   const about = html("p", { class: "about", role: "status" }, "Choose a cell for its interval and p value.");
   const most = Math.max(...pairs.difference.flat().map(Math.abs), 1);
   const say = (/** @type {number} */ i, /** @type {number} */ j) => {
-    const loss = pairs.loss && pairs.loss_holm ? ` Log loss: ${signed(1000 * pairs.loss[i][j])} millinats, ${pText(pairs.loss_holm[i][j])} (Holm).` : "";
+    const nats = pairs.loss ? pairs.loss[i][j] : 0;
+    const loss = pairs.loss_holm ? ` Log loss: ${nats > 0 ? "+" : ""}${nats.toFixed(3)} nats, ${pText(pairs.loss_holm[i][j])} (Holm).` : "";
     about.textContent = `${names[i]} minus ${names[j]}: ${signed(pairs.difference[i][j])} pp (simultaneous 95 % CI ${signed(pairs.low[i][j])} to ${signed(pairs.high[i][j])}), ${pText(pairs.holm[i][j])} (Holm), ${pText(pairs.p[i][j])} alone.${loss}`;
   };
   const colour = (/** @type {number} */ i, /** @type {number} */ j) => {
