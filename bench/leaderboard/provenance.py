@@ -132,7 +132,7 @@ def facts(compared: Table) -> list[str]:
         f"- Software: {_software(records)}",
         f"- Test split: {scorings(compared)}",
     ]
-    return lines + [f"- Note: {note}" for note in _notes(records)]
+    return lines + [f"- Note: {note}" for note in [*_disturbed(compared), *_notes(records)]]
 
 
 def _duplicates(data: DatasetInfo) -> str:
@@ -163,7 +163,6 @@ def _notes(records: list[RunRecord]) -> list[str]:
         for record in records
         if record.outcome is not None and record.outcome.environment.machine != record.environment.machine
     ]
-    notes += _disturbed(records)
     # By name: seeds of a model share their notes and weights.
     models = {record.outcome.model.name: record.outcome.model for record in records if record.outcome is not None}
     for model in models.values():
@@ -174,17 +173,22 @@ def _notes(records: list[RunRecord]) -> list[str]:
     return notes
 
 
-def _disturbed(records: list[RunRecord]) -> list[str]:
+def _disturbed(compared: Table) -> list[str]:
     """Return a note on the trainings beside which other processes used more of the CPU than is negligible, if any."""
-    trained = [(record, record.outcome.training) for record in records if record.outcome and record.ensemble is None]
-    beside = [(record.config, training.others_share or 0.0) for record, training in trained if training.disturbed]
+    # By id: the rows of a default and a tuned setting that are equal share their training.
+    trained = {
+        record.train_id: (f"{code(row.name)} (seed {record.config.seed})", record.outcome.training)
+        for row in compared.rows
+        for record in row.records
+        if record.outcome and record.ensemble is None
+    }
+    beside = [(name, training.others_share or 0.0) for name, training in trained.values() if training.disturbed]
     if not beside:
         return []
-    names = dict.fromkeys(f"{code(config.model)} (seed {config.seed})" for config, _ in beside)
     most = 100 * max(share for _, share in beside)
     note = (
         f"other processes used up to {most:.0f} % of the CPU during {len(beside)} of "
-        f"{len(trained)} trainings, whose times and images/s are too slow: {listed(list(names))}"
+        f"{len(trained)} trainings, whose times and images/s are too slow: {listed([name for name, _ in beside])}"
     )
     return [note]
 
