@@ -18,7 +18,7 @@ from imgcls.training import loop
 from imgcls.training.events import EpochResult, Step
 from imgcls.training.fitting import fit
 from imgcls.training.setup import Training, TrainingSetup
-from tests.imgcls.training.test_training import CPU, MODEL, run, same, setting, source, spec
+from tests.helpers.trainings import CPU, MODEL, run, same, setting, source, spec
 
 STEP_S, EVALUATION_S = 1.0, 100.0
 

@@ -28,7 +28,7 @@ from imgcls.training.events import EpochResult, HeadFit
 from imgcls.training.fitting import fit
 from imgcls.training.optimizers import adamw, cosine
 from imgcls.training.setup import Training
-from tests.imgcls.training.test_training import CPU, MODEL, run, same, setting, source, spec
+from tests.helpers.trainings import CPU, MODEL, run, same, setting, source, spec
 
 FINE = TrainConfig(epochs=2, lr=1e-3, optimizer="adamw", schedule="cosine", select="last")
 
