@@ -182,7 +182,7 @@ class EnsembleArgs(TablesArgs):
 class RecommendArgs(TablesArgs):
     """Recommend the most accurate model within all limits or, with --margin, the fastest that is nearly as accurate."""
 
-    margin: float | None = None
+    margin: str | None = None
     """Accept a row that is less accurate than the best one by less than this, in percentage points, such as 1."""
     max_latency_ms: float | None = None
     """Maximum p90 latency in ms at batch 1."""

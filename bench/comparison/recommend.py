@@ -56,7 +56,7 @@ LimitCheck = Callable[[Row], LimitResult]
 def limits_of(
     *,
     runtime: str,
-    margin: float | None = None,
+    margin: str | None = None,
     max_latency_ms: float | None,
     min_recall: Iterable[str],
     max_size_mb: float | None,
@@ -65,10 +65,6 @@ def limits_of(
     if runtime not in RUNTIMES:
         message = f"--runtime {runtime}: unknown; known: {', '.join(RUNTIMES)}"
         raise ConfigError(message)
-    # Negated, so that NaN is refused too.
-    if margin is not None and not 0 < margin < MOST_MARGIN:
-        message = f"--margin {margin:g}: use percentage points above 0 and below {MOST_MARGIN:g}, such as 1"
-        raise ConfigError(message)
     for flag, value in (("--max-latency-ms", max_latency_ms), ("--max-size-mb", max_size_mb)):
         if value is not None and not value > 0:
             message = f"{flag} {value:g}: use a number above 0"
@@ -76,11 +72,24 @@ def limits_of(
     least = dict(_class_and_share(text) for text in min_recall)
     return Limits(
         runtime=runtime,
-        margin=None if margin is None else margin / 100,
+        margin=None if margin is None else _margin(margin),
         max_latency_ms=max_latency_ms,
         min_recall=least,
         max_size_mb=max_size_mb,
     )
+
+
+def _margin(text: str) -> float:
+    """Return a margin in percentage points as a fraction."""
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    # Negated, so that NaN is refused too.
+    if not 0 < points < MOST_MARGIN:
+        message = f"--margin {text}: use percentage points above 0 and below {MOST_MARGIN:g}, such as 1"
+        raise ConfigError(message)
+    return points / 100
 
 
 def _class_and_share(text: str) -> tuple[str, float]:

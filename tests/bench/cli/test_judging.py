@@ -89,6 +89,7 @@ def test_other_test_images_are_not_compared(tmp_path: Path, capsys: pytest.Captu
         (["recommend", "--min-recall", "wood=0.8"], "--min-recall wood: no such class; classes: glass, paper"),
         (["recommend", "--max-latency-ms", "-1"], "--max-latency-ms -1: use a number above 0"),
         (["recommend", "--margin", "-1"], "--margin -1: use percentage points above 0 and below 50, such as 1"),
+        (["recommend", "--margin", "1%"], "--margin 1%: use percentage points above 0 and below 50, such as 1"),
         (["recommend", "--margin", "nan"], "--margin nan: use percentage points above 0"),
         (["recommend", "--margin", "0.01"], "--margin 0.01: one of 300 test images is 0.33 percentage points"),
         (["recommend", "--max-size-mb", "nan"], "--max-size-mb nan: use a number above 0"),
