@@ -29,14 +29,22 @@ CONTROLS = {
     "difference of two rows": "choose('.confusion label:nth-of-type(2) select', 3)",
     "images of a cell": "document.querySelector('svg.confusions rect[fill]').dispatchEvent(new MouseEvent('click'))",
     "images of a filter": "choose('.images select', 3)",
+    "limit": "limit('.leaderboard input', 1)",
     "pair": "document.querySelector('table.pairs td button').focus()",
 }
 """What a user does, by a name, as a script in the page."""
 
-CHOOSE = """window.choose = (place, number) => {
-  const select = document.querySelector(place);
-  select.selectedIndex = number % select.options.length;
-  select.dispatchEvent(new Event('change'));
+CHOOSE = """() => {
+  window.choose = (place, number) => {
+    const select = document.querySelector(place);
+    select.selectedIndex = number % select.options.length;
+    select.dispatchEvent(new Event('change'));
+  };
+  window.limit = (place, value) => {
+    const box = document.querySelector(place);
+    box.value = value;
+    box.dispatchEvent(new Event('input'));
+  };
 }"""
 TIMED = """script => new Promise(done => {
   const started = performance.now();
