@@ -14,13 +14,12 @@ from imgcls.evaluation.predictions import combined, load_predictions, prediction
 from imgcls.files import write_aside
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models.building import Part, load_trained, save_ensemble, shift_logits
-from imgcls.training.setup import Training
 
 
-def adjusted(task: Task, train_id: str) -> Training:
-    """Return a finished training with the logits less the log priors of their classes (Menon et al. 2021, tau = 1).
+def adjusted(task: Task, train_id: str) -> tuple[dict[str, torch.Tensor], TrainingInfo]:
+    """Return the weights of a finished training with the log priors subtracted from its logits, and its cost.
 
-    Its cost is that of the training. Raises RunError if that is not among the artifacts.
+    Menon et al. (2021), tau = 1. Raises RunError if the training is not among the artifacts.
     """
     # In the network's own biases, so that every runtime and ``predict`` have the adjusted logits.
     done = task.paths.outcome(train_id)
@@ -32,14 +31,7 @@ def adjusted(task: Task, train_id: str) -> Training:
     # As in the loss: a class without train images would have a prior of 0.
     counts = torch.tensor(task.dataset.counts["train"]).clamp_min(1)
     shift_logits(model, -(counts / counts.sum()).log())
-    return Training(
-        history=trained.history,
-        best_epoch=trained.best_epoch,
-        steps=trained.steps,
-        resumed_from=trained.resumed_from,
-        state=model.state_dict(),
-        head_time_s=trained.head_time_s,
-    )
+    return model.state_dict(), trained
 
 
 def combine(task: Task, ensemble: Ensemble) -> TrainingInfo:

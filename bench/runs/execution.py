@@ -112,18 +112,18 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
 
 def _trained(task: Task, prepared: Prepared) -> TrainingInfo:
     """Train, or adjust a finished training; write the weights, and return the cost."""
-    report, others = progress.training(task.config.model), watch_others()
     if task.adjusts is None:
+        report, others = progress.training(task.config.model), watch_others()
         training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
+        state, info = training.state, _training_info(task, training, others()[0])
     else:
-        training = derived.adjusted(task, task.adjusts)
-    others_share, _ = others()
+        state, info = derived.adjusted(task, task.adjusts)
     num_classes = len(task.dataset.class_names)
     write_aside(
         task.paths.artifacts(task.train_id) / WEIGHTS,
-        lambda path: save_trained(training.state, task.spec, num_classes=num_classes, path=path),
+        lambda path: save_trained(state, task.spec, num_classes=num_classes, path=path),
     )
-    return _training_info(task, training, others_share)
+    return info
 
 
 def _environment(task: Task) -> Environment:

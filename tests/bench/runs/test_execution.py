@@ -106,7 +106,7 @@ def test_post_hoc_adjusts_the_logits_of_a_finished_training(
         assert difference == pytest.approx(np.tile(-np.log(counts / counts.sum()), (len(difference), 1)), abs=1e-4)
     assert first.outcome is not None
     assert second.outcome is not None
-    assert second.outcome.training.train_time_s == first.outcome.training.train_time_s
+    assert second.outcome.training == first.outcome.training
     assert second.outcome.artifact.parity.top1_agreement == 1
     assert set(first.outcome.metrics.train_metrics) == set(first.outcome.metrics.val_metrics)
     (found,) = analysis.read(plain.paths.results)
