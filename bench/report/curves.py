@@ -1,0 +1,135 @@
+"""The curves of the page: by epoch and by cost of training, of latencies, reliability, and risk-coverage."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from bench.comparison.analysis import Comparison
+from bench.comparison.pareto import cost_so_far
+from bench.comparison.speeds import runtimes_of, shown
+from bench.comparison.tables import Row
+from bench.leaderboard.cells import validity_word
+from bench.stats.groups import meaningful, proportion_interval
+from imgcls.evaluation.binning import ece_bins
+from imgcls.training.events import EpochResult
+
+POINTS: Final = 200
+"""Points of a risk-coverage curve and of a distribution of latencies."""
+
+Json = dict[str, Any]
+
+
+def curves_of(comparison: Comparison) -> Json:
+    """Return the curves of a table's rows by their kind."""
+    return {
+        "learning": _learning(comparison),
+        "cost": _cost(comparison),
+        "latency": _latencies(comparison),
+        "reliability": _reliability(comparison),
+        "risk": _risk(comparison),
+    }
+
+
+def _scored(comparison: Comparison) -> list[Row]:
+    return [row for row in comparison.ordered if row.checkpoints]
+
+
+def _histories(row: Row) -> list[tuple[EpochResult, ...]]:
+    return [outcome.training.history for one in row.checkpoints for outcome in one.outcomes]
+
+
+def _band(x: Iterable[float], each: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return points [x, mean, least, most] over runs; as far as all of them go."""
+    return [
+        [round(place, 5), float(np.mean(values)), min(values), max(values)]
+        for place, *values in zip(x, *each, strict=False)
+        if all(map(math.isfinite, values))
+    ]
+
+
+def _learning(comparison: Comparison) -> list[Json]:
+    """Return loss on train and val, accuracy on val and learning rate of each row by epoch."""
+    fields = {"train loss": "train_loss", "val loss": "val_loss", "val top-1": "val_top1_accuracy", "lr": "lr"}
+    found = []
+    for row in _scored(comparison):
+        histories = [history for history in _histories(row) if history]
+        if histories:
+            series = {
+                title: _band(
+                    [epoch.epoch for epoch in histories[0]],
+                    [[getattr(epoch, field) for epoch in history] for history in histories],
+                )
+                for title, field in fields.items()
+            }
+            found.append({"id": row.row_id, "series": series})
+    return found
+
+
+def _cost(comparison: Comparison) -> list[Json]:
+    """Return accuracy on val by minutes and by compute of training, of each row."""
+    found = []
+    for row in _scored(comparison):
+        costs = [cost_so_far(record) for one in row.checkpoints for record in one.records if row.first.ensemble is None]
+        if costs and all(costs):
+            series = {}
+            for place, title in enumerate(("minutes", "TMACs")):
+                length = min(map(len, costs))
+                x = [float(np.mean([cost[epoch][place] for cost in costs])) for epoch in range(length)]
+                series[title] = _band(x, [[100 * accuracy for _, _, accuracy in cost] for cost in costs])
+            found.append({"id": row.row_id, "series": series})
+    return found
+
+
+def _latencies(comparison: Comparison) -> list[Json]:
+    """Return percentiles of latency of each row and runtime on the measuring machine of the table."""
+    shares = np.linspace(0, 100, POINTS + 1)
+    return [
+        {
+            "id": row.row_id,
+            "runtime": runtime,
+            "words": f"{validity_word(one[1])}, {one[1].num_queries:,} queries",
+            "points": [
+                [float(f"{ms:.4g}"), share]
+                for ms, share in zip(np.percentile(one[1].samples_ms, shares).tolist(), shares.tolist(), strict=True)
+            ],
+        }
+        for row in _scored(comparison)
+        for runtime in runtimes_of(comparison.table.rows)
+        if (one := shown(row, runtime)) is not None
+    ]
+
+
+def _reliability(comparison: Comparison) -> list[Json]:
+    """Return [confidence, accuracy, low, high, images] of each bin of confidence, for the first seed of each row."""
+    found = []
+    for row in comparison.compared:
+        answers = row.checkpoints[0].answers
+        if answers is None:
+            continue
+        bins, points = ece_bins(answers.p_predicted), []
+        for one in np.unique(bins):
+            inside = bins == one
+            right = answers.right[inside]
+            sure = proportion_interval(right, meaningful(answers.group[inside]))
+            # At the mean confidence of the bin, as in the definition of ECE, and not at its centre.
+            values = (answers.p_predicted[inside].mean(), right.mean(), sure.low, sure.high)
+            points.append([round(100 * float(value), 2) for value in values] + [int(inside.sum())])
+        found.append({"id": row.row_id, "points": points})
+    return found
+
+
+def _risk(comparison: Comparison) -> list[Json]:
+    """Return [coverage, error rate] of the most confident predictions, for the first seed of each row."""
+    found = []
+    for row in comparison.compared:
+        answers = row.checkpoints[0].answers
+        if answers is None:
+            continue
+        order = np.argsort(-answers.p_predicted, kind="stable")
+        risk = 100 * np.cumsum(~answers.right[order]) / np.arange(1, len(order) + 1)
+        kept = np.unique(np.linspace(0, len(order) - 1, POINTS).astype(int))
+        points = [[round(100 * (place + 1) / len(order), 2), round(float(risk[place]), 2)] for place in kept.tolist()]
+        found.append({"id": row.row_id, "points": points})
+    return found
