@@ -111,7 +111,10 @@ def value_of(config: RunConfig, name: str) -> Any:  # noqa: ANN401 - a field of 
 
 def without_repetition(config: RunConfig) -> RunConfig:
     """Return a config without seed, fold and what is timed: what the runs of one setting have in common."""
-    return replace(config, seed=0, split=replace(config.split, fold=None), runtime=RuntimeConfig())
+    # Whether a fold was asked for by itself, or with the others, does not make another setting.
+    overrides = {name: value for name, value in config.overrides.items() if name != "fold"}
+    split = replace(config.split, fold=None)
+    return replace(config, seed=0, split=split, overrides=overrides, runtime=RuntimeConfig())
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
