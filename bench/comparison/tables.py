@@ -153,8 +153,16 @@ class Table:
         return self.rows[0].records[0]
 
     @property
+    def folds(self) -> str:
+        """The folds whose images are tested, such as "5 folds" or "1 of 2 folds"; "" without folds."""
+        number, tested = self.first.config.split.folds, len(_folds(self.records))
+        if number is None:
+            return ""
+        return f"{number} folds" if tested in {0, number} else f"{tested} of {number} folds"
+
+    @property
     def test_counts(self) -> list[int]:
-        """Numbers of test images of each class; with folds all images, as each is tested once."""
+        """Numbers of test images of each class; with folds the images of all that are tested."""
         return self.counts("test")
 
     def counts(self, split: str) -> list[int]:
@@ -224,8 +232,18 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
     first = {row_id: records[0] for row_id, records in ids.items()}
     settings = settings_of(first)
     names = names_of({row_id: record.config.model for row_id, record in first.items()}, settings)
+    # The same images for all rows: of the folds that any row has. A user may want one of them only.
+    folds = _folds(table)
     made = [
-        _row(records, results, row_id=row_id, name=names[row_id], setting=settings[row_id], measured_on=measured_on)
+        _row(
+            records,
+            results,
+            folds=folds,
+            row_id=row_id,
+            name=names[row_id],
+            setting=settings[row_id],
+            measured_on=measured_on,
+        )
         for row_id, records in ids.items()
     ]
     return tuple(sorted(made, key=lambda row: (row.name, row.records[0].run_id)))
@@ -249,8 +267,19 @@ def setting_id(record: RunRecord) -> str:
     return hash_of([identity(without_repetition(record.config)), record.init, study, *made])
 
 
+def _folds(records: Sequence[RunRecord]) -> set[int | None]:
+    return {record.config.split.fold for record in records if record.outcome is not None}
+
+
 def _row(  # noqa: PLR0913 - the fields of a row
-    runs: Sequence[RunRecord], results: Path, *, row_id: str, name: str, setting: tuple[str, ...], measured_on: str
+    runs: Sequence[RunRecord],
+    results: Path,
+    *,
+    folds: set[int | None],
+    row_id: str,
+    name: str,
+    setting: tuple[str, ...],
+    measured_on: str,
 ) -> Row:
     seeds: defaultdict[int, list[RunRecord]] = defaultdict(list)
     # Sorted, so that which seed is the first one does not depend on the order of the files.
@@ -259,12 +288,11 @@ def _row(  # noqa: PLR0913 - the fields of a row
     checkpoints, incomplete = [], []
     for seed, records in sorted(seeds.items()):
         done = _latest_of_each_fold([record for record in records if record.outcome is not None])
-        # A seed with missing folds has not been tested on every image, so its score would be for other images.
-        wanted = records[0].config.split.folds or 1
-        if len(done) == wanted:
+        # A seed without one of the folds of the table was tested on other images than the rows that have it.
+        if len(done) == len(folds):
             checkpoints.append(Checkpoint(seed=seed, records=tuple(done), answers=_pooled(done, results)))
         elif done:
-            incomplete.append(f"seed {seed}: {len(done)} of {wanted} folds")
+            incomplete.append(f"seed {seed}: {len(done)} of {len(folds)} folds")
     return Row(
         row_id=row_id,
         name=name,

@@ -106,8 +106,9 @@ def facts(compared: Table) -> list[str]:
     records = compared.records
     first, data = records[0], records[0].dataset
     sizes = ", ".join(f"{name} {sum(counts):,}" for name, counts in data.counts.items())
-    folds = first.config.split.folds
-    split = f"{folds} folds, every image tested once; sizes of the first" if folds else data.split_source
+    folds = compared.folds
+    every = "" if " of " in folds else ", every image tested once"
+    split = f"{folds}{every}; sizes of the first" if folds else data.split_source
     removed = ", ".join(f"{number} {reason}" for reason, number in data.removed.items()) or "none"
     environment = first.environment
     gpu = environment.gpu_name or "none, so CUDA is not measured"

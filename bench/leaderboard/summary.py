@@ -281,8 +281,8 @@ class _Statements:
         if self.comparison.about_models:
             return f"Conclusions hold for the models, over {counts[0]} seeds or more."
         seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-        folds = self.comparison.table.first.config.split.folds
-        pooled = f", pooled over {folds} folds" if folds else ""
+        folds = self.comparison.table.folds
+        pooled = f", pooled over {folds}" if folds else ""
         return (
             f"Conclusions hold for these checkpoints ({seeds} seed{'s' if counts[-1] > 1 else ''} each{pooled}); other "
             "seeds may give another order."

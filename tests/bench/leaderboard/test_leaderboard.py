@@ -199,14 +199,32 @@ def test_folds_are_pooled(tmp_path: Path) -> None:
     assert found.number == 240
 
 
-def test_a_seed_without_all_folds_is_incomplete(tmp_path: Path) -> None:
-    info = examples.data_of(LABELS, NAMES, folds_digest="f" * 16)
-    answers = examples.answered(some_right(0.8), LABELS, classes=3)
-    examples.keep(tmp_path, "net", answers, info, split=SplitConfig(folds=3, fold=0))
+def fold_of_three(results: Path, model: str, fold: int, seed: int = 0) -> None:
+    info = examples.data_of(LABELS, NAMES, split_digest=f"{fold}" * 16, folds_digest="f" * 16)
+    ids = tuple(f"{fold}-{image:03d}" for image in range(len(LABELS)))
+    answers = examples.answered(some_right(0.8, seed=seed), LABELS, classes=3, image_ids=ids)
+    examples.keep(results, model, answers, info, split=SplitConfig(folds=3, fold=fold))
+
+
+def test_a_seed_without_a_fold_of_the_other_rows_is_incomplete(tmp_path: Path) -> None:
+    fold_of_three(tmp_path, "net", 0)
+    for fold in range(3):
+        fold_of_three(tmp_path, "whole", fold)
     text = page.markdown([table(tmp_path)])
     assert "Incomplete, so not compared: `net`, seed 0: 1 of 3 folds" in text
     assert "incomplete: seed 0: 1 of 3 folds" in text
-    assert "nothing can be compared" in text
+    assert [row.name for row in table(tmp_path).compared] == ["whole"]
+
+
+def test_a_fold_that_all_rows_have_is_compared_and_named(tmp_path: Path) -> None:
+    fold_of_three(tmp_path, "net", 1)
+    fold_of_three(tmp_path, "other", 1, seed=1)
+    found = table(tmp_path)
+    assert len(found.compared) == 2
+    assert found.number == len(LABELS)
+    text = page.markdown([found])
+    assert "(split: 1 of 3 folds; sizes of the first" in text
+    assert "(1 seed each, pooled over 1 of 3 folds)" in text
 
 
 def test_a_failed_seed_keeps_the_other_seeds(tmp_path: Path) -> None:
