@@ -114,7 +114,7 @@ def test_leaderboard_is_filtered_by_model(index: Path) -> None:
 @needs_chromium
 def test_a_limit_on_latency_names_the_most_accurate_row_and_how_sure_that_is(index: Path) -> None:
     with visiting(index) as visit:
-        limit = visit.page.get_by_label("Latency on pytorch-cpu at most")
+        limit = visit.page.get_by_label("Latency on pytorch-cpu (p50) at most")
         limit.fill("1000")
         told = visit.page.locator(".leaderboard [role=status]").inner_text()
         assert told.startswith("2 of 3 rows. The most accurate of them is net, ")

@@ -40,7 +40,7 @@ export function leaderboard(board, pairs, picture) {
     choice("Weights", options((row) => row.init, (value) => value), (value) => set({ init: value })));
   if (latency) {
     const limit = /** @type {HTMLInputElement} */ (html("input", { type: "number", min: 0, step: "any", size: 6, oninput: () => set({ most: limit.value === "" ? Infinity : Number(limit.value) }) }));
-    controls.append(html("label", {}, `${latency.title} at most `, limit, " ms"));
+    controls.append(html("label", {}, `${latency.title} (p50) at most `, limit, " ms"));
   }
   draw();
   const rows = [["row", ...board.metrics.flatMap(({ title, unit }) => [`${title}, ${unit}`, "low", "high"])], ...board.rows.map((row) => [row.name, ...board.metrics.flatMap(({ key }) => [0, 1, 2].map((place) => (row.values[key] || [])[place] ?? null))])];
@@ -88,7 +88,7 @@ function table(board, kept, state, latency, draw) {
   const metric = board.metrics.find((one) => one.key === state.metric) || board.metrics[0];
   const columns = [
     { key: "rank", title: "Rank", about: "95 % rank interval" }, { key: "name", title: "Model", about: "" }, { key: metric.key, title: `${metric.title}, ${metric.unit}`, about: "with 95 % interval" },
-    ...(metric.key === "top1" ? [{ key: "best", title: "Best, %", about: "probability of being the most accurate row" }] : []),
+    ...(metric.key === "top1" ? [{ key: "best", title: "Best, %", about: "probability of being the most accurate of all rows" }] : []),
     ...(latency && latency.key !== metric.key ? [{ key: latency.key, title: `${latency.title.replace("Latency on ", "")}, ms`, about: `p50 of ${latency.title.toLowerCase()}` }] : []),
     ...(metric.key === "size" ? [] : [{ key: "size", title: "Size, MB", about: "of the ONNX file" }]),
   ];
