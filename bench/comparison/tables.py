@@ -289,7 +289,7 @@ def _row(  # noqa: PLR0913 - the fields of a row
     for seed, records in sorted(seeds.items()):
         done = _latest_of_each_fold([record for record in records if record.outcome is not None])
         # A seed without one of the folds of the table was tested on other images than the rows that have it.
-        if len(done) == len(folds):
+        if done and len(done) == len(folds):
             checkpoints.append(Checkpoint(seed=seed, records=tuple(done), answers=_pooled(done, results)))
         elif done:
             incomplete.append(f"seed {seed}: {len(done)} of {len(folds)} folds")
