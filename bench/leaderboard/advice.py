@@ -187,7 +187,7 @@ def _artifact(row: Row, runtime: str, results: Path) -> str:
 def photos_advice(runs: Mapping[float, set[str]], comparisons: Sequence[Comparison]) -> list[str]:
     """Return a line for each share of train, and whether the last doubling of train has raised the accuracy.
 
-    ``runs`` are the ids of the runs of each share. A share without a complete row is left out.
+    ``runs`` are the ids of the runs of each share. A share without a complete row is omitted.
     """
     found = [
         (share, row, comparison)

@@ -376,8 +376,8 @@ def test_twenty_models_a_hundred_classes_and_ten_thousand_images_stay_small_and_
         assert visit.complaints == []
         assert visit.page.locator("table.board tbody tr").count() == 20
         assert visit.page.locator("svg.confusions rect[fill]").count() > 500
-    # On an idle machine the paint takes less than a second, which nox -s perf measures; here, others train beside it.
-    assert 0 < seen < 10_000, f"{seen} ms"
+    # On an idle machine the paint takes less than a second; nox -s perf measures it.
+    assert 0 < seen < 3000, f"{seen} ms"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

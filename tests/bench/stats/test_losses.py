@@ -67,12 +67,12 @@ def test_false_differences_and_intervals(seeds: int, cluster: int, luck: float, 
     assert wilson_interval(tables - missed, tables, confidence=0.99).high >= 0.93, f"{missed} of {tables} missed"
 
 
-def test_log_loss_finds_with_two_thirds_of_the_images_what_accuracy_finds() -> None:
+def test_log_loss_finds_with_half_the_images_what_accuracy_finds() -> None:
     rng, tables = np.random.default_rng(3), 300
     by_accuracy = by_loss = 0
     for _ in range(tables):
         right, losses = with_losses(rng, [0.87, 0.9], images=1200)
         by_accuracy += bool(compare_all(right).apart[0, 1])
-        by_loss += bool(compare_losses([each[:, :800] for each in losses]).holm[0, 1] <= ALPHA)
+        by_loss += bool(compare_losses([each[:, :600] for each in losses]).holm[0, 1] <= ALPHA)
     assert by_loss > by_accuracy - 2 * np.sqrt(tables * 0.25)
     assert by_accuracy / tables == pytest.approx(0.8, abs=0.1)
