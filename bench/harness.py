@@ -26,7 +26,7 @@ from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
 from imgcls.data.audit import Audit
 from imgcls.files import default_cache
-from imgcls.models.registry import resolve_spec, weights_policy
+from imgcls.models.registry import resolve_spec, resolve_specs, weights_policy
 from imgcls.models.weights import random_weights
 
 LOGGER = logging.getLogger(__name__)
@@ -95,9 +95,10 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     """
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
     # With random weights first, so that a wrong name or size is reported before weights are downloaded.
-    for config in configs:
-        resolve_spec(config.model, config.loader, random_weights)
+    wanted = [(config.model, config.loader) for config in configs]
+    resolve_specs(wanted, random_weights)
     weights_for = weights_policy(weights)
+    specs = resolve_specs(wanted, weights_for)
     _, audit = audited(data, paths.cache, labels=labels)
     _log_audit(audit, data if labels is None else f"{data} --labels {labels}")
     if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
@@ -107,10 +108,12 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
 
     def plan(config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
         train = replace(config.train, train_threads=config.train.train_threads or threads)
+        # A tuned setting may have a size of its own.
+        spec = specs.get((config.model, config.loader)) or resolve_spec(config.model, config.loader, weights_for)
         return make_task(
             replace(config, train=train),
             plans[config.split],
-            weights_for=weights_for,
+            spec=spec,
             environment=environment,
             paths=paths,
             force=force,

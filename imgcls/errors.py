@@ -1,5 +1,7 @@
 """Exceptions: mistakes of the user, and failures of a run."""
 
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """A mistake of the user: one line that names the wrong value and the valid ones; exit status 2."""
@@ -7,6 +9,26 @@ class UserError(Exception):
 
 class ConfigError(UserError):
     """An invalid flag, name, size, device or weights folder."""
+
+
+class ImageSizeError(ConfigError):
+    """An image size that a network cannot have; ``nearest`` is the next one that it can have, in pixels."""
+
+    def __init__(self, model: str, image_size: int, reason: str, nearest: int) -> None:
+        """Name the model and the reason; the message ends with the size to use."""
+        super().__init__(
+            f"--image-size {image_size}: {model} cannot have this size ({reason}); use --image-size {nearest} px"
+        )
+        self.nearest = nearest
+
+
+class GroupedConfigError(ConfigError):
+    """Several mistakes that are reported together, each with a line of its own in ``errors``."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        """Join the messages, for callers that expect one."""
+        super().__init__("; ".join(map(str, errors)))
+        self.errors = tuple(errors)
 
 
 class DataError(UserError):

@@ -22,7 +22,7 @@ from imgcls.files import default_cache, write_aside, write_text
 from imgcls.inference.export import export_checked
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
-from imgcls.models.building import require_classifier, save_trained
+from imgcls.models.building import require_pretrained, save_trained
 from imgcls.models.registry import ModelSpec, resolve_spec, weights_policy
 from imgcls.training.events import Report, silent
 from imgcls.training.fitting import fit
@@ -95,7 +95,7 @@ def _resolved(train: TrainConfig, spec: ModelSpec, loader: LoaderConfig, cache: 
     """Return a config with the device, threads and precision of this machine; raises ConfigError."""
     train = resolve_train(train, cuda=torch.cuda.is_available())
     if train.tune_layers != "all":
-        require_classifier(spec)
+        require_pretrained(spec)
     return replace(train, precision=decide(spec, loader, train, cache=cache, place="fine_tune"))
 
 

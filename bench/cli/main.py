@@ -29,7 +29,7 @@ from bench.cli.arguments import (
 from bench.cli.parsing import complete, parse, parse_runs
 from bench.records.environment import read_commit
 from bench.runs.processes import terminate_as_interrupt
-from imgcls.errors import ConfigError, UserError
+from imgcls.errors import ConfigError, GroupedConfigError, UserError
 
 USER_ERROR_STATUS: Final = 2
 """The status with which argparse, and so tyro, exits if the flags are invalid."""
@@ -128,7 +128,8 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as ended:  # tyro has printed its help or its error
         return int(ended.code or 0)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        for mistake in error.errors if isinstance(error, GroupedConfigError) else (error,):
+            print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)  # noqa: T201
         return USER_ERROR_STATUS
     except KeyboardInterrupt:
         print("interrupted; repeat the command to continue", file=sys.stderr)  # noqa: T201

@@ -19,6 +19,7 @@ from bench.report import study_page
 from bench.runs.plan import Task
 from bench.tuning import study
 from bench.tuning.records import StudyRecord, SweepBudget, config_of, study_file, tuned_by
+from bench.tuning.search import without_refused_sizes
 from bench.tuning.space import Space, parse_space
 from bench.tuning.storage import default_url, open_storage, quiet
 from bench.tuning.view import score_text
@@ -56,7 +57,7 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> i
         ours = Search(args=args, budget=budget, launcher=launcher)
         task = planner(configs[0])
         # Of the planned config, whose defaults may differ from the recipe's: from random weights, for example.
-        record = _carry_out(ours, task, parse_space(args.space, task.config), since=since)
+        record = _carry_out(ours, task, without_refused_sizes(parse_space(args.space, task.config), task), since=since)
     return 0 if record is not None and record.best is not None else 1
 
 
@@ -101,7 +102,7 @@ def tuned_tasks(args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, la
 
 def _tune(search: Search, bases: Sequence[Task]) -> list[StudyRecord]:
     # All spaces first: an invalid one must be reported before the first study, not after it.
-    spaces = [parse_space(search.args.space, task.config) for task in bases]
+    spaces = [without_refused_sizes(parse_space(search.args.space, task.config), task) for task in bases]
     # The tasks were planned with the threads of runs, but several trials may share the machine.
     threads = search.args.run.train.train_threads or search.launcher.trial_threads
     done = [

@@ -7,7 +7,6 @@ from typing import Literal, cast
 import msgspec
 import numpy as np
 from scipy.special import softmax
-from timm.models import PretrainedCfg
 
 from bench.comparison.analysis import Comparison
 from bench.comparison.compare import rows_named
@@ -25,6 +24,7 @@ from imgcls.data.sources.names import unescape
 from imgcls.errors import ConfigError
 from imgcls.evaluation.predictions import load_predictions, predictions_file
 from imgcls.models.registry import ModelSpec
+from imgcls.models.structure import Structure
 from imgcls.models.weights import Weights
 
 NAME = "ensemble"
@@ -117,12 +117,11 @@ def _spec(model: ModelInfo, records: Sequence[RunRecord]) -> ModelSpec:
     return ModelSpec(
         name=NAME,
         timm_name=NAME,
-        weights=Weights(
-            init="random" if random else "pretrained", tag="members", sha256=None, file=None, cfg=PretrainedCfg()
-        ),
+        weights=Weights(init="random" if random else "pretrained", tag="members", sha256=None, file=None, config={}),
         resize=Resize(size=model.image_size, interpolation=model.interpolation, crop_pct=model.crop_pct),
         normalisation=Normalisation(mean=model.mean, std=model.std),
         has_aux_head=False,
+        structure=Structure(options={}, classifier=(), heads=()),
     )
 
 

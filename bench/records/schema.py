@@ -74,6 +74,17 @@ class ModelInfo:
     gmacs: float
     # Stored, because the MACs of these are missing from ``gmacs``.
     uncounted_operators: dict[str, int]
+    train_num_params: int | None = None
+    """Parameters of the network that is trained, whose branches may be merged for use; None in older records."""
+    train_gmacs: float | None = None
+    """As ``gmacs``, of the network that is trained; None in older records."""
+    classifier_fit: Literal["linear", "gradient"] = "linear"
+    """How the classifier alone is fitted: as linear heads, or by gradient, because it does not consist of these."""
+
+    @property
+    def training_gmacs(self) -> float:
+        """1e9 MACs of a forward pass in training."""
+        return self.gmacs if self.train_gmacs is None else self.train_gmacs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +109,8 @@ class TrainingInfo:
 
     head_time_s: float = 0.0
     """Part of ``train_time_s``: the classifier's own fit before the first epoch; 0 without one."""
+    head_images: int | None = None
+    """Images that passed the frozen layers for that fit; None in records that did not count them."""
 
     @property
     def disturbed(self) -> bool:

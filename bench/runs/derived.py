@@ -13,7 +13,7 @@ from imgcls.errors import RunError
 from imgcls.evaluation.predictions import combined, load_predictions, predictions_file, save_predictions
 from imgcls.files import write_aside
 from imgcls.inference.torch_sessions import WEIGHTS
-from imgcls.models.building import Part, load_trained, save_ensemble, shift_logits
+from imgcls.models.building import Part, load_trained, save_ensemble, shift_logits, storable
 
 
 def adjusted(task: Task, train_id: str) -> tuple[dict[str, torch.Tensor], TrainingInfo]:
@@ -30,8 +30,8 @@ def adjusted(task: Task, train_id: str) -> tuple[dict[str, torch.Tensor], Traini
     model = load_trained(task.paths.artifacts(train_id) / WEIGHTS)
     # As in the loss: a class without train images would have a prior of 0.
     counts = torch.tensor(task.dataset.counts["train"]).clamp_min(1)
-    shift_logits(model, -(counts / counts.sum()).log())
-    return model.state_dict(), trained
+    shift_logits(model, task.spec.structure.heads, -(counts / counts.sum()).log())
+    return storable(model), trained
 
 
 def combine(task: Task, ensemble: Ensemble) -> TrainingInfo:

@@ -38,7 +38,7 @@ from imgcls.inference.export import export_checked, predict_synthetic
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models import complexity
-from imgcls.models.building import load_trained, memory_format, save_trained
+from imgcls.models.building import load_deployed, load_trained, memory_format, save_trained
 from imgcls.models.weights import sha256_of
 from imgcls.training import fitting
 from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
@@ -172,9 +172,10 @@ def _export(task: Task, prepared: Prepared, test: Predictions, scores: Scores) -
 
 def _model_info(task: Task) -> ModelInfo:
     spec = task.spec
-    # The exported network, without the auxiliary head that a training may have had.
-    model = load_trained(task.paths.artifacts(task.train_id) / WEIGHTS)
-    counted = complexity.count(model, spec.resize.size)
+    # Without the auxiliary head that a training may have had.
+    file = task.paths.artifacts(task.train_id) / WEIGHTS
+    trained = complexity.count(load_trained(file), spec.resize.size)
+    counted = complexity.count(load_deployed(file), spec.resize.size)
     return ModelInfo(
         name=spec.name,
         timm_name=spec.timm_name,
@@ -190,6 +191,9 @@ def _model_info(task: Task) -> ModelInfo:
         num_params=counted.num_params,
         gmacs=counted.gmacs,
         uncounted_operators=counted.uncounted_operators,
+        train_num_params=trained.num_params,
+        train_gmacs=trained.gmacs,
+        classifier_fit="linear" if spec.structure.heads else "gradient",
     )
 
 
@@ -215,6 +219,7 @@ def _training_info(task: Task, training: Training, others_share: float) -> Train
         history=history,
         others_share=others_share,
         head_time_s=training.head_time_s,
+        head_images=training.head_images,
     )
 
 

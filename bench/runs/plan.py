@@ -25,8 +25,8 @@ from imgcls.data.splits import Splits, class_counts, make_splits, missing_classe
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
-from imgcls.models.building import ends_in_linear, require_classifier
-from imgcls.models.registry import ModelSpec, WeightsFor, resolve_spec
+from imgcls.models.building import require_pretrained
+from imgcls.models.registry import ModelSpec
 from imgcls.training.setup import resolve_train
 
 AnyTask = TypeVar("AnyTask")
@@ -94,7 +94,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     config: RunConfig,
     plan: DataPlan,
     *,
-    weights_for: WeightsFor,
+    spec: ModelSpec,
     environment: Environment,
     paths: Paths,
     force: bool = False,
@@ -102,7 +102,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     cuda: bool | None = None,
     decide: Decide = own_precision,
 ) -> Task:
-    """Resolve device, threads, runtimes, weights, precision and identity of one run.
+    """Resolve device, threads, runtimes, precision and identity of one run; ``spec`` is that of the config's model.
 
     ``cuda`` is whether the machine that trains has a GPU; None: the same as this machine. ``decide`` chooses between
     the precisions there. Raises ConfigError for invalid settings.
@@ -110,7 +110,6 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     config = _resolve(
         replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda
     )
-    spec = resolve_spec(config.model, config.loader, weights_for)
     config = _fitting(config, spec, decide)
     dataset = dataset_info(plan.audit, plan.splits, config.split)
     source: Source = [
@@ -139,9 +138,9 @@ def _fitting(config: RunConfig, spec: ModelSpec, decide: Decide) -> RunConfig:
     """Return a config without what its initial weights do not allow, and with a precision; raises ConfigError."""
     config = for_weights(config, spec.weights.init)
     if config.train.tune_layers != "all":
-        require_classifier(spec)
-    if config.train.imbalance == "post-hoc" and not ends_in_linear(spec):
-        message = f"--imbalance post-hoc: {spec.name} does not end in a single linear classifier; use logit-adjustment"
+        require_pretrained(spec)
+    if config.train.imbalance == "post-hoc" and not spec.structure.heads:
+        message = f"--imbalance post-hoc: {spec.name} does not end in linear classifiers; use logit-adjustment"
         raise ConfigError(message)
     precision = config.train.precision
     # Every device has float32, so that nothing is asked.

@@ -1,6 +1,7 @@
 """Workers of an Optuna study: start trials within the budget, prune them, and keep the weights of the best one."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +26,15 @@ from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial, co
 from bench.tuning.space import Space
 from bench.tuning.trial import Fitted, OnProgress, TrialProgress, macs_per_image, run_trial, rungs_for
 from bench.tuning.trials import records
-from imgcls.errors import RunError
+from imgcls.errors import ConfigError, RunError
 from imgcls.files import write_aside
 from imgcls.models.building import save_trained
+from imgcls.models.registry import at_size
 
 if TYPE_CHECKING:
     from imgcls.data.prepared import Prepared
+
+LOGGER = logging.getLogger(__name__)
 
 REDUCTION: Final = 2
 """At each rung, one in this number of trials continues (ASHA, Li et al. 2020)."""
@@ -229,8 +233,28 @@ def trial_task(sweep: SweepTask, number: int, config: RunConfig) -> Task:
     """Return the task of a trial, whose files are separate from those of runs."""
     base = sweep.task
     # The image size may be a hyperparameter; the task's spec has that of the default setting.
-    spec = replace(base.spec, resize=replace(base.spec.resize, size=config.loader.image_size))
+    size = config.loader.image_size
+    spec = base.spec if size == base.spec.resize.size else at_size(base.spec, size)
     return replace(base, config=config, spec=spec, paths=base.paths.trials, train_id=f"{sweep.name}.trial-{number:05d}")
+
+
+def without_refused_sizes(space: Space, task: Task) -> Space:
+    """Return a search space without the image sizes that the task's network cannot have."""
+    if "image_size" not in space:
+        return space
+    sizes = space["image_size"]
+    refused = [size for size in sizes.choices if not _accepts(task, size)]
+    if refused:
+        LOGGER.info("image sizes that %s cannot have: %s", task.config.model, ", ".join(map(str, refused)))
+    return {**space, "image_size": replace(sizes, choices=tuple(size for size in sizes.choices if size not in refused))}
+
+
+def _accepts(task: Task, image_size: int) -> bool:
+    try:
+        at_size(task.spec, image_size)
+    except ConfigError:
+        return False
+    return True
 
 
 def weights_folder(results: Path, name: str) -> Path:

@@ -23,7 +23,7 @@ from imgcls.inference.parity import check_parity
 from imgcls.inference.runtimes import ONNX, open_session
 from imgcls.inference.synthetic import draw_inputs, save_synthetic
 from imgcls.inference.torch_sessions import WEIGHTS
-from imgcls.models.building import load_trained
+from imgcls.models.building import load_deployed
 from imgcls.models.registry import ModelSpec
 
 
@@ -82,7 +82,7 @@ def export_checked(
     Raises ParityError if their logits differ by more than rounding explains (``check_parity``).
     """
     path, source = folder / ONNX, data.source("test")
-    model, names = load_trained(folder / WEIGHTS), data.audit.class_names
+    model, names = load_deployed(folder / WEIGHTS), data.audit.class_names
     export_onnx(model, spec, class_names=names, path=path, temperature=temperature)
     return check_parity(
         open_session("onnxruntime-cpu", folder, threads=torch.get_num_threads()).run,

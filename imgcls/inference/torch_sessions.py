@@ -33,7 +33,7 @@ def open_pytorch(  # noqa: PLR0913 - each may differ between entries of RUNTIMES
     """Open the checkpoint; raises RuntimeUnavailableError if the device or another requirement is missing."""
     import torch  # noqa: PLC0415 - the other runtimes must not load it
 
-    from imgcls.models.building import load_trained  # noqa: PLC0415
+    from imgcls.models.building import load_deployed  # noqa: PLC0415
 
     _require(device, precision, compiled=compiled)
     _set_threads(threads)
@@ -42,7 +42,7 @@ def open_pytorch(  # noqa: PLR0913 - each may differ between entries of RUNTIMES
     torch.backends.cuda.matmul.allow_tf32 = False
     layout = torch.channels_last if channels_last else torch.contiguous_format
     dtype = getattr(torch, DTYPES[precision])
-    model: Any = load_trained(folder / WEIGHTS).to(device, dtype=dtype)
+    model: Any = load_deployed(folder / WEIGHTS).to(device, dtype=dtype)
     model.to(memory_format=layout)
     # Device and precision are read back from a parameter, not copied from the arguments.
     real = next(model.parameters())

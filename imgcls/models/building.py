@@ -10,19 +10,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from timm.models.inception_v3 import InceptionAux
+from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torch.nn import functional
 
 from imgcls.config import ArchitectureConfig, Norm
 from imgcls.errors import ConfigError
-from imgcls.models.registry import (
-    AUX_POOL,
-    AUX_STOCK_PX,
-    ModelSpec,
-)
+from imgcls.models.registry import AUX_POOL, AUX_STOCK_PX, ModelSpec
+from imgcls.models.structure import pretrained_cfg
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 NETWORK_KEY: Final = "imgcls"
 
@@ -41,20 +39,15 @@ def build_model(spec: ModelSpec, config: ArchitectureConfig, *, num_classes: int
     Random parameters are drawn from torch's global generator. With ``aux_head``, Inception is built with its auxiliary
     head, which ``set_aux`` enables and disables.
     """
-    weights = spec.weights
-    options: dict[str, Any] = {"num_classes": num_classes, "drop_rate": config.dropout}
+    options = spec.structure.options | {"num_classes": num_classes, "drop_rate": config.dropout}
     if spec.has_aux_head:
         options["aux_logits"] = aux_head
-    if weights.cfg.fixed_input_size:  # vision transformers: their position embeddings depend on the size
-        options["img_size"] = spec.resize.size
-    if weights.file is not None:
-        # Without a source, timm loads the file, whose hash is recorded, instead of asking the hub.
-        options["pretrained_cfg"] = replace(weights.cfg, file=str(weights.file), source="")
-    name = spec.timm_name.split(".")[0]
-    model = timm.create_model(name, pretrained=weights.file is not None, **options)
-    # With the same number of classes, timm keeps the pretrained classifier, whose classes are not ours.
-    if weights.file is not None and num_classes == weights.cfg.num_classes:
-        cast("Callable[[int], None]", model.reset_classifier)(num_classes)
+    file = spec.weights.file
+    if file is not None:
+        # The file whose hash is recorded, instead of one that timm would ask the hub for.
+        cfg = pretrained_cfg(spec.weights, spec.structure.classifier)
+        options["pretrained_cfg"] = replace(cfg, file=str(file))
+    model = timm.create_model(spec.architecture, pretrained=file is not None, **options)
     if spec.has_aux_head and aux_head and spec.resize.size < AUX_STOCK_PX:
         model.AuxLogits = AdaptiveAux(cast("InceptionAux", model.AuxLogits))
     return model
@@ -65,33 +58,19 @@ def memory_format(image_size: int) -> torch.memory_format:
     return torch.channels_last if image_size >= CHANNELS_LAST_FROM_PX else torch.contiguous_format
 
 
-def require_classifier(spec: ModelSpec) -> None:
-    """Raise ConfigError unless the model is pre-trained, and ends in one linear layer, to be fitted to its features."""
+def require_pretrained(spec: ModelSpec) -> None:
+    """Raise ConfigError unless the model is pre-trained: random layers have no features to fit a classifier to."""
     if spec.weights.init == "random":
         message = f"--tune-layers: {spec.name} starts from random weights; use all, or pre-trained weights"
         raise ConfigError(message)
-    if not ends_in_linear(spec):
-        message = f"--tune-layers: {spec.name} does not end in a single linear classifier; use --tune-layers all"
-        raise ConfigError(message)
 
 
-def ends_in_linear(spec: ModelSpec) -> bool:
-    """Return whether the last layer of a model is a single linear classifier."""
-    with torch.device("meta"):
-        model = timm.create_model(spec.timm_name.split(".")[0], pretrained=False)
-    return isinstance(_classifier(model), nn.Linear)
-
-
-def _classifier(model: nn.Module) -> object:
-    return cast("Callable[[], object]", model.get_classifier)()
-
-
-def shift_logits(model: nn.Module, offsets: Tensor) -> None:
-    """Add ``offsets`` ``[C]`` to the logits of every image, by the biases of the linear classifier."""
-    classifier = _classifier(model)
-    assert isinstance(classifier, nn.Linear), "planning refuses other models"
+def shift_logits(model: nn.Module, heads: "Sequence[str]", offsets: Tensor) -> None:
+    """Add ``offsets`` ``[C]`` to the logits of every image, by the biases of the linear heads whose mean they are."""
+    assert heads, "planning refuses other models"
     with torch.no_grad():
-        classifier.bias.add_(offsets)
+        for name in heads:
+            cast("Tensor", model.get_submodule(name).bias).add_(offsets)
 
 
 class AdaptiveAux(nn.Module):
@@ -132,24 +111,30 @@ def train_mode(model: nn.Module, norm: Norm) -> None:
                 module.eval()
 
 
-def without_aux(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict without the auxiliary head, which is used in training only."""
-    return {key: tensor for key, tensor in state.items() if not key.startswith("AuxLogits.")}
+def storable(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state of a network as safetensors stores it, without the auxiliary head, which only training uses."""
+    state: dict[str, Tensor] = {}
+    stored = set[int]()
+    for key, tensor in model.state_dict().items():
+        if key.startswith("AuxLogits."):
+            continue
+        # safetensors refuses tensors in channels_last, and those that two modules share, as in CoaT.
+        storage = tensor.untyped_storage().data_ptr()
+        state[key] = tensor.clone() if storage in stored else tensor.contiguous()
+        stored.add(storage)
+    return state
 
 
 def save_trained(state: dict[str, Tensor], spec: ModelSpec, *, num_classes: int, path: Path) -> None:
     """Write trained weights; the file's metadata contains what is needed to build their network again."""
-    options = {"num_classes": num_classes}
-    if spec.weights.cfg.fixed_input_size:
-        options["img_size"] = spec.resize.size
+    options = spec.structure.options | {"num_classes": num_classes}
     _save(state, {"timm_name": spec.timm_name, "options": options}, path)
 
 
 def save_ensemble(files: "Sequence[Path]", parts: "Sequence[Part]", path: Path) -> None:
     """Write the ensemble of the networks in ``files``, each with its weight and normalisation, as one network."""
     ensemble = Ensemble([load_trained(file) for file in files], parts)
-    state = {key: tensor.contiguous() for key, tensor in ensemble.state_dict().items()}
-    _save(state, {"members": [_description(file) for file in files]}, path)
+    _save(storable(ensemble), {"members": [_description(file) for file in files]}, path)
 
 
 def _save(state: dict[str, Tensor], network: Network, path: Path) -> None:
@@ -168,6 +153,15 @@ def load_trained(path: Path) -> nn.Module:
     model = _empty(_description(path))
     model.load_state_dict(load_file(path))
     return model.eval()
+
+
+def load_deployed(path: Path) -> nn.Module:
+    """Load a network as it is exported, counted and timed: with the branches of its training merged.
+
+    RepVGG, MobileOne, FastViT and others train several branches whose sum is one convolution. Networks without such
+    branches are as they were trained.
+    """
+    return reparameterize_model(load_trained(path), inplace=True)
 
 
 def _empty(network: Network) -> nn.Module:

@@ -1,22 +1,22 @@
 """Registry of architectures, and resolution of their weights, input size and preprocessing."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import timm
-import torch
 
 from imgcls.config import LoaderConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import RESAMPLING, Resize
-from imgcls.errors import ConfigError
+from imgcls.errors import ConfigError, GroupedConfigError
 from imgcls.hub import hub_answers
-from imgcls.models.weights import Weights, folder_weights, hub_weights, random_weights, shapes_of
+from imgcls.models.structure import Structure, find_structure
+from imgcls.models.weights import Weights, folder_weights, hub_weights, random_weights
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,9 +24,6 @@ AUX_STOCK_PX: Final = 299
 """Inception's stock auxiliary head needs a 17 x 17 map, that is, 299 px; for smaller images its pool is adaptive."""
 
 AUX_POOL: Final = 5
-
-BATCH_COUNTER: Final = "num_batches_tracked"
-"""A buffer of batch norm that weight files may lack, because it has no effect with a fixed momentum."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +58,12 @@ class ModelSpec:
     resize: Resize
     normalisation: Normalisation
     has_aux_head: bool
+    structure: Structure
+
+    @property
+    def architecture(self) -> str:
+        """The timm name without the tag of its weights."""
+        return self.timm_name.split(".")[0]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -71,6 +74,9 @@ class ModelSpec:
 
 
 WeightsFor = Callable[[str], Weights]
+
+Specs = dict[tuple[str, LoaderConfig], ModelSpec]
+"""Specifications by the name of the model and its input."""
 
 
 def weights_policy(weights: str) -> WeightsFor:
@@ -97,6 +103,26 @@ def _all_random() -> WeightsFor:
     return random_weights
 
 
+def resolve_specs(wanted: Iterable[tuple[str, LoaderConfig]], weights_for: WeightsFor) -> Specs:
+    """Resolve each model and size once; raises GroupedConfigError with a line for each that cannot be used."""
+    specs: Specs = {}
+    errors: list[ConfigError] = []
+    for model, loader in dict.fromkeys(wanted):
+        try:
+            specs[model, loader] = resolve_spec(model, loader, weights_for)
+        except ConfigError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0] if len(errors) == 1 else GroupedConfigError(errors)
+    return specs
+
+
+def at_size(spec: ModelSpec, image_size: int) -> ModelSpec:
+    """Return the specification of the same weights at another image size; raises ConfigError if they cannot have it."""
+    structure = find_structure(spec.architecture, spec.weights, image_size, has_aux_head=spec.has_aux_head)
+    return replace(spec, resize=replace(spec.resize, size=image_size), structure=structure)
+
+
 def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> ModelSpec:
     """Resolve the weights, preprocessing and size of a model by name.
 
@@ -116,7 +142,9 @@ def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> M
         raise ConfigError(message)
     weights = weights_for(timm_name)
     cfg = weights.cfg
-    spec = ModelSpec(
+    has_aux_head = bool(entry and entry.has_aux_head)
+    architecture = timm_name.split(".")[0]
+    return ModelSpec(
         name=model,
         timm_name=timm_name,
         weights=weights,
@@ -127,29 +155,6 @@ def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> M
             crop_pct=cfg.crop_pct if loader.crop else None,
         ),
         normalisation=Normalisation(mean=tuple(cfg.mean), std=tuple(cfg.std)),
-        has_aux_head=bool(entry and entry.has_aux_head),
+        has_aux_head=has_aux_head,
+        structure=find_structure(architecture, weights, loader.image_size, has_aux_head=has_aux_head),
     )
-    if weights.file is not None:
-        _require_fit(spec)
-    return spec
-
-
-def _require_fit(spec: ModelSpec) -> None:
-    """Raise ConfigError if the file lacks a tensor of the architecture; the classifier is new in any case."""
-    # timm loads weights with strict=False if the number of classes differs: what is missing would stay random silently.
-    assert spec.weights.file is not None
-    have = shapes_of(spec.weights.file)
-    # The meta device allocates no memory; only names and shapes are needed.
-    with torch.device("meta"):
-        model = timm.create_model(spec.timm_name.split(".")[0], pretrained=False)
-    heads = _classifiers(spec)
-    for key, tensor in model.state_dict().items():
-        if not key.startswith(heads) and not key.endswith(BATCH_COUNTER) and have.get(key) != tuple(tensor.shape):
-            found = have.get(key, "nothing")
-            message = f"--weights: {spec.name} needs {key} of shape {tuple(tensor.shape)}, the file has {found}"
-            raise ConfigError(message)
-
-
-def _classifiers(spec: ModelSpec) -> tuple[str, ...]:
-    names = spec.weights.cfg.classifier or ()
-    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
@@ -20,19 +21,28 @@ Init = Literal["pretrained", "random"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
-    """Initial weights of a model; ``file`` is a path of this machine and is never recorded."""
+    """Initial weights of a model; ``file`` is a path of this machine and is never recorded.
+
+    ``config`` is timm's config of the weights as JSON values, so that it reaches a worker process unchanged: the types
+    that timm declares for its fields are not those of their values.
+    """
 
     init: Init
     tag: str
     sha256: str | None
     file: Path | None
-    cfg: PretrainedCfg
+    config: dict[str, Any]
+
+    @property
+    def cfg(self) -> PretrainedCfg:
+        """The config as timm's own class."""
+        return _pretrained_cfg(self.config)
 
 
 def random_weights(architecture: str) -> Weights:
     """Return random initialisation, with the mean, std and interpolation of the architecture's default tag."""
     cfg = _default_cfg(architecture)
-    return Weights(init="random", tag="random", sha256=None, file=None, cfg=cfg)
+    return Weights(init="random", tag="random", sha256=None, file=None, config=msgspec.to_builtins(cfg))
 
 
 def hub_weights(architecture: str, *, reachable: bool) -> Weights:
@@ -52,7 +62,9 @@ def hub_weights(architecture: str, *, reachable: bool) -> Weights:
         raise _hub_error(architecture, cfg, reason) from error
     except (OSError, HfHubHTTPError) as error:
         raise _hub_error(architecture, cfg, "cannot be reached") from error
-    return Weights(init="pretrained", tag=cfg.tag or "default", sha256=sha256_of(file), file=file, cfg=cfg)
+    return Weights(
+        init="pretrained", tag=cfg.tag or "default", sha256=sha256_of(file), file=file, config=msgspec.to_builtins(cfg)
+    )
 
 
 def _hub_error(architecture: str, cfg: PretrainedCfg, reason: str) -> ConfigError:
@@ -78,7 +90,9 @@ def folder_weights(architecture: str, folder: Path) -> Weights:
     cfg = _read_cfg(cfg_file, name)
     # For its ConfigError: a damaged file is reported before it is hashed.
     shapes_of(file)
-    return Weights(init="pretrained", tag=cfg.tag or "local", sha256=sha256_of(file), file=file, cfg=cfg)
+    return Weights(
+        init="pretrained", tag=cfg.tag or "local", sha256=sha256_of(file), file=file, config=msgspec.to_builtins(cfg)
+    )
 
 
 def _read_cfg(cfg_file: Path, name: str) -> PretrainedCfg:
@@ -93,13 +107,17 @@ def _read_cfg(cfg_file: Path, name: str) -> PretrainedCfg:
         raise ConfigError(message)
     # timm writes num_classes beside pretrained_cfg; 1000 is the default of PretrainedCfg.
     values.setdefault("num_classes", config.get("num_classes", 1000))
+    return _pretrained_cfg(values)
+
+
+def _pretrained_cfg(values: dict[str, Any]) -> PretrainedCfg:
     # Other versions of timm write fields that the installed one does not accept.
     known = {field.name for field in fields(PretrainedCfg)}
     return PretrainedCfg(**{key: _frozen(value) for key, value in values.items() if key in known})
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401 - a JSON value; its lists are tuples in timm's configs
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from imgcls.config import Select
 from imgcls.files import write_aside
-from imgcls.models.building import without_aux
+from imgcls.models.building import storable
 from imgcls.training.events import EpochResult
 
 STATE_FILE: Final = "state.pt"
@@ -43,6 +43,7 @@ class Progress:
     history: tuple[EpochResult, ...] = ()
     resumed: tuple[int, ...] = ()
     head_time_s: float = 0.0
+    head_images: int = 0
 
 
 def selected_epoch(history: Sequence[EpochResult], select: Select) -> int:
@@ -62,8 +63,7 @@ def save(learner: Learner, folder: Path, progress: Progress, select: Select) -> 
     # The weights first: after a kill between the two writes, the old state still refers to the old weights.
     best = selected_epoch(progress.history, select)
     if best == len(progress.history):
-        # safetensors refuses tensors that are not contiguous, such as those in channels_last.
-        weights = {key: tensor.contiguous() for key, tensor in without_aux(learner.evaluated.state_dict()).items()}
+        weights = storable(learner.evaluated)
         write_aside(best_file(folder, best), lambda path: save_file(weights, path))
     state = {
         "model": learner.model.state_dict(),

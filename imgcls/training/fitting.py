@@ -52,6 +52,7 @@ def fit(  # noqa: PLR0913 - the parts of a training
         model = build_model(spec, architecture, num_classes=num_classes, aux_head=aux_head)
         setup = TrainingSetup(
             num_classes=num_classes,
+            structure=spec.structure,
             train_source=_used(train_source, train, seed),
             val_source=val_source,
             normalisation=spec.normalisation,

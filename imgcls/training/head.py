@@ -2,20 +2,21 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from imgcls.data.augment import POLICIES
-from imgcls.data.loaders import SAMPLERS, Batch, Source, eval_batches, shuffled, train_batches
+from imgcls.data.loaders import SAMPLERS, Batch, shuffled, train_batches
 from imgcls.errors import NonFiniteLossError, RunError
 from imgcls.evaluation.forward import EVAL_BATCH
 from imgcls.models.building import set_aux
 from imgcls.training.events import EpochResult
+from imgcls.training.gradient_head import fit_by_gradient, plain_batches
 from imgcls.training.losses import class_loss
 from imgcls.training.setup import TrainingSetup, mixed
 
@@ -27,17 +28,8 @@ PENALTIES: Final = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 MAX_ITERATIONS: Final = 200
 
 
-class TimmModel(Protocol):
-    """The methods of every timm classifier that split it into features and classifier."""
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Map images ``[B, 3, S, S]`` to feature maps."""
-
-    def forward_head(self, features: Tensor, *, pre_logits: bool) -> Tensor:
-        """Map feature maps to logits, or to the input of the classifier ``[B, F]``."""
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer."""
+Features = tuple[list[Tensor], Tensor]
+"""The inputs of each head, float32 ``[N, F]``, and the labels, int64 ``[N]``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,54 +39,64 @@ class _Fit:
     penalty: float
     weight: Tensor
     bias: Tensor
+    train_logits: Tensor
     val_logits: Tensor
-    train_loss: float
     val_loss: float
     val_top1_accuracy: float
 
 
 def fit_head(model: nn.Module, setup: TrainingSetup) -> EpochResult:
-    """Fit the linear classifier of ``model`` to ``setup.train.feature_views`` views of each train image.
+    """Fit the classifier of ``model`` alone; returns its scores, and its cost including all passes over the images.
 
-    It is a logistic regression on standardised features, with the L2 penalty that is best on val. Returns its scores,
-    and its cost including all passes over the images.
+    Each linear head is fitted by itself, as a logistic regression on standardised features of
+    ``setup.train.feature_views`` views of each train image, with the L2 penalty that is best on val. A classifier that
+    does not consist of linear heads is trained by gradient (``fit_by_gradient``).
     """
-    classifier = cast("TimmModel", model).get_classifier()
-    assert isinstance(classifier, nn.Linear), "require_classifier refuses other models"
+    if not setup.structure.heads:
+        return fit_by_gradient(model, setup)
+    heads = [model.get_submodule(name) for name in setup.structure.heads]
     started = time.perf_counter()
-    parts = [_features(model, batches) for batches in _views(setup)]
-    features, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+    parts = [_features(model, heads, batches) for batches in _views(setup)]
+    features = [torch.cat(views) for views in zip(*(part[0] for part in parts), strict=True)]
+    labels = torch.cat([part[1] for part in parts])
     passed = time.perf_counter()
-    val = _features(model, _plain(setup.val_source, setup))
+    val, val_labels = _features(model, heads, plain_batches(setup.val_source, setup))
     scored = time.perf_counter()
-    if not torch.isfinite(features).all() or not torch.isfinite(val[0]).all():
+    if not all(torch.isfinite(values).all() for values in (*features, *val)):
         message = "the features of the pre-trained layers are not finite; use other weights"
         raise NonFiniteLossError(message)
     # Drawn from the features: each image passes the network once, however often it is drawn.
     drawn = SAMPLERS.get(setup.train.imbalance, shuffled)(
         labels.cpu(), torch.Generator().manual_seed(mixed(setup.seed, 0, 4))
     ).to(labels.device)
-    best = _put_best(classifier, (features[drawn], labels[drawn]), val, setup)
-    _require_same(model, best.val_logits, setup)
+    fits = [
+        _put_best(head, (own[drawn], labels[drawn]), (own_val, val_labels), setup)
+        for head, own, own_val in zip(heads, features, val, strict=True)
+    ]
+    train_logits, val_logits = (
+        torch.stack([getattr(fit, name) for fit in fits]).mean(dim=0) for name in ("train_logits", "val_logits")
+    )
+    _require_same(model, val_logits, setup)
     fitted_s = time.perf_counter() - scored
+    accuracy = (val_logits.argmax(dim=1) == val_labels).double().mean().item()
     LOGGER.info(
-        "  classifier: fitted to the features of %d images in %.1f s, which took %.1f s; L2 penalty %g, val %.1f %%",
-        *(len(features), fitted_s, scored - started, best.penalty, 100 * best.val_top1_accuracy),
+        "  classifier: fitted to the features of %d images in %.1f s, which took %.1f s; L2 penalty %s, val %.1f %%",
+        *(len(labels), fitted_s, scored - started, ", ".join(f"{fit.penalty:g}" for fit in fits), 100 * accuracy),
     )
     return EpochResult(
         epoch=1,
-        train_loss=best.train_loss,
-        val_loss=best.val_loss,
-        val_top1_accuracy=best.val_top1_accuracy,
+        train_loss=class_loss(train_logits, labels[drawn], setup).item(),
+        val_loss=functional.cross_entropy(val_logits, val_labels).item(),
+        val_top1_accuracy=accuracy,
         lr=0.0,
         train_time_s=passed - started + fitted_s,
         eval_time_s=scored - passed,
-        images=len(features),
+        images=len(labels),
     )
 
 
 def _views(setup: TrainingSetup) -> Iterator[Iterator[Batch]]:
-    yield _plain(setup.train_source, setup)
+    yield plain_batches(setup.train_source, setup)
     # ``train_batches`` drops a last batch of a single image.
     size = EVAL_BATCH - 1 if len(setup.train_source) % EVAL_BATCH == 1 else EVAL_BATCH
     for view in range(1, setup.train.feature_views):
@@ -109,44 +111,48 @@ def _views(setup: TrainingSetup) -> Iterator[Iterator[Batch]]:
         )
 
 
-def _plain(source: Source, setup: TrainingSetup) -> Iterator[Batch]:
-    return eval_batches(source, batch_size=EVAL_BATCH, normalisation=setup.normalisation, device=setup.device)
-
-
-def _features(model: nn.Module, batches: Iterator[Batch]) -> Batch:
-    """Return the input of the classifier for each image, float32 ``[N, F]``, and the labels, int64 ``[N]``."""
+def _features(model: nn.Module, heads: Sequence[nn.Module], batches: Iterator[Batch]) -> Features:
     model.eval()
     set_aux(model, enabled=False)
-    forward = cast("TimmModel", model)
-    parts = []
-    with torch.inference_mode():
-        for images, labels in batches:
-            features = forward.forward_head(forward.forward_features(images), pre_logits=True)
-            parts.append((features.float(), labels))
-    features, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+    kept: list[list[Tensor]] = [[] for _ in heads]
+    labels = []
+
+    def keep(parts: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        # The input of a 1 x 1 convolution is a map of one place.
+        return lambda _head, inputs: parts.append(inputs[0].flatten(1).float())
+
+    hooks = [head.register_forward_pre_hook(keep(parts)) for head, parts in zip(heads, kept, strict=True)]
+    try:
+        with torch.inference_mode():
+            for images, targets in batches:
+                model(images)
+                labels.append(targets)
+    finally:
+        for hook in hooks:
+            hook.remove()
     # Tensors of inference mode take no part in the fit's gradients.
-    return features.clone(), labels.clone()
+    return [torch.cat(parts).clone() for parts in kept], torch.cat(labels).clone()
 
 
 def _require_same(model: nn.Module, expected: Tensor, setup: TrainingSetup) -> None:
     """Raise RunError unless the network's own logits are those of the fitted classifier, on a batch of val images."""
-    images, _ = next(iter(_plain(setup.val_source, setup)))
+    images, _ = next(iter(plain_batches(setup.val_source, setup)))
     with torch.inference_mode():
         logits = cast("Tensor", model(images)).float()
-    # Some networks add the output of other layers to that of their last one.
     if not torch.allclose(logits, expected[: len(logits)], rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-        message = "--tune-layers: the network's logits are not those of its last linear layer; use --tune-layers all"
+        message = "--tune-layers: the network's logits are not the mean of its linear heads; use --tune-layers all"
         raise RunError(message)
 
 
-def _put_best(classifier: nn.Linear, train: Batch, val: Batch, setup: TrainingSetup) -> _Fit:
-    """Put the best fit into the classifier, whose features are not standardised: the scales go into the weights."""
+def _put_best(head: nn.Module, train: Batch, val: Batch, setup: TrainingSetup) -> _Fit:
+    """Put the best fit into a head, whose features are not standardised: the scales go into the weights."""
     # Features that are 0 in every image have no variance.
     mean, std = train[0].mean(dim=0), train[0].std(dim=0).clamp_min(1e-6)
     best = _best(((train[0] - mean) / std, train[1]), ((val[0] - mean) / std, val[1]), setup)
+    weight, bias = cast("Tensor", head.weight), cast("Tensor", head.bias)
     with torch.no_grad():
-        classifier.weight.copy_(best.weight / std)
-        classifier.bias.copy_(best.bias - (best.weight / std) @ mean)
+        weight.copy_((best.weight / std).view_as(weight))
+        bias.copy_(best.bias - (best.weight / std) @ mean)
     return best
 
 
@@ -176,14 +182,13 @@ def _fit(  # noqa: PLR0913 - a problem and its start
 
     optimizer.step(objective)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        train_loss = class_loss(functional.linear(train[0], weight, bias), train[1], setup)
         logits = functional.linear(val[0], weight, bias)
         return _Fit(
             penalty=penalty,
             weight=weight.detach().clone(),
             bias=bias.detach().clone(),
+            train_logits=functional.linear(train[0], weight, bias),
             val_logits=logits,
-            train_loss=train_loss.item(),
             val_loss=functional.cross_entropy(logits, val[1]).item(),
             val_top1_accuracy=(logits.argmax(dim=1) == val[1]).double().mean().item(),
         )

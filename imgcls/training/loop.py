@@ -25,16 +25,15 @@ from imgcls.data.loaders import SAMPLERS, shuffled, train_batches
 from imgcls.errors import NonFiniteLossError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
-from imgcls.models.building import memory_format, train_mode, without_aux
+from imgcls.models.building import memory_format, storable, train_mode
 from imgcls.parallel import usable_cores
-from imgcls.training.budgets import Spent
 from imgcls.training.checkpoints import Learner, best_file, restore, save, selected_epoch
 from imgcls.training.events import EpochResult, HeadFit, Rung, Step
 from imgcls.training.head import fit_head
 from imgcls.training.losses import training_loss
 from imgcls.training.optimizers import OPTIMIZERS, SCHEDULES
 from imgcls.training.precision import autocast
-from imgcls.training.setup import Training, TrainingSetup, mixed
+from imgcls.training.setup import Spent, Training, TrainingSetup, mixed
 
 LOGGER = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
         # Training every layer from a random classifier at once distorts the pre-trained features (Kumar et al. 2022).
         fitted = fit_head(model, setup)
         setup.report(HeadFit(images=fitted.images, head_time_s=fitted.train_time_s + fitted.eval_time_s))
-        progress = replace(progress, head_time_s=fitted.train_time_s + fitted.eval_time_s)
+        progress = replace(progress, head_time_s=fitted.train_time_s + fitted.eval_time_s, head_images=fitted.images)
         learner = _learner(model, setup, spent)
     # Only the last epoch may be a part of one, so that those before it are whole.
     spent.steps = min(len(progress.history) * setup.steps_per_epoch, setup.total_steps or sys.maxsize)
@@ -77,14 +76,14 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
         resumed_from=progress.resumed,
         state=load_file(best_file(setup.folder, best)),
         head_time_s=progress.head_time_s,
+        head_images=progress.head_images,
     )
 
 
 def _head_only(model: nn.Module, setup: TrainingSetup) -> Training:
     result = fit_head(model, setup)
     setup.report(result)
-    state = {key: tensor.contiguous() for key, tensor in without_aux(model.state_dict()).items()}
-    return Training(history=(result,), best_epoch=1, steps=0, resumed_from=(), state=state)
+    return Training(history=(result,), best_epoch=1, steps=0, resumed_from=(), state=storable(model))
 
 
 def _learner(model: nn.Module, setup: TrainingSetup, spent: Spent) -> Learner:

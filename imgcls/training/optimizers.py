@@ -18,8 +18,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from imgcls.config import TrainConfig
-from imgcls.training.budgets import Spent
-from imgcls.training.setup import TrainingSetup
+from imgcls.training.setup import Spent, TrainingSetup
 
 LEAST_FACTOR: Final = 0.01
 """Factor of the learning rate at the start of a warm-up whose number of steps is not known."""

@@ -1,7 +1,8 @@
-"""Input and result of the training loop."""
+"""Input, budget and result of the training loop."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -11,15 +12,20 @@ from imgcls.config import ArchitectureConfig, Device, LoaderConfig, TrainConfig,
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source
 from imgcls.errors import ConfigError
+from imgcls.models.structure import Structure
 from imgcls.parallel import usable_cores
 from imgcls.training.events import EpochResult, Report
+
+HEAD_EPOCHS: Final = 5
+"""Epochs of a classifier that is trained by gradient, because it has no linear heads to be fitted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
     """Result of a training; ``state`` are the weights of the selected epoch, without the auxiliary head.
 
-    ``head_time_s`` is the time of the classifier's own fit before the first epoch; 0 if there was none.
+    ``head_time_s`` is the time of the classifier's own fit before the first epoch, and ``head_images`` the number of
+    images that passed the frozen layers for it; 0 if there was none.
     """
 
     history: tuple[EpochResult, ...]
@@ -28,6 +34,7 @@ class Training:
     resumed_from: tuple[int, ...]
     state: dict[str, Tensor]
     head_time_s: float = 0.0
+    head_images: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +42,7 @@ class TrainingSetup:
     """Input of the training loop besides the model; its configs have the same names in run configs and records."""
 
     num_classes: int
+    structure: Structure
     train_source: Source
     val_source: Source
     normalisation: Normalisation
@@ -74,14 +82,47 @@ class TrainingSetup:
 
     @property
     def _features(self) -> int:
-        """Number of images whose features the classifier is first fitted to."""
-        views = self.train.feature_views if self.train.tune_layers == "head-then-all" else 0
-        return views * len(self.train_source)
+        """Number of images that pass the frozen layers while the classifier is first fitted."""
+        if self.train.tune_layers != "head-then-all":
+            return 0
+        return len(self.train_source) * (self.train.feature_views if self.structure.heads else HEAD_EPOCHS)
 
     @property
     def epochs(self) -> int | None:
         """Number of epochs of the whole training, the last one perhaps a part; None if the budget is a time."""
         return None if self.total_steps is None else -(-self.total_steps // self.steps_per_epoch)
+
+
+@dataclass(kw_only=True, slots=True)
+class Spent:
+    """What a training has spent: steps, and seconds of steps and of the classifier's own fit, without evaluation.
+
+    A resumed training starts with what its finished epochs have spent.
+    """
+
+    setup: TrainingSetup
+    steps: int = 0
+    seconds: float = 0.0
+
+    @property
+    def fraction(self) -> float:
+        """The share of the budget that is spent, 0 to 1."""
+        total = self.setup.total_steps
+        share = self.seconds / limit_s(self.setup) if total is None else self.steps / total
+        return min(share, 1.0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the budget is spent."""
+        return self.fraction >= 1
+
+
+def limit_s(setup: TrainingSetup) -> float:
+    """Return the seconds of a budget of minutes."""
+    assert setup.train.budget is not None
+    quantity, amount = parse_budget(setup.train.budget)
+    assert quantity == "minutes"
+    return 60 * amount
 
 
 def resolve_train(train: TrainConfig, *, cuda: bool) -> TrainConfig:

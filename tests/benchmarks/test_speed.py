@@ -142,6 +142,7 @@ def training_of(model: str, folder: Path, config: TrainConfig) -> tuple[ModelSpe
     labels = np.arange(len(pixels)) % 6
     setting = TrainingSetup(
         num_classes=6,
+        structure=spec.structure,
         train_source=Source(pixels=pixels, indices=np.arange(len(pixels)), labels=labels),
         val_source=Source(pixels=pixels, indices=np.arange(2), labels=labels[:2]),
         normalisation=spec.normalisation,

@@ -34,6 +34,7 @@ def setting(folder: Path, *, epochs: int = 3, lr: float = 1e-2, seed: int = 0, *
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         "num_classes": 3,
+        "structure": spec().structure,
         "train_source": source(40, 1),
         "val_source": source(15, 2),
         "normalisation": spec().normalisation,

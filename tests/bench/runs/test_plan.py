@@ -13,8 +13,8 @@ from bench.records.paths import Paths
 from bench.runs.plan import Task, make_task, plan_data, read_task, write_task
 from imgcls.config import LoaderConfig, Precision, RuntimeConfig, SplitConfig
 from imgcls.errors import ConfigError
-from imgcls.models.registry import weights_policy
-from imgcls.models.weights import Weights, random_weights
+from imgcls.models.registry import resolve_spec, weights_policy
+from imgcls.models.weights import random_weights
 from tests.helpers.audits import audit_of
 from tests.helpers.examples import ENVIRONMENT
 from tests.helpers.weights import TINY, write_weights
@@ -24,14 +24,12 @@ CONFIG = replace(RECIPE, train=replace(RECIPE.train, device="cpu", train_threads
 
 
 def plan(config: RunConfig = CONFIG, *, machine: str = "a-cpu", digest: str = "d", sha256: str | None = None) -> Task:
-    def weights_for(name: str) -> Weights:
-        return replace(random_weights(name), sha256=sha256)
-
     audit = replace(audit_of([[0]] * 10 + [[1]] * 10), digest=digest)
+    spec = resolve_spec(config.model, config.loader, random_weights)
     return make_task(
         config,
         plan_data(audit, config.split, data="pets"),
-        weights_for=weights_for,
+        spec=replace(spec, weights=replace(spec.weights, sha256=sha256)),
         environment=replace(ENVIRONMENT, machine=machine),
         paths=Paths(results=Path("results"), cache=Path("cache")),
     )
@@ -76,7 +74,7 @@ def fine(config: RunConfig, folder: Path | None, *, precision: Precision = "fp32
     return make_task(
         replace(config, train=replace(config.train, device="cpu", train_threads=1)),
         plan_data(audit_of([[0]] * 10 + [[1]] * 10), config.split, data="pets"),
-        weights_for=weights_policy("none" if folder is None else str(folder)),
+        spec=resolve_spec(config.model, config.loader, weights_policy("none" if folder is None else str(folder))),
         environment=ENVIRONMENT,
         paths=Paths(results=Path("results"), cache=Path("cache")),
         decide=lambda _spec, _loader, train: precision if train.precision == "auto" else train.precision,
@@ -135,7 +133,7 @@ def test_ids_on_gpus_stay_those_of_bf16() -> None:
         return make_task(
             replace(CONFIG, train=train),
             plan_data(audit, CONFIG.split, data="pets"),
-            weights_for=random_weights,
+            spec=resolve_spec("test_resnet", CONFIG.loader, random_weights),
             environment=ENVIRONMENT,
             paths=Paths(results=Path("results"), cache=Path("cache")),
             cuda=True,

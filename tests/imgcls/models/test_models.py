@@ -19,7 +19,7 @@ from timm.models.inception_v3 import InceptionAux
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.errors import ConfigError
-from imgcls.models.building import AdaptiveAux, build_model, load_trained, save_trained, set_aux, without_aux
+from imgcls.models.building import AdaptiveAux, build_model, load_trained, save_trained, set_aux, storable
 from imgcls.models.registry import MODELS, ModelSpec, resolve_spec, weights_policy
 from imgcls.models.weights import folder_weights, hub_weights, random_weights
 from tests.helpers.weights import TINY, write_weights
@@ -94,8 +94,7 @@ def test_saved_weights_lack_the_auxiliary_head(tmp_path: Path) -> None:
     spec = spec_of("inception_v3", 75)
     model = build_model(spec, ArchitectureConfig(), num_classes=3, aux_head=True).eval()
     set_aux(model, enabled=False)
-    state = without_aux(model.state_dict())
-    save_trained(state, spec, num_classes=3, path=tmp_path / "m.safetensors")
+    save_trained(storable(model), spec, num_classes=3, path=tmp_path / "m.safetensors")
     images = torch.randn(1, 3, 75, 75)
     assert torch.equal(load_trained(tmp_path / "m.safetensors")(images), model(images))
 
@@ -157,7 +156,7 @@ def test_other_architecture_is_refused(tmp_path: Path) -> None:
 
 def test_tensors_of_another_model_are_refused(tmp_path: Path) -> None:
     folder = write_weights(tmp_path / "w", state=timm.create_model("test_resnet").state_dict())
-    with pytest.raises(ConfigError, match=r"test_efficientnet needs .* the file has nothing"):
+    with pytest.raises(ConfigError, match=r"--weights: the file does not fit test_efficientnet \(.*\); use weights of"):
         resolve_spec(TINY, LoaderConfig(image_size=32), partial(folder_weights, folder=folder))
 
 

@@ -69,6 +69,7 @@ def test_budget_of_images_ends_at_the_nearest_step(images: int, per_epoch: list[
 def test_images_are_within_half_a_batch_or_two_per_cent(images: int, count: int, batch: int) -> None:
     chosen = TrainingSetup(
         num_classes=3,
+        structure=spec().structure,
         train_source=replace(source(3, 1), indices=source(1, 1).indices.repeat(count)),
         val_source=source(3, 2),
         normalisation=spec().normalisation,

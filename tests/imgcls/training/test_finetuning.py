@@ -19,15 +19,14 @@ from imgcls.data.loaders import Source
 from imgcls.errors import ConfigError, NonFiniteLossError, OutOfMemoryError, RunError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
-from imgcls.models.building import build_model, require_classifier
-from imgcls.models.registry import ModelSpec, resolve_spec
+from imgcls.models.building import build_model, require_pretrained
+from imgcls.models.registry import resolve_spec
 from imgcls.models.weights import random_weights
 from imgcls.training import head, loop, precision
-from imgcls.training.budgets import Spent
 from imgcls.training.events import EpochResult, HeadFit
 from imgcls.training.fitting import fit
 from imgcls.training.optimizers import adamw, cosine
-from imgcls.training.setup import Training
+from imgcls.training.setup import Spent, Training
 from tests.helpers.trainings import CPU, MODEL, run, same, setting, source, spec
 
 FINE = TrainConfig(epochs=2, lr=1e-3, optimizer="adamw", schedule="cosine", select="last")
@@ -379,27 +378,11 @@ def test_speeds_are_those_of_training_steps(monkeypatch: pytest.MonkeyPatch) -> 
     assert precision.speed_ratios(network, loader, train) == []
 
 
-def pretrained(model: str, size: int) -> ModelSpec:
-    """Return a model's specification as if its weights were not random."""
-    found = resolve_spec(model, LoaderConfig(image_size=size), random_weights)
-    return replace(found, weights=replace(found.weights, init="pretrained"))
-
-
-@pytest.mark.parametrize("model", ["resnet50", "efficientnet_b0", "inception_v3", "mobilenetv2_100", "test_vit"])
-def test_models_with_a_linear_classifier(model: str) -> None:
-    require_classifier(pretrained(model, 160))
-
-
-def test_model_without_one_linear_classifier_is_refused() -> None:
-    with pytest.raises(ConfigError, match="deit_tiny_distilled_patch16_224 does not end in a single linear classifier"):
-        require_classifier(pretrained("deit_tiny_distilled_patch16_224", 224))
-
-
 def test_random_weights_have_no_features_to_fit() -> None:
     with pytest.raises(
         ConfigError, match="--tune-layers: resnet50 starts from random weights; use all, or pre-trained"
     ):
-        require_classifier(resolve_spec("resnet50", LoaderConfig(image_size=64), random_weights))
+        require_pretrained(resolve_spec("resnet50", LoaderConfig(image_size=64), random_weights))
 
 
 @pytest.mark.parametrize(
@@ -473,20 +456,20 @@ def test_head_with_two_classes_and_with_one_that_train_lacks(classes: int, tmp_p
     assert np.isfinite(result.train_loss)
 
 
-def test_network_whose_logits_are_not_of_its_last_layer_is_refused(tmp_path: Path) -> None:
+def test_logits_that_are_not_those_of_the_linear_heads_are_found(tmp_path: Path) -> None:
     class Twofold(nn.Module):
-        """Adds a second classifier's output, as VOLO does."""
+        """Adds what no linear layer computes."""
 
         def __init__(self, network: Any) -> None:
             super().__init__()
-            self.network, self.get_classifier = network, network.get_classifier
-            self.forward_features, self.forward_head = network.forward_features, network.forward_head
+            self.network = network
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.network(images) + torch.tensor([5.0, 0.0, 0.0])
 
-    chosen = setting(tmp_path, train=replace(FINE, tune_layers="head"))
-    with pytest.raises(RunError, match="the network's logits are not those of its last linear layer"):
+    ends = replace(spec().structure, heads=("network.classifier",))
+    chosen = setting(tmp_path, train=replace(FINE, tune_layers="head"), structure=ends)
+    with pytest.raises(RunError, match="the network's logits are not the mean of its linear heads"):
         head.fit_head(Twofold(network()), chosen)
 
 

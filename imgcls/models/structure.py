@@ -1,0 +1,232 @@
+"""What a network of timm is: the options of its image size, its classifier, and its linear heads.
+
+All of it is found on the meta device, where a network has shapes and no values: nothing is computed, and a model of a
+billion parameters takes as little memory as a small one.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from imgcls.errors import ConfigError, ImageSizeError
+from imgcls.models.weights import Weights, shapes_of
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
+PROBED_CLASSES: Final = (7, 8)
+"""Two numbers of classes: what differs in shape between their networks is the classifier."""
+
+STATISTICS: Final = ("running_mean", "running_var")
+"""Buffers that are trained; all others, such as indices of relative positions, are computed with the network."""
+
+GRIDS_PX: Final = (8, 14, 16, 32)
+"""Patches and strides of timm's networks: the sizes that are tried in place of a refused one are multiples of them."""
+
+AVERAGING: Final = ("MeanBackward1", "DivBackward0")
+JOINING: Final = ("AddBackward0", "StackBackward0")
+RESHAPING: Final = ("ViewBackward0", "SqueezeBackward1", "UnsafeViewBackward0", "ReshapeAliasBackward0")
+"""Operations that may stand between linear heads and the mean of their outputs, by autograd's names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Structure:
+    """How timm builds a network for an image size, and how the network ends.
+
+    ``options`` are arguments of ``timm.create_model``. ``classifier`` names the layers whose shapes depend on the
+    number of classes. ``heads`` names the linear layers, or 1 x 1 convolutions, whose mean the logits are; it is empty
+    if the logits are computed otherwise.
+    """
+
+    options: dict[str, Any]
+    classifier: tuple[str, ...]
+    heads: tuple[str, ...]
+
+
+def find_structure(architecture: str, weights: Weights, image_size: int, *, has_aux_head: bool) -> Structure:
+    """Return the structure of a network for square images of ``image_size`` pixels; nothing is read but shapes.
+
+    Raises ConfigError if there is no such network: timm has no classifier for it, the weights do not fit it, or they do
+    not fit this image size; then the message names the nearest size that they do fit.
+    """
+    classifier = _classifier(architecture, has_aux_head=has_aux_head)
+    probe = _Probe(architecture, weights, classifier)
+    for options in probe.candidates(image_size):
+        network = probe.build(options, image_size)
+        if isinstance(network, nn.Module):
+            with torch.device("meta"):
+                images = torch.zeros(2, 3, image_size, image_size)
+            return Structure(options=options, classifier=classifier, heads=tuple(linear_heads(network, images)))
+    reason, nearest = probe.reason, _nearest(probe, image_size)
+    if nearest is not None:
+        raise ImageSizeError(architecture, image_size, reason, nearest)
+    if weights.file is None:
+        message = f"{architecture}: not a classifier of square images ({reason}); choose another model"
+    else:
+        message = f"--weights: the file does not fit {architecture} ({probe.reason}); use weights of that architecture"
+    raise ConfigError(message)
+
+
+def _classifier(architecture: str, *, has_aux_head: bool) -> tuple[str, ...]:
+    """Return the names of all layers whose shapes depend on the number of classes; raises ConfigError without any."""
+    # Not those of timm's config, which does not name auxiliary heads, and is written by others in a folder.
+    options: dict[str, Any] = {"aux_logits": True} if has_aux_head else {}
+    with torch.device("meta"):
+        first, second = (
+            timm.create_model(architecture, pretrained=False, num_classes=number, **options).state_dict()
+            for number in PROBED_CLASSES
+        )
+    differing = [key for key, tensor in first.items() if tensor.shape != second[key].shape]
+    if not differing:
+        message = f"{architecture}: timm builds no classifier for this model; choose another model"
+        raise ConfigError(message)
+    return tuple(dict.fromkeys(key.rpartition(".")[0] for key in differing))
+
+
+def pretrained_cfg(weights: Weights, classifier: tuple[str, ...]) -> "PretrainedCfg":
+    """Return timm's config with which a file is loaded without its classifier, whatever number of classes that has."""
+    # With a number of classes that no network has, timm drops the layers that ``classifier`` names. ``custom_load`` is
+    # about other formats than safetensors. Without a source, timm does not ask the hub.
+    # A tuple is what timm expects where several layers are named, whatever the type of its field says.
+    names: Any = classifier
+    return replace(weights.cfg, classifier=names, num_classes=-1, custom_load=False, source="")
+
+
+class _Probe:
+    """Networks of an architecture on the meta device, with the shapes of the weights that are to be loaded."""
+
+    def __init__(self, architecture: str, weights: Weights, classifier: tuple[str, ...]) -> None:
+        self.architecture = architecture
+        self.weights = weights
+        self.classifier = classifier
+        self.reason = ""
+        """Why the last network could not be built."""
+        self._shapes = None if weights.file is None else shapes_of(weights.file)
+
+    def candidates(self, image_size: int) -> tuple[dict[str, Any], ...]:
+        """Return the options with which the architecture may have an image size, the preferred ones first."""
+        fixed, flexible = {"img_size": image_size}, dict[str, Any]()
+        # timm's mark for position embeddings, windows or tables that depend on the size. Some networks lack it.
+        marked = self.weights.cfg.fixed_input_size
+        return (fixed, flexible) if marked else (flexible, fixed)
+
+    def build(self, options: dict[str, Any], image_size: int) -> nn.Module | None:
+        """Return the network in eval mode if it maps images of this size to logits and takes the weights, else None."""
+        number = PROBED_CLASSES[0]
+        try:
+            with torch.device("meta"):
+                network: nn.Module = timm.create_model(
+                    self.architecture, pretrained=False, num_classes=number, **options
+                ).eval()
+                logits = network(torch.zeros(2, 3, image_size, image_size))
+                missing = self._missing(network, options)
+        except Exception as error:  # noqa: BLE001 - networks refuse a size or a file by exceptions of any class
+            # That timm's function has no argument of this name says nothing about the network.
+            self.reason = self.reason if isinstance(error, TypeError) else _reason(error)
+            return None
+        if missing:
+            self.reason = f"{missing[0]} is not in the file"
+            return None
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, number):
+            self.reason = "its output is not one logit for each class"
+            return None
+        return network
+
+    def _missing(self, fresh: nn.Module, options: dict[str, Any]) -> list[str]:
+        """Return the names of trained tensors that timm's own loader does not take from the file.
+
+        Raises what the loader raises if a tensor has another shape, after it resampled what it can resample.
+        """
+        if self._shapes is None:
+            return []
+        state = {key: torch.empty(shape, device="meta") for key, shape in self._shapes.items()}
+        cfg = replace(pretrained_cfg(self.weights, self.classifier), state_dict=state)
+        loaded = timm.create_model(
+            self.architecture, pretrained=True, pretrained_cfg=cfg, num_classes=PROBED_CLASSES[0], **options
+        )
+        trained = {key for key, _ in fresh.named_parameters(remove_duplicate=False)}
+        before = {key: _writes(tensor) for key, tensor in fresh.state_dict().items()}
+        # timm drops the classifier and loads the rest with strict=False: what is missing would stay random silently.
+        return [
+            key
+            for key, tensor in loaded.state_dict().items()
+            if (key in trained or key.endswith(STATISTICS))
+            and key.rpartition(".")[0] not in self.classifier
+            and _writes(tensor) == before[key]
+        ]
+
+
+def _writes(tensor: Tensor) -> int:
+    """Return how often a tensor was written in place; one that the loader did not write has the count of a new one."""
+    return tensor._version  # noqa: SLF001 - has no public name
+
+
+def _reason(error: Exception) -> str:
+    """Return an error in one short line; the lines of torch's loader after the first say what does not fit."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else lines[0]
+
+
+def _nearest(probe: _Probe, image_size: int) -> int | None:
+    """Return the size in pixels nearest to ``image_size`` that a network can have; None if it has no native one."""
+    native = probe.weights.cfg.input_size[-1]
+    multiples = {number * grid for grid in GRIDS_PX for number in (image_size // grid, image_size // grid + 1)}
+    nearer = [px for px in multiples - {0, image_size} if abs(px - image_size) < abs(native - image_size)]
+    for px in (*sorted(nearer, key=lambda px: abs(px - image_size)), native):
+        if any(probe.build(options, px) is not None for options in probe.candidates(px)):
+            return px
+    return None
+
+
+def linear_heads(network: nn.Module, images: Tensor) -> dict[str, nn.Module]:
+    """Return the linear layers, or 1 x 1 convolutions, whose mean is the output of ``network``, by name.
+
+    Returns nothing if the output is computed otherwise, or if such a layer has no bias. ``images``, float32 ``[B, 3, S,
+    S]``, are passed through the network in eval mode; values do not matter.
+    """
+    outputs: dict[str, Tensor] = {}
+    linear = (nn.Linear, nn.Conv2d)
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, linear)}
+
+    def keep(name: str) -> Any:  # noqa: ANN401 - a hook
+        return lambda _layer, _inputs, output: outputs.update({name: output})
+
+    hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
+    try:
+        with torch.enable_grad():
+            logits = cast("Tensor", network.eval()(images))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # One row of the output for each image: not the layers that are applied to every token or place of a map.
+    ends = {
+        output.grad_fn: name
+        for name, output in outputs.items()
+        if output.grad_fn is not None and output.numel() == logits.numel()
+    }
+    names = _averaged(logits, ends)
+    heads: dict[str, nn.Module] = {name: layer for name, layer in layers.items() if name in names}
+    return heads if all(layer.bias is not None for layer in heads.values()) else {}
+
+
+def _averaged(logits: Tensor, ends: dict[Any, str]) -> set[str]:
+    """Return the names of the ``ends`` whose mean ``logits`` are, by autograd's graph; none if they are not a mean."""
+    names, operations, waiting = set[str](), list[str](), [logits.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node in ends:
+            names.add(ends[node])
+            continue
+        operation = type(node).__name__
+        inputs = [] if node is None else [following for following, _ in node.next_functions]
+        if operation in JOINING and None in inputs:
+            return set()  # a constant is added
+        if operation not in (*AVERAGING, *JOINING, *RESHAPING):
+            return set()
+        operations.append(operation)
+        waiting += [following for following in inputs if following is not None]
+    averaged = sum(operation in AVERAGING for operation in operations)
+    return names if averaged == (len(names) > 1) else set()
