@@ -95,9 +95,8 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     """
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
     # With random weights first, so that a wrong name or size is reported before weights are downloaded.
-    for config in configs:
-        resolve_spec(config.model, config.loader, random_weights)
-    weights_for = weights_policy(weights)
+    names = [resolve_spec(config.model, config.loader, random_weights).timm_name for config in configs]
+    weights_for = weights_policy(weights, names)
     _, audit = audited(data, paths.cache, labels=labels)
     _log_audit(audit, data if labels is None else f"{data} --labels {labels}")
     if GROUP in audit.columns and all(config.split.group_by is None for config in configs):

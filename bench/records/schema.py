@@ -74,6 +74,8 @@ class ModelInfo:
     gmacs: float
     # Stored, because the MACs of these are missing from ``gmacs``.
     uncounted_operators: dict[str, int]
+    weights_revision: str | None = None
+    """Commit of the hub's repository that the weights are from; None for others, and in records without it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
