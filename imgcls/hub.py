@@ -105,10 +105,12 @@ def fetch(repo: str, name: str, *, revision: str | None = None, unreachable: str
     Raises HubError if the file cannot be had, or if its SHA-256 is not that of its ETag, in which case it is deleted
     from the cache; MissingError if the repository has no such file or revision.
     """
+    from huggingface_hub.utils.logging import set_verbosity  # noqa: PLC0415 - loads an HTTP library
+
     if unreachable is not None:
         return _from_cache(repo, name, revision, _unreachable(unreachable))
     # What the library logs about retries is in its error, too.
-    logging.getLogger(huggingface_hub.__name__).setLevel(logging.ERROR)
+    set_verbosity(logging.ERROR)
     try:
         metadata = _ask(repo, name, revision)
     except MissingError:
@@ -201,10 +203,8 @@ def _verified(file: Path, etag: str | None) -> HubFile:
         # The content may be a link itself, to a store that several caches share.
         for path in (file.resolve(), stored or file, file):
             path.unlink(missing_ok=True)
-        message = (
-            f"{file.name} is not what the hub says it is (SHA-256 {sha256[:16]}, not {expected[:16]}), and was deleted"
-        )
-        message += "; try again, from another network if this persists"
+        message = f"{file.name} is not what the hub says it is (SHA-256 {sha256[:16]}, not {expected[:16]}); it was"
+        message += " deleted; try again, from another network if this persists"
         raise HubError(message)
     return HubFile(path=file, revision=file.parent.name, sha256=sha256)
 

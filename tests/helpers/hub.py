@@ -156,7 +156,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         data, fault = self._read(repo, name), self.faults.get(repo)
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
         if fault == "busy-content":
-            self._send(429, {"Retry-After": "1"})
+            self._send(429, {"Retry-After": "0"})
         elif fault == "down-content":
             self._send(503, {})
         elif fault == "wrong":
