@@ -96,8 +96,8 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
     # With random weights first, so that a wrong name or size is reported before weights are downloaded.
     wanted = [(config.model, config.loader) for config in configs]
-    resolve_specs(wanted, random_weights)
-    weights_for = weights_policy(weights)
+    named = resolve_specs(wanted, random_weights)
+    weights_for = weights_policy(weights, dict.fromkeys(spec.timm_name for spec in named.values()))
     specs = resolve_specs(wanted, weights_for)
     _, audit = audited(data, paths.cache, labels=labels)
     _log_audit(audit, data if labels is None else f"{data} --labels {labels}")

@@ -24,6 +24,7 @@ from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models.building import require_pretrained, save_trained
 from imgcls.models.registry import ModelSpec, resolve_spec, weights_policy
+from imgcls.models.weights import random_weights
 from imgcls.training.events import Report, silent
 from imgcls.training.fitting import fit
 from imgcls.training.precision import decide
@@ -61,13 +62,14 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
 ) -> FineTuned:
     """Train a timm model on the train split, select the epoch on val, and write its weights into ``folder``.
 
-    ``model`` is a name in ``MODELS`` or of timm; ``weights`` is ``auto``, ``pretrained``, ``none`` or a folder, as on
-    the command line. The same call resumes an interrupted one. The test split is not read.
+    ``model`` is a name in ``MODELS`` or of timm; ``weights`` is ``auto``, ``pretrained``, ``pretrained@REVISION``,
+    ``none`` or a folder, as on the command line. The same call resumes an interrupted one. The test split is not read.
 
     Raises ConfigError for a wrong name, size or device, or if ``folder`` holds a training with other settings.
     """
     loader, architecture = loader or LoaderConfig(), architecture or ArchitectureConfig()
-    spec = resolve_spec(model, loader, weights_policy(weights))
+    timm_name = resolve_spec(model, loader, random_weights).timm_name
+    spec = resolve_spec(model, loader, weights_policy(weights, [timm_name]))
     # Before the digest: ``auto`` may be another device in a later call.
     train = _resolved(train or TrainConfig(), spec, loader, cache or default_cache())
     home = Path(folder)

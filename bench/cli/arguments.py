@@ -26,8 +26,9 @@ class PlanArgs:
     seeds: tuple[int, ...] = (0,)
     """Training seeds; each is one run of every model."""
     weights: str = "auto"
-    """Initial weights: auto, pretrained, none (random), or a folder with MODEL/config.json and MODEL/model.safetensors.
-    With auto they are pretrained, or random with a warning if the model hub cannot be reached."""
+    """Initial weights: auto, pretrained, pretrained@REVISION (a branch, tag or commit of their repositories), none
+    (random), or a folder with MODEL/config.json and MODEL/model.safetensors. With auto they are pretrained; if the hub
+    cannot be reached and its cache on this machine lacks those of a model, all are random, with a warning."""
     results: Path = Path("results")
     """Folder for records, artifacts and the leaderboard."""
     run: RunConfig = field(default_factory=RunConfig)

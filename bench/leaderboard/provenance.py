@@ -170,6 +170,8 @@ def _notes(records: list[RunRecord]) -> list[str]:
         notes += [f"{code(model.name)}: {note}" for note in model.notes]
         if model.weights_sha256:
             weights = f"{code(model.weights_tag)}, sha256 {model.weights_sha256[:16]}"
+            if model.weights_revision:
+                weights += f", revision {model.weights_revision[:16]}"
             notes.append(f"{code(model.name)} starts from weights {weights}")
     return notes
 

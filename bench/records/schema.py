@@ -74,6 +74,8 @@ class ModelInfo:
     gmacs: float
     # Stored, because the MACs of these are missing from ``gmacs``.
     uncounted_operators: dict[str, int]
+    weights_revision: str | None = None
+    """Commit of the hub's repository that the weights are from; None for others, and in records without it."""
     train_num_params: int | None = None
     """Parameters of the network that is trained, whose branches may be merged for use; None in older records."""
     train_gmacs: float | None = None

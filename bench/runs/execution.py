@@ -182,6 +182,7 @@ def _model_info(task: Task) -> ModelInfo:
         init=spec.weights.init,
         weights_tag=spec.weights.tag,
         weights_sha256=spec.weights.sha256,
+        weights_revision=spec.weights.revision,
         image_size=spec.resize.size,
         interpolation=spec.resize.interpolation,
         crop_pct=spec.resize.crop_pct,

@@ -14,9 +14,9 @@ from imgcls.config import LoaderConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import RESAMPLING, Resize
 from imgcls.errors import ConfigError, GroupedConfigError
-from imgcls.hub import hub_answers
+from imgcls.hub import why_unreachable
 from imgcls.models.structure import Structure, find_structure
-from imgcls.models.weights import Weights, folder_weights, hub_weights, random_weights
+from imgcls.models.weights import Weights, folder_weights, hub_weights, in_cache, random_weights
 
 LOGGER = logging.getLogger(__name__)
 
@@ -79,27 +79,47 @@ Specs = dict[tuple[str, LoaderConfig], ModelSpec]
 """Specifications by the name of the model and its input."""
 
 
-def weights_policy(weights: str) -> WeightsFor:
+def weights_policy(weights: str, timm_names: Iterable[str]) -> WeightsFor:
     """Turn ``--weights`` into a function from a timm name to weights; the hub is probed once, here.
 
-    ``auto`` falls back to random weights with a warning. Raises ConfigError if it is neither a known word nor a folder.
+    ``timm_names`` are the models of the command: with ``auto`` and no hub, all of them are pre-trained if the weights
+    of all are in the hub's cache on this machine; else all are random, with a warning.
+
+    Raises ConfigError if it is neither a known word nor a folder.
     """
     if weights == "none":
         return random_weights
-    if weights == "pretrained":
-        return partial(hub_weights, reachable=hub_answers())
     if weights == "auto":
-        return partial(hub_weights, reachable=True) if hub_answers() else _all_random()
+        reason = why_unreachable()
+        return hub_weights if reason is None else _without_hub(timm_names, reason)
+    word, at, revision = weights.partition("@")
+    if word == "pretrained":
+        if at and not revision:
+            message = f"--weights {weights}: names no revision; use pretrained@REVISION, a branch, tag or commit"
+            raise ConfigError(message)
+        return partial(hub_weights, revision=revision or None, unreachable=why_unreachable())
     folder = Path(weights).expanduser()
     if not folder.is_dir():
-        message = f"--weights {weights}: no such folder; use auto, pretrained, none or a folder"
+        message = f"--weights {weights}: no such folder; use auto, pretrained, pretrained@REVISION, none or a folder"
         raise ConfigError(message)
     return lambda timm_name: folder_weights(timm_name, folder)
 
 
-def _all_random() -> WeightsFor:
-    """Use random weights for every model: a model whose weights happen to be cached would have an advantage."""
-    LOGGER.warning("the model hub cannot be reached: every model starts from RANDOM weights (init: random)")
+def _without_hub(timm_names: Iterable[str], reason: str) -> WeightsFor:
+    """Use the hub's cache for all models or for none: one whose weights happen to be there would have an advantage."""
+    names = dict.fromkeys(timm_names)
+    missing = [name for name in names if not in_cache(name)]
+    if not missing:
+        LOGGER.info("the model hub cannot be reached (%s): pretrained weights from its cache on this machine", reason)
+        return partial(hub_weights, unreachable=reason)
+    stored = [name for name in names if name not in missing]
+    LOGGER.warning(
+        "the model hub cannot be reached (%s), and its cache on this machine lacks %s: every model starts from RANDOM "
+        "weights (init: random)%s",
+        reason,
+        ", ".join(missing),
+        f"; --weights pretrained starts {', '.join(stored)} from the cache" if stored else "",
+    )
     return random_weights
 
 

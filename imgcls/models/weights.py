@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from timm.models import PretrainedCfg, get_pretrained_cfg
 
 from imgcls.errors import ConfigError
+from imgcls.hub import HubError, MissingError, fetch, find_cached, has_file
 
 WEIGHTS_FILE: Final = "model.safetensors"
+PICKLE_FILE: Final = "pytorch_model.bin"
+"""What old repositories of the hub hold in its place; it is never read, because a pickle can run any code."""
 
 Init = Literal["pretrained", "random"]
 
@@ -24,7 +25,8 @@ class Weights:
     """Initial weights of a model; ``file`` is a path of this machine and is never recorded.
 
     ``config`` is timm's config of the weights as JSON values, so that it reaches a worker process unchanged: the types
-    that timm declares for its fields are not those of their values.
+    that timm declares for its fields are not those of their values. ``revision`` is the commit of the hub's repository
+    that the weights are from.
     """
 
     init: Init
@@ -32,6 +34,7 @@ class Weights:
     sha256: str | None
     file: Path | None
     config: dict[str, Any]
+    revision: str | None = None
 
     @property
     def cfg(self) -> PretrainedCfg:
@@ -45,31 +48,41 @@ def random_weights(architecture: str) -> Weights:
     return Weights(init="random", tag="random", sha256=None, file=None, config=msgspec.to_builtins(cfg))
 
 
-def hub_weights(architecture: str, *, reachable: bool) -> Weights:
+def hub_weights(architecture: str, *, revision: str | None = None, unreachable: str | None = None) -> Weights:
     """Download the safetensors weights of ``architecture.tag`` from the hub, or read the hub's cache on this machine.
 
-    Raises ConfigError if there are none, or if the hub cannot be reached and they are not in the cache.
+    ``revision`` is a branch, tag or commit of their repository; None: its default branch. ``unreachable`` is why the
+    hub cannot be reached, if that is known. Raises ConfigError if there are none, or if they cannot be had.
     """
     cfg = _default_cfg(architecture)
     if not cfg.hf_hub_id:
         message = f"--weights pretrained: the hub holds no weights for {architecture}; use --weights none"
         raise ConfigError(message)
     try:
-        file = Path(hf_hub_download(cfg.hf_hub_id, WEIGHTS_FILE, local_files_only=not reachable))
-    except EntryNotFoundError as error:
-        # A file that is not cached while the hub cannot be reached raises a subclass of EntryNotFoundError.
-        reason = "cannot be reached" if isinstance(error, LocalEntryNotFoundError) else f"has no {WEIGHTS_FILE}"
-        raise _hub_error(architecture, cfg, reason) from error
-    except (OSError, HfHubHTTPError) as error:
-        raise _hub_error(architecture, cfg, "cannot be reached") from error
+        file = fetch(cfg.hf_hub_id, WEIGHTS_FILE, revision=revision, unreachable=unreachable)
+    except HubError as error:
+        raise _hub_error(architecture, cfg.hf_hub_id, revision, error) from error
     return Weights(
-        init="pretrained", tag=cfg.tag or "default", sha256=sha256_of(file), file=file, config=msgspec.to_builtins(cfg)
+        init="pretrained",
+        tag=cfg.tag or "default",
+        sha256=file.sha256,
+        file=file.path,
+        config=msgspec.to_builtins(cfg),
+        revision=file.revision,
     )
 
 
-def _hub_error(architecture: str, cfg: PretrainedCfg, reason: str) -> ConfigError:
-    message = f"--weights pretrained: {cfg.hf_hub_id} for {architecture} {reason} (hub or this machine's cache)"
-    return ConfigError(f"{message}; use --weights none, or a folder")
+def _hub_error(architecture: str, repo: str, revision: str | None, error: HubError) -> ConfigError:
+    reason = str(error)
+    if isinstance(error, MissingError) and has_file(repo, PICKLE_FILE, revision=revision):
+        reason = f"it has {PICKLE_FILE} only, a pickle, which could run any code and is never read"
+    return ConfigError(f"--weights pretrained: {repo} for {architecture}: {reason}; or use --weights none, or a folder")
+
+
+def in_cache(architecture: str) -> bool:
+    """Return whether the weights of ``architecture.tag`` are in the hub's cache on this machine."""
+    repo = _default_cfg(architecture).hf_hub_id
+    return repo is not None and find_cached(repo, WEIGHTS_FILE) is not None
 
 
 def folder_weights(architecture: str, folder: Path) -> Weights:

@@ -14,6 +14,7 @@ import multiprocessing
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -123,7 +124,7 @@ def _carried_out(result: Result, home: Path) -> Result:
 
 
 def _sized(model: str, weights: Path) -> tuple[ModelSpec, str | None]:
-    policy = weights_policy(str(weights))
+    policy = weights_policy(str(weights), [model])
     try:
         return resolve_spec(model, LoaderConfig(image_size=WANTED_PX), policy), None
     except ImageSizeError as error:
@@ -201,13 +202,21 @@ def table(results: Iterable[Result]) -> str:
     lines = [
         "# Models",
         "",
-        f"The smallest model of each of timm's modules, by `nox -s families` ({versions}), from made-up weights",
-        "with the names and shapes of its pre-trained ones: fine-tuned by the recipe `finetune` for one epoch on 60 photos,",
-        "exported, compared with the trained network, used for prediction, and fitted with frozen features. Models of more",
-        "than 60 million parameters or 400 px are built, exported and compared on random images only (marked \\*).",
+        *textwrap.wrap(
+            f"The smallest model of each of timm's modules, by `nox -s families` ({versions}), from made-up weights with "
+            "the names and shapes of its pre-trained ones: fine-tuned by the recipe `finetune` for one epoch on 60 photos, "
+            "exported, compared with the trained network, used for prediction, and fitted with frozen features. Models of "
+            "more than 60 million parameters or 400 px are built, exported and compared on random images only "
+            "(marked \\*).",
+            120,
+        ),
         "",
-        f"Of {len(every)} modules, {len(every) - len(refused)} can have 96 px; {len(refused)} are refused it in one line,",
-        f"which names the size in the table. At that size, {runs} of {len(every)} run ({100 * runs / len(every):.0f} %).",
+        *textwrap.wrap(
+            f"Of {len(every)} modules, {len(every) - len(refused)} can have 96 px; {len(refused)} are refused it in one "
+            f"line, which names the size in the table. At that size, {runs} of {len(every)} run "
+            f"({100 * runs / len(every):.0f} %).",
+            120,
+        ),
         "",
         "| Module | Model | Params (M) | px | 96 px | Classifier fit | Branches | Seconds | Result |",
         "| --- | --- | --: | --: | --- | --- | --- | --: | --- |",
@@ -217,7 +226,7 @@ def table(results: Iterable[Result]) -> str:
 
 
 def _line(result: Result) -> str:
-    large = "" if "train" in result.steps or result.error else " *"
+    large = "" if "train" in result.steps or result.error else " \\*"
     cells = (
         f"`{result.module}`",
         f"`{result.model}`{large}",

@@ -23,13 +23,20 @@ RECIPE = RECIPES["quick"]("test_resnet")
 CONFIG = replace(RECIPE, train=replace(RECIPE.train, device="cpu", train_threads=1))
 
 
-def plan(config: RunConfig = CONFIG, *, machine: str = "a-cpu", digest: str = "d", sha256: str | None = None) -> Task:
+def plan(
+    config: RunConfig = CONFIG,
+    *,
+    machine: str = "a-cpu",
+    digest: str = "d",
+    sha256: str | None = None,
+    revision: str | None = None,
+) -> Task:
     audit = replace(audit_of([[0]] * 10 + [[1]] * 10), digest=digest)
     spec = resolve_spec(config.model, config.loader, random_weights)
     return make_task(
         config,
         plan_data(audit, config.split, data="pets"),
-        spec=replace(spec, weights=replace(spec.weights, sha256=sha256)),
+        spec=replace(spec, weights=replace(spec.weights, sha256=sha256, revision=revision)),
         environment=replace(ENVIRONMENT, machine=machine),
         paths=Paths(results=Path("results"), cache=Path("cache")),
     )
@@ -60,6 +67,12 @@ def test_other_runtimes_share_a_training() -> None:
     assert other.run_id != plan().run_id
 
 
+def test_revision_of_the_weights_changes_no_id() -> None:
+    pinned = plan(revision="0" * 40)
+    assert pinned.spec.weights.revision == "0" * 40
+    assert (pinned.train_id, pinned.run_id) == (plan().train_id, plan().run_id)
+
+
 def test_task_file_is_private_and_read_back(tmp_path: Path) -> None:
     """The URL of a study's storage, which is part of a task, may contain a password."""
     write_task(plan(), tmp_path / "task.json")
@@ -74,7 +87,7 @@ def fine(config: RunConfig, folder: Path | None, *, precision: Precision = "fp32
     return make_task(
         replace(config, train=replace(config.train, device="cpu", train_threads=1)),
         plan_data(audit_of([[0]] * 10 + [[1]] * 10), config.split, data="pets"),
-        spec=resolve_spec(config.model, config.loader, weights_policy("none" if folder is None else str(folder))),
+        spec=resolve_spec(config.model, config.loader, weights_policy("none" if folder is None else str(folder), [])),
         environment=ENVIRONMENT,
         paths=Paths(results=Path("results"), cache=Path("cache")),
         decide=lambda _spec, _loader, train: precision if train.precision == "auto" else train.precision,

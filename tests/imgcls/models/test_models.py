@@ -1,13 +1,8 @@
 """Architectures, initial weights, new heads, and the auxiliary head, which is for training only."""
 
 import hashlib
-import http.server
 import os
 import pickle
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +16,7 @@ from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.errors import ConfigError
 from imgcls.models.building import AdaptiveAux, build_model, load_trained, save_trained, set_aux, storable
 from imgcls.models.registry import MODELS, ModelSpec, resolve_spec, weights_policy
-from imgcls.models.weights import folder_weights, hub_weights, random_weights
+from imgcls.models.weights import folder_weights, random_weights
 from tests.helpers.weights import TINY, write_weights
 
 
@@ -110,7 +105,7 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_folder_weights_and_their_preprocessing(tmp_path: Path) -> None:
     folder = write_weights(tmp_path / "w")
-    spec = resolve_spec(TINY, LoaderConfig(image_size=32), weights_policy(str(folder)))
+    spec = resolve_spec(TINY, LoaderConfig(image_size=32), weights_policy(str(folder), [TINY]))
     assert spec.normalisation.std == (0.4, 0.5, 0.6)
     assert (spec.weights.init, spec.weights.tag) == ("pretrained", "made_up")
     data = (folder / TINY / "model.safetensors").read_bytes()
@@ -174,70 +169,3 @@ def test_pickle_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(ConfigError, match="safetensors"):
         folder_weights(TINY, folder)
     assert not (tmp_path / "pickle-was-opened").exists()
-
-
-def test_pretrained_without_hub_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"cannot be reached .*; use --weights none, or a folder"):
-        hub_weights("resnet50.a1_in1k", reachable=False)
-
-
-def test_auto_without_hub_warns_once(caplog: pytest.LogCaptureFixture) -> None:
-    policy = weights_policy("auto")
-    assert [policy(name).init for name in ("resnet50", TINY)] == ["random", "random"]
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "RANDOM" in caplog.text
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The part of a model hub that is needed to download one file."""
-
-    file: Path
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, *, body: bool = False) -> None:
-        data = self.file.read_bytes()
-        found = self.path == "/" or self.path.endswith("/resolve/main/model.safetensors")
-        self.send_response(200 if found else 404)
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        self.send_header("Content-Length", str(len(data) if found else 0))
-        self.end_headers()
-        if body and found:
-            self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[str]:
-    folder = write_weights(tmp_path / "hub")
-    Hub.file = folder / TINY / "model.safetensors"
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_hub_weights_have_tag_and_sha256(hub: str, tmp_path: Path) -> None:
-    code = f"""
-from imgcls.models.building import build_model
-from imgcls.models.registry import resolve_spec, weights_policy
-from imgcls.config import LoaderConfig, ArchitectureConfig
-spec = resolve_spec("{TINY}", LoaderConfig(image_size=32), weights_policy("auto"))
-build_model(spec, ArchitectureConfig(), num_classes=3)
-print(spec.weights.init, spec.weights.tag, spec.weights.sha256)
-"""
-    environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
-    environment |= {"HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    sha256 = hashlib.sha256(Hub.file.read_bytes()).hexdigest()
-    assert done.stdout.split() == ["pretrained", "r160_in1k", sha256]
