@@ -30,7 +30,7 @@ Timed = tuple[RunRecord, Measurement]
 class Network:
     """The runs of a table that have one network: the time of a forward pass does not depend on the weights.
 
-    ``records`` are in order of seed and fold, so that the figures do not depend on the order of the files.
+    ``records`` are in an order of setting, seed and fold, so that the figures do not depend on that of the files.
     """
 
     # No slots, as cached_property needs ``__dict__``. All rows of a network share this object, so that its figures are

@@ -255,7 +255,8 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
 
 def _networks(table: Sequence[RunRecord]) -> dict[str, Network]:
     runs: defaultdict[str, list[RunRecord]] = defaultdict(list)
-    for record in sorted(table, key=_repetition):
+    # Default settings first, so that rows of other settings show their figure, and not the other way round.
+    for record in sorted(table, key=lambda one: (one.tuning is not None, len(one.config.overrides), *_repetition(one))):
         if record.network is not None:
             runs[record.network].append(record)
     return {name: Network(id=name, records=tuple(records)) for name, records in runs.items()}
