@@ -246,20 +246,20 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
             name=names[row_id],
             setting=settings[row_id],
             measured_on=measured_on,
-            networks=tuple(networks[name] for name in dict.fromkeys(record.network for record in records) if name),
+            networks=tuple(one for one in networks if any(one.id == record.network for record in records)),
         )
         for row_id, records in ids.items()
     ]
     return tuple(sorted(made, key=lambda row: (row.name, row.records[0].run_id)))
 
 
-def _networks(table: Sequence[RunRecord]) -> dict[str, Network]:
+def _networks(table: Sequence[RunRecord]) -> list[Network]:
     runs: defaultdict[str, list[RunRecord]] = defaultdict(list)
     # Default settings first, so that rows of other settings show their figure, and not the other way round.
     for record in sorted(table, key=lambda one: (one.tuning is not None, len(one.config.overrides), *_repetition(one))):
         if record.network is not None:
             runs[record.network].append(record)
-    return {name: Network(id=name, records=tuple(records)) for name, records in runs.items()}
+    return [Network(id=name, records=tuple(records)) for name, records in runs.items()]
 
 
 def _repetition(record: RunRecord) -> tuple[int, int, str]:
