@@ -86,7 +86,9 @@ def admitted(record: RunRecord, runtime: str, machine: str) -> bool:
     been checked for this run, and not refused.
     """
     word = acceptance_on(record, runtime, machine).word
-    return word != "refused" and (word != "not checked" or RUNTIMES[runtime].precision == "fp32")
+    # A record of another version may name a runtime that is not in the registry.
+    full = runtime in RUNTIMES and RUNTIMES[runtime].precision == "fp32"
+    return word != "refused" and (full or word != "not checked")
 
 
 def reasons(record: RunRecord, machine: str) -> Sequence[str]:
