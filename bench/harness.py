@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.tables import setting_id
+from bench.comparison.tables import TableKey, table_key
 from bench.config import DEFAULT_MODELS, RunConfig, Value
 from bench.latency.measure import measure_all
 from bench.latency.protocol import QUICK
@@ -151,9 +151,9 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
         remember_place(task)
     ok = len(done) == len(records)
     # After all trainings, because a measurement needs the machine alone.
-    groups = _waiting(done)
-    known = read_records(results) if groups else []
-    for runtime, waiting in groups:
+    # The other records are read only if these alone leave something to measure: a folder may hold thousands.
+    known = read_records(results) if _waiting(done, done) else done
+    for runtime, waiting in _waiting(done, known):
         measured = measure_all(waiting, tasks[0].paths, protocol=QUICK, runtime=runtime, known=known)
         for line in measured_lines(measured):
             LOGGER.info(line)
@@ -180,24 +180,27 @@ def _warn_of_others(records: Sequence[RunRecord]) -> None:
         )
 
 
-def _waiting(records: Sequence[RunRecord]) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
-    """Group the records to measure by the runtimes that they lack; failed measurements are repeated.
+def _waiting(records: Sequence[RunRecord], known: Sequence[RunRecord]) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
+    """Group the records to measure by the runtimes that their networks lack; failed measurements are repeated.
 
-    Seeds and folds of a setting are one network with other weights, so that one of them is measured for all.
+    A network is measured once, whatever the setting, seed or fold. ``known`` are all records of the results folder:
+    what any run of the same table has measured, by either protocol, counts for its network.
     """
-    measured: defaultdict[str, set[tuple[str, int | None]]] = defaultdict(set)
-    for record in records:
-        measured[_network(record)] |= {(row.runtime, row.num_threads) for row in record.measurements if row.samples_ms}
+    measured: defaultdict[tuple[TableKey, str | None], set[tuple[str, int | None]]] = defaultdict(set)
+    for record in known:
+        measured[_timed_once(record)] |= {
+            (row.runtime, row.num_threads) for row in record.measurements if row.samples_ms
+        }
     # In groups, because models that are compared should be timed in the same rounds.
     waiting: defaultdict[RuntimeConfig, list[RunRecord]] = defaultdict(list)
     for record in records:
-        config, known = record.config.runtime, measured[_network(record)]
-        if lacking := tuple(name for name in config.runtimes if (name, config.threads) not in known):
+        config, timed = record.config.runtime, measured[_timed_once(record)]
+        if lacking := tuple(name for name in config.runtimes if (name, config.threads) not in timed):
             waiting[replace(config, runtimes=lacking)].append(record)
-            known |= {(name, config.threads) for name in lacking}
+            timed |= {(name, config.threads) for name in lacking}
     return list(waiting.items())
 
 
-def _network(record: RunRecord) -> str:
-    """Return the id of the network that the runs of a setting share; ensembles of two seeds may have other members."""
-    return record.train_id if record.ensemble else setting_id(record)
+def _timed_once(record: RunRecord) -> tuple[TableKey, str | None]:
+    """Return what is measured once: a network, in each table, because a table shows figures of its own runs only."""
+    return table_key(record), record.network

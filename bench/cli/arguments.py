@@ -206,8 +206,8 @@ class MeasureArgs:
     artifacts: Path | None = None
     """Measure copied artifacts instead: a folder artifacts/TRAIN_ID of another machine's results, or one above several.
     The latency goes to measurements/ in the results folder; neither records nor images are needed."""
-    once: bool = False
-    """Measure one run of each network and image size, as the time of a forward pass does not depend on the weights."""
+    every_run: bool = False
+    """Measure every run, and not each network once: only this judges the int8 accuracy of the weights of each run."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 

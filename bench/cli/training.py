@@ -23,6 +23,7 @@ from bench.cli.arguments import (
 from bench.cli.judging import read_tables, show
 from bench.cli.launchers import launcher_of, planner_of
 from bench.comparison import analysis
+from bench.comparison.tables import TableKey, table_key
 from bench.config import RunConfig, with_overrides
 from bench.ensembles import planning
 from bench.estimates import estimating
@@ -121,10 +122,10 @@ def _carry_out(tasks: list[Task], console: Console, train: local.Train = local.t
 
 
 def measure_again(args: MeasureArgs, console: Console) -> int:
-    """Measure by the full protocol all successful runs of this machine, and of others if their artifacts are here.
+    """Measure by the full protocol the networks of this machine's runs, and of others' if their artifacts are here.
 
-    With ``args.artifacts``, measure copied artifacts instead. Return 0 if every run was measured in every runtime,
-    else 1.
+    With ``args.every_run``, measure every run; with ``args.artifacts``, copied artifacts instead. Return 0 if every run
+    was measured in every runtime, else 1.
     """
     paths = Paths(results=args.results.absolute(), cache=default_cache().absolute())
     machine = read_environment().machine
@@ -135,8 +136,8 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         runtimes=args.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available()),
     )
     if args.artifacts is not None:
-        if args.once:
-            message = "--once: not with --artifacts, which measures every folder that it is given"
+        if args.every_run:
+            message = "--every-run: not with --artifacts, which measures every folder that it is given"
             raise ConfigError(message)
         return _measure_copies(args.artifacts, paths, runtime, console)
     known = read_records(paths.results)
@@ -153,28 +154,30 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         )
         raise ConfigError(message)
     check_writable(paths.results)
-    records = _one_of_each(records, paths) if args.once else records
+    records = records if args.every_run else _one_of_each_network(records, paths, machine)
     measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime, known=known)
     show(terminal.measured_lines(measured), console)
     show(terminal.tables(page.write(paths.results)), console)
     return 0 if measured.ok else 1
 
 
-def _one_of_each(records: Sequence[RunRecord], paths: Paths) -> list[RunRecord]:
-    """Return one run of each network and image size, with artifacts if possible, few overrides, and a low seed."""
+def _one_of_each_network(records: Sequence[RunRecord], paths: Paths, machine: str) -> list[RunRecord]:
+    """Return one run of each network in each table, with artifacts if possible.
 
-    def plainness(record: RunRecord) -> tuple[bool, bool, int, int, str]:
+    Preferred is a run with figures of the full protocol, which the new ones replace; then few overrides and a low seed.
+    """
+
+    def rank(record: RunRecord) -> tuple[bool, bool, bool, int, int, int, str]:
         missing = not paths.outcome(record.train_id).exists()
-        return missing, record.tuning is not None, len(record.config.overrides), record.config.seed, record.run_id
+        new = not any(row.protocol == "full" and row.has_figures for row in record.on(machine).measurements)
+        config = record.config
+        place = config.seed, config.split.fold or 0, record.run_id
+        return missing, new, record.tuning is not None, len(config.overrides), *place
 
-    chosen: dict[tuple[object, ...], RunRecord] = {}
-    for record in sorted(records, key=plainness):
-        assert record.outcome is not None
-        network = record.outcome.model
-        # Each ensemble is a network of its own.
-        name = record.train_id if record.ensemble else network.timm_name.split(".")[0]
-        key = (name, network.image_size, len(record.dataset.class_names))
-        chosen.setdefault(key, record)
+    chosen: dict[tuple[TableKey, str | None], RunRecord] = {}
+    for record in sorted(records, key=rank):
+        # A table shows the figures of its own runs only.
+        chosen.setdefault((table_key(record), record.network), record)
     return list(chosen.values())
 
 

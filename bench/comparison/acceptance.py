@@ -7,6 +7,7 @@ from typing import Final, Literal
 from bench.records.measurements import Check
 from bench.records.schema import RunRecord
 from bench.stats.intervals import Interval, paired_difference
+from imgcls.inference.runtimes import RUNTIMES
 
 MARGIN: Final = -0.01
 """Non-inferiority margin: a reduced precision may cost 1 percentage point of accuracy."""
@@ -76,6 +77,18 @@ def refused(record: RunRecord, runtime: str, machine: str) -> bool:
     """Return whether the measurements of a runtime on a machine are excluded from the leaderboard."""
     # Only on evidence of a loss: small test splits would otherwise exclude every reduced precision.
     return acceptance_on(record, runtime, machine).word == "refused"
+
+
+def admitted(record: RunRecord, runtime: str, machine: str) -> bool:
+    """Return whether a latency of a runtime may stand beside the accuracy of a run.
+
+    float32 computes what was trained. The accuracy of a reduced precision belongs to the weights, so that it must have
+    been checked for this run, and not refused.
+    """
+    word = acceptance_on(record, runtime, machine).word
+    # A record of another version may name a runtime that is not in the registry.
+    full = runtime in RUNTIMES and RUNTIMES[runtime].precision == "fp32"
+    return word != "refused" and (full or word != "not checked")
 
 
 def reasons(record: RunRecord, machine: str) -> Sequence[str]:

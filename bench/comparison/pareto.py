@@ -85,7 +85,8 @@ def fronts(compared: Sequence[Row], table: Table, groups: Groups | None) -> list
         known = [place for place, cost in enumerate(costs) if cost is not None]
         if not known:
             continue
-        chances = front_probability(accuracies[:, known], [cost.drawn for cost in costs if cost is not None])
+        drawn = [cost.drawn for cost in costs if cost is not None]
+        chances = front_probability(accuracies[:, known], drawn, shared=cost_of is _latency)
         every.append(
             Front(
                 title=f"{name} ({runtime_text(runtime, table)})" if cost_of is _latency and runtime else name,

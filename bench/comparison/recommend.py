@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from bench.comparison.acceptance import acceptance_on, check_of, refused
+from bench.comparison.acceptance import acceptance_on, admitted, check_of
 from bench.comparison.analysis import Comparison
 from bench.comparison.scores import recalls
 from bench.comparison.sessions import interval_over_rounds
-from bench.comparison.speeds import shown
+from bench.comparison.speeds import shown, withheld
 from bench.comparison.tables import Checkpoint, Row
 from bench.latency.protocol import enough_queries
+from bench.records.schema import RunRecord
 from bench.stats.intervals import percentile
 from bench.stats.ranks import ToBest, bounds_to_best
 from imgcls.errors import ConfigError
@@ -111,19 +112,26 @@ def checks_of(limits: Limits) -> dict[str, LimitCheck]:
 
 
 def _runtime(limits: Limits) -> dict[str, LimitCheck]:
-    """Return the check that a row was measured on the runtime and not refused for a loss of accuracy."""
+    """Return the check that a row has a latency on the runtime, and weights that may be used there."""
 
     def check(row: Row) -> LimitResult:
-        if refused(row.first, limits.runtime, row.measured_on):
-            return LimitResult(fits=False, sure=True, words="refused for its accuracy on this runtime")
         if shown(row, limits.runtime) is None:
-            return LimitResult(fits=False, sure=True, words="no measurement on this runtime")
-        accepted = acceptance_on(row.first, limits.runtime, row.measured_on).word
+            return LimitResult(fits=False, sure=True, words=_WITHHELD[withheld(row, limits.runtime)])
+        if not usable(row, limits.runtime):
+            return LimitResult(fits=False, sure=True, words=_WITHHELD["not checked"])
+        accepted = acceptance_on(chosen(row, limits.runtime)[1], limits.runtime, row.measured_on).word
         # float32 computes what was trained; a reduced precision needs evidence that it costs no accuracy.
         reduced = RUNTIMES[limits.runtime].precision != "fp32"
         return LimitResult(fits=True, sure=not reduced or accepted == "accepted", words=f"accuracy check: {accepted}")
 
     return {f"--runtime {limits.runtime}": check}
+
+
+_WITHHELD: Final = {
+    "refused": "refused for its accuracy on this runtime",
+    "not checked": "its accuracy on this runtime was not checked",
+    None: "no measurement on this runtime",
+}
 
 
 def _latency(limits: Limits) -> dict[str, LimitCheck]:
@@ -146,15 +154,15 @@ def _latency(limits: Limits) -> dict[str, LimitCheck]:
 
 def _recall(limits: Limits) -> dict[str, LimitCheck]:
     return {
-        f"--min-recall {name}={least:g}": partial(_recall_of, class_name=name, least=least)
+        f"--min-recall {name}={least:g}": partial(_recall_of, runtime=limits.runtime, class_name=name, least=least)
         for name, least in limits.min_recall.items()
     }
 
 
-def _recall_of(row: Row, *, class_name: str, least: float) -> LimitResult:
+def _recall_of(row: Row, *, runtime: str, class_name: str, least: float) -> LimitResult:
     """Check the recall of one class of the checkpoint that would be shipped, not the mean over seeds."""
     label = row.first.dataset.class_names.index(class_name)
-    recall = recalls(replace(row, checkpoints=(chosen(row),)))[label]
+    recall = recalls(replace(row, checkpoints=(chosen(row, runtime)[0],)))[label]
     if recall is None:
         return LimitResult(fits=False, sure=True, words=f"no test image of {class_name}")
     interval = recall.interval
@@ -168,7 +176,7 @@ def _size(limits: Limits) -> dict[str, LimitCheck]:
         return {}
 
     def check(row: Row) -> LimitResult:
-        found = check_of(row.first, limits.runtime, row.measured_on)
+        found = check_of(chosen(row, limits.runtime)[1], limits.runtime, row.measured_on)
         size = found.size_bytes if found and found.size_bytes else None
         # Float32 runtimes read the exported file, whose size the training has recorded; a converted file has its own.
         if size is None and RUNTIMES[limits.runtime].precision == "fp32":
@@ -243,7 +251,21 @@ def median_ms(row: Row, runtime: str) -> float:
     return percentile(found[1].samples_ms, 50) if found else float("inf")
 
 
-def chosen(row: Row) -> Checkpoint:
-    """Return the checkpoint with the highest validation accuracy."""
+def usable(row: Row, runtime: str) -> list[tuple[Checkpoint, RunRecord]]:
+    """Return the checkpoints that may be shipped in a runtime, each with the record of its check there.
+
+    In a reduced precision those whose accuracy was checked and not refused. Of folds the first counts: it is shipped.
+    """
+    found = []
+    for one in row.checkpoints:
+        # Runs that differ only in what was timed share their weights.
+        same = [record for record in row.records if record.train_id == one.records[0].train_id]
+        found += [(one, record) for record in same if admitted(record, runtime, row.measured_on)][:1]
+    return found
+
+
+def chosen(row: Row, runtime: str) -> tuple[Checkpoint, RunRecord]:
+    """Return the checkpoint with the highest validation accuracy of those usable in a runtime, with its record."""
+    every = usable(row, runtime) or [(one, one.records[0]) for one in row.checkpoints]
     # Not by test accuracy: a maximum over seeds would bias the reported test accuracy upwards.
-    return max(row.checkpoints, key=lambda one: one.mean("val", "top1_accuracy"))
+    return max(every, key=lambda one: one[0].mean("val", "top1_accuracy"))

@@ -1,23 +1,90 @@
-"""Selection of the latency measurement that is shown for a row, and ratios between rows."""
+"""Latency of networks: the figure that all rows of a network show, and ratios between rows."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal
 
-from bench.comparison.acceptance import refused
+from bench.comparison.acceptance import admitted, refused
 from bench.comparison.sessions import LEAST_ROUNDS, round_samples
-from bench.comparison.tables import Row, Table
 from bench.records.measurements import Measurement
 from bench.records.schema import RunRecord
 from bench.stats.intervals import Interval, ratio_interval
 from imgcls.inference.runtimes import RUNTIMES
 
-PREFERRED: Final = ("onnxruntime-cuda", "onnxruntime-cpu", "pytorch-cuda", "pytorch-cpu")
-"""Order of preference of the reference runtime among those on which equally many rows were measured."""
+if TYPE_CHECKING:
+    from bench.comparison.tables import Row, Table  # a row holds its networks, which are defined here
+
+PREFERRED: Final = ("onnxruntime-cuda", "pytorch-cuda", "onnxruntime-cpu", "pytorch-cpu")
+"""Order of preference of the reference runtime, within those on CUDA and within the others."""
 
 ORDER: Final = ("valid", "noisy", None)
 """Validities from best to worst; None is a quick measurement, which has no validity."""
+
+Timed = tuple[RunRecord, Measurement]
+"""A measurement with the record of the run that was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The runs of a table that have one network: the time of a forward pass does not depend on the weights.
+
+    ``records`` are in an order of setting, seed and fold, so that the figures do not depend on that of the files.
+    """
+
+    # No slots, as cached_property needs ``__dict__``. All rows of a network share this object, so that its figures are
+    # chosen once, and not by every row among the runs of all.
+    id: str
+    records: tuple[RunRecord, ...]
+
+    @cached_property
+    def tried(self) -> Mapping[str, Mapping[str, Sequence[Measurement]]]:
+        """All measurements by machine and runtime, including failed and invalid ones."""
+        found: dict[str, dict[str, list[Measurement]]] = {}
+        for record in self.records:
+            for machine, latency in record.latency.items():
+                for one in latency.measurements:
+                    found.setdefault(machine, {}).setdefault(one.runtime, []).append(one)
+        return found
+
+    @cached_property
+    def measured(self) -> Mapping[tuple[str, str, int | None], RunRecord]:
+        """The run whose measurements are shown, by machine, runtime and number of threads.
+
+        Of several the one with the best validity at batch 1, then the first. Runs without a figure there come last.
+        """
+        best: dict[tuple[str, str, int | None], tuple[int, RunRecord]] = {}
+        for record in self.records:
+            for machine, latency in record.latency.items():
+                for one in latency.measurements:
+                    key, rank = (machine, one.runtime, one.num_threads), _rank(record, one, machine)
+                    if key not in best or rank < best[key][0]:
+                        best[key] = rank, record
+        return {key: record for key, (_, record) in best.items()}
+
+    @cached_property
+    def figures(self) -> Mapping[str, Sequence[Timed]]:
+        """The measurements that are shown, by machine: for each runtime and number of threads, those of one run."""
+        found: dict[str, list[Timed]] = {}
+        for (machine, runtime, threads), record in self.measured.items():
+            if not refused(record, runtime, machine):
+                rows = [
+                    one
+                    for one in record.on(machine).measurements
+                    if (one.runtime, one.num_threads) == (runtime, threads)
+                ]
+                found.setdefault(machine, []).extend((record, one) for one in rows if one.has_figures)
+        return found
+
+
+def _rank(record: RunRecord, one: Measurement, machine: str) -> int:
+    """Return the place of a measurement in the choice of the run that is shown: lower is better."""
+    if (one.kind, one.batch_size) != ("host", 1) or one.status != "ok":
+        return len(ORDER) + 1
+    if not one.has_figures or refused(record, one.runtime, machine):
+        return len(ORDER)
+    return ORDER.index(one.validity)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,54 +95,72 @@ class Ratio:
     interval: Interval
 
 
-def shown(entry: Row, runtime: str) -> tuple[RunRecord, Measurement] | None:
-    """Return the measurement of a row at batch 1 on a runtime, with its record; None if there is none to show.
+def shown(row: "Row", runtime: str) -> Timed | None:
+    """Return the measurement of a row's network at batch 1 on a runtime, with the run that was measured.
 
-    It is of the row's measuring machine. Of several: the best validity, then the fewest threads, then the first seed.
+    It is of the row's measuring machine. Of several: the best validity, then the fewest threads, then the first run.
+    None if there is none, or if the accuracy of the row's weights in a reduced precision was refused or not checked.
     """
-    # The time of a forward pass does not depend on the trained weights, so that one seed stands for all.
-    rows = [
-        (ORDER.index(row.validity), row.num_threads or 0, number)
-        for number, (record, row) in enumerate(_rows(entry, runtime))
-        if row.has_figures and not refused(record, runtime, entry.measured_on)
+    if not any(admitted(record, runtime, row.measured_on) for record in row.records):
+        return None
+    figures = [
+        timed
+        for network in row.networks
+        for timed in network.figures.get(row.measured_on, ())
+        if (timed[1].runtime, timed[1].kind, timed[1].batch_size) == (runtime, "host", 1)
     ]
-    return _rows(entry, runtime)[min(rows)[2]] if rows else None
+    return min(figures, key=_preference, default=None)
 
 
-def asked(row: Row, runtime: str) -> list[tuple[RunRecord, Measurement]]:
-    """Return all measurements of a row on a runtime, including failed and invalid ones."""
-    return [(record, found) for record, found in _measurements(row) if found.runtime == runtime]
+def _preference(timed: Timed) -> tuple[int, int]:
+    return ORDER.index(timed[1].validity), timed[1].num_threads or 0
 
 
-def _rows(entry: Row, runtime: str) -> list[tuple[RunRecord, Measurement]]:
-    return [
-        (record, row)
-        for record, row in _measurements(entry)
-        if (row.runtime, row.kind, row.batch_size) == (runtime, "host", 1)
-    ]
+def withheld(row: "Row", runtime: str) -> Literal["refused", "not checked"] | None:
+    """Return why a figure of a row's network may not stand beside the row's accuracy; None if it may or is missing."""
+    if shown(row, runtime) is not None:
+        return None
+    # Refused takes precedence: the runtime was measured, and its figure is withheld.
+    if any(refused(record, runtime, row.measured_on) for record in row.records):
+        return "refused"
+    checked = any(admitted(record, runtime, row.measured_on) for record in row.records)
+    return "not checked" if not checked and any(one.has_figures for one in asked(row, runtime)) else None
 
 
-def _measurements(row: Row) -> Iterator[tuple[RunRecord, Measurement]]:
-    return ((record, found) for record in row.records for found in record.on(row.measured_on).measurements)
+def asked(row: "Row", runtime: str) -> list[Measurement]:
+    """Return all measurements of a row's network on a runtime, including failed and invalid ones."""
+    return [one for network in row.networks for one in network.tried.get(row.measured_on, {}).get(runtime, ())]
 
 
-def runtimes_of(rows: Iterable[Row]) -> list[str]:
+def same_network(row: "Row", other: "Row") -> bool:
+    """Return whether two rows have one network, hence one latency."""
+    return {network.id for network in row.networks} == {network.id for network in other.networks}
+
+
+def runtimes_of(rows: "Iterable[Row]") -> list[str]:
     """Return the runtimes that were to be measured on the machines of the rows, in the order of the registry."""
-    asked = {found.runtime for row in rows for _, found in _measurements(row)}
+    asked = {name for row in rows for network in row.networks for name in network.tried.get(row.measured_on, ())}
     return [name for name in RUNTIMES if name in asked]
 
 
-def runtime_text(runtime: str, table: Table) -> str:
+def runtime_text(runtime: str, table: "Table") -> str:
     """Return the name of a runtime, with the measuring machine if that is not the one in the table's heading."""
     return runtime if table.measured_on == table.key.machine else f"{runtime} of {table.measured_on}"
 
 
-def reference_runtime(rows: Sequence[Row]) -> str | None:
-    """Return the runtime on which rows are compared for speed, or None if no row was measured."""
-    # The runtime that covers most rows, because ratios need both rows on the same one.
-    counts = {name: sum(shown(row, name) is not None for row in rows) for name in runtimes_of(rows)}
-    ranked = sorted(counts, key=lambda name: (-counts[name], PREFERRED.index(name) if name in PREFERRED else 99))
-    return ranked[0] if ranked and counts[ranked[0]] else None
+def reference_runtime(rows: "Sequence[Row]") -> str | None:
+    """Return the runtime on which rows are compared for speed, or None if no row has a figure.
+
+    That is one in float32 on CUDA if any row has a figure on it, else ``onnxruntime-cpu``, even if other rows have none
+    there: a runtime that one disturbed measurement can replace would make tables incomparable.
+    """
+    known = [name for name in runtimes_of(rows) if any(shown(row, name) is not None for row in rows)]
+    return min(known, key=_reference_order, default=None)
+
+
+def _reference_order(name: str) -> tuple[bool, int]:
+    on_cuda = RUNTIMES[name].cuda and RUNTIMES[name].precision == "fp32"
+    return not on_cuda, PREFERRED.index(name) if name in PREFERRED else len(PREFERRED)
 
 
 def ratio(row: Measurement, base: Measurement) -> Ratio | None:

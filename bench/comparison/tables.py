@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.comparison.sessions import Sessions, sessions_of
 from bench.comparison.settings import names_of, settings_of
+from bench.comparison.speeds import Network
 from bench.config import Budget, without_repetition
 from bench.records.ids import hash_of, identity
 from bench.records.predictions import Answers, pool, read_answers
@@ -86,6 +87,7 @@ class Row:
 
     ``row_id`` identifies it; ``name`` is for display: the model, and what distinguishes it from the model's other rows.
     ``incomplete`` describes the seeds with missing folds. ``measured_on`` is the machine whose latency is shown.
+    ``networks`` is the network of its runs, with all runs of the table that have it; of an ensemble, one for each seed.
     """
 
     row_id: str
@@ -96,6 +98,7 @@ class Row:
     checkpoints: tuple[Checkpoint, ...]
     incomplete: tuple[str, ...]
     measured_on: str
+    networks: tuple[Network, ...]
 
     @property
     def first(self) -> RunRecord:
@@ -233,7 +236,7 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
     settings = settings_of(first)
     names = names_of({row_id: record.config.model for row_id, record in first.items()}, settings)
     # The same images for all rows: of the folds that any row has. A user may want one of them only.
-    folds = _folds(table)
+    folds, networks = _folds(table), _networks(table)
     made = [
         _row(
             records,
@@ -243,10 +246,24 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
             name=names[row_id],
             setting=settings[row_id],
             measured_on=measured_on,
+            networks=tuple(one for one in networks if any(one.id == record.network for record in records)),
         )
         for row_id, records in ids.items()
     ]
     return tuple(sorted(made, key=lambda row: (row.name, row.records[0].run_id)))
+
+
+def _networks(table: Sequence[RunRecord]) -> list[Network]:
+    runs: defaultdict[str, list[RunRecord]] = defaultdict(list)
+    # Default settings first, so that rows of other settings show their figure, and not the other way round.
+    for record in sorted(table, key=lambda one: (one.tuning is not None, len(one.config.overrides), *_repetition(one))):
+        if record.network is not None:
+            runs[record.network].append(record)
+    return [Network(id=name, records=tuple(records)) for name, records in runs.items()]
+
+
+def _repetition(record: RunRecord) -> tuple[int, int, str]:
+    return record.config.seed, record.config.split.fold or 0, record.run_id
 
 
 def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> tuple[str, str | None]:
@@ -280,10 +297,11 @@ def _row(  # noqa: PLR0913 - the fields of a row
     name: str,
     setting: tuple[str, ...],
     measured_on: str,
+    networks: tuple[Network, ...],
 ) -> Row:
     seeds: defaultdict[int, list[RunRecord]] = defaultdict(list)
     # Sorted, so that which seed is the first one does not depend on the order of the files.
-    for record in sorted(runs, key=lambda record: (record.config.seed, record.config.split.fold or 0, record.run_id)):
+    for record in sorted(runs, key=_repetition):
         seeds[record.config.seed].append(record)
     checkpoints, incomplete = [], []
     for seed, records in sorted(seeds.items()):
@@ -302,6 +320,7 @@ def _row(  # noqa: PLR0913 - the fields of a row
         checkpoints=tuple(checkpoints),
         incomplete=tuple(incomplete),
         measured_on=measured_on,
+        networks=networks,
     )
 
 

@@ -15,6 +15,7 @@ from bench.estimates.worker import WORKER
 from bench.latency.protocol import QUICK
 from bench.records import locks
 from bench.records.ids import hash_of, identity
+from bench.records.schema import network_id
 from bench.runs.plan import Task, finished_record, write_task
 from bench.runs.processes import launch
 from imgcls.config import parse_budget
@@ -36,9 +37,9 @@ class Estimate:
     """The cost of the runs of one setting of a model that are not done: seconds of each, and bytes.
 
     ``step_s`` is the median step of a whole batch, None if only the classifier is trained; ``seconds`` is from it,
-    ``least_s`` and ``most_s`` are from the quartiles of the steps. ``measure_s`` is the quick measurement of one of the
-    runs, 0 if one is done; ``others_share`` the share of the CPU that other processes used meanwhile. ``error`` says
-    why a probe failed; its numbers are then 0.
+    ``least_s`` and ``most_s`` are from the quartiles of the steps. ``measure_s`` is the quick measurement of the
+    network, 0 if it is part of another setting or one of the network's runs is done; ``others_share`` the share of the
+    CPU that other processes used meanwhile. ``error`` says why a probe failed; its numbers are then 0.
     """
 
     task: Task
@@ -75,7 +76,22 @@ def estimate(tasks: Sequence[Task], probe: Probe = probe_here) -> list[Estimate]
     for task in tasks:
         # Without the overrides, which the other fields determine.
         settings[hash_of(identity(replace(without_repetition(task.config), overrides={})))].append(task)
-    return [_estimated(of_one, probe) for of_one in settings.values()]
+    return _measured_once([_estimated(of_one, probe) for of_one in settings.values()])
+
+
+def _measured_once(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """Return the estimates with a measurement at the first setting of each network of which no run is done."""
+    measured = {_network(one.task) for one in estimates if one.done}
+    found = []
+    for one in estimates:
+        found.append(replace(one, measure_s=0.0) if _network(one.task) in measured else one)
+        if one.measure_s:
+            measured.add(_network(one.task))
+    return found
+
+
+def _network(task: Task) -> str:
+    return network_id(task.spec.timm_name, image_size=task.spec.resize.size, classes=len(task.dataset.class_names))
 
 
 def _estimated(tasks: Sequence[Task], probe: Probe) -> Estimate:
@@ -97,7 +113,7 @@ def _estimated(tasks: Sequence[Task], probe: Probe) -> Estimate:
         least_s=least,
         most_s=most,
         step_s=statistics.median(found.step_s) if found.step_s else None,
-        measure_s=0.0 if done else len(first.config.runtime.runtimes) * (QUICK.model_s + OPENING_S),
+        measure_s=len(first.config.runtime.runtimes) * (QUICK.model_s + OPENING_S),
         memory_bytes=found.memory_bytes,
         disk_bytes=found.disk_bytes,
         state_bytes=found.state_bytes,

@@ -14,9 +14,10 @@ from bench.comparison.recommend import (
     chosen,
     faster_rows,
     recommended,
+    usable,
 )
 from bench.comparison.scores import accuracy
-from bench.comparison.speeds import shown
+from bench.comparison.speeds import same_network, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure, score_cell, validity_word
 from bench.leaderboard.summary import difference_text, listed, p_text, power_basis, power_text
@@ -140,6 +141,8 @@ def _within(choice: Choice, comparison: Comparison, runtime: str, margin: float)
         if choice.shown
         else [f"No row with a p90 on {runtime} is shown to be {best}; this is the most accurate one, {how}."]
     )
+    same = [row.name for row in choice.fitting if row is not choice.row and same_network(row, choice.row)]
+    lines += [f"As fast, because they have the same network: {listed(same)}."] if same and choice.shown else []
     for row in faster_rows(choice.row, choice.fitting, runtime):
         found = bounds[row.row_id]
         needed = images_for_margin(found, margin, comparison.number)
@@ -177,9 +180,11 @@ def _cost(flag: str, best: Row, comparison: Comparison, limits: Limits, checks: 
 
 def _artifact(row: Row, runtime: str, results: Path) -> str:
     # Of several seeds, the best on val: choosing by test would make the stated accuracy optimistic.
-    one = chosen(row)
+    one, _ = chosen(row, runtime)
+    number, total = len(usable(row, runtime)), len(row.checkpoints)
+    checked = f" checked on {runtime}" if number < total else ""
     path = Paths(results=results).artifacts(one.records[0].train_id) / RUNTIMES[runtime].file
-    why = f" (seed {one.seed}, the best on val of {len(row.checkpoints)})" if len(row.checkpoints) > 1 else ""
+    why = f" (seed {one.seed}, the best on val of {number}{checked})" if total > 1 else ""
     fold = " (the first of several folds; to ship a model, train on all images)" if len(one.records) > 1 else ""
     return f"Artifact: {path}{why}{fold}{'' if path.exists() else ', not on this machine'}"
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.comparison.acceptance import refused
 from bench.comparison.sessions import Sessions, is_outlier, relative_half_width
 from bench.comparison.settings import Kind
-from bench.comparison.speeds import asked, shown
+from bench.comparison.speeds import asked, shown, withheld
 from bench.comparison.tables import Row
 from bench.latency.protocol import enough_queries
 from bench.records.measurements import Measurement
@@ -63,14 +62,14 @@ def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
 
 
 def _no_figure(row: Row, runtime: str, *, reason: bool) -> str:
-    """Return why a runtime has no figure: not measured, refused, invalid or failed."""
+    """Return why a runtime has no figure: not measured, refused, not checked, invalid or failed."""
+    if (word := withheld(row, runtime)) is not None:
+        return word
     tried = asked(row, runtime)
-    # Refused takes precedence: the runtime was measured, and its figure is withheld.
-    if any(refused(record, runtime, row.measured_on) for record, _ in tried):
-        return "refused"
     if not tried:
         return "not measured"
-    found = tried[0][1]
+    # Of the runs of the network, one that was measured in vain, rather than one that could not be measured.
+    found = min(tried, key=lambda one: ((one.kind, one.batch_size) != ("host", 1), one.status != "ok"))
     return f"{validity_word(found)}: {code(found.reason)}" if reason else validity_word(found)
 
 

@@ -1,14 +1,15 @@
-"""The latency table: each runtime of each model, with its validity, cold start and parity."""
+"""The latency table: each runtime of each network, with the run that was measured, its validity, start and parity."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 from bench.comparison.acceptance import acceptance_on, check_of, reasons, refused
 from bench.comparison.analysis import CHECKPOINTS_SHOWN
 from bench.comparison.sessions import Session, Sessions, is_outlier, relative_half_width
-from bench.comparison.speeds import ratio
+from bench.comparison.speeds import Network, ratio
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import NO_VALUE, OUTLIER_MARK, code, figure, percentile_cell, table, validity_word
 from bench.records.measurements import Check, Measurement
@@ -17,6 +18,8 @@ from bench.stats.intervals import percentile
 from imgcls.evaluation.results import Parity
 
 BASELINE: Final = "pytorch-cpu"
+
+REFUSED: Final = "refused"
 
 OVER: Final = f"Time over {BASELINE}'s (95 %)"
 
@@ -54,6 +57,10 @@ COLUMNS: Final = (
 )
 
 
+_Key = tuple[str, int | None]
+"""A runtime and a number of threads."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _View:
     """A run as one machine has measured it; the title names a machine that is not the run's own."""
@@ -61,22 +68,42 @@ class _View:
     title: str
     record: RunRecord
     machine: str
+    network: Network
 
     @property
-    def rows(self) -> tuple[Measurement, ...]:
-        return self.record.on(self.machine).measurements
+    def rows(self) -> list[Measurement]:
+        """The measurements of the runtimes that have a line."""
+        every = self.record.on(self.machine).measurements
+        keys = {key for key in map(_key, every) if self.has_figures(key) or self.has_check(key)}
+        return [row for row in every if _key(row) in keys]
+
+    def measured(self, key: _Key) -> RunRecord:
+        """Return the run whose figures all rows of the network show."""
+        return self.network.measured[self.machine, *key]
+
+    def has_figures(self, key: _Key) -> bool:
+        return self.measured(key) is self.record
+
+    def has_check(self, key: _Key) -> bool:
+        """Return whether a runtime was compared with other weights than those of the run that has the figures."""
+        check = check_of(self.record, key[0], self.machine)
+        return check is not None and check.parity is not None and self.measured(key).train_id != self.record.train_id
 
 
 def latency_table(rows: Sequence[Row], sessions: Sessions) -> list[str]:
-    """Return a line for each runtime of each of the first runs, and remarks; empty if nothing was measured."""
+    """Return a line for each runtime of the first networks, and remarks; empty if nothing was measured.
+
+    The figures are those that all rows of the network show. Other runs have a line if they were compared with their
+    weights, without figures: a network has one latency.
+    """
     # A line needs percentiles of up to a thousand samples per batch size, which takes long for thousands of runs.
-    every = [view for row in rows for record in row.records for view in _by_machine(row, record)]
+    every = [view for row in rows for record in row.records for view in _by_machine(row, record) if view.rows]
     views = every[:CHECKPOINTS_SHOWN]
-    lines = [line for view in views for line in _rows(view, sessions)]
+    titles = {record.run_id: _title(row, record) for row in rows for record in row.records}
+    lines = [line for view in views for line in _rows(view, sessions, titles)]
     if not lines:
         return []
     cells = [[line[name] for name in COLUMNS] for line in lines]
-    # Runs that share one training have the same measurements, hence the same remarks: ``dict.fromkeys`` below.
     remarks = [remark for view in views for remark in _remarks(view, sessions)]
     omitted = (
         [f"- The first {len(views)} of {len(every)} runs; `leaderboard.csv` has all."]
@@ -85,17 +112,23 @@ def latency_table(rows: Sequence[Row], sessions: Sessions) -> list[str]:
     )
     own = [f"- Lines without a machine are of {views[0].record.environment.machine}."] if _several(views) else []
     found = [*table(COLUMNS, cells, left=3, keep=3), "", *own, *omitted]
-    return [*found, *_machine_noise(sessions, views), *dict.fromkeys(remarks)]
+    return [*found, *_machine_noise(sessions, views), *remarks]
 
 
 def _by_machine(row: Row, record: RunRecord) -> list[_View]:
     views = []
-    for machine in record.latency:
+    # A failed run has no network.
+    for network, machine in product([one for one in row.networks if one.id == record.network], record.latency):
         # A figure without its machine would be compared with those of another.
         elsewhere = "" if machine == record.environment.machine else f", on {machine}"
-        title = code(f"{row.name}, seed {record.config.seed}{elsewhere}")
-        views.append(_View(title=title, record=record, machine=machine))
+        title = code(_title(row, record) + elsewhere)
+        views.append(_View(title=title, record=record, machine=machine, network=network))
     return views
+
+
+def _title(row: Row, record: RunRecord) -> str:
+    fold = record.config.split.fold
+    return f"{row.name}, seed {record.config.seed}" + ("" if fold is None else f", fold {fold}")
 
 
 def _several(views: Sequence[_View]) -> bool:
@@ -116,13 +149,18 @@ def _noise(session: Session, machine: str) -> str:
     )
 
 
-def _key(row: Measurement) -> tuple[str, int | None]:
+def _key(row: Measurement) -> _Key:
     return row.runtime, row.num_threads
 
 
-def _rows(view: _View, sessions: Sessions) -> list[dict[str, str]]:
-    keys = dict.fromkeys(_key(row) for row in view.rows)
-    return [_row(view, [row for row in view.rows if _key(row) == key], sessions) for key in keys]
+def _rows(view: _View, sessions: Sessions, titles: Mapping[str, str]) -> list[dict[str, str]]:
+    lines = []
+    for key in dict.fromkeys(map(_key, view.rows)):
+        line = _row(view, [row for row in view.rows if _key(row) == key], sessions)
+        if not view.has_figures(key) and line["Validity"] != REFUSED:
+            line["Validity"] = f"see {code(titles[view.measured(key).run_id])}"
+        lines.append(line)
+    return lines
 
 
 def _find(rows: Sequence[Measurement], kind: str) -> Measurement | None:
@@ -143,7 +181,7 @@ def _row(view: _View, rows: list[Measurement], sessions: Sessions) -> dict[str, 
     if check is not None and check.status == "ok":
         line |= _cold_start(check) | _compared(view, check)
     # The speed of a model that lost accuracy must not be compared with that of the others.
-    if refused(view.record, first.runtime, view.machine):
+    if refused(view.record, first.runtime, view.machine) or not view.has_figures(_key(first)):
         return line
     if host := _find(rows, "host"):
         line |= _percentiles(host, sessions) | {OVER: _over_baseline(view, host)}
@@ -157,7 +195,7 @@ def _row(view: _View, rows: list[Measurement], sessions: Sessions) -> dict[str, 
 
 def _validity(view: _View, row: Measurement) -> str:
     if refused(view.record, row.runtime, view.machine):
-        return "refused"
+        return REFUSED
     return validity_word(row) if row.status == "ok" else f"{row.status}: {code(row.reason)}"
 
 
@@ -247,6 +285,8 @@ def _remarks(view: _View, sessions: Sessions) -> list[str]:
     lines = [f"- Refused: {view.title} on {line}" for line in reasons(view.record, view.machine)]
     spoken: dict[tuple[str, int | None], list[str]] = {}
     for row in view.rows:
+        if not view.has_figures(_key(row)):
+            continue
         # A failed first row already shows its reason in the table; a larger batch has no line of its own there.
         batch_failed = row.status == "failed" and (row.kind, row.batch_size) != ("host", 1)
         if is_outlier(row, sessions) or row.validity == "invalid" or batch_failed:

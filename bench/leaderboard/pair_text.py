@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 from bench.comparison.analysis import Comparison, groups_of
 from bench.comparison.compare import Effect, Side, choose, effects
 from bench.comparison.scores import accuracy, bootstrapped, macro_f1, minority_classes, recalls, worst_class
-from bench.comparison.speeds import ratio, runtime_text, runtimes_of, shown
+from bench.comparison.speeds import ratio, runtime_text, runtimes_of, same_network, shown
 from bench.comparison.tables import Checkpoint, Row
 from bench.leaderboard.cells import NO_VALUE, code, score_cell, table
 from bench.leaderboard.details import p_cell
@@ -107,6 +107,8 @@ def _p_words(first: Side, second: Side, paired: Paired) -> str:
 
 
 def _times(first: Side, second: Side) -> list[str]:
+    if same_network(first.row, second.row):
+        return ["Both have the same network, whose latency does not depend on the weights."]
     lines = []
     for runtime in runtimes_of(first.table.rows):
         rows = [shown(side.row, runtime) for side in (first, second)]

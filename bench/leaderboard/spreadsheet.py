@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from bench.comparison.acceptance import refused
+from bench.comparison.acceptance import admitted
 from bench.comparison.analysis import Comparison
 from bench.comparison.sessions import relative_half_width
 from bench.comparison.tables import Row
@@ -24,7 +24,7 @@ def text(comparisons: Sequence[Comparison]) -> str:
 def flat_rows(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
     """Return a line for each run of some tables, by column: the rows of the CSV and of the data in the page."""
     return [
-        _flat(record) | _latencies(record, row.measured_on) | _of_row(row, one)
+        _flat(record) | _latencies(record, row) | _of_row(row, one)
         for one in comparisons
         for row in one.table.rows
         for record in row.records
@@ -110,16 +110,19 @@ def _flat(record: RunRecord) -> dict[str, object]:
     return flat
 
 
-def _latencies(record: RunRecord, measured_on: str) -> dict[str, object]:
-    """Return the figures of the table's measuring machine, and those of others with their names before the columns."""
-    flat: dict[str, object] = {"latency_machine": measured_on if record.on(measured_on).measurements else None}
+def _latencies(record: RunRecord, row: Row) -> dict[str, object]:
+    """Return the figures of a run's network: of the table's measuring machine, and of others, after their names."""
+    network = next((one for one in row.networks if one.id == record.network), None)
+    if network is None:
+        return {"latency_machine": None}
+    flat: dict[str, object] = {"latency_machine": row.measured_on if row.measured_on in network.tried else None}
     # Refused and invalid figures are withheld here too: a script would not see their mark.
-    for machine in sorted(record.latency, key=lambda name: (name != measured_on, name)):
-        for row in record.on(machine).measurements:
-            if row.has_figures and not refused(record, row.runtime, machine):
-                place = "" if machine == measured_on else f"{machine}/"
-                name = f"{place}{row.runtime}_{row.num_threads}threads_{row.kind}_batch{row.batch_size}"
-                flat |= {f"{name}_p50_ms": percentile(row.samples_ms, 50), f"{name}_queries": row.num_queries}
-                flat |= {f"{name}_protocol": row.protocol, f"{name}_validity": row.validity}
-                flat |= {f"{name}_half_width": relative_half_width(row), f"{name}_p90_upper_ms": row.p90_upper_ms}
+    for machine in sorted(network.figures, key=lambda name: (name != row.measured_on, name)):
+        for _, one in network.figures[machine]:
+            if admitted(record, one.runtime, machine):
+                place = "" if machine == row.measured_on else f"{machine}/"
+                name = f"{place}{one.runtime}_{one.num_threads}threads_{one.kind}_batch{one.batch_size}"
+                flat |= {f"{name}_p50_ms": percentile(one.samples_ms, 50), f"{name}_queries": one.num_queries}
+                flat |= {f"{name}_protocol": one.protocol, f"{name}_validity": one.validity}
+                flat |= {f"{name}_half_width": relative_half_width(one), f"{name}_p90_upper_ms": one.p90_upper_ms}
     return flat

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.comparison.analysis import Comparison
 from bench.comparison.scores import SMALL_CLASS, accuracy, minority_classes, small_classes
-from bench.comparison.speeds import ratio, reference_runtime, runtime_text, shown
+from bench.comparison.speeds import ratio, reference_runtime, runtime_text, same_network, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure
 from bench.records.schema import UNGROUPED
@@ -194,12 +194,16 @@ class _Statements:
         return f"Not compared, because predictions are missing: {self._names(rows)}." if rows else ""
 
     def _speed(self) -> list[str]:
-        """Compare the most accurate row with the fastest of those without a significant difference, or of all."""
+        """Compare the most accurate row with the fastest of those without a significant difference, or of all.
+
+        Rows with its network have its latency, and are left out.
+        """
         runtime = reference_runtime(self.comparison.table.rows)
         if runtime is None or len(self.comparison.compared) < PAIR:
             return []
         # Readers choose between the best row and cheaper ones that may be as good: the fastest of these is compared.
         top, *others = self.comparison.compared
+        others = [row for row in others if not same_network(top, row)]
         level = [row for row in others if self.comparison.adjusted(top, row) > ALPHA] or others
         if shown(top, runtime) is None or not (timed := [row for row in level if shown(row, runtime)]):
             return []

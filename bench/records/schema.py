@@ -210,6 +210,13 @@ class Latency:
     checks: tuple[Check, ...] = ()
 
 
+def network_id(timm_name: str, *, image_size: int, classes: int) -> str:
+    """Return the id of a network: its architecture without the tag of its weights, input size, and classes."""
+    # A reference such as hf-hub:owner/name has no tag after a dot.
+    architecture = timm_name if ":" in timm_name else timm_name.partition(".")[0]
+    return f"{architecture}, {image_size} px, {classes} classes"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
     """A run. A failed one has an ``error`` and no ``outcome``.
@@ -238,6 +245,19 @@ class RunRecord:
     """Of an ensemble, whose config is that of its first member, except the name of the model."""
     # Before version 4 scorings were not counted, and a record was scored at least once.
     test_scorings: int = 1
+
+    @property
+    def network(self) -> str | None:
+        """The id of the network, which a latency belongs to; None of a failed run. Each ensemble has one of its own.
+
+        Weights, seed, fold, hyperparameters, frozen layers, loss and dropout do not change the time of a forward pass.
+        """
+        if self.outcome is None:
+            return None
+        if self.ensemble is not None:
+            return self.train_id
+        model = self.outcome.model
+        return network_id(model.timm_name, image_size=model.image_size, classes=len(self.dataset.class_names))
 
     @property
     def base(self) -> RunConfig:

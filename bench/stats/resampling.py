@@ -101,16 +101,22 @@ def resampled_accuracies(
     return accuracies
 
 
-def front_probability(accuracies: Floats, costs: Sequence[Floats], *, seed: int = 0) -> Floats:
+def front_probability(accuracies: Floats, costs: Sequence[Floats], *, shared: bool = False, seed: int = 0) -> Floats:
     """Return the share ``[M]`` of resamples in which each model is on the front, from accuracies ``[R, M]``.
 
     ``costs[m]`` ``[K]`` are the values (rounds or seeds) from which the mean cost of model m is resampled; a cost that
-    does not vary has one value.
+    does not vary has one value. ``shared``: equal costs are one measurement, such as the latency of models with one
+    network, and resampled once.
     """
     rng = np.random.default_rng(seed)
     # Accuracies and costs vary for unrelated reasons (images and rounds), so that they are resampled independently.
-    drawn = [cost[rng.integers(0, len(cost), size=(len(accuracies), len(cost)))].mean(axis=1) for cost in costs]
-    every = np.stack(drawn, axis=1)
+    drawn: dict[bytes | int, Floats] = {}
+    # Independent samples of one latency would make a model faster than another that has the same network.
+    keys = [cost.tobytes() if shared else place for place, cost in enumerate(costs)]
+    for key, cost in zip(keys, costs, strict=True):
+        if key not in drawn:
+            drawn[key] = cost[rng.integers(0, len(cost), size=(len(accuracies), len(cost)))].mean(axis=1)
+    every = np.stack([drawn[key] for key in keys], axis=1)
     found = np.zeros(len(costs), dtype=np.int64)
     for start in range(0, len(accuracies), TOGETHER):
         part = slice(start, start + TOGETHER)

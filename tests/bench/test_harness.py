@@ -7,17 +7,29 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 
+from bench import harness
 from bench.comparison import analysis
 from bench.comparison.speeds import shown
+from bench.config import with_overrides
+from bench.latency.measure import Measured
+from bench.recipes import RECIPES
+from bench.records.measurements import Measurement
+from bench.records.paths import Paths
+from bench.records.schema import RunRecord
 from bench.records.store import read_records
+from imgcls.config import RuntimeConfig
 from imgcls.evaluation.predictions import load_predictions
 from imgcls.inference.predict import classify
+from tests.helpers import examples, latency_rows
+from tests.helpers.boards import keep, some_right
 from tests.helpers.commands import bench, kill, start
 from tests.helpers.images import MakeFolder
 from tests.helpers.weights import write_weights
@@ -121,8 +133,8 @@ def test_run_all_writes_its_results(done: Path) -> None:
         assert list((results / "records").glob(f"*/{record.run_id}.npz"))
 
 
-def test_one_of_the_seeds_of_a_row_is_measured(make_folder: MakeFolder, tmp_path: Path) -> None:
-    """Two seeds of two settings; the row of each has the latency, and a repetition measures nothing."""
+def test_a_network_is_measured_once(make_folder: MakeFolder, tmp_path: Path) -> None:
+    """Two seeds of two settings; the rows of both have the latency of one run, and a repetition measures nothing."""
     data, results = ("--data", str(make_folder({"cat": 20, "dog": 20}))), tmp_path / "results"
     flags = ("run", "test_efficientnet", *data, *FLAGS, *ONE_RUNTIME, "--results", str(results))
     for setting in ((), ("--lr", "0.01"), ("--lr", "0.01")):
@@ -131,9 +143,60 @@ def test_one_of_the_seeds_of_a_row_is_measured(make_folder: MakeFolder, tmp_path
         assert status == 0, output
     assert read_records(results) == before
     found = {(one.config.train.lr, one.config.seed): bool(one.measurements) for one in read_records(results)}
-    assert found == {(1e-3, 0): True, (1e-3, 1): False, (1e-2, 0): True, (1e-2, 1): False}
+    assert found == {(1e-3, 0): True, (1e-3, 1): False, (1e-2, 0): False, (1e-2, 1): False}
     (comparison,) = analysis.read(results)
-    assert [shown(row, "onnxruntime-cpu") is None for row in comparison.table.rows] == [False, False]
+    first, second = (shown(row, "onnxruntime-cpu") for row in comparison.table.rows)
+    assert first is not None
+    assert first == second
+
+
+def quick(*runtimes: str) -> tuple[Measurement, ...]:
+    return tuple(examples.measurement(runtime) for runtime in runtimes)
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs", "earlier", "expected"),
+    [
+        ("net", 3, (latency_rows.row("pytorch-cpu"), latency_rows.row("onnxruntime-cpu")), None),
+        ("net", 3, quick("pytorch-cpu", "onnxruntime-cpu"), None),
+        ("net", 3, quick("pytorch-cpu"), ("onnxruntime-cpu",)),
+        ("net", 3, (replace(quick("pytorch-cpu")[0], num_threads=2),), ("pytorch-cpu", "onnxruntime-cpu")),
+        (
+            "net",
+            3,
+            (replace(quick("pytorch-cpu")[0], status="failed", samples_ms=()),),
+            ("pytorch-cpu", "onnxruntime-cpu"),
+        ),
+        ("other", 3, quick("pytorch-cpu", "onnxruntime-cpu"), ("pytorch-cpu", "onnxruntime-cpu")),
+        ("net", 9, quick("pytorch-cpu", "onnxruntime-cpu"), ("pytorch-cpu", "onnxruntime-cpu")),
+    ],
+)
+def test_what_any_run_of_a_network_has_is_not_measured_again(  # noqa: PLR0913, PLR0917 - the cases
+    model: str,
+    epochs: int,
+    earlier: tuple[Measurement, ...],
+    expected: tuple[str, ...] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An earlier run in the results folder, and two new seeds of another setting in the table of three epochs."""
+    plain = RECIPES["quick"]("resnet50")
+    plain = replace(plain, runtime=replace(plain.runtime, runtimes=("pytorch-cpu", "onnxruntime-cpu")))
+    keep(tmp_path, model, some_right(0.9), config=with_overrides(plain, {"epochs": epochs}), measurements=earlier)
+    config = with_overrides(plain, {"epochs": 3, "lr": 0.1})
+    new = [keep(tmp_path, "net", some_right(0.8), config=config, seed=seed, measurements=()) for seed in (0, 1)]
+    calls: list[tuple[tuple[str, ...], int]] = []
+
+    def stand_in(records: list[RunRecord], *_: object, runtime: RuntimeConfig, **__: object) -> Measured:
+        calls.append((runtime.runtimes, len(records)))
+        return Measured(rows=(), ok=True)
+
+    monkeypatch.setattr(harness, "measure_all", stand_in)
+    monkeypatch.setattr(harness, "remember_place", lambda _: None)
+    paths = Paths(results=tmp_path, cache=tmp_path)
+    tasks = [SimpleNamespace(run_id=one.run_id, paths=paths, dataset=one.dataset) for one in new]  # type: ignore[attr-defined]
+    harness.carry_out(tasks, lambda _: new)  # type: ignore[arg-type]
+    assert calls == ([] if expected is None else [(expected, 1)])
 
 
 def test_record_is_complete_and_names_no_folder(done: Path) -> None:

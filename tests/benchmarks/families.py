@@ -51,6 +51,16 @@ WORKERS: Final = 2
 DOCUMENT: Final = Path("docs/models.md")
 
 
+INTRODUCTION: Final = """\
+The smallest model of each of timm's modules, by `nox -s families` (timm {timm}, torch {torch}), from made-up weights
+with the names and shapes of its pre-trained ones: fine-tuned by the recipe `finetune` for one epoch on 60 photos,
+exported, compared with the trained network, used for prediction, and fitted with frozen features. Models of more than
+60 million parameters or 400 px are built, exported and compared on random images only (marked \\*).
+
+Of {modules} modules, {accepted} can have 96 px; {refused} are refused it before training, in one line that names the
+size in the table. At that size, {runs} of {modules} run ({share:.0%})."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """What a model did: seconds of each step that succeeded, and the reason of the one that failed."""
@@ -198,25 +208,18 @@ def table(results: Iterable[Result]) -> str:
     """Return the document of all results."""
     every = sorted(results, key=lambda result: result.module)
     failed, refused = [one for one in every if one.error], [one for one in every if one.refused]
-    runs, versions = len(every) - len(failed), f"timm {timm.__version__}, torch {torch.__version__.split('+')[0]}"
+    text = INTRODUCTION.format(
+        timm=timm.__version__,
+        torch=torch.__version__.split("+")[0],
+        modules=len(every),
+        accepted=len(every) - len(refused),
+        refused=len(refused),
+        runs=len(every) - len(failed),
+        share=1 - len(failed) / len(every),
+    )
     lines = [
         "# Models",
-        "",
-        *textwrap.wrap(
-            f"The smallest model of each of timm's modules, by `nox -s families` ({versions}), from made-up weights with "
-            "the names and shapes of its pre-trained ones: fine-tuned by the recipe `finetune` for one epoch on 60 photos, "
-            "exported, compared with the trained network, used for prediction, and fitted with frozen features. Models of "
-            "more than 60 million parameters or 400 px are built, exported and compared on random images only "
-            "(marked \\*).",
-            120,
-        ),
-        "",
-        *textwrap.wrap(
-            f"Of {len(every)} modules, {len(every) - len(refused)} can have 96 px; {len(refused)} are refused it in one "
-            f"line, which names the size in the table. At that size, {runs} of {len(every)} run "
-            f"({100 * runs / len(every):.0f} %).",
-            120,
-        ),
+        *("\n".join(["", *textwrap.wrap(paragraph, 120)]) for paragraph in text.split("\n\n")),
         "",
         "| Module | Model | Params (M) | px | 96 px | Classifier fit | Branches | Seconds | Result |",
         "| --- | --- | --: | --: | --- | --- | --- | --: | --- |",

@@ -173,6 +173,8 @@ def keep(results: Path, model: str, answers: Answers, info: DatasetInfo, **chang
     """Write the record and predictions of a run into a results folder, as a real run does."""
     classes = len(info.class_names)
     made = outcome(info, float(answers.right.mean()))
+    # Rows of one architecture and image size share their latency.
+    made = replace(made, model=replace(made.model, name=model, timm_name=model))
     matrix = np.zeros((classes, classes), dtype=int)
     np.add.at(matrix, (answers.labels, answers.predicted), 1)
     scores = replace(made.metrics, test_confusion_matrix=tuple(map(tuple, matrix.tolist())))

@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.records.measurements import Measurement, Round
+from bench.latency.protocol import PROTOCOL_VERSION
+from bench.records.measurements import Check, Measurement, Round
+from imgcls.evaluation.results import Parity
 from tests.helpers import examples
+
+INT8 = "onnxruntime-cpu-int8"
 
 
 def row(runtime: str, *, speed: float = 10.0, validity: str = "valid", **changes: object) -> Measurement:
@@ -26,3 +30,26 @@ def row(runtime: str, *, speed: float = 10.0, validity: str = "valid", **changes
         ),
     )
     return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def check(*, lost: int = 0, inputs: str = "test", made_from: str = "a s", compared: bool = True) -> Check:
+    """A check of int8, on 1,000 test images or on synthetic inputs."""
+    test = inputs == "test"
+    parity = Parity(
+        max_rel_logit_error=0.1,
+        top1_agreement=0.9,
+        flips=(),
+        test_top1_accuracy=0.8 if test else None,
+        only_trained_right=lost if test else None,
+        only_runtime_right=0 if test else None,
+    )
+    return Check(
+        runtime=INT8,
+        status="ok",
+        protocol_version=PROTOCOL_VERSION,
+        precision="int8",
+        made_from=made_from,
+        parity=parity if compared else None,
+        num_images=(1000 if test else 64) if compared else None,
+        inputs=inputs,  # type: ignore[arg-type]
+    )

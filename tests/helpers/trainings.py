@@ -1,5 +1,6 @@
 """Trainings of a tiny model on noise whose brightness is its class."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ MODEL = ArchitectureConfig(dropout=0.3)
 CPU = torch.device("cpu")
 
 
+@functools.cache
 def spec() -> ModelSpec:
     return resolve_spec("test_efficientnet", LoaderConfig(image_size=64), random_weights)
 

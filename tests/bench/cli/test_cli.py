@@ -218,7 +218,7 @@ def test_unwritable_results_folder_is_refused(
     [
         (["nonsense"], "unknown command 'nonsense'; known: run-all"),
         (["leaderboard", "--results", "/no/such"], "no such folder"),
-        (["measure", "--once", "--artifacts", "/no/such"], "--once: not with --artifacts"),
+        (["measure", "--every-run", "--artifacts", "/no/such"], "--every-run: not with --artifacts"),
         (["measure", "--results", "/no/such"], "no finished run of this machine"),
         (["audit", "/no/such"], "no such folder"),
         (["predict", "/no/such.onnx", "a.jpg"], "no such file"),

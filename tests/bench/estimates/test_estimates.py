@@ -128,7 +128,7 @@ def test_probe_whose_exported_file_differs_is_an_estimate(
     assert found.disk_bytes == pytest.approx(whole.disk_bytes, rel=0.3)
 
 
-def test_one_run_of_a_setting_is_measured(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_one_run_of_a_network_is_measured(make_folder: MakeFolder, tmp_path: Path) -> None:
     two = [
         replace(one, config=replace(one.config, runtime=replace(one.config.runtime, runtimes=("a", "b"))))
         for one in tasks(make_folder, tmp_path / "results", seeds=2)
@@ -136,6 +136,8 @@ def test_one_run_of_a_setting_is_measured(make_folder: MakeFolder, tmp_path: Pat
     (found,) = estimate(two, lambda _task: PROBED)
     (single,) = estimate(two[:1], lambda _task: PROBED)
     assert found.measure_s == single.measure_s > 0
+    other = replace(two[0], config=replace(two[0].config, train=replace(two[0].config.train, lr=0.1)))
+    assert [one.measure_s for one in estimate([*two, other], lambda _task: PROBED)] == [found.measure_s, 0.0]
 
 
 def test_command_prints_the_cost_of_the_grid_and_skips_what_is_done(

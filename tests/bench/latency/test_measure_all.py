@@ -13,10 +13,12 @@ from bench.config import with_overrides
 from bench.latency import measure, rounds
 from bench.recipes import RECIPES
 from bench.records import locks
+from bench.records.environment import read_environment
 from bench.records.paths import OUTCOME
 from bench.records.schema import RunRecord
 from bench.records.store import record_path, write_json
-from tests.helpers.examples import ENVIRONMENT, record
+from tests.helpers.examples import ENVIRONMENT, measurement, record
+from tests.helpers.latency_rows import row
 from tests.helpers.measuring import measured, trained
 
 
@@ -56,14 +58,17 @@ def test_only_rounds_hold_the_exclusive_lock(tmp_path: Path, events: list[str]) 
     assert events == ["read environment", "shared", *prepared, "end shared", "alone", "carry out", "end alone"]
 
 
-def test_once_measures_one_run_of_each_network_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plain setting of the first seed; another image size is another network to time."""
+def test_measure_takes_one_run_of_each_network_and_every_run_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plain setting of the first seed. Another image size is another network; other epochs are another table."""
     plain = RECIPES["quick"]("resnet50")
     configs = {
         "tuned": with_overrides(plain, {"lr": 0.1}),
         "second": replace(plain, seed=1),
         "first": plain,
         "large": with_overrides(plain, {"image_size": 96}),
+        "longer": with_overrides(plain, {"epochs": 9}),
     }
     for name, config in configs.items():
         made = record(run_id=name, train_id=name, config=config)
@@ -80,6 +85,24 @@ def test_once_measures_one_run_of_each_network_and_size(tmp_path: Path, monkeypa
         return measure.Measured(rows=(), ok=True)
 
     monkeypatch.setattr(measure, "measure_all", stand_in)
-    assert main(["measure", "--results", str(tmp_path), "--once"]) == 0
     assert main(["measure", "--results", str(tmp_path)]) == 0
-    assert chosen == [["first", "large"], sorted(configs)]
+    assert main(["measure", "--results", str(tmp_path), "--every-run"]) == 0
+    assert chosen == [["first", "large", "longer"], sorted(configs)]
+
+
+def test_measure_repeats_the_run_that_has_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the network would have two figures of the full protocol."""
+    machine = replace(ENVIRONMENT, machine=read_environment().machine)
+    for seed, rows in enumerate([(measurement(),), (row("pytorch-cpu"),)]):
+        config = replace(RECIPES["quick"]("resnet50"), seed=seed)
+        made = record(run_id=f"s{seed}", train_id=f"s{seed}", config=config, environment=machine, measurements=rows)
+        write_json(made, record_path(tmp_path, made))
+    chosen: list[str] = []
+
+    def stand_in(records: list[RunRecord], *_args: object, **_kwargs: object) -> measure.Measured:
+        chosen.extend(each.run_id for each in records)
+        return measure.Measured(rows=(), ok=True)
+
+    monkeypatch.setattr(measure, "measure_all", stand_in)
+    assert main(["measure", "--results", str(tmp_path)]) == 0
+    assert chosen == ["s1"]

@@ -10,43 +10,17 @@ from rich.console import Console
 
 from bench.comparison import analysis
 from bench.comparison.acceptance import acceptance, acceptance_on
-from bench.latency.protocol import PROTOCOL_VERSION
 from bench.leaderboard import page, spreadsheet, terminal
 from bench.records.measurements import Check, Measurement
 from bench.records.schema import Latency, RunRecord
 from bench.records.store import record_path, write_json
-from imgcls.evaluation.results import Parity
 from tests.helpers import examples
 from tests.helpers.boards import keep, some_right
-from tests.helpers.latency_rows import row
+from tests.helpers.latency_rows import INT8, check, row
 from tests.helpers.markdown import rendered_tables
 
 OWN, LAPTOP = examples.ENVIRONMENT.machine, "laptop-4-cores"
-INT8 = "onnxruntime-cpu-int8"
 RIGHT = some_right(0.9)
-
-
-def check(*, lost: int = 0, inputs: str = "test", made_from: str = "a s", compared: bool = True) -> Check:
-    """A check of int8, on 1,000 test images or on synthetic inputs."""
-    test = inputs == "test"
-    parity = Parity(
-        max_rel_logit_error=0.1,
-        top1_agreement=0.9,
-        flips=(),
-        test_top1_accuracy=0.8 if test else None,
-        only_trained_right=lost if test else None,
-        only_runtime_right=0 if test else None,
-    )
-    return Check(
-        runtime=INT8,
-        status="ok",
-        protocol_version=PROTOCOL_VERSION,
-        precision="int8",
-        made_from=made_from,
-        parity=parity if compared else None,
-        num_images=(1000 if test else 64) if compared else None,
-        inputs=inputs,  # type: ignore[arg-type]
-    )
 
 
 SYNTHETIC = check(inputs="synthetic")
