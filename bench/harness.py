@@ -26,7 +26,8 @@ from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
 from imgcls.data.audit import Audit
 from imgcls.files import default_cache
-from imgcls.models.registry import resolve_spec, resolve_specs, weights_policy
+from imgcls.models.names import names_weights
+from imgcls.models.registry import resolve_spec, resolve_specs, timm_name_of, weights_policy
 from imgcls.models.weights import random_weights
 
 LOGGER = logging.getLogger(__name__)
@@ -96,8 +97,10 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
     # With random weights first, so that a wrong name or size is reported before weights are downloaded.
     wanted = [(config.model, config.loader) for config in configs]
-    named = resolve_specs(wanted, random_weights)
-    weights_for = weights_policy(weights, dict.fromkeys(spec.timm_name for spec in named.values()))
+    names = {model: timm_name_of(model) for model, _ in wanted}
+    if weights.startswith(("auto", "pretrained")):
+        resolve_specs((one for one in wanted if not names_weights(names[one[0]])), random_weights)
+    weights_for = weights_policy(weights, names.values())
     specs = resolve_specs(wanted, weights_for)
     _, audit = audited(data, paths.cache, labels=labels)
     _log_audit(audit, data if labels is None else f"{data} --labels {labels}")

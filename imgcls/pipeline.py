@@ -23,8 +23,7 @@ from imgcls.inference.export import export_checked
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models.building import require_pretrained, save_trained
-from imgcls.models.registry import ModelSpec, resolve_spec, weights_policy
-from imgcls.models.weights import random_weights
+from imgcls.models.registry import ModelSpec, resolve_spec, timm_name_of, weights_policy
 from imgcls.training.events import Report, silent
 from imgcls.training.fitting import fit
 from imgcls.training.precision import decide
@@ -68,8 +67,7 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     Raises ConfigError for a wrong name, size or device, or if ``folder`` holds a training with other settings.
     """
     loader, architecture = loader or LoaderConfig(), architecture or ArchitectureConfig()
-    timm_name = resolve_spec(model, loader, random_weights).timm_name
-    spec = resolve_spec(model, loader, weights_policy(weights, [timm_name]))
+    spec = resolve_spec(model, loader, weights_policy(weights, [timm_name_of(model)]))
     # Before the digest: ``auto`` may be another device in a later call.
     train = _resolved(train or TrainConfig(), spec, loader, cache or default_cache())
     home = Path(folder)

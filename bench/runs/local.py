@@ -88,7 +88,7 @@ def decide_here(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, pa
 
     def measure(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float] | None:
         # As in ``_run``: a lack of memory ends that process only, which also has the threads and memory of a training.
-        file, answers = paths.task(f"precision-{spec.name}"), list[bytes]()
+        file, answers = paths.task(f"precision-{spec.architecture}"), list[bytes]()
         write_task(Probe(spec=spec, loader=loader, train=train), file)
         launch([WORKER, "precision", str(file)], answers.append, threads=train.train_threads)
         file.unlink(missing_ok=True)

@@ -110,7 +110,8 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     config = _resolve(
         replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda
     )
-    config = _fitting(config, spec, decide)
+    # The name of a folder instead of its path, which is of this machine.
+    config = _fitting(replace(config, model=spec.name), spec, decide)
     dataset = dataset_info(plan.audit, plan.splits, config.split)
     source: Source = [
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],

@@ -1,22 +1,22 @@
 """Registry of architectures, and resolution of their weights, input size and preprocessing."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
-import timm
+from timm.models import split_model_name_tag
 
 from imgcls.config import LoaderConfig
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import RESAMPLING, Resize
 from imgcls.errors import ConfigError, GroupedConfigError
 from imgcls.hub import why_unreachable
+from imgcls.models.names import LOCAL, current_name, names_weights
 from imgcls.models.structure import Structure, find_structure
-from imgcls.models.weights import Weights, folder_weights, hub_weights, in_cache, random_weights
+from imgcls.models.weights import Weights, folder_weights, hub_weights, in_cache, named_weights, random_weights
 
 LOGGER = logging.getLogger(__name__)
 
@@ -80,32 +80,41 @@ Specs = dict[tuple[str, LoaderConfig], ModelSpec]
 
 
 def weights_policy(weights: str, timm_names: Iterable[str]) -> WeightsFor:
-    """Turn ``--weights`` into a function from a timm name to weights; the hub is probed once, here.
+    """Turn ``--weights`` into a function from a timm name to weights; the hub is probed once.
 
     ``timm_names`` are the models of the command: with ``auto`` and no hub, all of them are pre-trained if the weights
-    of all are in the hub's cache on this machine; else all are random, with a warning.
+    of all are in the hub's cache on this machine; else all are random, with a warning. Names of weights (``hf-hub:``,
+    ``local-dir:``) have their own, unless ``weights`` is ``none``.
 
     Raises ConfigError if it is neither a known word nor a folder.
     """
     if weights == "none":
         return random_weights
+    probed = cache(why_unreachable)
+    policy = _policy(weights, [name for name in timm_names if not names_weights(name)], probed)
+    return lambda name: named_weights(name, unreachable=probed) if names_weights(name) else policy(name)
+
+
+def _policy(weights: str, timm_names: Sequence[str], probed: Callable[[], str | None]) -> WeightsFor:
     if weights == "auto":
-        reason = why_unreachable()
+        if not timm_names:
+            return hub_weights
+        reason = probed()
         return hub_weights if reason is None else _without_hub(timm_names, reason)
     word, at, revision = weights.partition("@")
     if word == "pretrained":
         if at and not revision:
             message = f"--weights {weights}: names no revision; use pretrained@REVISION, a branch, tag or commit"
             raise ConfigError(message)
-        return partial(hub_weights, revision=revision or None, unreachable=why_unreachable())
+        return partial(hub_weights, revision=revision or None, unreachable=probed())
     folder = Path(weights).expanduser()
     if not folder.is_dir():
         message = f"--weights {weights}: no such folder; use auto, pretrained, pretrained@REVISION, none or a folder"
         raise ConfigError(message)
-    return lambda timm_name: folder_weights(timm_name, folder)
+    return partial(folder_weights, folder=folder)
 
 
-def _without_hub(timm_names: Iterable[str], reason: str) -> WeightsFor:
+def _without_hub(timm_names: Sequence[str], reason: str) -> WeightsFor:
     """Use the hub's cache for all models or for none: one whose weights happen to be there would have an advantage."""
     names = dict.fromkeys(timm_names)
     missing = [name for name in names if not in_cache(name)]
@@ -137,6 +146,20 @@ def resolve_specs(wanted: Iterable[tuple[str, LoaderConfig]], weights_for: Weigh
     return specs
 
 
+def timm_name_of(model: str) -> str:
+    """Return the timm name of a registered or of any other model; raises ConfigError if there is none."""
+    entry = MODELS.get(model)
+    return entry.timm_name if entry else current_name(model, tuple(MODELS))
+
+
+def _require_tag(timm_name: str, weights: Weights) -> None:
+    """Raise ConfigError if a name asks for another tag than that of the weights."""
+    architecture, tag = split_model_name_tag(timm_name)
+    if tag and tag != weights.tag and not names_weights(timm_name):
+        message = f"--weights: the folder has {architecture}.{weights.tag}, not {timm_name}; ask for {architecture}"
+        raise ConfigError(message)
+
+
 def at_size(spec: ModelSpec, image_size: int) -> ModelSpec:
     """Return the specification of the same weights at another image size; raises ConfigError if they cannot have it."""
     structure = find_structure(spec.architecture, spec.weights, image_size, has_aux_head=spec.has_aux_head)
@@ -149,24 +172,20 @@ def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> M
     Raises ConfigError if the model is unknown, its weights are not available or do not fit, or the image size is too
     small.
     """
-    entry = MODELS.get(model)
-    if entry is None and not timm.is_model(model):
-        near = get_close_matches(model, [*MODELS, *timm.list_models()], n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        message = f"unknown model {model!r}{hint}; known: {', '.join(MODELS)}, and any name that timm lists"
-        raise ConfigError(message)
-    timm_name = entry.timm_name if entry else model
+    entry, timm_name = MODELS.get(model), timm_name_of(model)
     smallest = entry.min_size if entry else 8
     if loader.image_size < smallest:
         message = f"--image-size {loader.image_size} is too small for {model}; it needs {smallest} px or more"
         raise ConfigError(message)
     weights = weights_for(timm_name)
     cfg = weights.cfg
+    assert cfg.architecture is not None
+    if entry is None and weights.file is not None:
+        _require_tag(timm_name, weights)
     has_aux_head = bool(entry and entry.has_aux_head)
-    architecture = timm_name.split(".")[0]
     return ModelSpec(
-        name=model,
-        timm_name=timm_name,
+        name=f"{LOCAL}{Path(model).name}" if model.startswith(LOCAL) else model,
+        timm_name=cfg.architecture if names_weights(timm_name) else timm_name,
         weights=weights,
         resize=Resize(
             size=loader.image_size,
@@ -176,5 +195,5 @@ def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> M
         ),
         normalisation=Normalisation(mean=tuple(cfg.mean), std=tuple(cfg.std)),
         has_aux_head=has_aux_head,
-        structure=find_structure(architecture, weights, loader.image_size, has_aux_head=has_aux_head),
+        structure=find_structure(cfg.architecture, weights, loader.image_size, has_aux_head=has_aux_head),
     )

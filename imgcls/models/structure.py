@@ -52,7 +52,8 @@ def find_structure(architecture: str, weights: Weights, image_size: int, *, has_
     Raises ConfigError if there is no such network: timm has no classifier for it, the weights do not fit it, or they do
     not fit this image size; then the message names the nearest size that they do fit.
     """
-    classifier = _classifier(architecture, has_aux_head=has_aux_head)
+    options = weights.options | ({"aux_logits": True} if has_aux_head else {})
+    classifier = _classifier(architecture, options)
     probe = _Probe(architecture, weights, classifier)
     for options in probe.candidates(image_size):
         network = probe.build(options, image_size)
@@ -70,10 +71,9 @@ def find_structure(architecture: str, weights: Weights, image_size: int, *, has_
     raise ConfigError(message)
 
 
-def _classifier(architecture: str, *, has_aux_head: bool) -> tuple[str, ...]:
+def _classifier(architecture: str, options: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of all layers whose shapes depend on the number of classes; raises ConfigError without any."""
     # Not those of timm's config, which does not name auxiliary heads, and is written by others in a folder.
-    options: dict[str, Any] = {"aux_logits": True} if has_aux_head else {}
     with torch.device("meta"):
         first, second = (
             timm.create_model(architecture, pretrained=False, num_classes=number, **options).state_dict()
@@ -108,7 +108,8 @@ class _Probe:
 
     def candidates(self, image_size: int) -> tuple[dict[str, Any], ...]:
         """Return the options with which the architecture may have an image size, the preferred ones first."""
-        fixed, flexible = {"img_size": image_size}, dict[str, Any]()
+        flexible = {name: value for name, value in self.weights.options.items() if name != "img_size"}
+        fixed = flexible | {"img_size": image_size}
         # timm's mark for position embeddings, windows or tables that depend on the size. Some networks lack it.
         marked = self.weights.cfg.fixed_input_size
         return (fixed, flexible) if marked else (flexible, fixed)

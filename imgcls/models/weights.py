@@ -2,18 +2,22 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 from safetensors import SafetensorError, safe_open
-from timm.models import PretrainedCfg, get_pretrained_cfg
+from timm.models import PretrainedCfg, split_model_name_tag
 
 from imgcls.errors import ConfigError
 from imgcls.hub import HubError, MissingError, fetch, find_cached, has_file
+from imgcls.models.names import HUB, LOCAL, default_cfg, names_weights
 
 WEIGHTS_FILE: Final = "model.safetensors"
+
+CONFIG_FILE: Final = "config.json"
 PICKLE_FILE: Final = "pytorch_model.bin"
 """What old repositories of the hub hold in its place; it is never read, because a pickle can run any code."""
 
@@ -35,6 +39,8 @@ class Weights:
     file: Path | None
     config: dict[str, Any]
     revision: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of ``timm.create_model`` that belong to the weights."""
 
     @property
     def cfg(self) -> PretrainedCfg:
@@ -43,8 +49,14 @@ class Weights:
 
 
 def random_weights(architecture: str) -> Weights:
-    """Return random initialisation, with the mean, std and interpolation of the architecture's default tag."""
-    cfg = _default_cfg(architecture)
+    """Return random initialisation, with the mean, std and interpolation of the architecture's default tag.
+
+    Raises ConfigError for a name of weights, which has no architecture before it is read.
+    """
+    if names_weights(architecture):
+        message = f"{architecture}: names pre-trained weights, which --weights none excludes; name its architecture"
+        raise ConfigError(message)
+    cfg = default_cfg(architecture)
     return Weights(init="random", tag="random", sha256=None, file=None, config=msgspec.to_builtins(cfg))
 
 
@@ -54,7 +66,7 @@ def hub_weights(architecture: str, *, revision: str | None = None, unreachable: 
     ``revision`` is a branch, tag or commit of their repository; None: its default branch. ``unreachable`` is why the
     hub cannot be reached, if that is known. Raises ConfigError if there are none, or if they cannot be had.
     """
-    cfg = _default_cfg(architecture)
+    cfg = default_cfg(architecture)
     if not cfg.hf_hub_id:
         message = f"--weights pretrained: the hub holds no weights for {architecture}; use --weights none"
         raise ConfigError(message)
@@ -81,7 +93,7 @@ def _hub_error(architecture: str, repo: str, revision: str | None, error: HubErr
 
 def in_cache(architecture: str) -> bool:
     """Return whether the weights of ``architecture.tag`` are in the hub's cache on this machine."""
-    repo = _default_cfg(architecture).hf_hub_id
+    repo = default_cfg(architecture).hf_hub_id
     return repo is not None and find_cached(repo, WEIGHTS_FILE) is not None
 
 
@@ -90,37 +102,78 @@ def folder_weights(architecture: str, folder: Path) -> Weights:
 
     Raises ConfigError if the model is not there, has a different architecture, or has no valid safetensors file.
     """
-    name = architecture.split(".", maxsplit=1)[0]
+    name = split_model_name_tag(architecture)[0]
     home = folder / name
-    cfg_file, file = home / "config.json", home / WEIGHTS_FILE
-    if not cfg_file.is_file():
-        known = ", ".join(sorted(path.parent.name for path in folder.glob("*/config.json"))) or "none"
-        message = f"--weights {folder}: no {name}/config.json there; models in that folder: {known}"
+    if not (home / CONFIG_FILE).is_file():
+        known = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}"))) or "none"
+        message = f"--weights {folder}: no {name}/{CONFIG_FILE} there; models in that folder: {known}"
         raise ConfigError(message)
-    if not file.is_file():
-        message = f"--weights {folder}: no {name}/{WEIGHTS_FILE} there (other formats are not read: pickles run code)"
+    weights = local_weights(home)
+    if (found := weights.config["architecture"]) != name:
+        message = f"--weights: {name}/{CONFIG_FILE} is for {found!r}, not for {name!r}"
         raise ConfigError(message)
-    cfg = _read_cfg(cfg_file, name)
+    return weights
+
+
+def local_weights(home: Path) -> Weights:
+    """Read ``config.json`` and ``model.safetensors`` of a folder; raises ConfigError if one is missing or not valid."""
+    cfg_file, file = home / CONFIG_FILE, home / WEIGHTS_FILE
+    for path in (cfg_file, file):
+        if not path.is_file():
+            why = "" if path == cfg_file else " (other formats are not read: pickles run code)"
+            message = f"--weights {home.parent}: no {home.name}/{path.name} there{why}"
+            raise ConfigError(message)
     # For its ConfigError: a damaged file is reported before it is hashed.
     shapes_of(file)
+    cfg, options = _read_cfg(cfg_file)
     return Weights(
-        init="pretrained", tag=cfg.tag or "local", sha256=sha256_of(file), file=file, config=msgspec.to_builtins(cfg)
+        init="pretrained",
+        tag=cfg.tag or "local",
+        sha256=sha256_of(file),
+        file=file,
+        config=msgspec.to_builtins(cfg),
+        options=options,
     )
 
 
-def _read_cfg(cfg_file: Path, name: str) -> PretrainedCfg:
+def named_weights(name: str, *, unreachable: Callable[[], str | None]) -> Weights:
+    """Read the weights of ``hf-hub:owner/name@revision`` or ``local-dir:FOLDER``; raises ConfigError if there are none.
+
+    ``unreachable`` returns why the hub cannot be reached, or None.
+    """
+    if name.startswith(LOCAL):
+        return local_weights(Path(name.removeprefix(LOCAL)).expanduser())
+    repo, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        reason = unreachable()
+        cfg_file = fetch(repo, CONFIG_FILE, revision=revision or None, unreachable=reason)
+        file = fetch(repo, WEIGHTS_FILE, revision=revision or None, unreachable=reason)
+    except HubError as error:
+        raise _hub_error(name, repo, revision or None, error) from error
+    cfg, options = _read_cfg(cfg_file.path)
+    return Weights(
+        init="pretrained",
+        tag=cfg.tag or "default",
+        sha256=file.sha256,
+        file=file.path,
+        config=msgspec.to_builtins(cfg),
+        revision=file.revision,
+        options=options,
+    )
+
+
+def _read_cfg(cfg_file: Path) -> tuple[PretrainedCfg, dict[str, Any]]:
+    """Return timm's config and the arguments of its network in a ``config.json``; raises ConfigError if it is none."""
     try:
         config = json.loads(cfg_file.read_text(encoding="utf-8"))
-        architecture, values = config["architecture"], dict(config.get("pretrained_cfg", {}))
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"--weights: {name}/config.json is not a timm model config ({error})"
+        values, options = dict(config.get("pretrained_cfg", {})), dict(config.get("model_args") or {})
+        values["architecture"] = split_model_name_tag(config["architecture"])[0]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"--weights: {cfg_file.parent.name}/{cfg_file.name} is not a timm model config ({error})"
         raise ConfigError(message) from error
-    if architecture != name:
-        message = f"--weights: {name}/config.json is for {architecture!r}, not for {name!r}"
-        raise ConfigError(message)
     # timm writes num_classes beside pretrained_cfg; 1000 is the default of PretrainedCfg.
     values.setdefault("num_classes", config.get("num_classes", 1000))
-    return _pretrained_cfg(values)
+    return _pretrained_cfg(values), options
 
 
 def _pretrained_cfg(values: dict[str, Any]) -> PretrainedCfg:
@@ -150,8 +203,3 @@ def sha256_of(file: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _default_cfg(architecture: str) -> PretrainedCfg:
-    cfg = get_pretrained_cfg(architecture)
-    return cfg if cfg is not None else PretrainedCfg()

@@ -150,7 +150,7 @@ def _trained(spec: ModelSpec, weights: Path, home: Path) -> Steps:
         (photos / name).mkdir(parents=True)
         for photo in range(PHOTOS):
             smooth_image(number * PHOTOS + photo).save(photos / name / f"{photo}.png")
-    dataset = imgcls.load_dataset(photos)
+    dataset = imgcls.load_dataset(str(photos))
     audit = imgcls.audit_dataset(dataset, cache=home / "cache")
     splits = imgcls.make_splits(audit)
     loader, recipe = LoaderConfig(image_size=spec.resize.size, batch_size=16), finetune(spec.name).train
@@ -275,7 +275,7 @@ def _file(out: Path, model: str) -> Path:
 def _results(waiting: list[Result]) -> Iterable[Result]:
     """Yield results as they end; a model whose process is killed is a result too."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.benchmarks.families"])
+    context.set_forkserver_preload(["imgcls.pipeline", "bench.recipes", "tests.helpers.weights"])
     while waiting:
         with ProcessPoolExecutor(WORKERS, mp_context=context, max_tasks_per_child=1) as pool:
             futures = {pool.submit(run, one): one for one in waiting}
