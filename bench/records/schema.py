@@ -7,6 +7,7 @@ from bench.config import RunConfig
 from bench.records.environment import Environment
 from bench.records.measurements import Check, Measurement
 from imgcls.evaluation.results import Calibration, ClassScore, Parity
+from imgcls.models.operators import missing_products
 from imgcls.training.events import EpochResult
 
 SCHEMA_VERSION: Final = 5
@@ -74,6 +75,13 @@ class ModelInfo:
     gmacs: float
     # Stored, because the MACs of these are missing from ``gmacs``.
     uncounted_operators: dict[str, int]
+    counting: int = 1
+    """Version of the method that counted ``gmacs``; 1 skipped fused attention and recurrent layers."""
+
+    @property
+    def uncounted_products(self) -> list[str]:
+        """The uncounted operators that contain matrix products; with any, ``gmacs`` is a lower bound."""
+        return missing_products(self.uncounted_operators)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
