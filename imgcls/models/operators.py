@@ -22,14 +22,9 @@ def _shape(value: "Value") -> list[int]:
     return sizes
 
 
-def _matmul(inputs: Sequence["Value"], outputs: Sequence["Value"]) -> int:
-    # By the output, because a factor may be broadcast: fvcore counts the first one as it is.
-    return prod(_shape(outputs[0])) * _shape(inputs[0])[-1]
-
-
 def _baddbmm(inputs: Sequence["Value"], outputs: Sequence["Value"]) -> int:
     # The first input is added to the product of the other two.
-    return _matmul(inputs[1:3], outputs)
+    return prod(_shape(outputs[0])) * _shape(inputs[1])[-1]
 
 
 def _convolution(inputs: Sequence["Value"], outputs: Sequence["Value"]) -> int:
@@ -52,7 +47,6 @@ def _recurrent(inputs: Sequence["Value"], _: Sequence["Value"]) -> int:
 
 HANDLERS: Final[dict[str, Handler]] = {
     "aten::_convolution_mode": _convolution,
-    "aten::matmul": _matmul,
     "aten::baddbmm": _baddbmm,
     "aten::scaled_dot_product_attention": _attention,
     "aten::lstm": _recurrent,
@@ -60,7 +54,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "aten::rnn_relu": _recurrent,
     "aten::rnn_tanh": _recurrent,
 }
-"""Operators that fvcore skips, or counts wrongly, by their name in a traced graph."""
+"""Operators that fvcore skips, by their name in a traced graph."""
 
 UNHANDLED: Final = frozenset(
     {
