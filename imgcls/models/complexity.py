@@ -20,7 +20,7 @@ class Complexity:
     """Size of a network; ``gmacs`` are 1e9 MACs per image as counted by fvcore (FLOPs = 2 x MACs).
 
     ``by_operator`` holds the MACs of each operator. fvcore adds two per element for batch norm, five for layer norm and
-    one for adaptive pools, so that its counts of convolutional networks are 0.3 to 4 % above published ones.
+    one for adaptive pools, so that its counts of most convolutional networks are 0.3 to 4 % above published ones.
     ``uncounted_operators`` are those that it skips, with their number of calls.
     """
 

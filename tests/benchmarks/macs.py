@@ -1,6 +1,6 @@
 """MACs of the smallest model of each module of timm against torch's counter: ``python -m tests.benchmarks.macs``.
 
-Writes docs/macs.md, in three to six minutes on two cores. With ``--choose`` it prints which models are the smallest
+Writes docs/macs.md, in two and a half minutes of CPU time. With ``--choose`` it prints which models are the smallest
 instead, for ``SMALLEST`` after an update of timm; building all of timm's models takes some six minutes.
 """
 
