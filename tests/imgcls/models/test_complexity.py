@@ -131,6 +131,13 @@ def test_products_that_cannot_be_counted_are_missing() -> None:
     assert missing_products(counted.uncounted_operators) == ["aten::cdist"]
 
 
+def test_attention_that_timm_fuses_is_counted_without_fusing() -> None:
+    """Both forms have different products where the difference of two attentions is applied to the values."""
+    counted = complexity.count(timm.create_model("test_vit"), 160).by_operator
+    assert "matmul" in counted
+    assert "scaled_dot_product_attention" not in counted
+
+
 @pytest.mark.parametrize("size", [160, 64])
 def test_network_is_left_as_it_was(size: int) -> None:
     """Also if it cannot be counted, as at a size that it does not take."""
