@@ -13,7 +13,7 @@ from bench.comparison.pareto import Front, fronts
 from bench.comparison.scores import accuracy, bootstrapped, expected_eces, macro_f1, minority_classes
 from bench.comparison.tables import Checkpoint, Row, Table, group
 from bench.records.schema import RunRecord
-from bench.records.store import read_records
+from bench.records.store import read_records, recounted
 from bench.stats.groups import Groups, meaningful, number_of, proportion_interval
 from bench.stats.intervals import Score, wilson_interval
 from bench.stats.losses import LossTests, compare_losses
@@ -291,9 +291,11 @@ def count_scorings(table: Table) -> tuple[int, int]:
 def read(results: Path, machine: str | None = None) -> list[Comparison]:
     """Read all records of a results folder, and compare the rows of each of their tables.
 
+    GMACs of an older method of counting are those of the present one where the network can be built.
+
     Latency is that of ``machine``; None: of each table's own (``bench.comparison.tables.group``).
     """
-    return compare_records(read_records(results), results, machine)
+    return compare_records(recounted(read_records(results)), results, machine)
 
 
 def compare_records(records: Sequence[RunRecord], results: Path, machine: str | None = None) -> list[Comparison]:

@@ -13,6 +13,7 @@ from bench.comparison.speeds import asked, shown, withheld
 from bench.comparison.tables import Row
 from bench.latency.protocol import enough_queries
 from bench.records.measurements import Measurement
+from bench.records.schema import ModelInfo
 from bench.stats.intervals import Interval, Score, percentile, wilson_interval
 
 NO_VALUE: Final = "-"
@@ -47,6 +48,11 @@ def _threads(measurement: Measurement) -> str:
     """Return the number of threads if it is not 1."""
     threads = measurement.num_threads
     return "" if threads in {None, 1} else f"{threads} threads: "
+
+
+def at_least(model: ModelInfo) -> str:
+    """Return what precedes the MACs of a network: a mark if operators with matrix products are missing from them."""
+    return "≥ " if model.uncounted_products else ""
 
 
 def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:

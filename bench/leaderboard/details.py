@@ -5,10 +5,10 @@ from statistics import fmean
 from typing import Final
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.pareto import TARGETS, Front, ToAccuracy, cost_to_accuracy
+from bench.comparison.pareto import TARGETS, Front, cost_to_accuracy
 from bench.comparison.scores import accuracy_interval, most_confused, recalls
 from bench.comparison.tables import Checkpoint, Row
-from bench.leaderboard.cells import NO_VALUE, code, figure, interval_cell, score_cell, table
+from bench.leaderboard.cells import NO_VALUE, at_least, code, figure, interval_cell, score_cell, table
 from bench.stats.groups import effective_size, meaningful
 from bench.stats.intervals import independent_difference
 from imgcls.inference.runtimes import ONNX
@@ -209,7 +209,7 @@ def cost_table(comparison: Comparison) -> list[str]:
     rows = [row for row in comparison.ordered if row.checkpoints and row.first.ensemble is None]
     if not rows:
         return []
-    lines = [[code(row.name), *(_to_accuracy(cost_to_accuracy(row, target)) for target in TARGETS)] for row in rows]
+    lines = [[code(row.name), *(_to_accuracy(row, target) for target in TARGETS)] for row in rows]
     words = (
         "Minutes of training without evaluation, and 1e12 multiply-accumulate operations (three forward passes per "
         "image), until the end of the first epoch with that accuracy on val; means over seeds and folds."
@@ -217,15 +217,17 @@ def cost_table(comparison: Comparison) -> list[str]:
     return [*table(["To a val top-1 of", *(f"{100 * target:.0f} %" for target in TARGETS)], lines), "", words]
 
 
-def _to_accuracy(cost: ToAccuracy) -> str:
+def _to_accuracy(row: Row, target: float) -> str:
+    cost = cost_to_accuracy(row, target)
     if cost.minutes is None or cost.tmacs is None:
         return "not reached"
     some = "" if cost.reached == cost.trainings else f" ({cost.reached} of {cost.trainings} reached it)"
-    return f"{cost.minutes:.1f} min, {cost.tmacs:.2f} TMACs{some}"
+    return f"{cost.minutes:.1f} min, {at_least(row.outcome.model)}{cost.tmacs:.2f} TMACs{some}"
 
 
 def _on_front(row: Row, front: Front) -> str:
     for other, cost, chance in zip(front.rows, front.costs, front.probabilities, strict=True):
         if other is row:
-            return f"{100 * chance:.0f} % at {figure(cost.value)}"
+            bound = at_least(row.outcome.model) if front.title == "GMACs" else ""
+            return f"{100 * chance:.0f} % at {bound}{figure(cost.value)}"
     return NO_VALUE

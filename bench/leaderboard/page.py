@@ -18,6 +18,7 @@ from bench.leaderboard.cells import (
     LATENCY_COLUMNS,
     NO_VALUE,
     Bar,
+    at_least,
     chart,
     code,
     latency_text,
@@ -42,6 +43,7 @@ from bench.records.environment import REPOSITORY
 from bench.records.paths import Paths
 from bench.runs import failures
 from imgcls.files import write_text
+from imgcls.models.operators import COUNTING
 
 FAILED: Final = "failed"
 
@@ -151,10 +153,11 @@ def _section(comparison: Comparison) -> str:
 def main_table(comparison: Comparison) -> list[str]:
     """Return the main table as Markdown: nine columns; a failed run is a row with its reason.
 
-    Below it is the latency of other machines than the training machine, if they have measured any.
+    Below it are the latency of other machines than the training machine, if they have measured any, and the reason for
+    GMACs that are lower bounds.
     """
     rows = [_row(row, comparison) for row in comparison.ordered]
-    others = [f"- {line}" for line in machine_lines(comparison, code)]
+    others = [f"- {line}" for line in (*machine_lines(comparison, code), *_gmacs_lines(comparison))]
     # All columns are kept, even empty ones: readers and scripts find nine in every table.
     main = table(COLUMNS, [*rows, _majority_row(comparison)], left=3, keep=len(COLUMNS))
     return [*main, "", *others] if others else main
@@ -172,6 +175,20 @@ def machine_lines(comparison: Comparison, style: Style) -> list[str]:
             cells = [f"{style(row.name)} {median_cell(row, runtime, comparison.table.sessions)}" for row in rows]
             lines.append(f"On {machine}, p50 in ms on {runtime}: {listed(cells)}.")
     return lines
+
+
+def _gmacs_lines(comparison: Comparison) -> list[str]:
+    """Return a sentence on the rows whose GMACs are lower bounds, if there are any."""
+    rows = [row for row in comparison.ordered if row.checkpoints and row.outcome.model.uncounted_products]
+    if not rows:
+        return []
+    models = [row.outcome.model for row in rows]
+    operators = sorted({name for model in models for name in model.uncounted_products})
+    names, lacking = listed([code(row.name) for row in rows]), listed([code(name) for name in operators])
+    # Of a network that could be built, the present method has counted what it can.
+    old = any(model.counting < COUNTING for model in models)
+    why = " (counted by an earlier version; the networks cannot be built again from the records)" if old else ""
+    return [f"GMACs and TMACs of {names} are lower bounds, without the matrix products of {lacking}{why}."]
 
 
 def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str, list[str]]:
@@ -212,7 +229,7 @@ def _row(row: Row, comparison: Comparison) -> list[str]:
         score_cell(accuracy(row)) + note,
         score_cell(comparison.macro_f1(row)),
         f"{model.num_params / 1e6:.2f}",
-        f"{model.gmacs:.3f}",
+        f"{at_least(model)}{model.gmacs:.3f}",
         *(median_cell(row, runtime, comparison.table.sessions) for runtime in LATENCY_COLUMNS.values()),
     ]
 

@@ -102,6 +102,9 @@ def _flat(record: RunRecord) -> dict[str, object]:
         flat |= {f"train_{name}": value for name, value in outcome.metrics.train_metrics.items()}
         flat |= {f"val_{name}": value for name, value in outcome.metrics.val_metrics.items()}
         flat |= {"num_params": outcome.model.num_params, "gmacs": outcome.model.gmacs}
+        # Of a lower bound only, as the page marks it.
+        if lacking := outcome.model.uncounted_products:
+            flat |= {"gmacs_lack": "; ".join(lacking)}
         flat |= {"onnx_size_bytes": outcome.artifact.size_bytes, "image_size": outcome.model.image_size}
         flat |= {"weights": outcome.model.weights_tag, "best_epoch": outcome.training.best_epoch}
         flat |= {"epochs": outcome.training.epochs, "train_time_s": outcome.training.train_time_s}

@@ -7,6 +7,7 @@ from bench.config import RunConfig
 from bench.records.environment import Environment
 from bench.records.measurements import Check, Measurement
 from imgcls.evaluation.results import Calibration, ClassScore, Parity
+from imgcls.models.operators import missing_products
 from imgcls.training.events import EpochResult
 
 SCHEMA_VERSION: Final = 5
@@ -82,11 +83,18 @@ class ModelInfo:
     """As ``gmacs``, of the network that is trained; None in older records."""
     classifier_fit: Literal["linear", "gradient"] = "linear"
     """How the classifier alone is fitted: as linear heads, or by gradient, because it does not consist of these."""
+    counting: int = 1
+    """Version of the method that counted ``gmacs``; 1 skipped fused attention and recurrent layers."""
 
     @property
     def training_gmacs(self) -> float:
         """1e9 MACs of a forward pass in training."""
         return self.gmacs if self.train_gmacs is None else self.train_gmacs
+
+    @property
+    def uncounted_products(self) -> list[str]:
+        """The uncounted operators that contain matrix products; with any, ``gmacs`` is a lower bound."""
+        return missing_products(self.uncounted_operators)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

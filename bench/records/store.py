@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -13,8 +13,15 @@ from bench.records.history import upgrade_record
 from bench.records.paths import Paths
 from bench.records.schema import LATENCY_FILE_VERSION, SCHEMA_VERSION, Latency, LatencyFile, RunRecord
 from imgcls.files import write_text
+from imgcls.models.operators import COUNTING
+
+if TYPE_CHECKING:
+    from imgcls.models.complexity import Complexity
 
 LOGGER = logging.getLogger(__name__)
+
+Network = tuple[str, int, int]
+"""The timm name, image size in px and number of classes of a network."""
 
 
 def to_json(content: object) -> str:
@@ -100,6 +107,37 @@ def read_records(results: Path) -> list[RunRecord]:
         else:
             records[place] = _with_file(records[place], measured.latency)
     return records
+
+
+def recounted(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return records in which GMACs that an older method counted without matrix products are counted anew.
+
+    A record whose network cannot be built again keeps its figure, a lower bound. Nothing is written.
+    """
+    # Runs of several seeds and settings share a network, which takes a second or more to build and count.
+    counted: dict[Network, Complexity | None] = {}
+    return [_recounted(record, counted) for record in records]
+
+
+def _recounted(record: RunRecord, counted: "dict[Network, Complexity | None]") -> RunRecord:
+    outcome = record.outcome
+    # An ensemble is not the network of its name.
+    if outcome is None or record.ensemble is not None or outcome.model.counting == COUNTING:
+        return record
+    model = outcome.model
+    if not model.uncounted_products:
+        return record
+    network = (model.timm_name, model.image_size, len(record.dataset.class_names))
+    if network not in counted:
+        from imgcls.models.complexity import count_named  # noqa: PLC0415 - loads torch, for few records
+
+        counted[network] = count_named(*network)
+    now = counted[network]
+    # With another number of parameters it is another network, for example that of another version of timm.
+    if now is None or now.num_params != model.num_params:
+        return record
+    model = replace(model, gmacs=now.gmacs, uncounted_operators=now.uncounted_operators, counting=COUNTING)
+    return replace(record, outcome=replace(outcome, model=model))
 
 
 def read_latency_files(results: Path) -> Iterator[tuple[Path, LatencyFile]]:

@@ -39,6 +39,7 @@ from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models import complexity
 from imgcls.models.building import load_deployed, load_trained, memory_format, save_trained
+from imgcls.models.operators import COUNTING
 from imgcls.models.weights import sha256_of
 from imgcls.training import fitting
 from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
@@ -195,6 +196,7 @@ def _model_info(task: Task) -> ModelInfo:
         train_num_params=trained.num_params,
         train_gmacs=trained.gmacs,
         classifier_fit="linear" if spec.structure.heads else "gradient",
+        counting=COUNTING,
     )
 
 

@@ -25,10 +25,10 @@ def spec() -> ModelSpec:
     return resolve_spec("test_efficientnet", LoaderConfig(image_size=64), random_weights)
 
 
-def source(count: int, seed: int) -> Source:
+def source(count: int, seed: int, px: int = 64) -> Source:
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
-    pixels = rng.integers(0, 100, (count, 64, 64, 3)) + 50 * labels[:, None, None, None]
+    pixels = rng.integers(0, 100, (count, px, px, 3)) + 50 * labels[:, None, None, None]
     return Source(pixels=pixels.astype(np.uint8), indices=np.arange(count), labels=labels)
 
 

@@ -10,14 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgcls.config import LoaderConfig, TrainConfig, parse_budget
+from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig, parse_budget
 from imgcls.errors import ConfigError
 from imgcls.models import complexity
 from imgcls.models.building import build_model
+from imgcls.models.registry import resolve_spec
+from imgcls.models.weights import random_weights
 from imgcls.training import loop
 from imgcls.training.events import EpochResult, Step
-from imgcls.training.fitting import fit
+from imgcls.training.fitting import fit, gmacs_of
 from imgcls.training.setup import Training, TrainingSetup
+from tests.helpers.macs import counted_by_torch
 from tests.helpers.trainings import CPU, MODEL, run, same, setting, source, spec
 
 STEP_S, EVALUATION_S = 1.0, 100.0
@@ -147,6 +150,25 @@ def test_budget_of_compute_counts_three_passes(tmp_path: Path) -> None:
         report=lambda _event: None,
     )
     assert images_of(training) == pytest.approx(100, abs=4)
+
+
+def test_budget_of_compute_includes_attention(tmp_path: Path) -> None:
+    network = resolve_spec("test_vit", LoaderConfig(image_size=160), random_weights)
+    macs = sum(counted_by_torch("test_vit", 160).values())
+    assert 1 <= gmacs_of(network, num_classes=1000) * 1e9 / macs < 1.03
+    training = fit(
+        network,
+        num_classes=3,
+        train_source=source(40, 1, px=160),
+        val_source=source(15, 2, px=160),
+        loader=LoaderConfig(image_size=160, batch_size=8),
+        architecture=ArchitectureConfig(),
+        train=TrainConfig(budget=f"tmacs={100 * 3 * macs / 1e12}", device="cpu", train_threads=1),
+        seed=0,
+        folder=tmp_path,
+        report=lambda _event: None,
+    )
+    assert images_of(training) == pytest.approx(100, abs=8)
 
 
 def test_counting_compute_does_not_change_the_training(tmp_path: Path) -> None:
