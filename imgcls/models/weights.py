@@ -48,6 +48,12 @@ class Weights:
         return _pretrained_cfg(self.config)
 
 
+def config_of(cfg: PretrainedCfg) -> dict[str, Any]:
+    """Return a config of timm as JSON values: its tuples as lists."""
+    config: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(cfg))
+    return config
+
+
 def random_weights(architecture: str) -> Weights:
     """Return random initialisation, with the mean, std and interpolation of the architecture's default tag.
 
@@ -57,7 +63,7 @@ def random_weights(architecture: str) -> Weights:
         message = f"{architecture}: names pre-trained weights, which --weights none excludes; name its architecture"
         raise ConfigError(message)
     cfg = default_cfg(architecture)
-    return Weights(init="random", tag="random", sha256=None, file=None, config=msgspec.to_builtins(cfg))
+    return Weights(init="random", tag="random", sha256=None, file=None, config=config_of(cfg))
 
 
 def hub_weights(architecture: str, *, revision: str | None = None, unreachable: str | None = None) -> Weights:
@@ -79,7 +85,7 @@ def hub_weights(architecture: str, *, revision: str | None = None, unreachable: 
         tag=cfg.tag or "default",
         sha256=file.sha256,
         file=file.path,
-        config=msgspec.to_builtins(cfg),
+        config=config_of(cfg),
         revision=file.revision,
     )
 
@@ -131,7 +137,7 @@ def local_weights(home: Path) -> Weights:
         tag=cfg.tag or "local",
         sha256=sha256_of(file),
         file=file,
-        config=msgspec.to_builtins(cfg),
+        config=config_of(cfg),
         options=options,
     )
 
@@ -156,7 +162,7 @@ def named_weights(name: str, *, unreachable: Callable[[], str | None]) -> Weight
         tag=cfg.tag or "default",
         sha256=file.sha256,
         file=file.path,
-        config=msgspec.to_builtins(cfg),
+        config=config_of(cfg),
         revision=file.revision,
         options=options,
     )

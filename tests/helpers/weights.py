@@ -32,13 +32,14 @@ def write_weights(folder: Path, *, architecture: str = TINY, state: dict[str, to
     return folder
 
 
-def write_pretrained(folder: Path, name: str, *, seed: int = 5, **options: Any) -> Path:
+def write_pretrained(folder: Path, name: str, *, model_args: dict[str, Any] | None = None, **options: Any) -> Path:
     """Write random weights of any timm model with the config of its default tag; return the folder."""
-    torch.manual_seed(seed)
+    torch.manual_seed(5)
     # The config of the hub has an auxiliary head where the weights have one.
     network = timm.create_model(name, **({"aux_logits": True} if name == "inception_v3" else {}), **options)
     cfg = (get_pretrained_cfg(name) or PretrainedCfg()).to_dict(remove_source=True, remove_null=True)
     config = {"architecture": name, "num_classes": cfg.get("num_classes", 1000), "pretrained_cfg": cfg}
+    config |= {} if model_args is None else {"model_args": model_args}
     state = storable(network) | {key: tensor for key, tensor in network.state_dict().items() if "AuxLogits" in key}
     _write(folder / name, config, state)
     return folder

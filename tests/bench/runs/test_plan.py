@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+from timm.models import PretrainedCfg, get_pretrained_cfg
 
 from bench.config import RunConfig, with_overrides
 from bench.recipes import RECIPES
@@ -166,3 +168,14 @@ def test_report_and_quick_do_not_choose() -> None:
         "standard",
     }
     assert plan(RECIPES["report"]("test_resnet")).config.train.precision == "fp32"
+
+
+def test_config_of_every_model_reaches_the_worker_unchanged(tmp_path: Path) -> None:
+    """timm's configs hold tuples where their types say text."""
+    task, file = plan(), tmp_path / "task.json"
+    for name in timm.list_models():
+        weights = random_weights(name)
+        write_task(replace(task, spec=replace(task.spec, weights=weights)), file)
+        received = read_task(file, Task).spec.weights
+        assert received == weights, name
+        assert received.cfg == (get_pretrained_cfg(name) or PretrainedCfg(architecture=name)), name
