@@ -73,6 +73,15 @@ def pruning(session: nox.Session) -> None:
 
 
 @nox.session
+def families(session: nox.Session) -> None:
+    """Try a model of each of timm's modules end to end, and write docs/models.md; resumable, up to three hours.
+
+    ``-- --only NAME ...`` tries some models and writes nothing. Not part of CI.
+    """
+    session.run(*PYTHON, "tests.benchmarks.families", ".nox/families", *session.posargs)
+
+
+@nox.session
 def regression(session: nox.Session) -> None:
     """Compare the working tree with a base revision, ``-- --base main``, in at most four minutes. Not part of CI."""
     base = () if any(argument.startswith("--base") for argument in session.posargs) else ("--base", "main")

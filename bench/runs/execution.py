@@ -203,7 +203,7 @@ def _model_info(task: Task) -> ModelInfo:
 def _training_info(task: Task, training: Training, others_share: float) -> TrainingInfo:
     history = training.history
     epochs_s = sum(epoch.train_time_s for epoch in history)
-    channels_last = memory_format(task.spec.resize.size) is torch.channels_last
+    channels_last = memory_format(task.spec.structure, task.spec.resize.size) is torch.channels_last
     cuda = task.config.train.device == "cuda"
     return TrainingInfo(
         epochs=len(history),

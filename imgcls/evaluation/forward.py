@@ -37,7 +37,7 @@ def reference_logits(weights: Path, source: Source, *, spec: ModelSpec, device: 
     # Rounding to TF32 may exceed the limit of that comparison.
     torch.backends.cudnn.allow_tf32 = False
     model = load_trained(weights)
-    model.to(device).to(memory_format=memory_format(spec.resize.size))
+    model.to(device).to(memory_format=memory_format(spec.structure, spec.resize.size))
     return logits_of(model, source, normalisation=spec.normalisation, device=device)
 
 

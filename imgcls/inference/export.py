@@ -25,6 +25,7 @@ from imgcls.inference.synthetic import draw_inputs, save_synthetic
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models.building import load_deployed
 from imgcls.models.registry import ModelSpec
+from imgcls.models.structure import unfused_attention
 
 
 def export_onnx(
@@ -42,7 +43,8 @@ def export_onnx(
     size = spec.resize.size
     # Two images, because torch.export treats a dimension of size 1 as a constant.
     example = torch.zeros(2, 3, size, size)
-    with _quiet():
+    # Unfused: the exporter cannot decompose the fused operator of all networks (relative positions, for example).
+    with _quiet(), unfused_attention(model):
         program = torch.onnx.export(
             model.to(memory_format=torch.contiguous_format),
             (example,),

@@ -17,7 +17,7 @@ from torch.nn import functional
 from imgcls.config import ArchitectureConfig, Norm
 from imgcls.errors import ConfigError
 from imgcls.models.registry import AUX_POOL, AUX_STOCK_PX, ModelSpec
-from imgcls.models.structure import pretrained_cfg
+from imgcls.models.structure import Structure, pretrained_cfg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +53,10 @@ def build_model(spec: ModelSpec, config: ArchitectureConfig, *, num_classes: int
     return model
 
 
-def memory_format(image_size: int) -> torch.memory_format:
-    """Return the memory format for an image size, by a fixed rule: a resumed run must use the same."""
-    return torch.channels_last if image_size >= CHANNELS_LAST_FROM_PX else torch.contiguous_format
+def memory_format(structure: Structure, image_size: int) -> torch.memory_format:
+    """Return the memory format of a network, by a fixed rule: a resumed run must use the same."""
+    fast = structure.channels_last and image_size >= CHANNELS_LAST_FROM_PX
+    return torch.channels_last if fast else torch.contiguous_format
 
 
 def require_pretrained(spec: ModelSpec) -> None:

@@ -13,6 +13,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from imgcls.models.operators import HANDLERS
+from imgcls.models.structure import unfused_attention
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,15 +75,10 @@ def count_named(timm_name: str, image_size: int, num_classes: int) -> Complexity
 def _as_counted(model: nn.Module) -> Iterator[None]:
     """Switch to eval mode, because batch norm cannot train on one image, and to attention that is not fused."""
     training = {module: module.training for module in model.modules()}
-    # timm decides when it builds a module; its own switch (``set_fused_attn``) would act on later ones only.
-    fused = [module for module in model.modules() if getattr(module, "fused_attn", False) is True]
     model.eval()
-    for module in fused:
-        setattr(module, "fused_attn", False)  # noqa: B010 - timm's flag, unknown to nn.Module's types
     try:
-        yield
+        with unfused_attention(model):
+            yield
     finally:
-        for module in fused:
-            setattr(module, "fused_attn", True)  # noqa: B010 - as above
         for module, mode in training.items():
             module.training = mode

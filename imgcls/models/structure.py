@@ -4,14 +4,17 @@ All of it is found on the meta device, where a network has shapes and no values:
 billion parameters takes as little memory as a small one.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import timm
 import torch
 from torch import Tensor, nn
 
 from imgcls.errors import ConfigError, ImageSizeError
+from imgcls.models.heads import linear_heads
 from imgcls.models.weights import Weights, shapes_of
 
 if TYPE_CHECKING:
@@ -26,10 +29,7 @@ STATISTICS: Final = ("running_mean", "running_var")
 GRIDS_PX: Final = (8, 14, 16, 32)
 """Patches and strides of timm's networks: the sizes that are tried in place of a refused one are multiples of them."""
 
-AVERAGING: Final = ("MeanBackward1", "DivBackward0")
-JOINING: Final = ("AddBackward0", "StackBackward0")
-RESHAPING: Final = ("ViewBackward0", "SqueezeBackward1", "UnsafeViewBackward0", "ReshapeAliasBackward0")
-"""Operations that may stand between linear heads and the mean of their outputs, by autograd's names."""
+SAFE_CHANNELS: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +44,8 @@ class Structure:
     options: dict[str, Any]
     classifier: tuple[str, ...]
     heads: tuple[str, ...]
+    channels_last: bool = True
+    """Whether the network can be trained in the memory format channels_last."""
 
 
 def find_structure(architecture: str, weights: Weights, image_size: int, *, has_aux_head: bool) -> Structure:
@@ -60,7 +62,12 @@ def find_structure(architecture: str, weights: Weights, image_size: int, *, has_
         if isinstance(network, nn.Module):
             with torch.device("meta"):
                 images = torch.zeros(2, 3, image_size, image_size)
-            return Structure(options=options, classifier=classifier, heads=tuple(linear_heads(network, images)))
+            return Structure(
+                options=options,
+                classifier=classifier,
+                heads=tuple(linear_heads(network, images)),
+                channels_last=not any(map(_crashes, network.modules())),
+            )
     reason, nearest = probe.reason, _nearest(probe, image_size)
     if nearest is not None:
         raise ImageSizeError(architecture, image_size, reason, nearest)
@@ -69,6 +76,20 @@ def find_structure(architecture: str, weights: Weights, image_size: int, *, has_
     else:
         message = f"--weights: the file does not fit {architecture} ({probe.reason}); use weights of that architecture"
     raise ConfigError(message)
+
+
+def _crashes(layer: nn.Module) -> bool:
+    """Return whether the gradient of a convolution's weights ends the process in channels_last, on CPUs.
+
+    Seen with torch 2.14 (oneDNN) for 1 x 1 convolutions with a stride and 1 to 5 input channels, not with 8, as in the
+    first layers of FastViT, MobileOne and RepVGG.
+    """
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1)
+        and layer.stride != (1, 1)
+        and layer.in_channels < SAFE_CHANNELS
+    )
 
 
 def _classifier(architecture: str, options: dict[str, Any]) -> tuple[str, ...]:
@@ -182,52 +203,15 @@ def _nearest(probe: _Probe, image_size: int) -> int | None:
     return None
 
 
-def linear_heads(network: nn.Module, images: Tensor) -> dict[str, nn.Module]:
-    """Return the linear layers, or 1 x 1 convolutions, whose mean is the output of ``network``, by name.
-
-    Returns nothing if the output is computed otherwise, or if such a layer has no bias. ``images``, float32 ``[B, 3, S,
-    S]``, are passed through the network in eval mode; values do not matter.
-    """
-    outputs: dict[str, Tensor] = {}
-    linear = (nn.Linear, nn.Conv2d)
-    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, linear)}
-
-    def keep(name: str) -> Any:  # noqa: ANN401 - a hook
-        return lambda _layer, _inputs, output: outputs.update({name: output})
-
-    hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
+@contextmanager
+def unfused_attention(network: nn.Module) -> Iterator[None]:
+    """Compute attention as matrix products and a softmax within the context, instead of in one operator."""
+    # timm decides when it builds a module; its own switch (``set_fused_attn``) would act on later ones only.
+    fused = [module for module in network.modules() if getattr(module, "fused_attn", False) is True]
+    for module in fused:
+        setattr(module, "fused_attn", False)  # noqa: B010 - timm's flag, unknown to nn.Module's types
     try:
-        with torch.enable_grad():
-            logits = cast("Tensor", network.eval()(images))
+        yield
     finally:
-        for hook in hooks:
-            hook.remove()
-    # One row of the output for each image: not the layers that are applied to every token or place of a map.
-    ends = {
-        output.grad_fn: name
-        for name, output in outputs.items()
-        if output.grad_fn is not None and output.numel() == logits.numel()
-    }
-    names = _averaged(logits, ends)
-    heads: dict[str, nn.Module] = {name: layer for name, layer in layers.items() if name in names}
-    return heads if all(layer.bias is not None for layer in heads.values()) else {}
-
-
-def _averaged(logits: Tensor, ends: dict[Any, str]) -> set[str]:
-    """Return the names of the ``ends`` whose mean ``logits`` are, by autograd's graph; none if they are not a mean."""
-    names, operations, waiting = set[str](), list[str](), [logits.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node in ends:
-            names.add(ends[node])
-            continue
-        operation = type(node).__name__
-        inputs = [] if node is None else [following for following, _ in node.next_functions]
-        if operation in JOINING and None in inputs:
-            return set()  # a constant is added
-        if operation not in (*AVERAGING, *JOINING, *RESHAPING):
-            return set()
-        operations.append(operation)
-        waiting += [following for following in inputs if following is not None]
-    averaged = sum(operation in AVERAGING for operation in operations)
-    return names if averaged == (len(names) > 1) else set()
+        for module in fused:
+            setattr(module, "fused_attn", True)  # noqa: B010 - as above

@@ -27,6 +27,9 @@ PENALTIES: Final = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 MAX_ITERATIONS: Final = 200
 
+RESOLVED: Final = 1e-3
+"""Smallest standard deviation of a feature, relative to its mean, that is used to standardise it."""
+
 
 Features = tuple[list[Tensor], Tensor]
 """The inputs of each head, float32 ``[N, F]``, and the labels, int64 ``[N]``."""
@@ -146,8 +149,9 @@ def _require_same(model: nn.Module, expected: Tensor, setup: TrainingSetup) -> N
 
 def _put_best(head: nn.Module, train: Batch, val: Batch, setup: TrainingSetup) -> _Fit:
     """Put the best fit into a head, whose features are not standardised: the scales go into the weights."""
-    # Features that are 0 in every image have no variance.
-    mean, std = train[0].mean(dim=0), train[0].std(dim=0).clamp_min(1e-6)
+    mean = train[0].mean(dim=0)
+    # Features that are 0 in every image have no variance, and what varies by less than float32 resolves is rounding.
+    std = train[0].std(dim=0).maximum(RESOLVED * mean.abs()).clamp_min(1e-6)
     best = _best(((train[0] - mean) / std, train[1]), ((val[0] - mean) / std, val[1]), setup)
     weight, bias = cast("Tensor", head.weight), cast("Tensor", head.bias)
     with torch.no_grad():

@@ -43,7 +43,7 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
 
     Raises NonFiniteLossError if the training loss becomes NaN or infinite.
     """
-    model.to(setup.device).to(memory_format=memory_format(setup.loader.image_size))
+    model.to(setup.device).to(memory_format=memory_format(setup.structure, setup.loader.image_size))
     if setup.train.tune_layers == "head":
         return _head_only(model, setup)
     spent = Spent(setup=setup)

@@ -90,7 +90,7 @@ class _Step:
     def __init__(self, spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, device: torch.device) -> None:
         # With random weights, which need not be read: they change no time.
         random = replace(spec, weights=replace(spec.weights, file=None))
-        layout = memory_format(loader.image_size)
+        layout = memory_format(spec.structure, loader.image_size)
         model = build_model(random, ArchitectureConfig(), num_classes=CLASSES, aux_head=spec.has_aux_head)
         self._model = model.to(device).to(memory_format=layout)
         train_mode(self._model, train.norm)

@@ -5,11 +5,13 @@ from pathlib import Path
 import timm
 from safetensors.torch import save
 
+from bench.config import DEFAULT_MODELS
 from bench.records.store import read_records
+from imgcls.models.registry import MODELS
 from tests.helpers.commands import bench
 from tests.helpers.hub import TAG, commit_of, environment, serve
 from tests.helpers.images import MakeFolder
-from tests.helpers.weights import TINY
+from tests.helpers.weights import TINY, write_pretrained
 
 REPO = f"timm/{TINY}.r160_in1k"
 FLAGS = ("run", TINY, "--recipe", "quick", "--image-size", "32", "--epochs", "1", "--runtimes", "onnxruntime-cpu")
@@ -48,3 +50,25 @@ def test_refusal_of_the_hub_exits_with_2_and_one_line(tmp_path: Path) -> None:
     assert "the hub refuses the token (401: " in line
     assert "Traceback" not in output
     assert not (tmp_path / "results" / "records").exists()
+
+
+def test_default_models_are_fine_tuned_from_files_of_their_real_shapes(tmp_path: Path, make_folder: MakeFolder) -> None:
+    """Names and shapes are those of ImageNet's weights, auxiliary head included; their values are random."""
+    files = {}
+    for name, row in MODELS.items():
+        if name in DEFAULT_MODELS:
+            home = write_pretrained(tmp_path / "weights", name) / name
+            files[f"timm/{row.timm_name}/model.safetensors"] = home / "model.safetensors"
+    flags = ("--image-size", "75", "--epochs", "1", "--batch-size", "8", "--runtimes", "onnxruntime-cpu")
+    places = ("--data", str(make_folder({"cat": 12, "dog": 12})), "--results", str(tmp_path / "results"))
+    with serve(files) as endpoint:
+        status, output = bench("run-all", *flags, *places, environment=environment(endpoint, tmp_path / "hf"))
+    assert status == 0, output
+    records = read_records(tmp_path / "results")
+    assert {record.config.model for record in records} == set(DEFAULT_MODELS)
+    for record in records:
+        assert record.outcome is not None, record.error
+        assert record.init == "pretrained"
+        assert record.config.recipe == "finetune"
+        assert record.config.train.tune_layers == "head-then-all"
+        assert record.outcome.model.weights_tag in record.outcome.model.timm_name

@@ -257,7 +257,7 @@ def main(out: Path, only: list[str]) -> int:
         every = [Result(module=module, model=name, num_params=count) for module, (name, count) in members.items()]
         # The large ones last: what is stopped early has done most families.
         waiting = sorted((one for one in every if not _file(out, one.model).exists()), key=lambda one: one.num_params)
-    for result in _results(waiting):
+    for result in results_of(waiting):
         print(_line(result), flush=True)  # noqa: T201 - the output of this command
         if not only:
             write_text(json.dumps(asdict(result)), _file(out, result.model))
@@ -272,7 +272,7 @@ def _file(out: Path, model: str) -> Path:
     return out / f"{model}.json"
 
 
-def _results(waiting: list[Result]) -> Iterable[Result]:
+def results_of(waiting: list[Result]) -> Iterable[Result]:
     """Yield results as they end; a model whose process is killed is a result too."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["imgcls.pipeline", "bench.recipes", "tests.helpers.weights"])

@@ -166,10 +166,10 @@ def epoch_s(model: nn.Module, setting: TrainingSetup) -> float:
 
 def bare_step(spec: ModelSpec, setting: TrainingSetup) -> Callable[[], None]:
     model: nn.Module = build_model(spec, ArchitectureConfig(), num_classes=6, aux_head=spec.has_aux_head)
-    model.train().to(memory_format=memory_format(128))
+    model.train().to(memory_format=memory_format(spec.structure, 128))
     set_aux(model, enabled=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=BETAS, fused=True)
-    images = torch.randn(32, 3, 128, 128).contiguous(memory_format=memory_format(128))
+    images = torch.randn(32, 3, 128, 128).contiguous(memory_format=memory_format(spec.structure, 128))
     labels = torch.arange(32) % 6
 
     def step() -> None:

@@ -16,9 +16,10 @@ from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.errors import ConfigError, GroupedConfigError, ImageSizeError
 from imgcls.inference.torch_sessions import open_pytorch
 from imgcls.models import structure
-from imgcls.models.building import build_model, load_deployed, load_trained, save_trained, storable
+from imgcls.models.building import build_model, load_deployed, load_trained, memory_format, save_trained, storable
+from imgcls.models.heads import linear_heads
 from imgcls.models.registry import ModelSpec, resolve_spec, resolve_specs, weights_policy
-from imgcls.models.structure import Structure, find_structure, linear_heads
+from imgcls.models.structure import Structure, find_structure
 from imgcls.models.weights import folder_weights, random_weights
 from tests.helpers.weights import TINY, write_pretrained, write_weights
 
@@ -200,6 +201,14 @@ def test_branches_are_merged_for_use(model: str, tmp_path: Path) -> None:
         torch.testing.assert_close(deployed(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     timed = open_pytorch(tmp_path, torch.get_num_threads(), device="cpu").run(images.numpy())
     np.testing.assert_allclose(timed, deployed(images).detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("model", "safe"), [("fastvit_t8", False), ("repvgg_a0", False), ("test_vit", True)])
+def test_networks_that_crash_in_channels_last_are_trained_in_another_format(model: str, safe: bool) -> None:  # noqa: FBT001 - a parameter of pytest
+    found = random_structure(model, 96)
+    assert memory_format(found, 96) is (torch.channels_last if safe else torch.contiguous_format)
+    network = timm.create_model(model, num_classes=3, **found.options).to(memory_format=memory_format(found, 96))
+    network.train()(torch.randn(2, 3, 96, 96)).square().mean().backward()
 
 
 def test_unused_values_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
