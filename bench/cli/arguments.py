@@ -44,7 +44,8 @@ class RunArgs(PlanArgs):
     """Train, evaluate, export and measure one model."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "resnet50"
-    """Name of the model: one that python -m bench models lists, or any other timm name."""
+    """Name of the model: one that python -m bench models lists, any other timm name,
+    hf-hub:OWNER/NAME or local-dir:FOLDER."""
     force: bool = False
     """Repeat runs that are already done."""
 
@@ -86,7 +87,8 @@ class SweepArgs(SearchArgs):
     """Search a model's hyperparameters by validation accuracy with Optuna; the test split is not read."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "resnet50"
-    """Name of the model: one that python -m bench models lists, or any other timm name."""
+    """Name of the model: one that python -m bench models lists, any other timm name,
+    hf-hub:OWNER/NAME or local-dir:FOLDER."""
     trials: int | None = None
     """Budget: number of finished and pruned trials (20 if no budget is given); a larger number continues the study."""
     minutes: float | None = None
@@ -105,7 +107,8 @@ class RunAllArgs(SearchArgs):
     """Train, evaluate, export and measure several models under one budget, and write the leaderboard."""
 
     models: tuple[str, ...] = DEFAULT_MODELS
-    """Names of the models: those that python -m bench models lists, or any other timm names."""
+    """Names of the models: those that python -m bench models lists, any other timm names,
+    hf-hub:OWNER/NAME or local-dir:FOLDER."""
     force: bool = False
     """Repeat runs that are already done."""
     tuned: bool = False

@@ -30,6 +30,7 @@ GRIDS_PX: Final = (8, 14, 16, 32)
 """Patches and strides of timm's networks: the sizes that are tried in place of a refused one are multiples of them."""
 
 SAFE_CHANNELS: Final = 8
+"""Fewest input channels of a 1 x 1 convolution with a stride that was seen to train in channels_last."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,9 +110,9 @@ def _classifier(architecture: str, options: dict[str, Any]) -> tuple[str, ...]:
 
 def pretrained_cfg(weights: Weights, classifier: tuple[str, ...]) -> "PretrainedCfg":
     """Return timm's config with which a file is loaded without its classifier, whatever number of classes that has."""
-    # With a number of classes that no network has, timm drops the layers that ``classifier`` names. ``custom_load`` is
-    # about other formats than safetensors. Without a source, timm does not ask the hub.
-    # A tuple is what timm expects where several layers are named, whatever the type of its field says.
+    # With a number of classes that no network has, timm drops the layers that ``classifier`` names, a tuple, whatever
+    # the type of its field says. ``custom_load`` is about other formats than safetensors. Without a source, timm does
+    # not ask the hub.
     names: Any = classifier
     return replace(weights.cfg, classifier=names, num_classes=-1, custom_load=False, source="")
 
