@@ -73,3 +73,16 @@ def test_frozen_layers_have_no_backward_pass(layers: str, passes: int, tmp_path:
     cost = cost_to_accuracy(found.table.rows[0], 0.9)
     assert cost.tmacs == pytest.approx(passes * 2 / 1000)
     assert cost.minutes == pytest.approx(0.5 if layers == "head" else 0.7)
+
+
+def test_compute_is_that_of_the_network_that_was_trained(tmp_path: Path) -> None:
+    """Its branches are merged afterwards; a classifier trained by gradient has seen the images several times."""
+    record = trained(tmp_path, [0.9], seed=0, layers="head-then-all", head_s=12.0)
+    assert record.outcome is not None
+    model = replace(record.outcome.model, train_gmacs=3.0)
+    training = replace(record.outcome.training, head_images=600)
+    write_json(
+        replace(record, outcome=replace(record.outcome, model=model, training=training)), record_path(tmp_path, record)
+    )
+    (found,) = analysis.read(tmp_path)
+    assert cost_to_accuracy(found.table.rows[0], 0.9).tmacs == pytest.approx((600 + 3000) * 3 / 1000)
