@@ -74,7 +74,13 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
         (["--models", "inception_v3", "--image-size", "74"], "inception_v3; it needs 75 px or more"),
         (["--runtimes", "tpu"], "--runtimes tpu: unknown"),
         (["--weights", "/no/such/weights"], "--weights /no/such/weights: no such folder"),
-        (["--weights", "pretrained"], "cannot be reached"),
+        (["--weights", "pretrained", "--models", "resnet50"], "cannot be reached"),
+        (["--models", "test_vit", "--image-size", "100"], "by patch size (16).); use --image-size 96 px"),
+        (["--models", "mobilenetv2_050.in1k"], "has no weights with the tag in1k; known: lamb_in1k"),
+        (
+            ["--models", "hf-hub:owner/name", "--weights", "none"],
+            "names pre-trained weights, which --weights none excludes",
+        ),
         (["--seeds"], "need one value or more"),
         (["--max-class-ratio", "0.5"], "--max-class-ratio is 0.5"),
         (["--folds", "1"], "--folds is 1; use 2 to 50"),
@@ -201,7 +207,20 @@ def test_unsuitable_weights_folder_is_refused(capsys: pytest.CaptureFixture[str]
     (home / "config.json").write_text(json.dumps({"architecture": "test_efficientnet", "num_classes": 1000}))
     save_file(timm.create_model("test_resnet").state_dict(), home / "model.safetensors")
     flags = ["--models", "test_efficientnet", "--image-size", "32", "--weights", str(home.parent)]
-    assert "the file has nothing" in complaint(["run-all", *flags], capsys, tmp_path / "results")
+    assert "the file does not fit test_efficientnet (size mismatch for bn1.weight" in complaint(
+        ["run-all", *flags], capsys, tmp_path / "results"
+    )
+
+
+def test_all_models_that_cannot_have_a_size_are_listed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    flags = ["--models", "test_vit", "test_efficientnet", "test_vit2", "--image-size", "100", "--weights", "none"]
+    assert main(["run-all", *flags, "--results", str(tmp_path / "results")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" cannot have")[0] for line in lines] == [
+        "error: --image-size 100: test_vit",
+        "error: --image-size 100: test_vit2",
+    ]
+    assert not (tmp_path / "results").exists()
 
 
 def test_unwritable_results_folder_is_refused(
