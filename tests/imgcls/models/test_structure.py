@@ -16,7 +16,15 @@ from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.errors import ConfigError, GroupedConfigError, ImageSizeError
 from imgcls.inference.torch_sessions import open_pytorch
 from imgcls.models import structure
-from imgcls.models.building import build_model, load_deployed, load_trained, memory_format, save_trained, storable
+from imgcls.models.building import (
+    build_model,
+    load_deployed,
+    load_trained,
+    memory_format,
+    save_trained,
+    shift_logits,
+    storable,
+)
 from imgcls.models.heads import linear_heads
 from imgcls.models.registry import ModelSpec, resolve_spec, resolve_specs, weights_policy
 from imgcls.models.structure import Structure, find_structure
@@ -90,6 +98,15 @@ class Ends(nn.Module):
 )
 def test_heads_are_linear_layers_whose_mean_is_the_output(join: Any, heads: list[str]) -> None:
     assert list(linear_heads(Ends(join), torch.zeros(2, 3, 4, 4))) == heads
+
+
+def test_logits_are_shifted_by_the_biases_of_all_heads() -> None:
+    spec = resolve_spec("deit_tiny_distilled_patch16_224", LoaderConfig(image_size=32), random_weights)
+    model = build_model(spec, ArchitectureConfig(), num_classes=3).eval()
+    images, offsets = torch.randn(2, 3, 32, 32), torch.tensor([1.0, 0.0, -2.0])
+    before = model(images)
+    shift_logits(model, spec.structure.heads, offsets)
+    torch.testing.assert_close(model(images), before + offsets)
 
 
 def test_layers_without_bias_are_no_heads() -> None:
