@@ -55,6 +55,12 @@ def find_structure(architecture: str, weights: Weights, image_size: int, *, has_
     Raises ConfigError if there is no such network: timm has no classifier for it, the weights do not fit it, or they do
     not fit this image size; then the message names the nearest size that they do fit.
     """
+    # Some initialisations draw random numbers on the meta device too; those of the caller do not depend on it.
+    with torch.random.fork_rng(devices=[]):
+        return _find(architecture, weights, image_size, has_aux_head=has_aux_head)
+
+
+def _find(architecture: str, weights: Weights, image_size: int, *, has_aux_head: bool) -> Structure:
     options = weights.options | ({"aux_logits": True} if has_aux_head else {})
     classifier = _classifier(architecture, options)
     probe = _Probe(architecture, weights, classifier)

@@ -153,6 +153,7 @@ def test_run_all_without_a_shared_disk(blind_cluster: str, make_folder: MakeFold
     assert status == 0, output
     found = [read_record(path) for path in (results / "records").glob("*/*.json")]
     assert sorted(record.tuning is not None for record in found) == [False, True]
-    assert all(record.measurements for record in found)
+    # One network, measured once.
+    assert sum(bool(record.measurements) for record in found) == 1
     assert len(list((results / "artifacts" / "test_efficientnet-pets-quick").glob("trial-*.safetensors"))) == 1
     assert (results / "sweeps" / "test_efficientnet-pets-quick.md").exists()
