@@ -57,8 +57,8 @@ with the names and shapes of its pre-trained ones: fine-tuned by the recipe `fin
 exported, compared with the trained network, used for prediction, and fitted with frozen features. Models of more than
 60 million parameters or 400 px are built, exported and compared on random images only (marked \\*).
 
-Of {modules} modules, {accepted} can have 96 px; {refused} are refused it before training, in one line that names the
-size in the table. At that size, {runs} of {modules} run ({share:.0%})."""
+Of {modules} modules, {tried} were tried. {accepted} can have 96 px; {refused} are refused it before training, in one
+line that names the size in the table. At that size, {runs} of {tried} run ({share:.0%})."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,39 +207,41 @@ def _exported(spec: ModelSpec, home: Path) -> Steps:
 def table(results: Iterable[Result]) -> str:
     """Return the document of all results."""
     every = sorted(results, key=lambda result: result.module)
+    tried = [one for one in every if one.steps or one.error]
     failed, refused = [one for one in every if one.error], [one for one in every if one.refused]
     text = INTRODUCTION.format(
         timm=timm.__version__,
         torch=torch.__version__.split("+")[0],
         modules=len(every),
-        accepted=len(every) - len(refused),
+        tried=len(tried),
+        accepted=len(tried) - len(refused),
         refused=len(refused),
-        runs=len(every) - len(failed),
-        share=1 - len(failed) / len(every),
+        runs=len(tried) - len(failed),
+        share=1 - len(failed) / max(len(tried), 1),
     )
     lines = [
         "# Models",
         *("\n".join(["", *textwrap.wrap(paragraph, 120)]) for paragraph in text.split("\n\n")),
         "",
-        "| Module | Model | Params (M) | px | 96 px | Classifier fit | Branches | Seconds | Result |",
-        "| --- | --- | --: | --: | --- | --- | --- | --: | --- |",
+        "| Module | Model | Params (M) | px | 96 px | Classifier fit | Merged | Result |",
+        "| --- | --- | --: | --: | --- | --- | --- | --- |",
     ]
     lines += [_line(one) for one in every]
     return "\n".join(lines) + "\n"
 
 
 def _line(result: Result) -> str:
-    large = "" if "train" in result.steps or result.error else " \\*"
+    large = " \\*" if "build" in result.steps else ""
+    outcome = f"failed: `{result.error}`".replace("|", "\\|") if result.error else "ok" if result.steps else "not tried"
     cells = (
         f"`{result.module}`",
         f"`{result.model}`{large}",
         f"{result.num_params / 1e6:.1f}",
         str(result.image_size or "-"),
-        "refused" if result.refused else "yes",
+        "refused" if result.refused else "yes" if result.image_size == WANTED_PX else "-",
         result.classifier_fit or "-",
-        "merged" if result.merged else "-",
-        f"{sum(result.steps.values()):.0f}",
-        f"failed: `{result.error}`".replace("|", "\\|") if result.error else "ok",
+        "yes" if result.merged else "-",
+        outcome,
     )
     return f"| {' | '.join(cells)} |"
 
@@ -261,11 +263,21 @@ def main(out: Path, only: list[str]) -> int:
         print(_line(result), flush=True)  # noqa: T201 - the output of this command
         if not only:
             write_text(json.dumps(asdict(result)), _file(out, result.model))
+            write_document(out, members)
     if only:
         return 0
-    done = [Result(**json.loads(_file(out, name).read_text())) for name, _ in members.values()]
-    write_text(table(done), DOCUMENT)
+    write_document(out, members)
     return 0
+
+
+def write_document(out: Path, members: dict[str, tuple[str, int]]) -> None:
+    """Write the results that there are; a model without one is a line, too."""
+    results = []
+    for module, (name, count) in members.items():
+        file = _file(out, name)
+        known = Result(**json.loads(file.read_text())) if file.exists() else None
+        results.append(known or Result(module=module, model=name, num_params=count))
+    write_text(table(results), DOCUMENT)
 
 
 def _file(out: Path, model: str) -> Path:
