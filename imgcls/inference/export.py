@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,7 +106,8 @@ def predict_synthetic(folder: Path, spec: ModelSpec, *, device: torch.device) ->
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # The exporter prints its steps even with verbose=False, and warns about code that is not ours.
+    # The exporter prints its steps even with verbose=False, and warns and logs about code that is not ours.
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
