@@ -88,8 +88,8 @@ def _find(architecture: str, weights: Weights, image_size: int, *, has_aux_head:
 def _crashes(layer: nn.Module) -> bool:
     """Return whether the gradient of a convolution's weights ends the process in channels_last, on CPUs.
 
-    Seen with torch 2.14 (oneDNN, AVX2) for 1 x 1 convolutions with a stride and 1 to 5 input channels, not with 8, as in the
-    first layers of FastViT, MobileOne and RepVGG.
+    Seen with torch 2.14 (oneDNN, AVX2) for 1 x 1 convolutions with a stride and 1 to 5 input channels, not with 8, as
+    in the first layers of FastViT, MobileOne and RepVGG.
     """
     return (
         isinstance(layer, nn.Conv2d)
