@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from timm.models import PretrainedCfg, split_model_name_tag
 
 from imgcls.errors import ConfigError
-from imgcls.hub import HubError, MissingError, fetch, find_cached, has_file
+from imgcls.hub import HubError, HubFile, MissingError, fetch, find_cached, has_file
 from imgcls.models.names import HUB, LOCAL, default_cfg, names_weights
 
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -80,6 +80,10 @@ def hub_weights(architecture: str, *, revision: str | None = None, unreachable: 
         file = fetch(cfg.hf_hub_id, WEIGHTS_FILE, revision=revision, unreachable=unreachable)
     except HubError as error:
         raise _hub_error(architecture, cfg.hf_hub_id, revision, error) from error
+    return _downloaded(file, cfg, {})
+
+
+def _downloaded(file: HubFile, cfg: PretrainedCfg, options: dict[str, Any]) -> Weights:
     return Weights(
         init="pretrained",
         tag=cfg.tag or "default",
@@ -87,6 +91,7 @@ def hub_weights(architecture: str, *, revision: str | None = None, unreachable: 
         file=file.path,
         config=config_of(cfg),
         revision=file.revision,
+        options=options,
     )
 
 
@@ -157,15 +162,7 @@ def named_weights(name: str, *, unreachable: Callable[[], str | None]) -> Weight
     except HubError as error:
         raise _hub_error(name, repo, revision or None, error) from error
     cfg, options = _read_cfg(cfg_file.path)
-    return Weights(
-        init="pretrained",
-        tag=cfg.tag or "default",
-        sha256=file.sha256,
-        file=file.path,
-        config=config_of(cfg),
-        revision=file.revision,
-        options=options,
-    )
+    return _downloaded(file, cfg, options)
 
 
 def _read_cfg(cfg_file: Path) -> tuple[PretrainedCfg, dict[str, Any]]:
