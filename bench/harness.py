@@ -27,7 +27,7 @@ from imgcls.config import RuntimeConfig
 from imgcls.data.audit import Audit
 from imgcls.files import default_cache
 from imgcls.models.names import names_weights
-from imgcls.models.registry import resolve_spec, resolve_specs, timm_name_of, weights_policy
+from imgcls.models.registry import Specs, at_size, resolve_specs, timm_name_of, weights_policy
 from imgcls.models.weights import random_weights
 
 LOGGER = logging.getLogger(__name__)
@@ -95,13 +95,9 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     ConfigError or DataError for a wrong argument.
     """
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
-    # With random weights first, so that a wrong name or size is reported before weights are downloaded.
-    wanted = [(config.model, config.loader) for config in configs]
-    names = {model: timm_name_of(model) for model, _ in wanted}
-    if weights.startswith(("auto", "pretrained")):
-        resolve_specs((one for one in wanted if not names_weights(names[one[0]])), random_weights)
-    weights_for = weights_policy(weights, names.values())
-    specs = resolve_specs(wanted, weights_for)
+    specs = _specs(configs, weights)
+    # Tasks name a folder of weights by its last part, and so do the settings that a study found.
+    by_name = {spec.name: spec for spec in specs.values()}
     _, audit = audited(data, paths.cache, labels=labels)
     _log_audit(audit, data if labels is None else f"{data} --labels {labels}")
     if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
@@ -111,8 +107,8 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
 
     def plan(config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
         train = replace(config.train, train_threads=config.train.train_threads or threads)
-        # A tuned setting may have a size of its own.
-        spec = specs.get((config.model, config.loader)) or resolve_spec(config.model, config.loader, weights_for)
+        # A tuned setting may have a batch or a size of its own.
+        spec = specs.get((config.model, config.loader)) or at_size(by_name[config.model], config.loader.image_size)
         return make_task(
             replace(config, train=train),
             plans[config.split],
@@ -126,6 +122,17 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
         )
 
     return plan
+
+
+def _specs(configs: Sequence[RunConfig], weights: str) -> Specs:
+    """Resolve the models of configs; raises ConfigError, with a line for each model that cannot be used."""
+    wanted = [(config.model, config.loader) for config in configs]
+    names = {model: timm_name_of(model) for model, _ in wanted}
+    # With random weights first, so that a wrong name or size is reported before weights are downloaded.
+    if weights.partition("@")[0] in {"auto", "pretrained"}:
+        known = [(model, loader) for model, loader in wanted if not names_weights(names[model])]
+        resolve_specs(known, random_weights)
+    return resolve_specs(wanted, weights_policy(weights, names.values()))
 
 
 def _log_audit(audit: Audit, flags: str) -> None:

@@ -61,7 +61,14 @@ def export_onnx(
     for node in proto.graph.node:
         # Tracebacks of the exporter, with paths of this machine; in small files they take half of the size.
         del node.metadata_props[:]
-    card = Card(
+    card = _card(spec, class_names, temperature)
+    onnx.helper.set_model_props(proto, {CARD_KEY: msgspec.json.encode(card).decode(), WORDS_KEY: words_of(card)})
+    onnx.checker.check_model(proto, full_check=True)
+    write_aside(path, lambda aside: onnx.save(proto, str(aside)))
+
+
+def _card(spec: ModelSpec, class_names: tuple[str, ...], temperature: float | None) -> Card:
+    return Card(
         version=CARD_VERSION,
         model=spec.name,
         weights_tag=spec.weights.tag,
@@ -72,9 +79,6 @@ def export_onnx(
         temperature=temperature,
         steps=steps_of(spec.resize, mean=spec.normalisation.mean, std=spec.normalisation.std),
     )
-    onnx.helper.set_model_props(proto, {CARD_KEY: msgspec.json.encode(card).decode(), WORDS_KEY: words_of(card)})
-    onnx.checker.check_model(proto, full_check=True)
-    write_aside(path, lambda aside: onnx.save(proto, str(aside)))
 
 
 def export_checked(

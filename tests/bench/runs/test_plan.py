@@ -8,17 +8,19 @@ import pytest
 import timm
 from timm.models import PretrainedCfg, get_pretrained_cfg
 
+from bench import harness
 from bench.config import RunConfig, with_overrides
 from bench.recipes import RECIPES
 from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
-from bench.runs.plan import Task, make_task, plan_data, read_task, write_task
+from bench.runs.plan import Task, make_task, own_precision, plan_data, read_task, write_task
 from imgcls.config import LoaderConfig, Precision, RuntimeConfig, SplitConfig
 from imgcls.errors import ConfigError
 from imgcls.models.registry import resolve_spec, weights_policy
 from imgcls.models.weights import config_of, random_weights
 from tests.helpers.audits import audit_of
 from tests.helpers.examples import ENVIRONMENT
+from tests.helpers.images import MakeFolder
 from tests.helpers.weights import TINY, write_weights
 
 RECIPE = RECIPES["quick"]("test_resnet")
@@ -181,3 +183,15 @@ def test_config_of_every_model_reaches_the_worker_unchanged(tmp_path: Path) -> N
         # As JSON, because some configs of timm hold an empty list where others have a tuple.
         expected = get_pretrained_cfg(name) or PretrainedCfg(architecture=name)
         assert config_of(received.cfg) == config_of(expected), name
+
+
+def test_folder_of_weights_is_found_again_for_a_tuned_setting(make_folder: MakeFolder, tmp_path: Path) -> None:
+    """Its task names the folder without its path, and a study may have chosen another size and batch."""
+    config = replace(FINE, model=f"local-dir:{write_weights(tmp_path / 'w') / TINY}")
+    data = str(make_folder({"cat": 20, "dog": 20}))
+    plans = harness.planner([config], data=data, weights="auto", results=tmp_path / "results", decide=own_precision)
+    first = plans(with_overrides(config, {"precision": "fp32"}))
+    assert first.config.model == f"local-dir:{TINY}"
+    tuned = plans(with_overrides(first.config, {"image_size": 64, "batch_size": 8}))
+    assert tuned.spec.weights == first.spec.weights
+    assert tuned.spec.resize.size == 64
