@@ -76,7 +76,11 @@ def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
     parts += ["tuned"] if record.tuning else []
     parts += [f"{name}={value}" for name, value in record.base.overrides.items() if name not in OF_THE_TABLE]
     # Recipes fit linear heads; a classifier of another kind is another procedure.
-    if record.base.train.tune_layers != "all" and record.outcome and record.outcome.model.classifier_fit == "gradient":
+    if (
+        record.base.train.tune_layers != "all"
+        and record.outcome
+        and record.outcome.training.classifier_fit == "gradient"
+    ):
         parts.append("classifier_fit=gradient")
     # Recipes start from pre-trained weights, and the main table has no column for initialisation.
     if record.init == "random":

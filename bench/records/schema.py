@@ -8,7 +8,7 @@ from bench.records.environment import Environment
 from bench.records.measurements import Check, Measurement
 from imgcls.evaluation.results import Calibration, ClassScore, Parity
 from imgcls.models.operators import missing_products
-from imgcls.training.events import EpochResult
+from imgcls.training.events import EpochResult, FitMethod
 
 SCHEMA_VERSION: Final = 5
 # 1: the first version.
@@ -81,8 +81,6 @@ class ModelInfo:
     """Parameters of the network that is trained, whose branches may be merged for use; None in older records."""
     train_gmacs: float | None = None
     """As ``gmacs``, of the network that is trained; None in older records."""
-    classifier_fit: Literal["linear", "gradient"] = "linear"
-    """How the classifier alone is fitted: as linear heads, or by gradient, because it does not consist of these."""
     counting: int = 1
     """Version of the method that counted ``gmacs``; 1 skipped fused attention and recurrent layers."""
 
@@ -121,6 +119,8 @@ class TrainingInfo:
     """Part of ``train_time_s``: the classifier's own fit before the first epoch; 0 without one."""
     head_images: int | None = None
     """Images that passed the frozen layers for that fit; None in records that did not count them."""
+    classifier_fit: FitMethod = "linear"
+    """How the classifier alone was fitted: as linear heads, or by gradient, where it does not consist of these."""
 
     @property
     def disturbed(self) -> bool:

@@ -195,7 +195,6 @@ def _model_info(task: Task) -> ModelInfo:
         uncounted_operators=counted.uncounted_operators,
         train_num_params=trained.num_params,
         train_gmacs=trained.gmacs,
-        classifier_fit="linear" if spec.structure.heads else "gradient",
         counting=COUNTING,
     )
 
@@ -223,6 +222,7 @@ def _training_info(task: Task, training: Training, others_share: float) -> Train
         others_share=others_share,
         head_time_s=training.head_time_s,
         head_images=training.head_images,
+        classifier_fit=training.classifier_fit,
     )
 
 

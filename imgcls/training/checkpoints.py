@@ -14,7 +14,7 @@ from torch import nn
 from imgcls.config import Select
 from imgcls.files import write_aside
 from imgcls.models.building import storable
-from imgcls.training.events import EpochResult
+from imgcls.training.events import EpochResult, FitMethod
 
 STATE_FILE: Final = "state.pt"
 
@@ -44,6 +44,7 @@ class Progress:
     resumed: tuple[int, ...] = ()
     head_time_s: float = 0.0
     head_images: int = 0
+    classifier_fit: FitMethod = "linear"
 
 
 def selected_epoch(history: Sequence[EpochResult], select: Select) -> int:

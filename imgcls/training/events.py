@@ -2,6 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+FitMethod = Literal["linear", "gradient"]
+"""How the classifier alone is fitted: as linear heads, each by a logistic regression, or by gradient."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,6 +20,14 @@ class EpochResult:
     train_time_s: float
     eval_time_s: float
     images: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadResult:
+    """Result of the classifier's own fit: its method, its scores, and its cost including all passes over the images."""
+
+    method: FitMethod
+    epoch: EpochResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

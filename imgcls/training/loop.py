@@ -27,7 +27,7 @@ from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.models.building import memory_format, storable, train_mode
 from imgcls.parallel import usable_cores
-from imgcls.training.checkpoints import Learner, best_file, restore, save, selected_epoch
+from imgcls.training.checkpoints import Learner, Progress, best_file, restore, save, selected_epoch
 from imgcls.training.events import EpochResult, HeadFit, Rung, Step
 from imgcls.training.head import fit_head
 from imgcls.training.losses import training_loss
@@ -50,12 +50,13 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
     learner = _learner(model, setup, spent)
     progress = restore(learner, setup.folder, setup.device)
     if progress.history:
+        spent.setup = setup = replace(setup, head_images=progress.head_images or None)
         LOGGER.info("  resumed after epoch %d%s", len(progress.history), f" of {setup.epochs}" if setup.epochs else "")
     elif setup.train.tune_layers == "head-then-all":
         # Training every layer from a random classifier at once distorts the pre-trained features (Kumar et al. 2022).
-        fitted = fit_head(model, setup)
-        setup.report(HeadFit(images=fitted.images, head_time_s=fitted.train_time_s + fitted.eval_time_s))
-        progress = replace(progress, head_time_s=fitted.train_time_s + fitted.eval_time_s, head_images=fitted.images)
+        progress = _fitted_first(model, setup)
+        # Its images are part of a budget of compute, and their number was only planned before.
+        spent.setup = setup = replace(setup, head_images=progress.head_images)
         learner = _learner(model, setup, spent)
     # Only the last epoch may be a part of one, so that those before it are whole.
     spent.steps = min(len(progress.history) * setup.steps_per_epoch, setup.total_steps or sys.maxsize)
@@ -77,13 +78,28 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
         state=load_file(best_file(setup.folder, best)),
         head_time_s=progress.head_time_s,
         head_images=progress.head_images,
+        classifier_fit=progress.classifier_fit,
     )
 
 
+def _fitted_first(model: nn.Module, setup: TrainingSetup) -> Progress:
+    fitted = fit_head(model, setup)
+    images, seconds = fitted.epoch.images, fitted.epoch.train_time_s + fitted.epoch.eval_time_s
+    setup.report(HeadFit(images=images, head_time_s=seconds))
+    return Progress(head_time_s=seconds, head_images=images, classifier_fit=fitted.method)
+
+
 def _head_only(model: nn.Module, setup: TrainingSetup) -> Training:
-    result = fit_head(model, setup)
-    setup.report(result)
-    return Training(history=(result,), best_epoch=1, steps=0, resumed_from=(), state=storable(model))
+    fitted = fit_head(model, setup)
+    setup.report(fitted.epoch)
+    return Training(
+        history=(fitted.epoch,),
+        best_epoch=1,
+        steps=0,
+        resumed_from=(),
+        state=storable(model),
+        classifier_fit=fitted.method,
+    )
 
 
 def _learner(model: nn.Module, setup: TrainingSetup, spent: Spent) -> Learner:

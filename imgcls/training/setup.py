@@ -14,7 +14,7 @@ from imgcls.data.loaders import Source
 from imgcls.errors import ConfigError
 from imgcls.models.structure import Structure
 from imgcls.parallel import usable_cores
-from imgcls.training.events import EpochResult, Report
+from imgcls.training.events import EpochResult, FitMethod, Report
 
 HEAD_EPOCHS: Final = 5
 """Epochs of a classifier that is trained by gradient, because it has no linear heads to be fitted."""
@@ -35,6 +35,7 @@ class Training:
     state: dict[str, Tensor]
     head_time_s: float = 0.0
     head_images: int = 0
+    classifier_fit: FitMethod = "linear"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +58,8 @@ class TrainingSetup:
     """Fractions of the run's steps after which the val split is also scored, within epochs, for a pruner."""
     gmacs: float | None = None
     """1e9 multiply-accumulates of a forward pass per image; needed only for a budget of compute."""
+    head_images: int | None = None
+    """Images that passed the frozen layers for the classifier's own fit; None before it is fitted."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -82,9 +85,11 @@ class TrainingSetup:
 
     @property
     def _features(self) -> int:
-        """Number of images that pass the frozen layers while the classifier is first fitted."""
+        """Number of images that pass the frozen layers while the classifier is first fitted, as planned until then."""
         if self.train.tune_layers != "head-then-all":
             return 0
+        if self.head_images is not None:
+            return self.head_images
         return len(self.train_source) * (self.train.feature_views if self.structure.heads else HEAD_EPOCHS)
 
     @property

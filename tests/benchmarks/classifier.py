@@ -57,7 +57,7 @@ def main(data: str, weights: str) -> None:
             )
             network = build_model(task.spec, setup.architecture, num_classes=setup.num_classes)
             started = time.perf_counter()
-            result = fit_head(network, setup)
+            result = fit_head(network, setup).epoch
             name = "linear heads" if rate is None else f"gradient, lr {rate:g}"
             accuracy, took = 100 * result.val_top1_accuracy, time.perf_counter() - started
             print(f"{model}, {name}: val {accuracy:.1f} %, loss {result.val_loss:.3f}, {took:.0f} s")  # noqa: T201

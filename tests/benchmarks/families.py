@@ -113,13 +113,9 @@ def _carried_out(result: Result, home: Path) -> Result:
     except ConfigError as error:
         return replace(result, error=str(error))
     large = result.num_params > LARGE_PARAMS or spec.resize.size > LARGE_PX
-    result = replace(
-        result,
-        image_size=spec.resize.size,
-        refused=refused,
-        classifier_fit="linear" if spec.structure.heads else "gradient",
-    )
-    work = _exported(spec, home) if large else _trained(spec, weights, home)
+    result = replace(result, image_size=spec.resize.size, refused=refused)
+    models: list[imgcls.FineTuned] = []
+    work = _exported(spec, home) if large else _trained(spec, weights, home, models)
     done: dict[str, float] = {}
     for name, step in work:
         started = time.perf_counter()
@@ -130,7 +126,9 @@ def _carried_out(result: Result, home: Path) -> Result:
             return replace(result, steps=done, error=f"{name}: {type(error).__name__}: {reason[:200]}")
         done[name] = round(time.perf_counter() - started, 1)
     before, after = (sum(1 for _ in load(home / "run" / WEIGHTS).modules()) for load in (load_trained, load_deployed))
-    return replace(result, steps=done, merged=before != after)
+    planned = "linear" if spec.structure.heads else "gradient"
+    fit = models[0].training.classifier_fit if models else planned
+    return replace(result, steps=done, merged=before != after, classifier_fit=fit)
 
 
 def _sized(model: str, weights: Path) -> tuple[ModelSpec, str | None]:
@@ -144,7 +142,8 @@ def _sized(model: str, weights: Path) -> tuple[ModelSpec, str | None]:
 Steps = Iterable[tuple[str, Callable[[], object]]]
 
 
-def _trained(spec: ModelSpec, weights: Path, home: Path) -> Steps:
+def _trained(spec: ModelSpec, weights: Path, home: Path, models: list[imgcls.FineTuned]) -> Steps:
+    """Yield the steps of a training, which puts its model into ``models``."""
     photos = home / "photos"
     for number, name in enumerate(CLASSES):
         (photos / name).mkdir(parents=True)
@@ -168,7 +167,6 @@ def _trained(spec: ModelSpec, weights: Path, home: Path) -> Steps:
             cache=home / "cache",
         )
 
-    models: list[imgcls.FineTuned] = []
     yield "train", lambda: models.append(fine_tune(replace(recipe, epochs=1), "run"))
     yield "evaluate", lambda: imgcls.evaluate(models[0])
     yield "export, check", lambda: imgcls.export(models[0])

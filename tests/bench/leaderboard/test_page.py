@@ -187,8 +187,8 @@ def test_classifier_trained_by_gradient_is_part_of_the_setting() -> None:
     config = with_overrides(RECIPES["quick"]("resnet50"), {"tune_layers": "head-then-all"})
     record = examples.record(config=config, init="pretrained")
     assert record.outcome is not None
-    model = replace(record.outcome.model, classifier_fit="gradient")
-    other = replace(record, outcome=replace(record.outcome, model=model))
+    training = replace(record.outcome.training, classifier_fit="gradient")
+    other = replace(record, outcome=replace(record.outcome, training=training))
     for shown, named in ((record, False), (other, True)):
         header, row, _ = rendered_tables(page_of(shown))[0]
         assert ("classifier_fit=gradient" in dict(zip(header, row, strict=True))["Setting"]) == named

@@ -40,7 +40,7 @@ def test_each_head_is_fitted_by_itself(tmp_path: Path) -> None:
     network = Twins()
     assert list(linear_heads(network, torch.zeros(2, 3, 64, 64))) == ["first", "second"]
     ends = Structure(options={}, classifier=("first", "second"), heads=("first", "second"))
-    result = fit_head(network, setting(tmp_path, train=FROZEN, structure=ends))
+    result = fit_head(network, setting(tmp_path, train=FROZEN, structure=ends)).epoch
     assert result.val_top1_accuracy == 1.0
     # Standardised, halved features are the same: both heads have the same function of the features.
     torch.testing.assert_close(network.second.weight, 2 * network.first.weight, rtol=1e-3, atol=1e-4)
@@ -51,7 +51,7 @@ def test_gradient_changes_the_classifier_only(tmp_path: Path) -> None:
     torch.manual_seed(3)
     network = build_model(spec(), MODEL, num_classes=3)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    result = fit_head(network, setting(tmp_path, train=FROZEN, structure=BY_GRADIENT))
+    result = fit_head(network, setting(tmp_path, train=FROZEN, structure=BY_GRADIENT)).epoch
     changed = {key for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])}
     assert changed == {"classifier.weight", "classifier.bias"}
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -64,7 +64,7 @@ def test_gradient_keeps_the_best_epoch_on_val(tmp_path: Path) -> None:
     torch.manual_seed(3)
     network = build_model(spec(), MODEL, num_classes=3)
     chosen = setting(tmp_path, train=FROZEN, structure=BY_GRADIENT)
-    result = fit_head(network, chosen)
+    result = fit_head(network, chosen).epoch
     images = torch.from_numpy(chosen.val_source.pixels).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec().normalisation.mean, spec().normalisation.std))
     with torch.inference_mode():
@@ -111,5 +111,5 @@ def test_features_that_hardly_vary_do_not_spoil_the_fit(tmp_path: Path) -> None:
             return logits
 
     ends = Structure(options={}, classifier=("classifier",), heads=("classifier",))
-    result = fit_head(Constant(), setting(tmp_path, train=FROZEN, structure=ends))
+    result = fit_head(Constant(), setting(tmp_path, train=FROZEN, structure=ends)).epoch
     assert result.val_top1_accuracy == 1.0

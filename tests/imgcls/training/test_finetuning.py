@@ -16,7 +16,7 @@ from torch import nn
 
 from imgcls.config import ArchitectureConfig, LoaderConfig, Norm, TrainConfig
 from imgcls.data.loaders import Source
-from imgcls.errors import ConfigError, NonFiniteLossError, OutOfMemoryError, RunError
+from imgcls.errors import ConfigError, NonFiniteLossError, OutOfMemoryError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.models.building import build_model, require_pretrained
@@ -98,7 +98,7 @@ def test_head_is_the_logistic_regression_of_the_features(tmp_path: Path, monkeyp
     scaled = (features - mean) / std
     labels = chosen.train_source.labels
     oracle = LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-8, max_iter=5000).fit(scaled, labels)
-    result = head.fit_head(model, chosen)
+    result = head.fit_head(model, chosen).epoch
     logits = logits_of(model, chosen.train_source, normalisation=chosen.normalisation, device=CPU)
     ours = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
     np.testing.assert_allclose(ours, oracle.predict_proba(scaled), atol=2e-3)
@@ -453,12 +453,14 @@ def test_head_with_two_classes_and_with_one_that_train_lacks(classes: int, tmp_p
             train_source=two,
             val_source=two,
         ),
-    )
+    ).epoch
     assert result.val_top1_accuracy == 1.0
     assert np.isfinite(result.train_loss)
 
 
-def test_logits_that_are_not_those_of_the_linear_heads_are_found(tmp_path: Path) -> None:
+def test_heads_whose_logits_the_network_does_not_reproduce_are_trained_by_gradient(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class Twofold(nn.Module):
         """Adds what no linear layer computes."""
 
@@ -469,10 +471,31 @@ def test_logits_that_are_not_those_of_the_linear_heads_are_found(tmp_path: Path)
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.network(images) + torch.tensor([5.0, 0.0, 0.0])
 
-    ends = replace(spec().structure, heads=("network.classifier",))
-    chosen = setting(tmp_path, train=replace(FINE, tune_layers="head"), structure=ends)
-    with pytest.raises(RunError, match="the network's logits are not the mean of its linear heads"):
-        head.fit_head(Twofold(network()), chosen)
+    frozen = replace(FINE, tune_layers="head")
+    ends = replace(spec().structure, classifier=("network.classifier",), heads=("network.classifier",))
+    result = head.fit_head(Twofold(network()), setting(tmp_path, train=frozen, structure=ends))
+    by_gradient = replace(ends, heads=())
+    expected = head.fit_head(Twofold(network()), setting(tmp_path, train=frozen, structure=by_gradient))
+    assert (result.method, expected.method) == ("gradient", "gradient")
+    assert result.epoch.val_loss == expected.epoch.val_loss
+    # The features were computed in vain, and are part of the cost.
+    assert result.epoch.images == expected.epoch.images + 40
+    assert "does not reproduce the logits" in caplog.text
+    all_layers = setting(tmp_path / "all", train=replace(FINE, tune_layers="head-then-all"), structure=ends)
+    training = loop.train(Twofold(network()), all_layers)
+    assert (training.classifier_fit, training.head_images) == ("gradient", result.epoch.images)
+
+
+def test_budget_of_compute_contains_the_passes_that_the_classifier_took(tmp_path: Path) -> None:
+    """Also where more were made than planned."""
+    config = replace(FINE, tune_layers="head-then-all", budget="tmacs=0.01")
+    planned, after = (
+        setting(tmp_path, train=config, gmacs=0.01, head_images=images).total_steps for images in (None, 280)
+    )
+    assert planned is not None
+    assert after is not None
+    # 40 images were planned; a step is three passes of 8 images.
+    assert planned - after == (280 - 40) / (3 * 8)
 
 
 def test_features_that_are_not_finite_end_the_training(tmp_path: Path) -> None:
@@ -486,7 +509,7 @@ def test_features_that_are_not_finite_end_the_training(tmp_path: Path) -> None:
 def test_every_view_holds_every_image(tmp_path: Path) -> None:
     """Also where a batch of a single image would be left."""
     chosen = setting(tmp_path, train=replace(FINE, tune_layers="head", feature_views=2), train_source=source(65, 1))
-    assert head.fit_head(network(), chosen).images == 130
+    assert head.fit_head(network(), chosen).epoch.images == 130
 
 
 def test_killed_head_fit_is_repeated(tmp_path: Path) -> None:
