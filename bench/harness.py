@@ -45,12 +45,14 @@ def run_all(  # noqa: PLR0913 - the flags of the command
     seeds: Sequence[int] = (0,),
     weights: str | Path = "auto",
     results: str | Path = "results",
+    verify: bool = False,
     force: bool = False,
     **overrides: Value,
 ) -> Comparison:
     """Train, evaluate, export and measure models under one budget; write the leaderboard and return its table.
 
     Each run is a process of its own. ``recipe`` is by default quick for the digits, and finetune for other data.
+    With ``verify`` the data are recognised by all bytes of their files.
     ``overrides`` are fields of the configs in ``bench.config.RunConfig``, such as ``epochs=5``. Runs that are already
     done are not repeated. The table also holds earlier runs of the same data, split, budget and machine. A failed run
     is a row with its reason.
@@ -64,6 +66,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
         labels=None if labels is None else str(labels),
         weights=str(weights),
         results=Path(results),
+        verify=verify,
     )
     tasks = unique([plan(config, force=force) for config in configs])
     check_writable(Path(results))
@@ -84,21 +87,22 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     labels: str | None = None,
     weights: str,
     results: Path,
+    verify: bool = False,
     threads: int = 0,
     cuda: bool | None = None,
     decide: Decide | None = None,
 ) -> Planner:
     """Check the models, choose the weights, and audit and split the data, once for all runs of a command.
 
-    Training uses ``threads`` CPU threads (0: all cores) unless a config has its own number. ``cuda`` is whether the
-    machine that trains has a GPU, and ``decide`` chooses its precision; None: the same as this machine. Raises
-    ConfigError or DataError for a wrong argument.
+    With ``verify`` a stored audit is found by all bytes of the files. Training uses ``threads`` CPU threads (0: all
+    cores) unless a config has its own number. ``cuda`` is whether the machine that trains has a GPU, and ``decide``
+    chooses its precision; None: the same as this machine. Raises ConfigError or DataError for a wrong argument.
     """
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
     specs = _specs(configs, weights)
     # Tasks name a folder of weights by its last part, and so do the settings that a study found.
     by_name = {spec.name: spec for spec in specs.values()}
-    _, audit = audited(data, paths.cache, labels=labels)
+    _, audit = audited(data, paths.cache, labels=labels, verify=verify)
     _log_audit(audit, data if labels is None else f"{data} --labels {labels}")
     if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
         LOGGER.warning("the table has a column group that is not used: --group-by group keeps its images in one split")

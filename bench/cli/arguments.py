@@ -20,6 +20,9 @@ class PlanArgs:
     path, label and optionally split); hf:FOLDER or hf:NAME; or data set name (python -m bench data)."""
     labels: str | None = None
     """Table of labels of the images in the folder of --data, with paths relative to that folder."""
+    verify: bool = False
+    """Read all bytes of all files to find out whether the data have changed; otherwise their names, sizes, times,
+    inodes, and first and last 4 KB are compared."""
     recipe: str | None = None
     """Recipe that sets the defaults of the groups below: quick, finetune, standard or report; None: finetune, but quick
     for the digits. The defaults shown there are those of quick for ResNet50."""
@@ -222,6 +225,9 @@ class AuditArgs:
     """A folder, a table of labels, hf:FOLDER, or the name of a data set, as for --data."""
     labels: str | None = None
     """Table of labels of the images in the folder."""
+    verify: bool = False
+    """Read all bytes of all files to find out whether the data have changed; otherwise their names, sizes, times,
+    inodes, and first and last 4 KB are compared."""
     group_by: str | None = None
     """Count the groups of images by this value of --group-by."""
     results: Path = Path("results")

@@ -89,6 +89,7 @@ def planner_of(
         configs,
         data=args.data,
         labels=args.labels,
+        verify=args.verify,
         weights=args.weights,
         results=args.results,
         threads=threads,

@@ -25,7 +25,7 @@ SOURCE: Final = "source"
 def show_audit(args: AuditArgs, console: Console) -> int:
     """Print an audit as tables and write it as JSON."""
     paths = Paths(results=args.results)
-    _, audit = audited(args.folder, paths.cache, labels=args.labels)
+    _, audit = audited(args.folder, paths.cache, labels=args.labels, verify=args.verify)
     # Printed before it is written: a results folder that cannot be written must not cost the result of a long audit.
     console.print(str(audit), markup=False)
     if args.group_by is not None:

@@ -62,11 +62,14 @@ def _absolute(place: str) -> str:
     return escape(f"{prefix}{path.resolve()}") if path.exists() else place
 
 
-def audited(data: str, cache: Path, *, labels: str | None = None) -> tuple[Dataset, Audit]:
-    """Return a data set and its audit, which is read if it is stored; the progress of an audit is logged."""
+def audited(data: str, cache: Path, *, labels: str | None = None, verify: bool = False) -> tuple[Dataset, Audit]:
+    """Return a data set and its audit, which is read if it is stored; the progress of an audit is logged.
+
+    With ``verify`` a stored audit is found by all bytes of the files.
+    """
     dataset = load_dataset(data, labels=labels, cache=cache)
     count = progress.counting(f"auditing {dataset.name}")
-    return dataset, audit_dataset(dataset, cache=cache, progress=count)
+    return dataset, audit_dataset(dataset, cache=cache, progress=count, verify=verify)
 
 
 def find_source(record: RunRecord, paths: Paths) -> ImageSource:

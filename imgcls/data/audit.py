@@ -21,6 +21,7 @@ from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableErr
 from imgcls.data.duplicates import MAX_GROUP_SHARE, near_groups
 from imgcls.data.sources.folder import Dataset, Removal
 from imgcls.data.sources.names import file_of
+from imgcls.data.sources.version import version_of
 from imgcls.errors import DataError
 from imgcls.files import default_cache, write_text
 from imgcls.parallel import OnProgress, map_chunks, silent
@@ -112,44 +113,44 @@ class _Seen:
     error: str | None = None
 
 
-def audit_dataset(dataset: Dataset, *, cache: Path | None = None, progress: OnProgress = silent) -> Audit:
+def audit_dataset(
+    dataset: Dataset, *, cache: Path | None = None, progress: OnProgress = silent, verify: bool = False
+) -> Audit:
     """Audit a data set, or read the stored audit of this version of it from ``cache``.
 
-    A version is identified by the names, sizes and modification times of its files. Raises DataError if no image is
-    usable.
+    A version is identified by ``version_of``: with ``verify`` by all bytes of the files. Raises DataError if no image
+    is usable.
     """
-    stored = (cache or default_cache()) / "audits" / f"{_fingerprint(dataset)}.json"
+    folder = (cache or default_cache()) / "audits"
+    stored = _stored(folder, dataset, verify=verify)
     if stored.exists():
-        # The fingerprint does not include the data set's name, which may differ from that of the stored audit.
-        return replace(msgspec.json.decode(stored.read_bytes(), type=Audit), name=dataset.name)
+        # The version does not include the data set's name, which may differ from that of the stored audit.
+        audit = replace(msgspec.json.decode(stored.read_bytes(), type=Audit), name=dataset.name)
+    else:
+        audit = _audit_files(dataset, progress)
+        write_text(to_json(audit), stored)
+    if verify:
+        # What is found from now on without ``verify``, for example by the processes of the runs.
+        write_text(to_json(audit), _stored(folder, dataset, verify=False))
+    return audit
+
+
+def _stored(folder: Path, dataset: Dataset, *, verify: bool) -> Path:
+    # Pillow's version is included because its decoders may yield different pixels.
+    key = f"{AUDIT_VERSION} {DECODE_VERSION} {PIL.__version__} {version_of(dataset, verify=verify)}"
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def _audit_files(dataset: Dataset, progress: OnProgress) -> Audit:
     paths = [file_of(dataset.root, file.image_id) for file in dataset.files]
     size = sum(path.stat().st_size for path in paths if path.exists())
     chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress, crashed=_crashed)
-    audit = _summarise(dataset, [seen for chunk in chunks for seen in chunk])
-    write_text(to_json(audit), stored)
-    return audit
+    return _summarise(dataset, [seen for chunk in chunks for seen in chunk])
 
 
 def to_json(audit: Audit) -> str:
     """Return the audit as indented JSON text; paths are relative to the data set's root."""
     return json.dumps(msgspec.to_builtins(audit), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _fingerprint(dataset: Dataset) -> str:
-    # Pillow's version is included because its decoders may yield different pixels.
-    digest = hashlib.sha256(f"{AUDIT_VERSION} {DECODE_VERSION} {PIL.__version__}".encode())
-    digest.update(json.dumps([dataset.class_names, dataset.given_splits, dataset.empty_folders]).encode())
-    if dataset.columns or dataset.rejected:
-        digest.update(json.dumps(msgspec.to_builtins([dataset.columns, dataset.rejected])).encode())
-        digest.update(json.dumps([file.values for file in dataset.files]).encode())
-    for file in dataset.files:
-        try:
-            stat = file_of(dataset.root, file.image_id).stat()
-            version: tuple[int, int] | None = (stat.st_size, stat.st_mtime_ns)
-        except OSError:  # a dangling link; decoding reports it
-            version = None
-        digest.update(json.dumps([file.image_id, file.label, file.split, version]).encode())
-    return digest.hexdigest()[:32]
 
 
 def _look_at_all(paths: Sequence[Path]) -> list[_Seen]:

@@ -1,0 +1,85 @@
+"""Versions of the files of a data set: what must be unchanged for a stored audit to be used again."""
+
+import hashlib
+import io
+import json
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from imgcls.data.sources.folder import Dataset
+from imgcls.data.sources.names import file_of
+from imgcls.parallel import stream_chunks
+
+EDGE_BYTES: Final = 4096
+"""Bytes that are read at the start and at the end of each file."""
+BLOCK_BYTES: Final = 1 << 20
+CHUNK: Final = 256
+"""Files that a thread reads before it takes others."""
+
+
+def version_of(dataset: Dataset, *, verify: bool = False) -> str:
+    """Return a hash of the files of a data set and of what is known of them: 32 hexadecimal digits.
+
+    Names, sizes and modification times do not identify uncompressed images, which archives unpack with equal ones. The
+    hash is also of the folder's resolved path, of each file's inode and time of the last change, where its file system
+    has them, and of its first and last 4 KB. A copy in another folder is therefore another version.
+
+    With ``verify`` it is of the names and of all bytes of the files, and of nothing else, so that a copy is the same
+    version and no file system has to be trusted.
+    """
+    known = [
+        dataset.class_names,
+        dataset.given_splits,
+        dataset.empty_folders,
+        dataset.columns,
+        dataset.rejected,
+        dataset.files,
+        None if verify else str(dataset.root.resolve()),
+    ]
+    digest = hashlib.sha256(json.dumps(msgspec.to_builtins(known)).encode(errors="surrogateescape"))
+    paths = [file_of(dataset.root, file.image_id) for file in dataset.files]
+    for version in stream_chunks(_bytes_of if verify else _edges_of, paths, size=CHUNK):
+        digest.update(version)
+    return digest.hexdigest()[:32]
+
+
+def _edges_of(paths: Sequence[Path]) -> list[bytes]:
+    return [_hash_of(path, whole=False) for path in paths]
+
+
+def _bytes_of(paths: Sequence[Path]) -> list[bytes]:
+    return [_hash_of(path, whole=True) for path in paths]
+
+
+def _hash_of(path: Path, *, whole: bool) -> bytes:
+    """Return the SHA-256 of a file: of all its bytes, or of its first and last ones and its properties."""
+    digest = hashlib.sha256()
+    try:
+        found = path.stat()
+        if not whole:
+            # Each is 0 where the file system has none; on Windows st_ctime_ns is the time of creation.
+            digest.update(repr((found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)).encode())
+        # Reading a named pipe would wait for ever.
+        if stat.S_ISREG(found.st_mode):
+            with path.open("rb", buffering=0) as file:
+                for part in _all_parts(file) if whole else _edges(file, found.st_size):
+                    digest.update(part)
+    except OSError as error:  # a dangling link, or a file that may not be read; decoding reports it
+        digest.update(str(error.errno).encode())
+    return digest.digest()
+
+
+def _edges(file: io.FileIO, size: int) -> Iterator[bytes]:
+    yield file.read(EDGE_BYTES)
+    if size > EDGE_BYTES:
+        file.seek(max(EDGE_BYTES, size - EDGE_BYTES))
+        yield file.read(EDGE_BYTES)
+
+
+def _all_parts(file: io.FileIO) -> Iterator[bytes]:
+    while part := file.read(BLOCK_BYTES):
+        yield part
