@@ -78,10 +78,10 @@ def _table(console: Console, models: Sequence[Path]) -> Iterator[Write]:
     numbers = {str(model): str(number) for number, model in enumerate(models, 1)}
     table = Table("Image", *(["Model"] if len(models) > 1 else []), "Class", "Probability")
     table.columns[0].overflow = "fold"
-    calibrated = dict[str, bool]()
+    reasons = dict[str, str | None]()
 
     def write(answer: Answer) -> None:
-        calibrated[answer.model] = answer.calibrated
+        reasons[answer.model] = answer.uncalibrated_reason
         # Escaped, because cells of a table are always read as markup.
         names = [as_text(escape(answer.photo)), numbers[answer.model]][: 2 if len(models) > 1 else 1]
         if answer.error is not None:
@@ -93,8 +93,8 @@ def _table(console: Console, models: Sequence[Path]) -> Iterator[Write]:
     console.print(table)
     for name, number in numbers.items():
         parts = [f"model {number}", escape(name)] if len(numbers) > 1 else [escape(name)]
-        if not calibrated[name]:
-            parts.append("probabilities not calibrated, as the file has no temperature")
+        if reasons[name] is not None:
+            parts.append(f"probabilities not calibrated: {reasons[name]}")
         if len(parts) > 1:
             console.print(": ".join(parts), markup=False)
 
@@ -106,12 +106,13 @@ def _csv_lines(top_k: int) -> Iterator[Write]:
     ranked = [name for place in places for name in (f"class_{place}", f"probability_{place}")]
     with _standard_output() as out:
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["image", "model", *ranked, "calibrated", "error"])
+        writer.writerow(["image", "model", *ranked, "calibrated", "error", "uncalibrated_reason"])
 
         def write(answer: Answer) -> None:
             cells = [cell for prediction in answer.predictions for cell in prediction] or [""] * len(ranked)
             names = [escape(answer.photo), escape(answer.model)]
-            writer.writerow([*names, *cells, str(answer.calibrated).lower(), answer.error or ""])
+            reasons = [answer.error or "", answer.uncalibrated_reason or ""]
+            writer.writerow([*names, *cells, str(answer.calibrated).lower(), *reasons])
 
         yield write
 
@@ -128,6 +129,8 @@ def _json_lines() -> Iterator[Write]:
             else:
                 ranked = [{"class": name, "probability": share} for name, share in answer.predictions]
                 found |= {"predictions": ranked, "calibrated": answer.calibrated}
+                if answer.uncalibrated_reason is not None:
+                    found |= {"uncalibrated_reason": answer.uncalibrated_reason}
             out.write(json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n")
 
         yield write

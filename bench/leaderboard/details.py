@@ -114,7 +114,7 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
         f"{100 * f1:.1f} ({interval_cell(intervals.macro_f1)})",
         f"{100 * balanced:.1f} ({interval_cell(intervals.balanced_accuracy)})",
         _metric(checkpoint, "log_loss"),
-        ", ".join(f"{one.temperature:.2f}" for one in known) or NO_VALUE,
+        ", ".join("not fitted" if one.uncalibrated_reason else f"{one.temperature:.2f}" for one in known) or NO_VALUE,
         at_t,
         _metric(checkpoint, "ece", percent=True),
         f"{100 * expected[0]:.1f} ({100 * expected[1]:.1f})" if expected else NO_VALUE,

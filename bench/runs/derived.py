@@ -78,6 +78,7 @@ def _summed(members: Sequence[TrainingInfo]) -> TrainingInfo:
         train_time_s=sum(one.train_time_s for one in members),
         eval_time_s=sum(one.eval_time_s for one in members),
         head_time_s=sum(one.head_time_s for one in members),
+        head_images=sum(one.head_images or 0 for one in members),
         train_img_per_s=0.0,
         peak_memory_bytes=max(one.peak_memory_bytes for one in members),
         history=(),

@@ -32,6 +32,7 @@ from imgcls.evaluation.calibration import calibrate
 from imgcls.evaluation.forward import predict_split, reference_logits
 from imgcls.evaluation.metrics import confusion_matrix, per_class, score
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_summary
+from imgcls.evaluation.results import Temperature
 from imgcls.files import write_aside
 from imgcls.inference.card import OPSET
 from imgcls.inference.export import export_checked, predict_synthetic
@@ -159,7 +160,9 @@ def _train_metrics(task: Task, prepared: Prepared) -> dict[str, float]:
 def _export(task: Task, prepared: Prepared, test: Predictions, scores: Scores) -> ArtifactInfo:
     LOGGER.info("  exporting to ONNX and checking it on the test split")
     folder = task.paths.artifacts(task.train_id)
-    temperature = scores.calibration.temperature if scores.calibration else None
+    assert scores.calibration is not None, "_score fits it"
+    calibration = scores.calibration
+    temperature = Temperature(value=calibration.temperature, uncalibrated_reason=calibration.uncalibrated_reason)
     parity = export_checked(folder, task.spec, prepared, test, temperature=temperature)
     predict_synthetic(folder, task.spec, device=torch.device(task.config.train.device))
     return ArtifactInfo(

@@ -15,12 +15,24 @@ class ClassScore:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Temperature:
+    """What divides logits before the softmax; 1 if val cannot determine it, with the reason."""
+
+    value: float
+    uncalibrated_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """A temperature fitted on val (Guo et al. 2017), and the scores on test of the logits divided by it."""
+    """A temperature fitted on val (Guo et al. 2017), and the scores on test of the logits divided by it.
+
+    Where val cannot determine it, it is 1, and ``uncalibrated_reason`` says why.
+    """
 
     temperature: float
     test_log_loss: float
     test_ece: float
+    uncalibrated_reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,8 +16,8 @@ from imgcls.errors import ConfigError
 
 CARD_KEY: Final = "imgcls"
 
-CARD_VERSION: Final = 2
-# 1: first. 2: steps and temperature.
+CARD_VERSION: Final = 3
+# 1: first. 2: steps and temperature. 3: uncalibrated_reason.
 
 WORDS_KEY: Final = "imgcls.preprocessing"
 """Metadata key of the preprocessing in words, for people who open the file elsewhere."""
@@ -42,7 +42,9 @@ class Card:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     temperature: float | None = None
-    """Divides the logits before the softmax; fitted on val. None in files that do not have it."""
+    """Divides the logits before the softmax; fitted on val. None if val could not determine it, and in old files."""
+    uncalibrated_reason: str | None = None
+    """Why val could not determine the temperature."""
     steps: tuple[Step, ...] = ()
     """The preprocessing from a file to the input ``images``, in order; ``docs/library.md`` has a reader."""
 

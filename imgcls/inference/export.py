@@ -17,7 +17,7 @@ from imgcls.data.loaders import Source
 from imgcls.data.prepared import Prepared
 from imgcls.evaluation.forward import reference_logits
 from imgcls.evaluation.predictions import Predictions
-from imgcls.evaluation.results import Parity
+from imgcls.evaluation.results import Parity, Temperature
 from imgcls.files import write_aside
 from imgcls.inference.card import CARD_KEY, CARD_VERSION, OPSET, WORDS_KEY, Card, read_card, steps_of, words_of
 from imgcls.inference.parity import check_parity
@@ -35,11 +35,11 @@ def export_onnx(
     *,
     class_names: tuple[str, ...],
     path: Path,
-    temperature: float | None = None,
+    temperature: Temperature | None = None,
 ) -> None:
     """Write an ONNX file with a dynamic batch size and the model's card in its metadata, and check its structure.
 
-    ``model`` is on the CPU, in eval mode, without an auxiliary head; ``temperature`` was fitted on val.
+    ``model`` is on the CPU, in eval mode, without an auxiliary head; ``temperature`` is from ``fit_temperature``.
     """
     size = spec.resize.size
     # Two images, because torch.export treats a dimension of size 1 as a constant.
@@ -67,7 +67,8 @@ def export_onnx(
     write_aside(path, lambda aside: onnx.save(proto, str(aside)))
 
 
-def _card(spec: ModelSpec, class_names: tuple[str, ...], temperature: float | None) -> Card:
+def _card(spec: ModelSpec, class_names: tuple[str, ...], temperature: Temperature | None) -> Card:
+    reason = temperature.uncalibrated_reason if temperature else None
     return Card(
         version=CARD_VERSION,
         model=spec.name,
@@ -76,13 +77,14 @@ def _card(spec: ModelSpec, class_names: tuple[str, ...], temperature: float | No
         resize=spec.resize,
         mean=spec.normalisation.mean,
         std=spec.normalisation.std,
-        temperature=temperature,
+        temperature=temperature.value if temperature and reason is None else None,
+        uncalibrated_reason=reason,
         steps=steps_of(spec.resize, mean=spec.normalisation.mean, std=spec.normalisation.std),
     )
 
 
 def export_checked(
-    folder: Path, spec: ModelSpec, data: Prepared, trained: Predictions, *, temperature: float | None
+    folder: Path, spec: ModelSpec, data: Prepared, trained: Predictions, *, temperature: Temperature | None
 ) -> Parity:
     """Export the weights in ``folder`` to ONNX beside them, and compare the file with ``trained`` on the test split.
 

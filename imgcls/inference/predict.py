@@ -22,6 +22,7 @@ from imgcls.inference.onnx_sessions import SILENT
 from imgcls.parallel import stream_chunks
 
 BATCH: Final = 8
+NO_TEMPERATURE: Final = "the file has no temperature"
 """Photos in one run of a session. Larger batches were slower: every core has its own, and caches are small."""
 
 
@@ -37,16 +38,21 @@ class Answer:
     """A model's answer for a photo: its most probable classes, or the reason why there are none (``error``).
 
     ``predictions`` are sorted, the most probable first, and empty after an error. ``logits`` are float32 ``[C]``.
-    ``calibrated`` is whether probabilities are the softmax of the logits divided by the temperature in the model's
-    file; a file without one gives the plain softmax.
+    Probabilities are the softmax of the logits divided by the temperature in the model's file. If it has none, they are
+    the plain softmax, and ``uncalibrated_reason`` says why.
     """
 
     photo: str
     model: str
-    calibrated: bool
+    uncalibrated_reason: str | None
     predictions: tuple[Prediction, ...] = ()
     logits: NDArray[np.float32] | None = None
     error: str | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether probabilities are calibrated by a temperature that was fitted on val."""
+        return self.uncalibrated_reason is None
 
     @property
     def class_name(self) -> str:
@@ -161,15 +167,15 @@ def _answers_of(
 
 def _answer(model: Classifier, photo: Path, found: NDArray[np.float32] | str, *, top_k: int) -> Answer:
     """Return the answer from the logits ``[C]`` of a photo, or from the reason why it has none."""
-    calibrated = model.card.temperature is not None
+    reason = None if model.card.temperature is not None else model.card.uncalibrated_reason or NO_TEMPERATURE
     if not isinstance(found, str) and not np.isfinite(found).all():
         found = "the model's logits are not finite"
     if isinstance(found, str):
-        return Answer(photo=str(photo), model=model.name, calibrated=calibrated, error=found)
+        return Answer(photo=str(photo), model=model.name, uncalibrated_reason=reason, error=found)
     (probabilities,) = model.probabilities(found[None])
     best = np.argsort(-probabilities, kind="stable")[:top_k]
     predictions = tuple(Prediction(model.card.class_names[row], float(probabilities[row])) for row in best)
-    return Answer(photo=str(photo), model=model.name, calibrated=calibrated, predictions=predictions, logits=found)
+    return Answer(photo=str(photo), model=model.name, uncalibrated_reason=reason, predictions=predictions, logits=found)
 
 
 def _first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ from imgcls.training.setup import HEAD_EPOCHS, TrainingSetup, mixed
 LOGGER = logging.getLogger(__name__)
 
 HEAD_LR: Final = 3e-3
-"""Learning rate of the classifier, whose layers start at random."""
+"""Learning rate of the classifier, whose layers start at zero."""
 
 
 def fit_by_gradient(model: nn.Module, setup: TrainingSetup) -> EpochResult:
@@ -39,6 +39,10 @@ def fit_by_gradient(model: nn.Module, setup: TrainingSetup) -> EpochResult:
     frozen = [weight for name, weight in model.named_parameters() if not _is_of(name, setup.structure.classifier)]
     head = {name: weight for name, weight in model.named_parameters() if _is_of(name, setup.structure.classifier)}
     assert head, "find_structure refuses networks without a classifier"
+    with torch.no_grad():
+        for weight in head.values():
+            # timm draws some classifiers so wide that their first logits cost most of these few epochs.
+            weight.zero_()
     was_trained = [weight.requires_grad for weight in frozen]
     for weight in frozen:
         weight.requires_grad = False

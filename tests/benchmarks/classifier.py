@@ -25,7 +25,7 @@ from imgcls.training.loop import use_threads
 from imgcls.training.setup import TrainingSetup
 
 MODELS: Final = ("mobilenetv2_100", "tf_efficientnet_lite0")
-RATES: Final = (1e-3, 3e-3, 1e-2)
+RATES: Final = (1e-3, 3e-3, 1e-2, 3e-2)
 OVERRIDES: Final = {"folds": 2, "fold": 0, "image_size": 128, "precision": "fp32"}
 
 
@@ -60,7 +60,7 @@ def main(data: str, weights: str) -> None:
             result = fit_head(network, setup).epoch
             name = "linear heads" if rate is None else f"gradient, lr {rate:g}"
             accuracy, took = 100 * result.val_top1_accuracy, time.perf_counter() - started
-            print(f"{model}, {name}: val {accuracy:.1f} %, loss {result.val_loss:.3f}, {took:.0f} s")  # noqa: T201
+            print(f"{model}, {name}: val {accuracy:.1f} %, loss {result.val_loss:.3f}, {took:.0f} s", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

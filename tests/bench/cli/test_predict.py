@@ -57,6 +57,7 @@ def test_a_folder_is_answered_besides_bad_files(model: str, photos: Path, capfd:
         "model": model,
         "predictions": 1,
         "calibrated": False,
+        "uncalibrated_reason": "the file has no temperature",
     }
 
 
@@ -85,9 +86,8 @@ def test_csv_and_json_agree(model: str, photos: Path, tmp_path: Path, capfd: pyt
     objects = lines(arguments, capfd, status=1)
     assert main(["predict", *arguments, "--csv"]) == 1
     rows = list(csv.DictReader(io.StringIO(capfd.readouterr().out)))
-    assert list(rows[0]) == [
-        *("image", "model", "class_1", "probability_1", "class_2", "probability_2", "calibrated", "error")
-    ]
+    expected = "image,model,class_1,probability_1,class_2,probability_2,calibrated,error,uncalibrated_reason"
+    assert list(rows[0]) == expected.split(",")
     assert len(rows) == len(objects) == 2 * 6
     for row, found in zip(rows, objects, strict=True):
         assert (row["image"], row["model"], row["error"]) == (found["image"], found["model"], found.get("error", ""))
@@ -113,7 +113,7 @@ def test_a_table_shows_ranks_reasons_and_models(
     assert {row[2] for row in cells[3:6]} == {"[bold]x", "y", "z"}
     assert cells[-1] == ["in/notes.txt", "2", "failed: not an image", "-"]
     assert out[-3:] == [
-        f"model 1: {model}: probabilities not calibrated, as the file has no temperature",
+        f"model 1: {model}: probabilities not calibrated: the file has no temperature",
         f"model 2: {sharp}",
         "WARNING: 2 of 6 answers failed; their rows give the reasons",
     ]
@@ -153,7 +153,7 @@ def test_stdout_holds_only_data(model: str, photos: Path, capfd: pytest.CaptureF
 def test_answers_are_written_one_by_one(
     model: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
-    answer = Answer(photo="x.png", model=model, calibrated=True, predictions=(Prediction("a", 0.5),))
+    answer = Answer(photo="x.png", model=model, uncalibrated_reason=None, predictions=(Prediction("a", 0.5),))
     seen: list[str] = []
 
     def answers(*_: object, **__: object) -> Iterator[Answer]:
