@@ -17,7 +17,7 @@ from bench.leaderboard import page
 from bench.leaderboard.terminal import measured_lines
 from bench.recipes import configs_of
 from bench.records.environment import read_environment
-from bench.records.paths import Paths, check_writable
+from bench.records.paths import Paths, check_writable, keep_from_data
 from bench.records.schema import RunRecord, Tuning
 from bench.records.store import read_records
 from bench.runs.images import audited, remember_place
@@ -100,6 +100,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     """
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
     specs = _specs(configs, weights)
+    keep_from_data(paths.results)
     # Tasks name a folder of weights by its last part, and so do the settings that a study found.
     by_name = {spec.name: spec for spec in specs.values()}
     _, audit = audited(data, paths.cache, labels=labels, verify=verify)

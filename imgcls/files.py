@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from filelock import FileLock
+
 # Not 0: a write fails if the free space is smaller than its size, even if some is left.
 FULL_BELOW_BYTES: Final = 2**20
+DONE: Final = ".complete"
+"""Empty file that is written last into a data set's folder; if it exists, the data set is complete."""
 
 
 def write_aside(path: Path, write: Callable[[Path], object], *, mode: int = 0o666) -> None:
@@ -52,3 +56,24 @@ def default_cache() -> Path:
     import platformdirs  # noqa: PLC0415 - not needed by callers that name a folder
 
     return Path(os.environ.get("IMGCLS_CACHE") or platformdirs.user_cache_dir("imgcls"))
+
+
+def write_once(name: str, write: Callable[[Path], None], *, cache: Path) -> Path:
+    """Return the folder of a downloaded or converted data set in ``cache``; ``write`` fills it if it does not exist.
+
+    Safe if several processes need it at the same time.
+    """
+    folder = cache / "datasets" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Not with_suffix(), because names may contain dots.
+    with FileLock(folder.with_name(f"{name}.lock")):
+        if not (folder / DONE).exists():
+            partial_folder = folder.with_name(f"{name}.partial")
+            shutil.rmtree(partial_folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial_folder.mkdir()
+            write(partial_folder)
+            # Renamed last, so that an interrupted download never leaves a folder under the final name.
+            (partial_folder / DONE).touch()
+            partial_folder.rename(folder)
+    return folder

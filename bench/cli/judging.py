@@ -13,8 +13,8 @@ from bench.leaderboard import advice, pair_text
 from bench.leaderboard.page import heading, write
 from bench.leaderboard.terminal import tables
 from bench.records.paths import Paths
-from imgcls.data.sources.named import name_of
-from imgcls.data.sources.table import is_table
+from imgcls.data.sources.rows import is_table
+from imgcls.data.sources.table import read_table
 from imgcls.errors import ConfigError
 
 
@@ -85,10 +85,7 @@ def read_tables(args: TablesArgs, machine: str | None = None) -> list[Comparison
     if not every:
         message = f"--results {args.results}: no runs there; run-all makes some"
         raise ConfigError(message)
-    # A folder or table names the data set that was made of it.
-    name = args.data
-    if name and (place := Path(name).expanduser()).exists():
-        name = name_of(place.parent if is_table(place) else place)
+    name = None if args.data is None else _dataset_name(args.data)
     of_data = [one for one in every if name in {None, one.table.key.dataset}]
     if not of_data:
         known = ", ".join(sorted({one.table.key.dataset for one in every}))
@@ -99,6 +96,14 @@ def read_tables(args: TablesArgs, machine: str | None = None) -> list[Comparison
         message = f"--table {args.table}: no such table in {args.results}; tables there: {_listed(of_data)}"
         raise ConfigError(message)
     return found
+
+
+def _dataset_name(data: str) -> str:
+    """Return the name of a data set that is given by it, by its folder or by its table of labels."""
+    path = Path(data).expanduser()
+    if is_table(path) and path.is_file():
+        return read_table(path).name
+    return path.resolve().name if path.exists() else data
 
 
 def _listed(comparisons: Sequence[Comparison]) -> str:

@@ -15,6 +15,7 @@ from bench.latency.protocol import enough_queries
 from bench.records.schema import RunRecord
 from bench.stats.intervals import percentile
 from bench.stats.ranks import ToBest, bounds_to_best
+from imgcls.data.sources.names import composed
 from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
 
@@ -103,7 +104,7 @@ def _class_and_share(text: str) -> tuple[str, float]:
     if not class_name or not 0 <= least <= 1:
         message = f"--min-recall {text}: use CLASS=SHARE with a share from 0 to 1, such as glass=0.8"
         raise ConfigError(message)
-    return class_name, least
+    return composed(class_name), least
 
 
 def checks_of(limits: Limits) -> dict[str, LimitCheck]:

@@ -1,11 +1,13 @@
 """Paths on this machine, in a results folder and in the cache. Configs and records contain no paths."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from imgcls.data.sources.walking import IGNORED
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
 
@@ -115,8 +117,16 @@ class Pictures:
     split_digest: str
 
 
+def keep_from_data(results: Path) -> None:
+    """Mark a results folder, which may lie among the photos, as one that is not read as data."""
+    marker = results / IGNORED
+    if results.is_dir() and not marker.exists():
+        with contextlib.suppress(OSError):  # a folder that cannot be written is reported by ``check_writable``
+            marker.touch()
+
+
 def check_writable(results: Path) -> None:
-    """Raise ConfigError if the results folder cannot be written."""
+    """Raise ConfigError if the results folder cannot be written; create and mark it otherwise."""
     # By writing: permission bits do not show a full or read-only file system. In the folder of locks, because every
     # command that trains or measures creates it anyway.
     probe = Paths(results=results).locks / "writable"
@@ -127,3 +137,4 @@ def check_writable(results: Path) -> None:
     except OSError as error:
         message = f"--results {results}: cannot be written ({error.strerror}); use a writable folder"
         raise ConfigError(message) from error
+    keep_from_data(results)

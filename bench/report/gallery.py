@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +11,6 @@ from PIL import Image
 from bench.comparison.analysis import Comparison
 from bench.runs.images import ImageSource
 from imgcls.data.decode import UndecodableError, decode, quiet_libraries
-from imgcls.data.sources.names import file_of
 
 # The numbers of images are limited because the page contains their thumbnails, and must not grow with the data set.
 PICTURES: Final = 1_000
@@ -64,14 +62,14 @@ def audit_view(images: ImageSource) -> dict[str, Any]:
     }
 
 
-def thumbnails(root: Path, image_ids: Iterable[str]) -> dict[str, str]:
+def thumbnails(images: ImageSource, image_ids: Iterable[str]) -> dict[str, str]:
     """Return a data URI for each image; an image that cannot be decoded is omitted."""
     found = {}
     # Without repetitions, as an image may be in several galleries; ``dict`` keeps the order, unlike ``set``.
     with quiet_libraries():
         for image_id in dict.fromkeys(image_ids):
             try:
-                found[image_id] = _data_uri(decode(file_of(root, image_id)).image)
+                found[image_id] = _data_uri(decode(images.file(image_id)).image)
             except (UndecodableError, OSError):
                 continue
     return found

@@ -196,7 +196,7 @@ def _thumbnails(
             ids = [*gallery.pictured(comparison)]
             ids += [one for _, group in table["audit"]["groups"] for one in group]
             ids += [image_id for image_id, _, _ in table["audit"]["removed"]]
-            shots |= gallery.thumbnails(source.images.root, [one for one in ids if one not in shots])
+            shots |= gallery.thumbnails(source.images, [one for one in ids if one not in shots])
     return shots
 
 

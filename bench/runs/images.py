@@ -1,6 +1,6 @@
 """Access to the images of finished runs on this machine, for parity checks, calibration, timing and galleries."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from imgcls.data.decode import Resize
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.hugging_face import PREFIX
 from imgcls.data.sources.named import INCLUDED, load_dataset
-from imgcls.data.sources.names import ESCAPED, escape, file_of, unescape
+from imgcls.data.sources.names import ESCAPED, escape, unescape
 from imgcls.data.splits import make_splits
 from imgcls.errors import RunError, UserError
 
@@ -35,6 +35,12 @@ class ImageSource:
 
     audit: Audit
     root: Path
+    own_paths: Mapping[str, str]
+    """Paths as the file system spells them, by id, where they differ from it."""
+
+    def file(self, image_id: str) -> Path:
+        """Return the file of an image of the audit, or of one that the audit skipped."""
+        return self.root / unescape(self.own_paths.get(image_id, image_id))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +93,8 @@ def find_source(record: RunRecord, paths: Paths) -> ImageSource:
     if audit.digest != record.dataset.digest:
         message = f"the images of {name} have changed since the run: digest {audit.digest}"
         raise MissingImagesError(message)
-    return ImageSource(audit=audit, root=dataset.root)
+    own_paths = {file.image_id: file.own_path for file in dataset.files if file.own_path is not None}
+    return ImageSource(audit=audit, root=dataset.root, own_paths=own_paths)
 
 
 def _place(record: RunRecord, paths: Paths) -> dict[str, str]:
@@ -102,7 +109,7 @@ def _place(record: RunRecord, paths: Paths) -> dict[str, str]:
 def _files(source: ImageSource, rows: Iterable[int]) -> tuple[str, ...]:
     """Return the files of some images, except those whose names cannot be written into a task."""
     ids = [source.audit.images[row].image_id for row in rows]
-    return tuple(str(file_of(source.root, image_id)) for image_id in ids if not image_id.startswith(ESCAPED))
+    return tuple(str(source.file(image_id)) for image_id in ids if not image_id.startswith(ESCAPED))
 
 
 def find_images(record: RunRecord, paths: Paths) -> RunImages:

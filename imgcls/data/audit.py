@@ -46,6 +46,8 @@ class AuditedImage:
     notes: tuple[str, ...]
     values: tuple[str, ...] = ()
     """Its values of the audit's ``columns``."""
+    own_path: str | None = None
+    """Its path as the file system spells it, if that differs from the id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,7 +144,7 @@ def _stored(folder: Path, dataset: Dataset, *, verify: bool) -> Path:
 
 
 def _audit_files(dataset: Dataset, progress: OnProgress) -> Audit:
-    paths = [file_of(dataset.root, file.image_id) for file in dataset.files]
+    paths = [file_of(dataset.root, file) for file in dataset.files]
     size = sum(path.stat().st_size for path in paths if path.exists())
     chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress, crashed=_crashed)
     return _summarise(dataset, [seen for chunk in chunks for seen in chunk])
@@ -201,6 +203,7 @@ def _summarise(dataset: Dataset, seen: list[_Seen]) -> Audit:
             group=group_of.get(index, index),
             notes=seen[index].notes,
             values=dataset.files[index].values,
+            own_path=dataset.files[index].own_path,
         )
         for index in usable
     )

@@ -58,7 +58,7 @@ def build_cache(
 
 
 def _build(path: Path, audit: Audit, resize: Resize, *, root: Path, progress: OnProgress) -> None:
-    jobs = [(index, file_of(root, image.image_id)) for index, image in enumerate(audit.images)]
+    jobs = [(index, file_of(root, image)) for index, image in enumerate(audit.images)]
 
     def fill(aside: Path) -> None:
         _reserve(aside, shape=(len(jobs), resize.size, resize.size, 3))

@@ -10,6 +10,7 @@ from typing import Final
 from scipy.cluster.hierarchy import DisjointSet
 
 from imgcls.data.audit import Audit, AuditedImage
+from imgcls.data.sources.names import composed
 from imgcls.errors import ConfigError
 
 PARENT: Final = "parent"
@@ -27,6 +28,7 @@ def grouped(audit: Audit, group_by: str | None) -> Audit:
     """
     if group_by is None:
         return audit
+    group_by = composed(group_by)
     values = _values(audit, group_by)
     if not any(values):
         column = f"column {group_by!r} is blank" if group_by in audit.columns else "it matches no image id"

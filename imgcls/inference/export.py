@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -27,6 +28,9 @@ from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models.building import load_deployed
 from imgcls.models.registry import ModelSpec
 from imgcls.models.structure import unfused_attention
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 
 def export_onnx(
@@ -57,6 +61,7 @@ def export_onnx(
             verbose=False,
         )
     assert program is not None
+    _register_constants(program.model.graph)
     proto = program.model_proto
     for node in proto.graph.node:
         # Tracebacks of the exporter, with paths of this machine; in small files they take half of the size.
@@ -65,6 +70,16 @@ def export_onnx(
     onnx.helper.set_model_props(proto, {CARD_KEY: msgspec.json.encode(card).decode(), WORDS_KEY: words_of(card)})
     onnx.checker.check_model(proto, full_check=True)
     write_aside(path, lambda aside: onnx.save(proto, str(aside)))
+
+
+def _register_constants(graph: "onnx_ir.Graph") -> None:
+    """Add to a graph the constants that only its nodes refer to: onnxscript fuses clips (in gemma4_vit) without it."""
+    for node in graph:
+        for value in node.inputs:
+            if value is None or value.const_value is None or value.name in graph.initializers:
+                continue
+            if value.producer() is None:
+                graph.register_initializer(value)
 
 
 def _card(spec: ModelSpec, class_names: tuple[str, ...], temperature: Temperature | None) -> Card:

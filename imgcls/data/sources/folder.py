@@ -1,12 +1,14 @@
 """Data sets stored as class folders, with or without split folders."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imgcls.data.sources.names import escape
+from imgcls.data.sources.names import composed, escape, ids_of
+from imgcls.data.sources.walking import Walk, subfolders_of, walk
 from imgcls.errors import DataError
 
 SPLIT_NAMES: Final = {
@@ -23,13 +25,18 @@ EXAMPLES_SHOWN: Final = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFile:
-    """A labelled image file; ``image_id`` is its path relative to the data set's root, with forward slashes."""
+    """A labelled image file; ``image_id`` is its path relative to the data set's root, with forward slashes.
+
+    The id is in Unicode's composed form, so that it is the same on all file systems.
+    """
 
     image_id: str
     label: int
     split: str | None
     values: tuple[str, ...] = ()
     """Its values of the data set's ``columns``, in their order; empty where a table has none."""
+    own_path: str | None = None
+    """Its path as the file system spells it, if that differs from the id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +62,11 @@ class Dataset:
     columns: tuple[str, ...] = ()
     """Names of further columns of a table of labels, by which images can be grouped."""
     rejected: tuple[Removal, ...] = ()
-    """Rows of a table of labels that cannot be used."""
+    """Rows of a table of labels that cannot be used, and linked folders that were not followed."""
+
+
+Walks = list[tuple[Path, str | None, Walk]]
+"""Class folders, with the split that they belong to and what is below them."""
 
 
 def read_folder(root: Path, *, name: str) -> Dataset:
@@ -63,39 +74,74 @@ def read_folder(root: Path, *, name: str) -> Dataset:
 
     Raises DataError if there are no images, fewer than two classes, or ambiguous split folders.
     """
-    folders = _subfolders(root)
+    folders = subfolders_of(root)
     given = {folder.name: SPLIT_OF[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_OF}
     splits = _checked_splits(root, [folder.name for folder in folders], given)
     parents: list[tuple[Path, str | None]] = [(root / folder, split) for folder, split in splits.items()]
     parents = parents or [(root, None)]
-    listed = [(path, path_class, split) for parent, split in parents for path, path_class in _walk(parent)]
+    # Not filtered by extension: the audit finds images with a wrong one or none, and reports what is not an image.
+    walks: Walks = [
+        (folder, split, walk(folder, root=root)) for parent, split in parents for folder in subfolders_of(parent)
+    ]
     # Sorted, and one mapping for all splits: labels must not depend on the order of the file system's entries.
-    class_names = tuple(sorted({path_class for _, path_class, _ in listed}))
-    if not listed:
-        message = f"no images in {root.name}: put them into one folder per class, as {root.name}/CLASS/IMAGE"
-        raise DataError(message)
-    if len(class_names) == 1:
-        message = f"one class only ({class_names[0]}) in {root.name}: a classifier needs two class folders or more"
-        raise DataError(message)
+    class_names = tuple(sorted({_class_of(folder) for folder, _, found in walks if found.files}))
+    _require_classes(root, class_names)
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
-    files = (
-        ImageFile(image_id=escape(path.relative_to(root).as_posix()), label=label_of[path_class], split=split)
-        for path, path_class, split in listed
-    )
+    files = [
+        _image_file(path.relative_to(root), label_of[_class_of(folder)], split)
+        for folder, split, found in walks
+        for path in found.files
+    ]
+    require_distinct(name, files)
     return Dataset(
         name=name,
         root=root,
         class_names=class_names,
         files=tuple(sorted(files, key=lambda file: file.image_id)),
         given_splits=bool(splits),
-        empty_folders=_empty_folders(root, [parent for parent, _ in parents], {path for path, _, _ in listed}),
+        empty_folders=tuple(
+            escape(folder.relative_to(root).as_posix()) for folder, _, found in walks if not found.files
+        ),
+        rejected=tuple(_not_followed(root, walks, label_of)),
     )
 
 
-def _empty_folders(root: Path, parents: list[Path], files: set[Path]) -> tuple[str, ...]:
-    filled = {parent for file in files for parent in file.parents}
-    folders = [folder for parent in parents for folder in _subfolders(parent) if folder not in filled]
-    return tuple(escape(folder.relative_to(root).as_posix()) for folder in folders)
+def _not_followed(root: Path, walks: Walks, label_of: Mapping[str, int]) -> Iterator[Removal]:
+    for folder, _, found in walks:
+        for link, reason in found.not_followed:
+            image_id, _ = ids_of(link.relative_to(root).as_posix())
+            yield Removal(image_id=image_id, label=label_of.get(_class_of(folder)), reason=reason)
+
+
+def _class_of(folder: Path) -> str:
+    return composed(escape(folder.name))
+
+
+def _image_file(path: Path, label: int, split: str | None) -> ImageFile:
+    image_id, own_path = ids_of(path.as_posix())
+    return ImageFile(image_id=image_id, label=label, split=split, own_path=own_path)
+
+
+def _require_classes(root: Path, class_names: Sequence[str]) -> None:
+    if not class_names:
+        count = sum(1 for entry in root.iterdir() if entry.is_file() and not entry.name.startswith("."))
+        there = f"{count:,} file(s) and no class folder with images" if count else "no images"
+        message = f"{there} in {root}: put them into one folder per class, as {root.name}/CLASS/IMAGE"
+        raise DataError(message)
+    if len(class_names) == 1:
+        message = f"one class only ({class_names[0]}) in {root.name}: a classifier needs two class folders or more"
+        raise DataError(message)
+
+
+def require_distinct(name: str, files: Sequence[ImageFile]) -> None:
+    """Raise DataError if two files have the same id: their paths differ only in Unicode composition."""
+    if len({file.image_id for file in files}) == len(files):
+        return
+    counts = Counter(file.image_id for file in files)
+    image_id = max(counts, key=lambda image_id: counts[image_id])
+    paths = [ascii(file.own_path or file.image_id) for file in files if file.image_id == image_id]
+    message = f"{name}: paths that differ only in the composition of characters: {' and '.join(paths)}; rename one"
+    raise DataError(message)
 
 
 def _checked_splits(root: Path, names: list[str], given: dict[str, str]) -> dict[str, str]:
@@ -103,7 +149,7 @@ def _checked_splits(root: Path, names: list[str], given: dict[str, str]) -> dict
     # A class may be called "test". Folders are splits only if all of them have split names and contain class folders,
     # or if there is a train folder beside a val or test folder.
     found = set(given.values())
-    nested = bool(given) and set(names) == set(given) and all(_subfolders(root / name) for name in names)
+    nested = bool(given) and set(names) == set(given) and all(subfolders_of(root / name) for name in names)
     if not nested and ("train" not in found or not {"val", "test"} & found):
         return {}
     if "train" not in found:
@@ -125,8 +171,8 @@ def _checked_splits(root: Path, names: list[str], given: dict[str, str]) -> dict
 def _refuse_deeper_folders(root: Path, splits: list[str]) -> None:
     """Raise DataError if the class folders of a split contain only folders: which level the classes are is unknown."""
     for split in splits:
-        for folder in _subfolders(root / split):
-            inner = _subfolders(folder)
+        for folder in subfolders_of(root / split):
+            inner = subfolders_of(folder)
             if inner and not any(entry.is_file() for entry in os.scandir(folder)):
                 shown = [place.relative_to(root).as_posix() for place in inner[:EXAMPLES_SHOWN]]
                 more = f" and {len(inner) - EXAMPLES_SHOWN} more" if len(inner) > EXAMPLES_SHOWN else ""
@@ -135,32 +181,3 @@ def _refuse_deeper_folders(root: Path, splits: list[str]) -> None:
                     f"move the folders of the classes up to {split}/CLASS/, or their images to {split}/{folder.name}/"
                 )
                 raise DataError(message)
-
-
-def _subfolders(parent: Path) -> list[Path]:
-    # Hidden folders, such as .git or .ipynb_checkpoints, are not classes.
-    with os.scandir(parent) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    return [parent / name for name in sorted(names)]
-
-
-def _walk(parent: Path) -> Iterator[tuple[Path, str]]:
-    """Yield every file below the class folders of ``parent``, including nested folders, with its class."""
-    # Not filtered by extension: the audit finds images with a wrong one or none, and reports what is not an image.
-    for folder in _subfolders(parent):
-        for path in visible_files(folder):
-            yield path, escape(folder.name)
-
-
-def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder, sorted, without hidden names; raises DataError if a folder cannot be read."""
-    for place, subfolders, names in os.walk(folder, onerror=_refuse):
-        # In place, because os.walk visits the folders that remain in this list, in its order.
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    # os.walk would skip the folder, and with it a class or a part of one.
-    message = f"{error.filename}: cannot be read ({error.strerror})"
-    raise DataError(message) from error

@@ -14,10 +14,9 @@ from typing import Any, Final
 from PIL import Image, UnidentifiedImageError
 
 from imgcls.data.sources.folder import SPLIT_OF, Dataset
-from imgcls.data.sources.stored import write_once
 from imgcls.data.sources.table import REQUIRED, SPLIT, read_table
 from imgcls.errors import ConfigError, DataError
-from imgcls.files import write_aside
+from imgcls.files import write_aside, write_once
 from imgcls.hub import hub_answers
 
 PREFIX: Final = "hf:"

@@ -12,10 +12,10 @@ from PIL import Image
 
 from imgcls.data.sources import hugging_face, torchvision_sets
 from imgcls.data.sources.folder import Dataset, read_folder
-from imgcls.data.sources.stored import write_once
-from imgcls.data.sources.table import SEPARATORS, is_table, read_table
+from imgcls.data.sources.rows import SEPARATORS, is_table
+from imgcls.data.sources.table import read_table
 from imgcls.errors import ConfigError, DataError
-from imgcls.files import default_cache
+from imgcls.files import default_cache, write_once
 
 
 def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = None) -> Dataset:
@@ -29,6 +29,8 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
     set, if it has no usable files or only one class, or if split folders lack ``train``.
     """
     root = Path(data).expanduser()
+    # The last part of "." is empty, and messages and records name a folder by it.
+    root = root if root.name not in {"", ".."} else root.resolve()
     if labels is not None:
         return _with_labels(root, Path(labels).expanduser())
     if data.startswith(hugging_face.PREFIX):
@@ -39,7 +41,7 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
         folder = write_once(key, DATASETS[key], cache=cache or default_cache())
         return read_folder(folder, name=key)
     if is_table(root) and root.is_file():
-        return _with_labels(root.parent, root)
+        return read_table(root)
     if not root.is_dir():
         what = "file" if is_table(root) else "folder"
         message = f"--data {data}: no such {what}, and no data set of that name; known: {', '.join(DATASETS)}"

@@ -1,13 +1,16 @@
 """Photos without labels: files, folders, patterns, and tables of paths."""
 
 import glob
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgcls.data.sources.folder import visible_files
-from imgcls.data.sources.names import file_of
-from imgcls.data.sources.table import is_table, read_rows
+from imgcls.data.sources.names import Locator
+from imgcls.data.sources.rows import is_table, read_rows
+from imgcls.data.sources.walking import walk
 from imgcls.errors import DataError
+
+LOGGER = logging.getLogger(__name__)
 
 
 def list_photos(inputs: Sequence[Path]) -> list[Path]:
@@ -24,7 +27,7 @@ def list_photos(inputs: Sequence[Path]) -> list[Path]:
 
 def _photos_of(given: Path) -> list[Path]:
     if given.is_dir():
-        found, reason = list(visible_files(given)), "no files in this folder"
+        found, reason = _below(given), "no files in this folder"
     elif not given.exists() and glob.has_magic(str(given)):
         matches = (Path(match) for match in glob.glob(str(given), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         found, reason = sorted(match for match in matches if not match.is_dir()), "no file matches this pattern"
@@ -38,7 +41,15 @@ def _photos_of(given: Path) -> list[Path]:
     return found
 
 
+def _below(folder: Path) -> list[Path]:
+    found = walk(folder, root=folder)
+    for link, reason in found.not_followed:
+        LOGGER.warning("%s: not followed (%s)", link, reason)
+    return [*found.files]
+
+
 def _listed(table: Path) -> list[Path]:
     """Return the paths in a table; raises DataError if it cannot be read or has no column ``path``."""
-    paths = read_rows(table, required=("path",))["path"].str.strip()
-    return [file_of(table.parent, path) for path in paths if path]
+    _, rows = read_rows(table, required=("path",))
+    locator = Locator(folder=table.parent)
+    return [locator.locate(row["path"]).path for _, row in rows if row["path"]]

@@ -1,174 +1,159 @@
 """Data sets described by a table of labels: a CSV or TSV file with the path and the label of each image."""
 
 import os
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from imgcls.data.sources.folder import SPLIT_NAMES, SPLIT_OF, Dataset, ImageFile, Removal
-from imgcls.data.sources.names import ESCAPED, escape, file_of
+from imgcls.data.sources.names import Located, Locator, composed, ids_of
+from imgcls.data.sources.rows import Row, read_rows
 from imgcls.errors import DataError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
-"""The separator of columns by the ending of the file's name."""
 REQUIRED: Final = ("path", "label")
 SPLIT: Final = "split"
-FIRST_LINE: Final = 2
-"""Line of the first row; the header is the line before it."""
+PATH_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Entry:
-    """A row of the table as text; ``line`` is its number in the file if no cell contains a line break."""
+    """A row of the table as text, and the file that its path leads to; ``line`` is its last line in the table."""
 
     line: int
-    image_id: str
+    path: str
+    located: Located
     label: str
     split: str
     others: tuple[str, ...]
 
 
-def is_table(path: Path) -> bool:
-    """Return whether a name ends like that of a table."""
-    return path.suffix.lower() in SEPARATORS
-
-
-def read_table(path: Path, *, root: Path, name: str) -> Dataset:
+def read_table(path: Path, *, root: Path | None = None, name: str | None = None) -> Dataset:
     """List the files of a table with the columns ``path`` and ``label``, in any case, and optionally ``split``.
 
-    Paths are relative to ``root``. All other columns are kept, so that images can be grouped by them. Rows that cannot
-    be used (a blank cell, a missing file, an unknown split, a repeated path) are listed in ``Dataset.rejected``.
+    Paths are relative to ``root``. Without it they are relative to the table's folder; if some are absolute and lead
+    elsewhere, the root is the folder that all files have in common, and no absolute path is stored. All other columns
+    are kept, so that images can be grouped by them. Rows that cannot be used (a blank cell, a missing file, an unknown
+    split, a repeated path) are listed in ``Dataset.rejected``.
 
     Raises DataError if the table cannot be read, lacks a column, or has no usable rows or only one class.
     """
-    table = read_rows(path, required=REQUIRED)
-    columns = tuple(name for name in table.columns if name not in {*REQUIRED, SPLIT})
-    entries = _entries(table, columns, root=root)
+    columns, rows = read_rows(path, required=REQUIRED)
+    others = tuple(column for column in columns if column not in {*REQUIRED, SPLIT})
+    home = (root or path.parent).absolute()
+    locator = Locator(folder=home)
+    entries = [_entry(line, row, others, locator) for line, row in rows]
+    root = home if root is not None else _common_root(path, home, entries)
     # A split is given if any row has one; a blank cell is then an error of that row.
     given = any(entry.split for entry in entries)
     rejected = {entry.line: reason for entry in entries if (reason := _fault(entry, root=root, given=given))}
-    rejected |= _repeated([entry for entry in entries if entry.line not in rejected])
+    ids = {entry.line: ids_of(_relative(entry, root)) for entry in entries if entry.line not in rejected}
+    rejected |= _repeated([entry for entry in entries if entry.line in ids], {line: ids[line][0] for line in ids})
     usable = [entry for entry in entries if entry.line not in rejected]
     class_names = tuple(sorted({entry.label for entry in usable}))
-    _require_classes(path, class_names, rejected)
+    _require_classes(path, class_names, entries, rejected)
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     files = (
         ImageFile(
-            image_id=entry.image_id,
+            image_id=ids[entry.line][0],
             label=label_of[entry.label],
             split=SPLIT_OF[entry.split.lower()] if given else None,
             values=entry.others,
+            own_path=ids[entry.line][1],
         )
         for entry in usable
     )
     return Dataset(
-        name=name,
+        name=name or root.resolve().name,
         root=root,
         class_names=class_names,
         files=tuple(sorted(files, key=lambda file: file.image_id)),
         given_splits=given,
-        columns=columns,
+        columns=others,
         rejected=tuple(
-            Removal(
-                image_id=entry.image_id or f"line {entry.line}",
-                label=label_of.get(entry.label),
-                reason=rejected[entry.line],
-            )
+            Removal(image_id=_shown(entry), label=label_of.get(entry.label), reason=rejected[entry.line])
             for entry in entries
             if entry.line in rejected
         ),
     )
 
 
-def read_rows(path: Path, *, required: Sequence[str]) -> "pd.DataFrame":
-    """Return a table as text, with the names of its columns in lower case.
+def _entry(line: int, row: Row, others: Sequence[str], locator: Locator) -> _Entry:
+    return _Entry(
+        line=line,
+        path=row["path"],
+        located=locator.locate(row["path"]),
+        # Composed, as the names of class folders: equal labels and values may be spelt in two ways.
+        label=composed(row["label"]),
+        split=row.get(SPLIT, ""),
+        others=tuple(composed(row[name]) for name in others),
+    )
 
-    Raises DataError if it cannot be read, or does not have each column of ``required`` once.
+
+def _common_root(table: Path, home: Path, entries: Sequence[_Entry]) -> Path:
+    """Return the table's folder or, if absolute paths lead out of it, the folder that all files have in common.
+
+    Raises DataError if they have none.
     """
-    import pandas as pd  # noqa: PLC0415 - takes half a second, which commands on folders need not wait for
-
+    files = [entry.located for entry in entries if entry.located.reason is None]
+    if all(_inside(file.path, home) is not None for file in files if file.absolute):
+        return home
     try:
-        with warnings.catch_warnings():
-            # Of rows that are longer than the header, pandas would drop the last cells with a warning.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            # As text: "007", "NA" and "1.0" are labels. Spreadsheets write a byte order mark before the header.
-            table = pd.read_csv(
-                path,
-                sep=SEPARATORS[path.suffix.lower()],
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                skip_blank_lines=False,
-                encoding="utf-8-sig",
-            ).fillna("")
-    # The errors of pandas and of decoding are ValueErrors.
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
-        message = f"{path.name}: not a table that can be read ({' '.join(str(error).split())})"
-        raise DataError(message) from error
-    table.columns = [str(column).strip().lower() for column in table.columns]
-    counts = Counter(table.columns)
-    for column in (*required, *counts):
-        if counts[column] != 1:
-            has = f"has {counts[column]} columns" if counts[column] else "has no column"
-            message = (
-                f"{path.name} {has} {column!r}; columns there: {', '.join(counts)}; needed: {' and '.join(required)}"
-            )
-            raise DataError(message)
-    return table
-
-
-def _entries(table: "pd.DataFrame", columns: Sequence[str], *, root: Path) -> list[_Entry]:
-    """Return the rows that are not blank."""
-    rows = [{name: cell.strip() for name, cell in row.items()} for row in table.to_dict("records")]
-    return [
-        _Entry(
-            line=number,
-            image_id=_image_id(row["path"], root=root),
-            label=row["label"],
-            split=row.get(SPLIT, ""),
-            others=tuple(row[name] for name in columns),
+        common = Path(os.path.commonpath([file.path.parent for file in files]))
+    except ValueError:  # several drives
+        common = Path(home.anchor)
+    if common == Path(common.anchor):
+        message = (
+            f"{table.name}: its files have no folder in common, such as {files[0].path} and {files[-1].path}; "
+            "link them below one folder"
         )
-        for number, row in enumerate(rows, FIRST_LINE)
-        if any(row.values())
-    ]
+        raise DataError(message)
+    return common
 
 
-def _image_id(path: str, *, root: Path) -> str:
-    """Return a path of the table relative to ``root``, or as it is if it is blank, escaped or outside of it."""
-    if not path or path.startswith(ESCAPED):
-        return path
-    if Path(path).is_absolute():
-        # Records hold image ids and must not contain paths of a machine; ``_fault`` refuses what stays absolute.
-        inside = Path(os.path.normpath(path)).is_relative_to(root.resolve())
-        path = os.path.relpath(path, root.resolve()) if inside else path
-    return escape(Path(os.path.normpath(path)).as_posix())
+def _inside(path: Path, root: Path) -> str | None:
+    """Return an absolute path relative to ``root``, perhaps through links to either; None if it is elsewhere."""
+    for own, folder in (
+        (path, root),
+        (path, root.resolve()),
+        # Not the file itself, which may be a link to another folder.
+        (path.parent.resolve() / path.name, root.resolve()),
+    ):
+        if own.is_relative_to(folder):
+            return own.relative_to(folder).as_posix()
+    return None
+
+
+def _relative(entry: _Entry, root: Path) -> str:
+    return _inside(entry.located.path, root) or Path(os.path.relpath(entry.located.path, root)).as_posix()
 
 
 def _fault(entry: _Entry, *, root: Path, given: bool) -> str | None:
     """Return why a row cannot be used, or None."""
-    if not entry.image_id:
+    if not entry.path:
         return "blank path"
-    if Path(entry.image_id).is_absolute():
+    # Records hold image ids and must not contain paths of a machine.
+    if entry.located.reason is None and entry.located.absolute and _inside(entry.located.path, root) is None:
         return "absolute path outside the folder"
     if not entry.label:
         return "blank label"
     if given and entry.split.lower() not in SPLIT_OF:
         known = ", ".join(SPLIT_NAMES)
         return f"unknown split {entry.split!r} (known: {known})" if entry.split else "blank split"
-    return None if file_of(root, entry.image_id).exists() else "no such file"
+    return entry.located.reason
 
 
-def _repeated(entries: Sequence[_Entry]) -> dict[int, str]:
+def _shown(entry: _Entry) -> str:
+    """Return what names a rejected row in audits, which must not contain paths of a machine."""
+    return f"line {entry.line}" if not entry.path or entry.located.absolute else ids_of(entry.path)[0]
+
+
+def _repeated(entries: Sequence[_Entry], ids: Mapping[int, str]) -> dict[int, str]:
     """Return the reason for each row that repeats a path: with other content it is unknown which row is right."""
     by_path: dict[str, list[_Entry]] = {}
     for entry in entries:
-        by_path.setdefault(entry.image_id, []).append(entry)
+        by_path.setdefault(ids[entry.line], []).append(entry)
     reasons = {}
     for rows in by_path.values():
         alike = len({(row.label, row.split.lower(), row.others) for row in rows}) == 1
@@ -177,16 +162,23 @@ def _repeated(entries: Sequence[_Entry]) -> dict[int, str]:
     return reasons
 
 
-def _require_classes(path: Path, class_names: Sequence[str], rejected: dict[int, str]) -> None:
+def _require_classes(
+    path: Path, class_names: Sequence[str], entries: Sequence[_Entry], rejected: Mapping[int, str]
+) -> None:
     if not class_names:
-        message = f"{path.name} has no usable row{_counted(rejected.values())}"
+        message = f"{path.name} has no usable row{_counted(entries, rejected)}"
         raise DataError(message)
     if len(class_names) == 1:
-        skipped = f"; rejected rows{_counted(rejected.values())}" if rejected else ""
+        skipped = f"; rejected rows{_counted(entries, rejected)}" if rejected else ""
         message = f"one class only ({class_names[0]}) in {path.name}: a classifier needs two or more{skipped}"
         raise DataError(message)
 
 
-def _counted(reasons: Iterable[str]) -> str:
-    counts = Counter(reasons)
-    return f": {', '.join(f'{count} x {reason}' for reason, count in counts.most_common())}" if counts else ""
+def _counted(entries: Sequence[_Entry], rejected: Mapping[int, str]) -> str:
+    """Return the number of rows by reason, with an example of a file that was looked for."""
+    if not rejected:
+        return ""
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in Counter(rejected.values()).most_common())
+    missing = (entry.located.path for entry in entries if entry.path and entry.located.reason is not None)
+    example = next((f"; looked for {str(path)[:PATH_SHOWN]}" for path in missing), "")
+    return f": {reasons}{example}"

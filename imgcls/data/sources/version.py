@@ -41,7 +41,7 @@ def version_of(dataset: Dataset, *, verify: bool = False) -> str:
         None if verify else str(dataset.root.resolve()),
     ]
     digest = hashlib.sha256(json.dumps(msgspec.to_builtins(known)).encode(errors="surrogateescape"))
-    paths = [file_of(dataset.root, file.image_id) for file in dataset.files]
+    paths = [file_of(dataset.root, file) for file in dataset.files]
     for version in stream_chunks(_bytes_of if verify else _edges_of, paths, size=CHUNK):
         digest.update(version)
     return digest.hexdigest()[:32]

@@ -2,17 +2,24 @@
 
 import json
 import os
+import shutil
 import struct
 import threading
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from imgcls.data.audit import audit_dataset
+from imgcls.data.cache import build_cache
+from imgcls.data.decode import Resize
 from imgcls.data.sources import named, torchvision_sets
+from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.named import load_dataset
 from imgcls.data.sources.names import file_of
+from imgcls.data.sources.walking import IGNORED
+from imgcls.data.splits import make_splits
 from imgcls.errors import DataError
 from tests.helpers.images import MakeFolder, smooth_image
 
@@ -229,8 +236,8 @@ def test_file_names_are_escaped_reversibly(name: bytes, make_folder: MakeFolder,
     root = make_folder({"cat": 1, "dog": 1})
     (root / "cat" / "000.png").rename(root / "cat" / os.fsdecode(name))
     dataset = load_dataset(str(root), cache=cache)
-    first = dataset.files[0].image_id
-    json.dumps(first, ensure_ascii=False).encode()
+    first = dataset.files[0]
+    json.dumps(first.image_id, ensure_ascii=False).encode()
     assert os.fsencode(file_of(root, first)) == os.fsencode(root) + b"/cat/" + name
     assert "1 skipped" not in str(audit_dataset(dataset, cache=cache))
 
@@ -247,3 +254,103 @@ def test_an_lfs_pointer_is_named(make_folder: MakeFolder, cache: Path) -> None:
     (root / "cat" / "a.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
     (removal,) = audit_dataset(load_dataset(str(root), cache=cache), cache=cache).removed
     assert removal.reason.startswith("Git LFS pointer")
+
+
+def ids(dataset: Dataset) -> list[str]:
+    return [file.image_id for file in dataset.files]
+
+
+def skipped(dataset: Dataset) -> dict[str, str]:
+    return {removal.image_id: removal.reason for removal in dataset.rejected}
+
+
+def test_linked_folders_are_followed_once(make_folder: MakeFolder, tmp_path: Path, cache: Path) -> None:
+    root = make_folder({"cat": 2, "dog": 2})
+    disk = tmp_path / "disk" / "cats"
+    (disk / "deep").mkdir(parents=True)
+    for seed, path in enumerate((disk / "a.png", disk / "deep" / "b.png"), start=50):
+        smooth_image(seed).save(path)
+    (root / "cat" / "more").symlink_to(disk)
+    (root / "cat" / "again").symlink_to(disk)
+    (disk / "loop").symlink_to(disk.parent)
+    dataset = load_dataset(str(root), cache=cache)
+    assert [image_id for image_id in ids(dataset) if image_id.startswith("cat/again")] == [
+        "cat/again/a.png",
+        "cat/again/deep/b.png",
+    ]
+    assert len(dataset.files) == 6
+    assert skipped(dataset) == {
+        "cat/more": "folder that was read before, through a link",
+        "cat/again/loop/cats": "folder that was read before, through a link",
+    }
+    assert "2 skipped" in str(audit_dataset(dataset, cache=cache))
+
+
+def test_links_inside_the_data_set_are_not_followed(make_folder: MakeFolder, cache: Path) -> None:
+    """Their images would count twice, and in two classes."""
+    root = make_folder({"cat": 2, "dog": 2, ".store/dogs": 1})
+    (root / "cat" / "dogs").symlink_to(root / "dog")
+    (root / "cat" / "all").symlink_to(root)
+    (root / "cat" / "above").symlink_to(root.parent)
+    (root / "dog" / "stored").symlink_to(root / ".store" / "dogs")
+    dataset = load_dataset(str(root), cache=cache)
+    assert len(dataset.files) == 5
+    assert skipped(dataset) == {
+        "cat/above": "link to a folder that contains the data set",
+        "cat/all": "link to a folder that contains the data set",
+        "cat/dogs": "link to dog/, which is read there",
+    }
+
+
+def test_ignored_folders_are_neither_classes_nor_splits(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"cat": 2, "dog": 2, "results/artifacts": 1, "cat/own": 1})
+    (root / "results" / IGNORED).touch()
+    (root / "cat" / "own" / IGNORED).touch()
+    assert ids(load_dataset(str(root), cache=cache)) == ["cat/000.png", "cat/001.png", "dog/000.png", "dog/001.png"]
+
+
+def test_flat_folder_is_named_by_its_path(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flat").mkdir()
+    smooth_image(0).save(tmp_path / "flat" / "a.png")
+    monkeypatch.chdir(tmp_path / "flat")
+    expected = rf"1 file\(s\) and no class folder with images in {tmp_path}/flat: .* as flat/CLASS/IMAGE"
+    with pytest.raises(DataError, match=expected):
+        load_dataset(".", cache=cache)
+
+
+DECOMPOSED = unicodedata.normalize("NFD", "café")
+
+
+def test_spellings_of_a_class_are_one_class(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"train/café": 2, "train/dog": 2, f"test/{DECOMPOSED}": 1, "test/dog": 1})
+    dataset = load_dataset(str(root), cache=cache)
+    assert dataset.class_names == ("café", "dog")
+    file = next(file for file in dataset.files if file.split == "test" and file.label == 0)
+    assert (file.image_id, file.own_path) == ("test/café/000.png", f"test/{DECOMPOSED}/000.png")
+    assert file_of(root, file).is_file()
+    assert len(audit_dataset(dataset, cache=cache).images) == 6
+
+
+def test_copy_with_other_spellings_has_the_same_digest_and_split(
+    make_folder: MakeFolder, tmp_path: Path, cache: Path
+) -> None:
+    """A copy on macOS has decomposed names."""
+    root = make_folder({"café": 10, "cafz": 10})
+    copy = tmp_path / "copy" / root.name
+    shutil.copytree(root, copy)
+    (copy / "café").rename(copy / DECOMPOSED)
+    audits = [audit_dataset(load_dataset(str(folder)), cache=cache) for folder in (root, copy)]
+    assert audits[0].digest == audits[1].digest
+    assert make_splits(audits[0]).digest == make_splits(audits[1]).digest
+    resize = Resize(size=32, interpolation="bilinear")
+    (first, second) = (
+        build_cache(audit, resize, root=folder, cache=tmp_path / folder.parent.name)
+        for audit, folder in zip(audits, (root, copy), strict=True)
+    )
+    assert np.array_equal(first, second)
+
+
+def test_two_spellings_of_a_path_are_refused(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"café": 1, DECOMPOSED: 1, "dog": 1})
+    with pytest.raises(DataError, match=r"composition of characters: 'cafe\\u0301/000.png' and 'caf\\xe9/000.png'"):
+        load_dataset(str(root), cache=cache)

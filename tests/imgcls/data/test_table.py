@@ -1,6 +1,9 @@
 """Data sets described by a table of labels."""
 
+import errno
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,10 +100,123 @@ def test_blank_lines_are_skipped(root: Path) -> None:
 
 def test_paths_inside_the_folder_are_relative(root: Path, tmp_path: Path) -> None:
     smooth_image(9).save(tmp_path / "outside.png")
-    rows = f"{root}/shots/a.png,cat\n./shots/../shots/b.png,dog\n{tmp_path}/outside.png,cat\n../outside.png,cat\n"
+    rows = f"{root}/shots/a.png,cat\n./shots/../shots/b.png,dog\n../outside.png,cat\n"
     dataset = read(root, rows)
     assert [file.image_id for file in dataset.files] == ["../outside.png", "shots/a.png", "shots/b.png"]
-    assert list(reasons(dataset).values()) == ["absolute path outside the folder"]
+
+
+def test_absolute_paths_elsewhere_have_their_common_folder_as_root(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    rows = f"{root}/shots/a.png,cat\n{root}/shots/b.png,dog\n{root}/c.png,dog\n/nowhere/d.png,cat\n"
+    smooth_image(9).save(root / "c.png")
+    dataset = read(tmp_path / "tables", rows)
+    assert (dataset.name, dataset.root) == ("field", root)
+    assert [file.image_id for file in dataset.files] == ["c.png", "shots/a.png", "shots/b.png"]
+    # No path of this machine.
+    assert reasons(dataset) == {"line 5": "no such file"}
+
+
+def test_relative_and_absolute_paths_have_a_common_root(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    smooth_image(9).save(tmp_path / "other" / "x.png")
+    dataset = read(root, f"shots/a.png,cat\n{tmp_path}/other/x.png,dog\n")
+    assert dataset.root == tmp_path
+    assert [file.image_id for file in dataset.files] == ["field/shots/a.png", "other/x.png"]
+
+
+def test_absolute_paths_outside_of_a_named_folder_are_rejected(root: Path, tmp_path: Path) -> None:
+    smooth_image(9).save(tmp_path / "outside.png")
+    (tmp_path / "l.csv").write_text(f"path,label\nshots/a.png,x\nshots/b.png,y\n{tmp_path}/outside.png,x\n")
+    dataset = load_dataset(str(root), labels=str(tmp_path / "l.csv"))
+    assert reasons(dataset) == {"line 4": "absolute path outside the folder"}
+
+
+def test_absolute_paths_without_a_common_folder_are_refused(root: Path) -> None:
+    with pytest.raises(DataError, match=r"its files have no folder in common, such as /.*; link them below one folder"):
+        read(root, f"{root}/shots/a.png,cat\n{next(Path('/bin').iterdir()).absolute()},dog\n")
+
+
+@pytest.mark.parametrize("through", ["link", "target"])
+def test_absolute_paths_through_a_link(root: Path, tmp_path: Path, through: str) -> None:
+    """The folder is known by a link, and paths may lead through it or not."""
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    start = link if through == "link" else root
+    (root / "labels.csv").write_text(f"path,label\n{start}/shots/a.png,x\n{start}/shots/b.png,y\n", encoding="utf-8")
+    for dataset in (
+        load_dataset(str(link / "labels.csv")),
+        load_dataset(str(link), labels=str(root / "labels.csv")),
+        load_dataset(str(root / "labels.csv")),
+    ):
+        assert [file.image_id for file in dataset.files] == ["shots/a.png", "shots/b.png"]
+        assert dataset.name == "field"
+
+
+def test_paths_that_cannot_be_files_are_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Path.stat
+
+    def refusing(self: Path, **options: Any) -> Any:
+        if self.parent.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return whole(self, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    long = "a caption " * 40
+    dataset = read(root, f"{GOOD}{long},cat\nclosed/a.png,cat\na\0b.png,cat\n")
+    assert len(dataset.files) == 3
+    assert list(reasons(dataset).values()) == ["no such file", "unreadable: Permission denied", "no such file"]
+
+
+ROWS = [("path", "label"), ("shots/a.png", "cat"), ("shots/b.png", "dog"), ("shots/c.png", "cat")]
+
+
+def joined(separator: str, *, end: str = "\n", last: str = "") -> str:
+    return end.join(separator.join(row) + (last if number else "") for number, row in enumerate(ROWS)) + end
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        joined(",").replace("shots/", "shots\\"),
+        joined(";"),
+        joined("\t"),
+        joined("|"),
+        joined(",", end="\r\n"),
+        joined(",", end="\r"),
+        joined(",", last=","),
+        joined(" , "),
+        f"sep=;\n{joined(';')}",
+        f"# exported\n\n{joined(',')}",
+        "\n".join(", ".join(f'"{cell}"' for cell in row) for row in ROWS),
+        "\n".join(",".join(f"'{cell}'" for cell in row) for row in ROWS),
+        "\n".join(",".join(("" if not number else str(number - 1), *row)) for number, row in enumerate(ROWS)),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_several_programs_are_the_same(root: Path, text: str, encoding: str) -> None:
+    (root / "labels.csv").write_bytes(text.encode(encoding))
+    dataset = load_dataset(str(root / "labels.csv"))
+    assert [(file.image_id, dataset.class_names[file.label]) for file in dataset.files] == ROWS[1:]
+    assert (dataset.columns, dataset.rejected) == ((), ())
+
+
+def test_urls_of_files_are_paths(root: Path) -> None:
+    (root / "shots" / "a.png").rename(root / "shots" / "a b.png")
+    dataset = read(root, f"{(root / 'shots' / 'a b.png').as_uri()},cat\nfile://{root}/shots/b.png,dog\n")
+    assert [file.image_id for file in dataset.files] == ["shots/a b.png", "shots/b.png"]
+
+
+def test_names_are_found_in_either_spelling(root: Path) -> None:
+    """A table has one spelling, and the files that macOS has unpacked have the other."""
+    composed, decomposed = (unicodedata.normalize(form, "forêt/é.png") for form in ("NFC", "NFD"))
+    (root / decomposed).parent.mkdir()
+    smooth_image(9).save(root / decomposed)
+    dataset = read(root, f"{composed},fr{unicodedata.normalize('NFD', 'ê')}ne\nshots/b.png,frêne\nshots/a.png,ash\n")
+    file = dataset.files[0]
+    assert (file.image_id, file.own_path) == (composed, decomposed)
+    assert dataset.class_names == ("ash", "frêne")
+    repeated = read(root, f"{composed},x\n{decomposed},x\nshots/b.png,y\n")
+    assert reasons(repeated) == {composed: "row repeated"}
 
 
 def test_escaped_names_are_read(root: Path) -> None:
@@ -122,7 +238,7 @@ def test_labels_of_a_folder(make_folder: MakeFolder, tmp_path: Path) -> None:
         ("file,label", GOOD, "has no column 'path'; columns there: file, label"),
         ("path,kind", GOOD, "has no column 'label'"),
         ("path,label,Label", "a,b,c\n", "has 2 columns 'label'"),
-        ("path,label", "a.png,x\nb.png,y\n", "no usable row: 2 x no such file"),
+        ("path,label", "a.png,x\nb.png,y\n", r"no usable row: 2 x no such file; looked for /.*/field/a\.png"),
         ("path,label", "shots/a.png,x\nshots/b.png,x\nc.png,y\n", r"one class only \(x\).*1 x no such file"),
         ("path,label", "shots/a.png,x,y\n", "not a table that can be read"),
         ("path,label", "", "no usable row"),

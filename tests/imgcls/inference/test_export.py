@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+import timm
 import torch
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
@@ -58,6 +60,16 @@ def parity_of(path: Path, source: Source, predictions: Predictions) -> Parity:
     return check_parity(session.run, read_card(path), pixels=source.pixels, rows=source.indices, trained=predictions)
 
 
+def test_constants_of_fused_operators_are_exported(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = timm.create_model("gemma4_vit_167m", num_classes=3, img_size=96, depth=1, embed_dim=48, num_heads=2)
+    export_onnx(network.eval(), spec_of("test_vit", 96), class_names=CLASSES, path=tmp_path / "m.onnx")
+    images = np.random.default_rng(0).standard_normal((2, 3, 96, 96), dtype=np.float32)
+    (logits,) = onnxruntime.InferenceSession(str(tmp_path / "m.onnx")).run(None, {"images": images})
+    with torch.inference_mode():
+        np.testing.assert_allclose(logits, network(torch.from_numpy(images)).numpy(), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("model", "size"),
     [("test_efficientnet", 32), ("efficientnet_b0", 32), ("resnet50", 32), ("inception_v3", 75)],
@@ -81,7 +93,7 @@ def test_card_holds_what_predicting_needs(tmp_path: Path) -> None:
     names = ["open", "exif_transpose", "to_rgb", "resize", "normalise", "layout"]
     assert [step["step"] for step in card.steps] == names
     assert replace(card, steps=()) == Card(
-        version=2,
+        version=3,
         model="test_efficientnet",
         weights_tag="random",
         class_names=CLASSES,
@@ -118,6 +130,7 @@ PREDICT = """
 import sys
 from pathlib import Path
 import numpy as np
+import onnxruntime
 from imgcls.evaluation.predictions import load_predictions
 from imgcls.inference.predict import classify
 model, root, stored = map(Path, sys.argv[1:])
