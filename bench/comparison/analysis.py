@@ -1,6 +1,6 @@
 """Statistics of a table, computed once for the leaderboard, the report and the comparison of two rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,15 @@ from bench.comparison.scores import accuracy, bootstrapped, expected_eces, macro
 from bench.comparison.tables import Checkpoint, Row, Table, group
 from bench.records.schema import RunRecord
 from bench.records.store import read_records, recounted
-from bench.stats.groups import Groups, meaningful, number_of, proportion_interval
+from bench.stats.groups import (
+    Groups,
+    SeedComponent,
+    component_of_values,
+    meaningful,
+    number_of,
+    proportion_interval,
+    seed_component,
+)
 from bench.stats.intervals import Score, wilson_interval
 from bench.stats.losses import LossTests, compare_losses
 from bench.stats.macro import MacroIntervals
@@ -69,7 +77,7 @@ class Comparison:
     def ordered(self) -> tuple[Row, ...]:
         """All rows sorted by accuracy, the highest first; rows without a score are last."""
         # 1.0 is greater than any negated accuracy.
-        return tuple(sorted(self.table.rows, key=lambda row: -accuracy(row).value if row.checkpoints else 1.0))
+        return tuple(sorted(self.table.rows, key=lambda row: -row.accuracy if row.checkpoints else 1.0))
 
     @cached_property
     def independent(self) -> int:
@@ -86,7 +94,7 @@ class Comparison:
             if right is None
             else proportion_interval(right, self.groups)
         )
-        return Score(value=share, interval=interval, over_seeds=False, least=share, most=share)
+        return Score(value=share, interval=interval, least=share, most=share)
 
     @cached_property
     def _majority_right(self) -> NDArray[np.bool_] | None:
@@ -151,9 +159,29 @@ class Comparison:
         shown = [checkpoint for _, checkpoint in self.shown_checkpoints]
         return dict(zip(map(id, shown), bootstrapped(shown), strict=True))
 
+    @cached_property
+    def seeds(self) -> SeedComponent | None:
+        """The variance of accuracy between seeds, pooled over the rows; None if no row has several seeds."""
+        right = [row.right for row in self.compared if row.right is not None]
+        return seed_component(right, self.groups) or self._component(lambda checkpoint: checkpoint.accuracy)
+
+    @cached_property
+    def _seeds_of_macro(self) -> SeedComponent | None:
+        return self._component(lambda checkpoint: checkpoint.macro_scores[0])
+
+    def _component(self, score: Callable[[Checkpoint], float]) -> SeedComponent | None:
+        rows = [row for row in self.table.rows if row.checkpoints]
+        return component_of_values([np.array([score(one) for one in row.checkpoints]) for row in rows])
+
+    def accuracy(self, row: Row) -> Score:
+        """Return top-1 accuracy with its interval: over images and seeds if a row of the table has several."""
+        return accuracy(row, self.groups, self.seeds)
+
     def macro_f1(self, row: Row) -> Score:
-        """Return macro-F1 with its interval: over images for one checkpoint, else a t interval over seeds."""
-        return macro_f1(row, self.macro)
+        """Return macro-F1 with its interval: over images and seeds if a row of the table has several."""
+        # Without several seeds, only the interval of the first checkpoint is read.
+        checkpoints = row.checkpoints[: None if self._seeds_of_macro else 1]
+        return macro_f1(row, [self.macro(one).macro_f1 for one in checkpoints], self._seeds_of_macro)
 
     def expected_ece(self, checkpoint: Checkpoint) -> tuple[float, float] | None:
         """Return mean and 95th percentile of the ECE of a perfectly calibrated model with the same confidences.
@@ -247,7 +275,7 @@ def find(table: Table) -> Comparison:
     # The paired tests match images by position, so that only rows with the same images in the same order take part.
     images = next((one.answers.image_ids for one in _checkpoints(table) if one.answers), ())
     known = [row for row in table.rows if row.right is not None and _same_images(row, images)]
-    compared = sorted(known, key=lambda row: -accuracy(row).value)
+    compared = sorted(known, key=lambda row: -row.accuracy)
     right = [row.right for row in compared if row.right is not None]
     groups = groups_of(compared)
     pairwise = compare_all(right, groups)

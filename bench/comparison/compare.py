@@ -27,8 +27,13 @@ class Side:
     """A row of a table, or a single run of it as a row of its own, that a name on the command line refers to."""
 
     name: str
-    table: Table
+    comparison: Comparison
     row: Row
+
+    @property
+    def table(self) -> Table:
+        """The table of the row."""
+        return self.comparison.table
 
     @property
     def answers(self) -> Answers | None:
@@ -90,14 +95,18 @@ def rows_named(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[
 
 
 def _sides(name: str, comparisons: Sequence[Comparison]) -> list[Side]:
-    rows = [(one.table, row) for one in comparisons for row in one.table.rows]
-    sides = [Side(name=name, table=table, row=row) for table, row in rows if row.name == name]
+    rows = [(comparison, row) for comparison in comparisons for row in comparison.table.rows]
+    sides = [Side(name=name, comparison=comparison, row=row) for comparison, row in rows if row.name == name]
     # Names of rows take precedence, as the name of a model may also be the beginning of an id.
     if not sides and len(name) >= LEAST_OF_ID:
-        sides = [Side(name=row.name, table=table, row=row) for table, row in rows if row.row_id.startswith(name)]
+        sides = [
+            Side(name=row.name, comparison=comparison, row=row)
+            for comparison, row in rows
+            if row.row_id.startswith(name)
+        ]
         sides += [
-            Side(name=f"{row.name}, seed {one.seed}", table=table, row=_alone(row, one))
-            for table, row in rows
+            Side(name=f"{row.name}, seed {one.seed}", comparison=comparison, row=_alone(row, one))
+            for comparison, row in rows
             for one in row.checkpoints
             # A run of one fold has predictions for that fold's images only, and cannot stand for the row.
             if len(one.records) == 1 and one.records[0].run_id.startswith(name)

@@ -1,6 +1,6 @@
 """Scores of rows and of their classes with intervals; which classes are small or minority classes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -11,8 +11,16 @@ from numpy.typing import NDArray
 from bench.comparison.tables import Checkpoint, Row, Table
 from bench.records.predictions import Answers
 from bench.stats.grouped_macro import grouped_macro_intervals
-from bench.stats.groups import effective_size, meaningful, proportion_interval
-from bench.stats.intervals import Interval, Score, mean_interval, wilson_interval
+from bench.stats.groups import (
+    Groups,
+    SeedComponent,
+    effective_size,
+    meaningful,
+    over_images_and_seeds,
+    proportion_interval,
+    repeated_interval,
+)
+from bench.stats.intervals import Interval, Score, wilson_interval
 from bench.stats.macro import Draws, MacroIntervals, macro_intervals
 from bench.stats.resampling import calibrated_ece, uniforms_for
 from imgcls.parallel import usable_cores
@@ -24,12 +32,6 @@ SMALL_CLASS: Final = 30
 """Test images of a class below which the bootstrap's intervals are too short."""
 
 
-def accuracy(row: Row) -> Score:
-    """Return top-1 accuracy with its interval: Wilson's for one checkpoint, else a t interval over seeds."""
-    values = [one.accuracy for one in row.checkpoints]
-    return _score(values, lambda: accuracy_interval(row.checkpoints[0]))
-
-
 def accuracy_interval(checkpoint: Checkpoint) -> Interval:
     """Return the interval of one checkpoint's accuracy over test images: Wilson's, at the effective sample size."""
     if checkpoint.answers is not None:
@@ -38,22 +40,40 @@ def accuracy_interval(checkpoint: Checkpoint) -> Interval:
     return wilson_interval(round(checkpoint.accuracy * total), total)
 
 
-def macro_f1(row: Row, intervals: Callable[[Checkpoint], MacroIntervals]) -> Score:
-    """Return macro-F1 with its interval: over images for one checkpoint, else a t interval over seeds."""
+def accuracy(row: Row, groups: Groups | None, component: SeedComponent | None) -> Score:
+    """Return top-1 accuracy with its interval: over images and seeds, or without ``component`` over images.
+
+    ``component`` is that of the row's table; None if no row of it has several seeds.
+    """
+    values = [one.accuracy for one in row.checkpoints]
+    if component is None:
+        interval = accuracy_interval(row.checkpoints[0])
+    elif row.right is not None:
+        interval = repeated_interval(row.right, groups, component)
+    else:
+        interval = over_seeds(values, [accuracy_interval(one) for one in row.checkpoints], component)
+    return _score(values, interval)
+
+
+def macro_f1(row: Row, intervals: Sequence[Interval], component: SeedComponent | None) -> Score:
+    """Return macro-F1 with its interval: over images and seeds, or without ``component`` over images.
+
+    ``intervals`` are those of the row's checkpoints over images.
+    """
     values = [checkpoint.macro_scores[0] for checkpoint in row.checkpoints]
-    return _score(values, lambda: intervals(row.checkpoints[0]).macro_f1)
+    return _score(values, intervals[0] if component is None else over_seeds(values, intervals, component))
 
 
-def _score(values: Sequence[float], of_one: Callable[[], Interval]) -> Score:
-    several = len(values) > 1
-    # Equal values of all seeds would give a t interval of width 0, which ignores the choice of test images.
-    return Score(
-        value=float(np.mean(values)),
-        interval=mean_interval(values) if several and max(values) > min(values) else of_one(),
-        over_seeds=several,
-        least=min(values),
-        most=max(values),
-    )
+def over_seeds(values: Sequence[float], intervals: Sequence[Interval], component: SeedComponent) -> Interval:
+    """Return the interval of a mean over seeds, from the values and the intervals over images of the checkpoints."""
+    # Their mean is rather too long: seeds that are right on different images narrow it.
+    low, high = (float(np.mean([getattr(interval, end) for interval in intervals])) for end in ("low", "high"))
+    share = float(np.mean(values))
+    return over_images_and_seeds(share, Interval(low=low, high=high), component, len(values))
+
+
+def _score(values: Sequence[float], interval: Interval) -> Score:
+    return Score(value=float(np.mean(values)), interval=interval, least=min(values), most=max(values))
 
 
 def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
@@ -117,7 +137,7 @@ def _recall(right: NDArray[np.int64], total: int, effective: float, confidence: 
     interval = wilson_interval(successes, effective, confidence=confidence)
     # The interval is that of a whole number of images, which the mean of several seeds need not be.
     interval = Interval(low=min(interval.low, mean), high=max(interval.high, mean))
-    return Score(value=mean, interval=interval, over_seeds=False, least=right.min() / total, most=right.max() / total)
+    return Score(value=mean, interval=interval, least=right.min() / total, most=right.max() / total)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -111,6 +111,11 @@ class Row:
         assert self.first.outcome is not None
         return self.first.outcome
 
+    @property
+    def accuracy(self) -> float:
+        """The mean top-1 accuracy of its checkpoints on test; it has at least one."""
+        return float(np.mean([checkpoint.accuracy for checkpoint in self.checkpoints]))
+
     @cached_property
     def right(self) -> Right | None:
         """Whether each checkpoint is correct on each image ``[S, N]``; None if any predictions are missing."""

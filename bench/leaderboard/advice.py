@@ -16,7 +16,6 @@ from bench.comparison.recommend import (
     recommended,
     usable,
 )
-from bench.comparison.scores import accuracy
 from bench.comparison.speeds import same_network, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure, score_cell, validity_word
@@ -81,7 +80,7 @@ def _useless(best: Row, comparison: Comparison) -> list[str]:
     """Return why nothing is recommended although rows meet the limits."""
     majority = comparison.table.majority
     baseline = f"the majority-class baseline ({majority.class_name}, {100 * majority.top1_accuracy:.1f} %)"
-    chosen_row = f"{best.name} would be chosen (top-1 {score_cell(accuracy(best))} %)"
+    chosen_row = f"{best.name} would be chosen (top-1 {score_cell(comparison.accuracy(best))} %)"
     return [f"No recommendation: {chosen_row}, but it is not significantly better than {baseline}."]
 
 
@@ -103,7 +102,7 @@ def _answer(
     choice: Choice, comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck], results: Path
 ) -> list[str]:
     best = choice.row
-    lines = [f"Ship {best.name}: top-1 {score_cell(accuracy(best))} %, {_timing(best, limits.runtime)}."]
+    lines = [f"Ship {best.name}: top-1 {score_cell(comparison.accuracy(best))} %, {_timing(best, limits.runtime)}."]
     if limits.margin is None:
         lines += _faster(choice, comparison, limits)
     else:
@@ -201,7 +200,7 @@ def photos_advice(runs: Mapping[float, set[str]], comparisons: Sequence[Comparis
         for row in comparison.compared
         if ids & {record.run_id for record in row.records}
     ]
-    lines = [f"{100 * share:.0f} % of train: top-1 {score_cell(accuracy(row))} %" for share, row, _ in found]
+    lines = [f"{100 * share:.0f} % of train: top-1 {score_cell(each.accuracy(row))} %" for share, row, each in found]
     if [share for share, _, _ in found][-2:] != list(SHARES[-2:]):
         return [*lines, "Not every share has a score, so nothing can be said about more photos."]
     (_, half, comparison), (_, whole, _) = found[-2:]

@@ -144,10 +144,8 @@ def interval_cell(interval: Interval) -> str:
 
 
 def score_cell(score: Score) -> str:
-    """Return a score in per cent with its interval; "t" marks the mean of several seeds with a t interval."""
-    # Seeds of equal accuracy have no t interval; theirs is over test images, as that of one checkpoint.
-    seeds = "t, " if score.over_seeds and score.least < score.most else ""
-    return f"{100 * score.value:.1f} ({seeds}{interval_cell(score.interval)})"
+    """Return a score in per cent with its interval."""
+    return f"{100 * score.value:.1f} ({interval_cell(score.interval)})"
 
 
 def hyperparameters_text(values: Mapping[str, float]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.comparison.analysis import Comparison, read
-from bench.comparison.scores import accuracy, worst_class
+from bench.comparison.scores import worst_class
 from bench.comparison.settings import colours_of, kind_of
 from bench.comparison.speeds import reference_runtime, runtime_text, runtimes_of
 from bench.comparison.tables import Row
@@ -129,7 +129,7 @@ def chart_of(comparison: Comparison) -> str:
         Bar(
             rank=str(comparison.rank_of(row) or NO_VALUE),
             name=row.name,
-            score=accuracy(row),
+            score=comparison.accuracy(row),
             colour=colours[row.first.config.model],
             kind=kind_of(row.first),
         )
@@ -226,7 +226,7 @@ def _row(row: Row, comparison: Comparison) -> list[str]:
     note = "" if rank else ", predictions missing"
     return [
         *start,
-        score_cell(accuracy(row)) + note,
+        score_cell(comparison.accuracy(row)) + note,
         score_cell(comparison.macro_f1(row)),
         f"{model.num_params / 1e6:.2f}",
         f"{at_least(model)}{model.gmacs:.3f}",
@@ -282,7 +282,7 @@ def machine_table(comparison: Comparison) -> list[str]:
     lines = [
         [
             code(row.name),
-            score_cell(accuracy(row)),
+            score_cell(comparison.accuracy(row)),
             row.measured_on,
             *(latency_text(row, runtime, comparison.table.sessions) for runtime in runtimes),
         ]
@@ -294,14 +294,15 @@ def machine_table(comparison: Comparison) -> list[str]:
 
 def _over_seeds(row: Row, best: str) -> list[str]:
     # Folds of a seed are trained one after the other, so that their times add up.
-    worst, score = worst_class(row), accuracy(row)
+    worst = worst_class(row)
+    values = [checkpoint.accuracy for checkpoint in row.checkpoints]
     times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in row.checkpoints]
     return [
         code(row.name),
         best,
         row.init,
         ", ".join(str(checkpoint.seed) for checkpoint in row.checkpoints),
-        f"{100 * score.least:.1f} to {100 * score.most:.1f}" if score.over_seeds else NO_VALUE,
+        f"{100 * min(values):.1f} to {100 * max(values):.1f}" if len(row.checkpoints) > 1 else NO_VALUE,
         f"{code(worst[0])}: {score_cell(worst[1])}" if worst else NO_VALUE,
         f"{sum(times) / len(times):.0f}",
     ]

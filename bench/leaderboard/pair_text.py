@@ -10,16 +10,15 @@ from rich.table import Table as Grid
 
 from bench.comparison.analysis import Comparison, groups_of
 from bench.comparison.compare import Effect, Side, choose, effects
-from bench.comparison.scores import accuracy, bootstrapped, macro_f1, minority_classes, recalls, worst_class
+from bench.comparison.scores import minority_classes, recalls, worst_class
 from bench.comparison.speeds import ratio, runtime_text, runtimes_of, same_network, shown
-from bench.comparison.tables import Checkpoint, Row
+from bench.comparison.tables import Row
 from bench.leaderboard.cells import NO_VALUE, code, score_cell, table
 from bench.leaderboard.details import p_cell
 from bench.leaderboard.summary import difference_text, images_text, p_text, power_basis, power_text
 from bench.recipes import budget_text
 from bench.stats.groups import number_of
 from bench.stats.losses import compare_losses
-from bench.stats.macro import MacroIntervals
 from bench.stats.pairs import ALPHA, Paired, compare_pair, speaks_of_models
 from bench.stats.power import power_of
 
@@ -41,16 +40,12 @@ def comparison_of(names: tuple[str, str], comparisons: Sequence[Comparison]) -> 
 
 def _scores(first: Side, second: Side) -> Grid:
     table = Grid("", escape(first.name), escape(second.name))
-    table.add_row("Top-1 % (95 % CI)", *(score_cell(accuracy(side.row)) for side in (first, second)))
-    table.add_row("Macro-F1 % (95 % CI)", *(score_cell(macro_f1(side.row, _macro)) for side in (first, second)))
+    table.add_row("Top-1 % (95 % CI)", *(score_cell(side.comparison.accuracy(side.row)) for side in (first, second)))
+    table.add_row("Macro-F1 % (95 % CI)", *(score_cell(side.comparison.macro_f1(side.row)) for side in (first, second)))
     table.add_row("Init", first.row.init, second.row.init)
     table.add_row("Recipe", *(side.row.first.base.recipe for side in (first, second)))
     table.add_row("Budget", *(budget_text(side.table.key.budget) for side in (first, second)))
     return table
-
-
-def _macro(checkpoint: Checkpoint) -> MacroIntervals:
-    return bootstrapped([checkpoint])[0]
 
 
 def _both(first: np.ndarray, second: np.ndarray) -> Grid:
@@ -165,7 +160,7 @@ def imbalance_table(comparison: Comparison) -> list[str]:
     lines = []
     for row in rows:
         worst, effect = worst_class(row), found.get(row.row_id)
-        scores = [f"{100 * accuracy(row).value:.1f}", f"{100 * comparison.macro_f1(row).value:.1f}"]
+        scores = [f"{100 * row.accuracy:.1f}", f"{100 * comparison.macro_f1(row).value:.1f}"]
         scores.append(f"{100 * worst[1].value:.1f} ({code(worst[0])})" if worst else NO_VALUE)
         lines.append([code(row.first.config.model), row.first.base.train.imbalance, *scores, *_effect(effect)])
     names = ", ".join(
@@ -201,7 +196,7 @@ def against_members(run_ids: set[str], comparisons: Sequence[Comparison]) -> lis
             if row.first.ensemble is None or not run_ids & {record.run_id for record in row.records}:
                 continue
             members = [by_name[name] for name in row.first.ensemble.candidates if name in by_name]
-            best = max(members, key=lambda member: accuracy(member).value, default=None)
+            best = max(members, key=lambda member: member.accuracy, default=None)
             if best is not None:
                 assert best.right is not None
                 assert row.right is not None

@@ -1,5 +1,6 @@
 """A comparison as text: a summary of at most four sentences, and notes; for Markdown, terminal and HTML page."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -7,11 +8,12 @@ from typing import Final
 import numpy as np
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.scores import SMALL_CLASS, accuracy, minority_classes, small_classes
+from bench.comparison.scores import SMALL_CLASS, minority_classes, small_classes
 from bench.comparison.speeds import ratio, reference_runtime, runtime_text, same_network, shown
 from bench.comparison.tables import Row
 from bench.leaderboard.cells import figure
 from bench.records.schema import UNGROUPED
+from bench.stats.groups import LEAST_FREEDOM
 from bench.stats.intervals import percentile
 from bench.stats.pairs import ALPHA
 from bench.stats.power import Power, sources_of
@@ -99,6 +101,7 @@ class _Statements:
             *self._speed(),
             *self._minority(),
             self._seeds(),
+            self._intervals(),
             self._sources(),
             self._tuned(),
             self._small(),
@@ -129,7 +132,7 @@ class _Statements:
     def _accuracy(self) -> str:
         top, *others = self.comparison.compared
         name, images = self.style(top.name), self._images()
-        score = f"{100 * accuracy(top).value:.1f} % of {images}"
+        score = f"{100 * top.accuracy:.1f} % of {images}"
         if not others:
             which = "the only row with predictions" if self.comparison.not_compared else "the only row"
             return f"{name} is {which}: {score} correct."
@@ -278,6 +281,20 @@ class _Statements:
             return f"Every class has fewer than {SMALL_CLASS} test images, so intervals of single classes are wide."
         named = listed([f"{self.style(name)} ({count})" for name, count in small])
         return f"Classes with fewer than {SMALL_CLASS} test images have wide intervals: {named}."
+
+    def _intervals(self) -> str:
+        component = self.comparison.seeds
+        if component is None:
+            return "Intervals of accuracy are of these checkpoints over test images: no row has several seeds."
+        # At an accuracy that readers can relate to; the component is of logits.
+        points = 100 * math.sqrt(component.variance) * 0.9 * 0.1
+        known = sum(len(row.checkpoints) - 1 for row in self.comparison.table.rows if row.checkpoints)
+        missing = LEAST_FREEDOM - known
+        prior = f", and a prior in place of {missing} more" if missing > 0 else ""
+        return (
+            "Intervals of accuracy are of the expected accuracy over test images and seeds. The standard deviation "
+            f"between seeds is {points:.1f} pp at 90 %, pooled over the rows ({known} degrees of freedom{prior})."
+        )
 
     def _seeds(self) -> str:
         # The row with the fewest seeds limits what can be concluded on any pair with it.

@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.scores import accuracy
 from bench.comparison.tables import Row
 from bench.config import OF_THE_TABLE
 from bench.leaderboard import cells, page
@@ -115,4 +114,4 @@ def _cells(row: Row, comparison: Comparison) -> list[str]:
     if not row.checkpoints:
         return [*start, escape("; ".join(row.incomplete)) or page.FAILED, ""]
     time = cells.median_cell(row, cells.LATENCY_COLUMNS["ONNX ms"], comparison.table.sessions)
-    return [*start, cells.score_cell(accuracy(row)), escape(time)]
+    return [*start, cells.score_cell(comparison.accuracy(row)), escape(time)]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.scores import accuracy, worst_class
+from bench.comparison.scores import worst_class
 from bench.comparison.sessions import interval_over_rounds
 from bench.comparison.settings import colours_of, family_of, kind_of
 from bench.comparison.speeds import reference_runtime, runtimes_of, shown
@@ -62,8 +62,7 @@ def _metric(key: str, title: str, unit: str, better: str) -> Json:
 
 
 def _interval(score: Score) -> list[float]:
-    # A t interval over seeds may extend beyond 0 and 100 %.
-    return [100 * score.value, 100 * max(score.interval.low, 0.0), 100 * min(score.interval.high, 1.0)]
+    return [100 * score.value, 100 * score.interval.low, 100 * score.interval.high]
 
 
 def _row(row: Row, comparison: Comparison, colours: Mapping[str, str]) -> Json:
@@ -106,7 +105,7 @@ def _values(row: Row, comparison: Comparison) -> dict[str, list[float]]:
     outcome, worst = row.outcome, worst_class(row)
     times = [sum(one.training.train_time_s for one in checkpoint.outcomes) for checkpoint in row.checkpoints]
     found = {
-        "top1": _interval(accuracy(row)),
+        "top1": _interval(comparison.accuracy(row)),
         "macro_f1": _interval(comparison.macro_f1(row)),
         "log_loss": [float(np.mean([one.mean("test", "log_loss") for one in row.checkpoints]))],
         "size": [outcome.artifact.size_bytes / 1e6],

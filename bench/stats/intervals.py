@@ -18,14 +18,13 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """A metric of a row: of one checkpoint with an interval over images, or the mean of several with one over seeds.
+    """A metric of a row, the mean over its checkpoints, with its interval.
 
     ``least`` and ``most`` are the extremes over checkpoints.
     """
 
     value: float
     interval: Interval
-    over_seeds: bool
     least: float
     most: float
 

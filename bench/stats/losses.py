@@ -13,8 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from bench.stats.groups import Groups, meaningful, number_of, summed, variance_of_mean
-from bench.stats.pairs import ALPHA, SEEDS_FOR_MODELS, between_seeds, freedom, holm, seed_variance
+from bench.stats.groups import (
+    Groups,
+    between_seeds,
+    meaningful,
+    number_of,
+    seed_variance,
+    summed,
+    variance_of_mean,
+)
+from bench.stats.pairs import ALPHA, SEEDS_FOR_MODELS, freedom, holm
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, stdtr, stdtrit
 
-from bench.stats.groups import Groups, effective_size, meaningful, number_of, summed, variance_of_mean
+from bench.stats.groups import (
+    Groups,
+    between_seeds,
+    effective_size,
+    meaningful,
+    number_of,
+    seed_variance,
+    summed,
+    variance_of_mean,
+)
 from bench.stats.intervals import Interval, mean_interval, paired_difference
 from bench.stats.sign_flips import AT_ONCE, sign_flip, sign_flips
 
@@ -235,21 +244,6 @@ def _over_groups(change: Floats, groups: Groups, level: float) -> Interval:
     mean, error = float(change.mean()), math.sqrt(float(variance_of_mean(change, groups)))
     reach = float(stdtrit(number_of(groups, len(change)) - 1, 1 - level / 2)) * error
     return Interval(low=mean - reach, high=mean + reach)
-
-
-def seed_variance(model: Right | Floats, groups: Groups | None = None) -> float:
-    """Return the variance that seeds alone add to a model's mean over images, without their interaction with images.
-
-    The variance component of a two-way layout (Searle, Casella and McCulloch 1992), truncated at 0.
-    """
-    # The interaction is already part of the variance over images, and would be counted twice.
-    together = float(summed(model, groups).var(axis=0, ddof=1).sum()) / (model.size * len(model[0]))
-    return max(between_seeds(model) - together, 0.0)
-
-
-def between_seeds(model: Right | Floats) -> float:
-    """Return the variance of a model's mean over its seeds, their interaction with images included."""
-    return float(model.mean(axis=1).var(ddof=1)) / len(model)
 
 
 def freedom(images: float, number: int, seeds: Sequence[tuple[float, int]]) -> float:

@@ -10,8 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
-from bench.stats.groups import Groups, design_effect, meaningful, number_of, summed, variance_of_mean
-from bench.stats.pairs import ALPHA, SEEDS_FOR_MODELS, Right, between_seeds, freedom, seed_variance
+from bench.stats.groups import (
+    Groups,
+    between_seeds,
+    design_effect,
+    meaningful,
+    number_of,
+    seed_variance,
+    summed,
+    variance_of_mean,
+)
+from bench.stats.pairs import ALPHA, SEEDS_FOR_MODELS, Right, freedom
 from bench.stats.sign_flips import AT_ONCE
 
 POWER: Final = 0.8

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bench.comparison import analysis, scores
 from bench.comparison.analysis import Comparison, count_scorings
-from bench.comparison.scores import accuracy, minority_classes, recalls
+from bench.comparison.scores import minority_classes, recalls
 from bench.config import with_overrides
 from bench.leaderboard import page, spreadsheet, terminal
 from bench.leaderboard.summary import notes, summary
@@ -158,14 +158,30 @@ def test_seeds_share_a_row_with_their_mean(tmp_path: Path) -> None:
     for seed, right in enumerate(shares):
         keep(tmp_path, "net", right, seed=seed)
     keep(tmp_path, "other", some_right(0.4, seed=9))
-    row = next(row for row in table(tmp_path).table.rows if row.name == "net")
-    score = accuracy(row)
+    comparison = table(tmp_path)
+    row, other = (next(row for row in comparison.table.rows if row.name == name) for name in ("net", "other"))
+    score = comparison.accuracy(row)
     assert score.value == pytest.approx(np.mean([right.mean() for right in shares]))
     assert (score.least, score.most) == (min(r.mean() for r in shares), max(r.mean() for r in shares))
-    assert rows(tmp_path)["net"]["Top-1 % (95 % CI)"].startswith(f"{100 * score.value:.1f} (t, ")
+    assert rows(tmp_path)["net"]["Top-1 % (95 % CI)"].startswith(f"{100 * score.value:.1f} (")
+    assert score.interval.low < score.least
+    # Of one seed too: the others show how far the next one may be.
+    assert comparison.seeds is not None
+    alone, checkpoint = comparison.accuracy(other).interval, accuracy_interval(other.checkpoints[0])
+    assert alone.low < checkpoint.low < checkpoint.high < alone.high
+    assert comparison.macro_f1(row).interval.low < comparison.macro_f1(row).least
+    assert "Intervals of accuracy are of the expected accuracy over test images and seeds." in words_of(tmp_path)
     over_seeds = rows(tmp_path, 1)["net"]
     assert over_seeds["Seeds"] == "0, 1, 2"
     assert over_seeds["Seeds' top-1 %"] == f"{100 * score.least:.1f} to {100 * score.most:.1f}"
+
+
+def test_rows_of_one_seed_have_the_intervals_of_their_checkpoints(tmp_path: Path) -> None:
+    keep(tmp_path, "net", some_right(0.7, seed=0))
+    comparison = table(tmp_path)
+    row = comparison.table.rows[0]
+    assert comparison.accuracy(row).interval == accuracy_interval(row.checkpoints[0])
+    assert "of these checkpoints over test images: no row has several seeds" in words_of(tmp_path)
 
 
 def test_five_seeds_allow_conclusions_on_models(tmp_path: Path) -> None:
@@ -194,7 +210,7 @@ def test_folds_are_pooled(tmp_path: Path) -> None:
     (entry,) = found.table.rows
     assert entry.checkpoints[0].answers is not None
     assert entry.checkpoints[0].answers.image_ids == whole.image_ids
-    assert accuracy(entry).value == pytest.approx(right.mean())
+    assert entry.accuracy == pytest.approx(right.mean())
     assert "3 folds, every image tested once" in page.markdown([found])
     assert found.number == 240
 
