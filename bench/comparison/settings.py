@@ -38,15 +38,31 @@ def family_of(model: str) -> str:
     return found[1] if found else model
 
 
-def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
-    """Return what differs from the recipe in each row of a table, by row id, distinct for all rows of a model.
+Settings = dict[str, tuple[str, ...]]
+"""What differs from the recipe in each row, by row id."""
 
-    Rows of the same setting are distinguished by the first of study, weights, device and threads, and row id in which
-    they differ.
+
+def described(rows: Mapping[str, RunRecord]) -> tuple[Settings, dict[str, str]]:
+    """Return the settings and the names of the rows of a table, from a record of each, by row id.
+
+    Settings are distinct for all rows of a model: rows that are alike are distinguished by the first of study, weights,
+    device and threads, and row id in which they differ. A name is the model, followed by the parts of the setting that
+    not all its rows share.
     """
     # Named only if it distinguishes rows, to keep the cell short.
-    recipes = {record.base.recipe for record in rows.values()}
-    settings = {row_id: _setting(record, name_recipe=len(recipes) > 1) for row_id, record in rows.items()}
+    name_recipe = len({record.base.recipe for record in rows.values()}) > 1
+    models = {row_id: record.config.model for row_id, record in rows.items()}
+    trained = {row_id: record for row_id, record in rows.items() if record.ensemble is None}
+    settings = {row_id: _setting(record, name_recipe=name_recipe) for row_id, record in trained.items()}
+    settings = _distinct(trained, settings)
+    # Those of ensembles hold the names of other rows.
+    names = _names(models, settings)
+    made = {row_id: record for row_id, record in rows.items() if record.ensemble is not None}
+    settings |= _distinct(made, {row_id: _made(record, names) for row_id, record in made.items()})
+    return settings, _names(models, settings)
+
+
+def _distinct(rows: Mapping[str, RunRecord], settings: Settings) -> Settings:
     for detail in DETAILS:
         alike: defaultdict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
         for row_id, setting in settings.items():
@@ -54,23 +70,29 @@ def settings_of(rows: Mapping[str, RunRecord]) -> dict[str, tuple[str, ...]]:
         for row_ids in alike.values():
             details = {row_id: detail(rows[row_id], row_id) for row_id in row_ids}
             if len(set(details.values())) > 1:
-                settings |= {row_id: (*settings[row_id], details[row_id]) for row_id in row_ids}
+                settings = settings | {row_id: (*settings[row_id], details[row_id]) for row_id in row_ids}
     return settings
 
 
-def names_of(models: Mapping[str, str], settings: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """Return a name for each row: the model, followed by the parts of the setting that not all its rows share."""
+def _names(models: Mapping[str, str], settings: Settings) -> dict[str, str]:
     names = {}
-    for row_id, model in models.items():
-        others = [set(settings[other]) for other, name in models.items() if name == model]
-        parts = [part for part in settings[row_id] if part not in set.intersection(*others)]
-        names[row_id] = f"{model} ({', '.join(parts)})" if parts else model
+    for row_id, setting in settings.items():
+        others = [set(settings[other]) for other in settings if models[other] == models[row_id]]
+        parts = [part for part in setting if part not in set.intersection(*others)]
+        names[row_id] = f"{models[row_id]} ({', '.join(parts)})" if parts else models[row_id]
     return names
 
 
+def _made(record: RunRecord, names: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the setting of an ensemble: its rule, and its candidates by their names in this table."""
+    ensemble = record.ensemble
+    assert ensemble is not None
+    ids = ensemble.candidate_ids or ("",) * len(ensemble.candidates)
+    found = [names.get(row_id, name) for row_id, name in zip(ids, ensemble.candidates, strict=True)]
+    return ensemble.rule, " + ".join(found)
+
+
 def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
-    if record.ensemble is not None:
-        return record.ensemble.rule, " + ".join(record.ensemble.candidates)
     # The overrides of ``base``: the values that a study chose would fill the cell, and the table of studies shows them.
     parts = [f"recipe={record.base.recipe}"] if name_recipe else []
     parts += ["tuned"] if record.tuning else []
@@ -82,12 +104,18 @@ def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
         and record.outcome.training.classifier_fit == "gradient"
     ):
         parts.append("classifier_fit=gradient")
-    # Recipes start from pre-trained weights, and the main table has no column for initialisation.
-    if record.init == "random":
-        parts.append("weights=random")
-    elif record.outcome and record.outcome.model.weights_tag not in record.outcome.model.timm_name:
-        parts.append(f"weights={record.outcome.model.weights_tag}")
+    if (weights := weights_part(record)) is not None:
+        parts.append(weights)
     return tuple(parts)
+
+
+def weights_part(record: RunRecord) -> str | None:
+    """Return the part of a setting that names initial weights other than the pre-trained ones of the model's name."""
+    if record.init == "random":
+        return "weights=random"
+    if record.outcome and record.outcome.model.weights_tag != record.outcome.model.timm_name.partition(".")[2]:
+        return f"weights={record.outcome.model.weights_tag}"
+    return None
 
 
 def _study(record: RunRecord, _row_id: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.comparison.sessions import Sessions, sessions_of
-from bench.comparison.settings import names_of, settings_of
+from bench.comparison.settings import described
 from bench.comparison.speeds import Network
 from bench.config import Budget, without_repetition
 from bench.records.ids import hash_of, identity
@@ -238,8 +238,7 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
         rows[_place(record, rows)].append(record)
     ids = {hash_of(place): records for place, records in rows.items()}
     first = {row_id: records[0] for row_id, records in ids.items()}
-    settings = settings_of(first)
-    names = names_of({row_id: record.config.model for row_id, record in first.items()}, settings)
+    settings, names = described(first)
     # The same images for all rows: of the folds that any row has. A user may want one of them only.
     folds, networks = _folds(table), _networks(table)
     made = [
@@ -256,6 +255,12 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
         for row_id, records in ids.items()
     ]
     return tuple(sorted(made, key=lambda row: (row.name, row.records[0].run_id)))
+
+
+def members_of(ensemble: Row, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that hold a member of an ensemble's networks."""
+    members = {member.run_id for record in ensemble.records if record.ensemble for member in record.ensemble.members}
+    return [row for row in rows if any(record.run_id in members for record in row.records)]
 
 
 def _networks(table: Sequence[RunRecord]) -> list[Network]:
@@ -284,7 +289,8 @@ def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> 
 
 def setting_id(record: RunRecord) -> str:
     """Return the id of what the seeds and folds of a row have in common, without the digest of its weights."""
-    made = [record.ensemble.rule, *record.ensemble.candidates] if record.ensemble else []
+    ensemble = record.ensemble
+    made = [ensemble.rule, *(ensemble.candidate_ids or ensemble.candidates)] if ensemble else []
     study = record.tuning.study if record.tuning else None
     return hash_of([identity(without_repetition(record.config)), record.init, study, *made])
 

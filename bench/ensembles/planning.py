@@ -65,16 +65,13 @@ def tasks_of(rows: Sequence[Row], rule: str, *, paths: Paths, environment: Envir
         listed = "; ".join(f"{row.name}: {', '.join(map(str, each))}" for row, each in zip(rows, by_seed, strict=True))
         message = f"ensemble: no seed that all rows have ({listed})"
         raise ConfigError(message)
-    names = tuple(row.name for row in rows)
-    return [
-        _task([each[seed] for each in by_seed], names, rule, paths=paths, environment=environment) for seed in seeds
-    ]
+    return [_task([each[seed] for each in by_seed], rows, rule, paths=paths, environment=environment) for seed in seeds]
 
 
 def _task(
-    checkpoints: Sequence[Checkpoint], names: tuple[str, ...], rule: str, *, paths: Paths, environment: Environment
+    checkpoints: Sequence[Checkpoint], rows: Sequence[Row], rule: str, *, paths: Paths, environment: Environment
 ) -> Task:
-    records = [checkpoint.records[0] for checkpoint in checkpoints]
+    records, names = [checkpoint.records[0] for checkpoint in checkpoints], tuple(row.name for row in rows)
     _require_artifacts(records, names, paths)
     _require_one_input(records, names)
     val = [load_predictions(predictions_file(paths.artifacts(record.train_id), "val")) for record in records]
@@ -87,13 +84,15 @@ def _task(
             for record, weight in zip(records, weights, strict=True)
             if weight > 0
         ),
+        candidate_ids=tuple(row.row_id for row in rows),
     )
     first = next(record for record, weight in zip(records, weights, strict=True) if weight > 0)
     assert first.outcome is not None
     config = replace(first.config, model=NAME, overrides={}, seed=checkpoints[0].seed)
     place = msgspec.json.decode((paths.artifacts(first.train_id) / PLACE).read_bytes(), type=dict[str, str])
     return Task(
-        run_id=hash_of([_shared(config), ensemble, environment.machine]),
+        # Without the names of rows, which those of other rows may change.
+        run_id=hash_of([_shared(config), replace(ensemble, candidates=()), environment.machine]),
         train_id=hash_of([ensemble.members, NAME]),
         config=config,
         spec=_spec(first.outcome.model, records),

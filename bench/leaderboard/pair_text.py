@@ -12,7 +12,7 @@ from bench.comparison.analysis import Comparison, groups_of
 from bench.comparison.compare import Effect, Side, choose, effects
 from bench.comparison.scores import minority_classes, recalls, worst_class
 from bench.comparison.speeds import ratio, runtime_text, runtimes_of, same_network, shown
-from bench.comparison.tables import Row
+from bench.comparison.tables import Row, members_of
 from bench.leaderboard.cells import NO_VALUE, code, score_cell, table
 from bench.leaderboard.details import p_cell
 from bench.leaderboard.summary import difference_text, images_text, p_text, power_basis, power_text
@@ -188,14 +188,13 @@ def _gap(paired: Paired) -> str:
 
 
 def against_members(run_ids: set[str], comparisons: Sequence[Comparison]) -> list[str]:
-    """Return a sentence for each ensemble among some runs: its accuracy against that of its best candidate."""
+    """Return a sentence for each ensemble among some runs: its accuracy against that of its best member."""
     lines = []
     for comparison in comparisons:
-        by_name = {row.name: row for row in comparison.compared}
         for row in comparison.compared:
             if row.first.ensemble is None or not run_ids & {record.run_id for record in row.records}:
                 continue
-            members = [by_name[name] for name in row.first.ensemble.candidates if name in by_name]
+            members = members_of(row, comparison.compared)
             best = max(members, key=lambda member: member.accuracy, default=None)
             if best is not None:
                 assert best.right is not None

@@ -1,6 +1,7 @@
 """The leaderboard in short form, for a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from rich.box import SIMPLE_HEAD
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from bench.comparison.analysis import Comparison
+from bench.comparison.settings import weights_part
 from bench.comparison.tables import Row
 from bench.config import OF_THE_TABLE
 from bench.leaderboard import cells, page
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 TENTHS: Final = 10.0
 """Minutes below which tenths are shown."""
 
+LONGEST_NAME: Final = 30
+"""Characters up to which a model's name is never broken: in 80 columns, settings then have six or more."""
+
 ROWS_SHOWN: Final = 30
 """Rows of a table that a terminal shows; leaderboard.md has all."""
 
@@ -30,24 +35,27 @@ def tables(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
     for comparison in comparisons:
         rows = comparison.ordered
         # Without vertical lines, the names of the default models and of most settings fit into 80 columns unbroken.
-        grid = Grid(
-            title=escape(page.heading(comparison)),
-            title_justify="left",
-            box=SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-        )
+        grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        shared, shown = _shared_weights(rows), rows[:ROWS_SHOWN]
+        longest = max((len(row.first.config.model) for row in shown), default=0)
         for name in ("Rank", "Model", "Setting", "Top-1 % (95 % CI)", "ONNX ms"):
             text = name in {"Model", "Setting"}
-            grid.add_column(name, justify="left" if text else "right", overflow="fold", no_wrap=not text)
-        for row in rows[:ROWS_SHOWN]:
-            grid.add_row(*_cells(row, comparison))
+            # Where the width does not suffice, the setting gives way first.
+            folds = name == "Setting" or (name == "Model" and longest > LONGEST_NAME)
+            grid.add_column(name, justify="left" if text else "right", overflow="fold", no_wrap=not folds)
+        for row in shown:
+            grid.add_row(*_cells(row, comparison, shared))
         majority = comparison.table.majority
         score = cells.score_cell(comparison.majority)
         grid.add_row("-", f"majority class ({escape(majority.class_name)})", "-", score, "")
+        # Not the title of the grid, in whose width it would be broken.
+        yield page.heading(comparison)
         yield grid
         if len(rows) > ROWS_SHOWN:
             yield f"and {len(rows) - ROWS_SHOWN} more rows in leaderboard.md"
+        if shared:
+            models = {part: [model for model, own in shared.items() if own == part] for part in shared.values()}
+            yield "; ".join(f"{part}: {', '.join(names)}" for part, names in models.items())
         yield from page.machine_lines(comparison, str)
         yield from summary(comparison, str)
 
@@ -108,9 +116,21 @@ def _runs(one: "Estimate") -> str:
     return f"{one.runs} ({one.done} done)" if one.done else str(one.runs)
 
 
-def _cells(row: Row, comparison: Comparison) -> list[str]:
-    rank = comparison.rank_of(row)
-    start = [str(rank or "-"), escape(row.first.config.model), escape(", ".join(row.setting)) or "-"]
+def _shared_weights(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the part of the setting that names initial weights, by model, where all rows of a model share it."""
+    parts: defaultdict[str, set[str | None]] = defaultdict(set)
+    for row in rows:
+        # A failed run has no weights of its own.
+        if row.checkpoints:
+            parts[row.first.config.model].add(weights_part(row.first))
+    shared = {model: found.pop() for model, found in parts.items() if len(found) == 1}
+    return {model: part for model, part in shared.items() if part is not None}
+
+
+def _cells(row: Row, comparison: Comparison, shared: Mapping[str, str]) -> list[str]:
+    rank, model = comparison.rank_of(row), row.first.config.model
+    setting = [part for part in row.setting if part != shared.get(model)]
+    start = [str(rank or "-"), escape(model), escape(", ".join(setting)) or "-"]
     if not row.checkpoints:
         return [*start, escape("; ".join(row.incomplete)) or page.FAILED, ""]
     time = cells.median_cell(row, cells.LATENCY_COLUMNS["ONNX ms"], comparison.table.sessions)

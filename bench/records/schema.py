@@ -193,7 +193,10 @@ class Ensemble:
 
     rule: Literal["soft", "fitted", "greedy"]
     candidates: tuple[str, ...]
+    """Their names when the ensemble was made; rows that are added later may change the names of rows."""
     members: tuple[Member, ...]
+    candidate_ids: tuple[str, ...] = ()
+    """Their row ids; empty in records that do not have them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

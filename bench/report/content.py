@@ -19,7 +19,7 @@ from bench.comparison.scores import worst_class
 from bench.comparison.sessions import interval_over_rounds
 from bench.comparison.settings import colours_of, family_of, kind_of
 from bench.comparison.speeds import reference_runtime, runtimes_of, shown
-from bench.comparison.tables import Row
+from bench.comparison.tables import Row, members_of
 from bench.leaderboard.cells import median_cell
 from bench.leaderboard.page import why_failed
 from bench.report.curves import curves_of
@@ -91,8 +91,7 @@ def _row(row: Row, comparison: Comparison, colours: Mapping[str, str]) -> Json:
 def _origin(row: Row, comparison: Comparison) -> list[str]:
     """Return the ids of the rows that a row derives from: the default setting of a tuned one, an ensemble's members."""
     if row.first.ensemble is not None:
-        names = set(row.first.ensemble.candidates)
-        return [other.row_id for other in comparison.table.rows if other.name in names]
+        return [member.row_id for member in members_of(row, comparison.table.rows)]
     if kind_of(row.first) == "default":
         return []
     same = [other for other in comparison.table.rows if other.first.config.model == row.first.config.model]

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bench.comparison import analysis, scores
 from bench.comparison.analysis import Comparison, count_scorings
-from bench.comparison.scores import minority_classes, recalls
+from bench.comparison.scores import accuracy_interval, minority_classes, recalls
 from bench.config import with_overrides
 from bench.leaderboard import page, spreadsheet, terminal
 from bench.leaderboard.summary import notes, summary
@@ -343,6 +343,23 @@ def test_scorings_of_test_are_counted(tmp_path: Path) -> None:
     keep(tmp_path, "b", some_right(0.8))
     assert count_scorings(table(tmp_path).table) == (2, 4)
     assert "scored 4 times for 2 trainings, 2 of them repetitions by `--force`" in page.markdown([table(tmp_path)])
+
+
+def test_the_terminal_breaks_settings_and_not_names(tmp_path: Path) -> None:
+    tag = "a_rather_long_tag_of_weights"
+    for lr in (None, 0.1):
+        config = RECIPES["quick"]("net") if lr is None else with_overrides(RECIPES["quick"]("net"), {"lr": lr})
+        made = keep(tmp_path, "tf_efficientnetv2_b0", some_right(0.8), config=config, init="pretrained")
+        assert made.outcome is not None
+        model = replace(made.outcome.model, weights_tag=tag)
+        write_json(replace(made, outcome=replace(made.outcome, model=model)), record_path(tmp_path, made))
+    console = Console(file=io.StringIO(), width=80)
+    for part in terminal.tables([table(tmp_path)]):
+        console.print(part, markup=False)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert sum("tf_efficientnetv2_b0 " in line for line in lines) >= 3
+    # Once below, as all rows of the model share it.
+    assert [line for line in lines if tag in line] == [f"weights={tag}: tf_efficientnetv2_b0"]
 
 
 def test_the_terminal_table_fits_80_columns(tmp_path: Path) -> None:

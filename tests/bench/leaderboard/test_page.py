@@ -183,6 +183,23 @@ def test_random_weights_are_part_of_the_setting() -> None:
     assert dict(zip(header, row, strict=True))["Setting"] == "weights=random"
 
 
+@pytest.mark.parametrize(
+    ("name", "tag", "setting"),
+    [
+        ("net.a1_in1k", "a1_in1k", "-"),
+        # Part of the tag in the name, and yet another tag.
+        ("net.a1_in1k", "in1k", "weights=in1k"),
+        ("net_in1k", "in1k", "weights=in1k"),
+    ],
+)
+def test_weights_other_than_those_of_the_name_are_part_of_the_setting(name: str, tag: str, setting: str) -> None:
+    record = examples.record(init="pretrained")
+    assert record.outcome is not None
+    model = replace(record.outcome.model, timm_name=name, weights_tag=tag)
+    header, row, _ = rendered_tables(page_of(replace(record, outcome=replace(record.outcome, model=model))))[0]
+    assert dict(zip(header, row, strict=True))["Setting"] == setting
+
+
 def test_classifier_trained_by_gradient_is_part_of_the_setting() -> None:
     config = with_overrides(RECIPES["quick"]("resnet50"), {"tune_layers": "head-then-all"})
     record = examples.record(config=config, init="pretrained")
