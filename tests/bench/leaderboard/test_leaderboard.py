@@ -22,7 +22,7 @@ from bench.leaderboard import page, spreadsheet, terminal
 from bench.leaderboard.summary import notes, summary
 from bench.recipes import RECIPES
 from bench.records.measurements import Measurement
-from bench.records.store import record_path
+from bench.records.store import record_path, write_json
 from bench.report.content import content_of
 from imgcls.config import SplitConfig
 from tests.helpers import examples
