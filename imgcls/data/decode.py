@@ -17,9 +17,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
-DECODE_VERSION: Final = 1
+DECODE_VERSION: Final = 2
 """Incremented if this module reads different pixels from an unchanged file; part of every cache key."""
 PIXEL_LIMIT: Final = 89_478_485
 """Largest image that is decoded, in pixels (Pillow's own limit against decompression bombs)."""
@@ -48,7 +49,15 @@ SUFFIXES: Final[dict[str, frozenset[str]]] = {
 LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 """Start of the text file that stands for an image which Git LFS has not fetched."""
 EXIF_ORIENTATION: Final = 0x0112
+UINT8_MAX: Final = 255
 UINT16_MAX: Final = 65535
+UINT12_MAX: Final = 4095
+BITS_PER_SAMPLE: Final = 258
+"""Tag of TIFF files."""
+LONG_ASPECT: Final = 8
+"""Aspect ratio from which only what the centre crop shows is resized: a strip would otherwise take gigabytes."""
+SUPPORT: Final = 4
+"""Pixels beyond its own that a filter reads, in units of the larger grid; Lanczos, the widest, reads 3."""
 
 
 class UndecodableError(Exception):
@@ -86,7 +95,7 @@ def decode(path: Path, *, min_side: int | None = None) -> Decoded:
 
     ``min_side`` allows a faster JPEG decode at reduced size, with sides of at least twice that (``Image.draft``).
     The first frame of an animation is used, EXIF orientation is applied, transparency is composited over white,
-    16-bit grey is scaled to 8 bits.
+    16-bit grey is scaled to 8 bits, and 32-bit integers of 0 to 255 are read as they are.
 
     Several threads may call it. What libraries report of damaged files is discarded within ``quiet_libraries``.
 
@@ -157,15 +166,38 @@ def _decode_bytes(data: bytes, suffix: str, min_side: int | None) -> Decoded:
     with Image.open(io.BytesIO(data), formats=formats) as image:
         if image.width * image.height > PIXEL_LIMIT:
             raise Image.DecompressionBombError
+        # Before anything that loads the pixels: then it is not known any more how they were coded.
+        transparent = _transparent(image)
         # Before draft(), which changes the size that the notes refer to.
         notes = _notes(image, suffix)
         if min_side is not None and image.format in {"JPEG", "MPO"}:
             # Twice the side, the default gap of Image.thumbnail: close to a full decode, by Pillow's documentation.
             image.draft("RGB", (2 * min_side, 2 * min_side))
         image.load()
+        if transparent is not None:
+            image.info["transparency"] = transparent
         # In place here, and no conversion of RGB images below: to copy a large photo can take longer than to decode it.
         ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):
+            deep = isinstance(image, TiffImageFile) and max(image.tag_v2.get(BITS_PER_SAMPLE, (0,))) > 16  # noqa: PLR2004 - bits
+            rgb, more = _from_integers(image, deep=deep)
+            return Decoded(image=rgb, notes=(*notes, *more))
         return Decoded(image=to_rgb(image), notes=notes)
+
+
+def _transparent(image: ImageFile.ImageFile) -> int | tuple[int, ...] | bytes | None:
+    """Return the transparent colour of a PNG file in the values that its pixels have after decoding.
+
+    Pillow scales the pixels of 2, 4 and 16 bits a channel to 8 bits, and not the colour.
+    """
+    colour, coded = image.info.get("transparency"), image.tile[0].args if image.tile else None
+    if colour is None or not isinstance(coded, str):
+        return None
+    if coded in {"L;2", "L;4"}:
+        return int(colour * UINT8_MAX // (2 ** int(coded[-1]) - 1))
+    if coded.startswith("RGB;16"):
+        return tuple(int(value) >> 8 for value in colour)
+    return None
 
 
 def _notes(image: Image.Image, suffix: str) -> tuple[str, ...]:
@@ -185,9 +217,7 @@ def _notes(image: Image.Image, suffix: str) -> tuple[str, ...]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to RGB: transparency is composited over white, 16-bit grey is scaled, not clipped."""
-    if image.mode.startswith("I"):
-        return _from_16_bit(image)
+    """Convert any mode of up to 8 bits to RGB: transparency is composited over white."""
     if image.mode == "F":
         reason = "float pixels of unknown range"
         raise UndecodableError(reason)
@@ -199,14 +229,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    # Pillow reads some 16-bit files as mode I, which has 32 bits: the values show whether they are 16-bit ones.
+def _from_integers(image: Image.Image, *, deep: bool) -> tuple[Image.Image, tuple[str, ...]]:
+    """Convert grey integers to RGB, scaled from 16 bits, and return notes; ``deep``: the file has 32 bits.
+
+    The range of 32-bit integers is not known: as they are, they must be 8-bit values.
+    """
+    # Pillow reads some 16-bit files as mode I, which has 32 bits.
     values = np.asarray(image).astype(np.int64)
-    if values.min(initial=0) < 0 or values.max(initial=0) > UINT16_MAX:
-        reason = "32-bit pixels of unknown range"
+    least, most = int(values.min(initial=0)), int(values.max(initial=0))
+    if least < 0 or most > (UINT8_MAX if deep else UINT16_MAX):
+        reason = f"{32 if deep or most > UINT16_MAX else 16}-bit pixels of unknown range"
         raise UndecodableError(reason)
-    grey = np.rint(values * (255 / UINT16_MAX)).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+    grey = values if deep else np.rint(values * (UINT8_MAX / UINT16_MAX))
+    if (transparent := image.info.get("transparency")) is not None:
+        grey = np.where(values == transparent, UINT8_MAX, grey)
+    notes = ("32-bit pixels of 0 to 255: read as 8 bits",) if deep else ()
+    if not deep and 0 < most <= UINT12_MAX:
+        notes = ("16-bit pixels of at most 12 bits: dark, with 16 grey levels",)
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB"), notes
 
 
 def to_square(image: Image.Image, resize: Resize) -> NDArray[np.uint8]:
@@ -217,9 +257,29 @@ def to_square(image: Image.Image, resize: Resize) -> NDArray[np.uint8]:
     scale = resize.side / min(image.size)
     # max(), because rounding must not leave a side shorter than the crop.
     width, height = (max(size, round(length * scale)) for length in image.size)
+    if max(width, height) > LONG_ASPECT * resize.side:
+        return _middle_of_strip(image, (width, height), size, resample)
     resized = image.resize((width, height), resample)
     left, top = (width - size) // 2, (height - size) // 2
     return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def _middle_of_strip(
+    image: Image.Image, whole: tuple[int, int], size: int, resample: Image.Resampling
+) -> NDArray[np.uint8]:
+    """Return the central square of an image as if it were resized to ``whole``, of which only a part is computed."""
+    box, part, corner = [], [], []
+    for length, full in zip(image.size, whole, strict=True):
+        # What the filter reads beyond the square, so that its pixels do not depend on the cut.
+        margin = math.ceil(SUPPORT * max(1.0, full / length))
+        start = (full - size) // 2
+        first, last = max(start - margin, 0), min(start + size + margin, full)
+        box.append((first * length / full, last * length / full))
+        part.append(last - first)
+        corner.append(start - first)
+    (left, right), (top, bottom) = box
+    resized = image.resize((part[0], part[1]), resample, box=(left, top, right, bottom))
+    return np.asarray(resized.crop((corner[0], corner[1], corner[0] + size, corner[1] + size)))
 
 
 def load_square(path: Path, resize: Resize) -> NDArray[np.uint8]:

@@ -61,7 +61,12 @@ def steps_of(resize: Resize, *, mean: tuple[float, ...], std: tuple[float, ...])
     return (
         {"step": "open", "frame": 0, "jpeg_draft": 2 * resize.side},
         {"step": "exif_transpose"},
-        {"step": "to_rgb", "transparency": "over white", "grey_16_bit": "round(value * 255 / 65535)"},
+        {
+            "step": "to_rgb",
+            "transparency": "over white",
+            "grey_16_bit": "round(value * 255 / 65535)",
+            "integers_32_bit": "as they are, 0 to 255",
+        },
         *size,
         {"step": "normalise", "scale": 1 / 255, "mean": mean, "std": std},
         {"step": "layout", "order": "NCHW", "dtype": "float32"},
@@ -77,8 +82,9 @@ def words_of(card: Card) -> str:
     softmax = "" if card.temperature is None else f" divided by the temperature {card.temperature:.6g}"
     return (
         f"Open the first frame with Pillow; for JPEG files call draft('RGB', ({2 * side}, {2 * side})) first. Apply "
-        "the EXIF orientation. Scale 16-bit grey by 255/65535 and round. Composite transparency over white. Convert to "
-        f"RGB. {shape} with Pillow's {card.resize.interpolation} filter. Divide by 255, subtract mean {card.mean}, "
+        "the EXIF orientation. Scale 16-bit grey by 255/65535 and round; read 32-bit integers as they are. Composite "
+        f"transparency over white. Convert to RGB. {shape} with Pillow's {card.resize.interpolation} filter. Divide by "
+        f"255, subtract mean {card.mean}, "
         f"divide by std {card.std}. Input 'images': float32 [B, 3, {size}, {size}]. Output 'logits': "
         f"[B, {len(card.class_names)}]; probabilities are the softmax of the logits{softmax}."
     )
