@@ -97,6 +97,7 @@ OF_THE_TABLE: Final = frozenset(
         "folds",
         "fold",
         "drop_leaks",
+        "near_duplicates",
         "group_by",
         "val_as_test",
     }

@@ -27,6 +27,7 @@ TuneLayers = Literal["all", "head", "head-then-all"]
 Norm = Literal["batch", "frozen"]
 Precision = Literal["auto", "fp32", "bf16"]
 Select = Literal["best", "last"]
+NearDuplicates = Literal["group", "report", "keep"]
 
 
 QUANTITIES: Final = ("epochs", "images", "minutes", "tmacs")
@@ -76,6 +77,10 @@ class SplitConfig:
     group_by: str | None = None
     """Keep images together that are not independent: parent (same folder), a column of the table of labels, or a
     regular expression that is searched in paths; its first group, or the whole match, names the group."""
+    near_duplicates: NearDuplicates = "group"
+    """What to do with images that nearly look alike: group (keep them in one split, as one independent image), report
+    (treat them as different images, and report test images that have one in train or val), or keep (treat them as
+    different images: a fixed camera makes pictures of different objects alike)."""
     val_as_test: bool = False
     """With train and val folders, but no test folder: use val as test, and cut a new val from train."""
 

@@ -21,6 +21,7 @@ from bench.records.store import read_if_whole
 from imgcls.config import LoaderConfig, Precision, SplitConfig, TrainConfig
 from imgcls.data.audit import Audit
 from imgcls.data.drawing import SPLITS
+from imgcls.data.groups import apart
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
@@ -186,7 +187,8 @@ def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
 def dataset_info(audit: Audit, splits: Splits, config: SplitConfig) -> DatasetInfo:
     """Return the description of a run's data for its record."""
     counts = {name: tuple(class_counts(audit, getattr(splits, name))) for name in SPLITS}
-    groups = Counter(image.group for image in audit.images)
+    copies = audit if config.near_duplicates == "group" else apart(audit)
+    groups = Counter(image.group for image in copies.images)
     return DatasetInfo(
         name=audit.name,
         digest=audit.digest,

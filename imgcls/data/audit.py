@@ -87,8 +87,8 @@ class Audit:
         similar = sum(map(len, self.near_duplicates))
         if 2 * similar > len(self.images):
             lines.append(
-                f"{similar:,} of {len(self.images):,} images are near-duplicates of another; if they are frames of one "
-                "scene, consider --group-by"
+                f"{similar:,} of {len(self.images):,} images are near-duplicates of another; for frames of one scene "
+                "consider --group-by, for different objects under a fixed camera --near-duplicates keep"
             )
         if self.broken_groups:
             lines.append(

@@ -40,6 +40,14 @@ def grouped(audit: Audit, group_by: str | None) -> Audit:
     return replace(audit, images=images)
 
 
+def apart(audit: Audit) -> Audit:
+    """Return an audit in which near-duplicates are different images, and only exact copies are in one group."""
+    place = {image.image_id: index for index, image in enumerate(audit.images)}
+    first = {image_id: place[ids[0]] for ids in audit.exact_duplicates for image_id in ids}
+    images = tuple(replace(image, group=first.get(image.image_id, index)) for index, image in enumerate(audit.images))
+    return replace(audit, images=images)
+
+
 def _values(audit: Audit, group_by: str) -> list[str]:
     """Return the value of each image; blank for an image that is alone."""
     if group_by == PARENT:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imgcls.config import SplitConfig
 from imgcls.data.audit import Audit, AuditedImage
 from imgcls.data.drawing import SPLITS, deal, draw, groups_by_class, groups_with
-from imgcls.data.groups import grouped
+from imgcls.data.groups import apart, grouped
 from imgcls.errors import ConfigError, DataError
 
 VAL_FRACTION: Final = 0.1
@@ -40,7 +40,7 @@ class Splits:
     dropped: tuple[int, ...]
     """Images removed from train and val by ``drop_leaks``."""
     leaks: tuple[int, ...]
-    """Test images whose group is also in train or val: only a given split has any."""
+    """Test images whose group is also in train or val: only a given split has any, or one that only reports them."""
     source: str
     """Origin of the division: ``ours``, ``given``, ``given, val cut from train``, or ``ours, fold 1 of 5``."""
     digest: str
@@ -58,7 +58,9 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
     if no image can be grouped as requested. A split may lack a small class that has large groups; ``missing_classes``
     reports it.
     """
-    audit = grouped(audit, config.group_by)
+    # Whose group is also in train or val is a question of how the images look, unless they are to be different.
+    similar = audit if config.near_duplicates == "report" else None
+    audit = grouped(audit if config.near_duplicates == "group" else apart(audit), config.group_by)
     folds = _assign_folds(audit, config)
     parts, source = _divide(audit, config) if folds is None else _take_fold(audit, folds, config)
     whole = parts
@@ -68,19 +70,24 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
     # After the division, and only train: val and test keep the class distribution of the data.
     kept = _undersample(audit, parts["train"], config)
     left_out = sorted(set(parts["train"]) - set(kept))
-    earlier = _groups_of(audit, parts["train"]) | _groups_of(audit, parts["val"])
     return Splits(
         train=tuple(kept),
         val=tuple(parts["val"]),
         test=tuple(parts["test"]),
         undersampled=tuple(left_out),
         dropped=tuple(sorted(index for name in SPLITS for index in set(whole[name]) - set(parts[name]))),
-        leaks=tuple(index for index in parts["test"] if audit.images[index].group in earlier),
-        source=source,
+        leaks=_leaks(audit, parts) if similar is None else _leaks(similar, parts),
+        source=source if config.near_duplicates == "group" else f"{source}, near-duplicates as different images",
         digest=_digest(audit, {**parts, "train": kept}, config),
         groups=tuple(image.group for image in audit.images),
         folds_digest=None if folds is None else _digest_of_folds(audit, folds, config),
     )
+
+
+def _leaks(audit: Audit, parts: dict[str, list[int]]) -> tuple[int, ...]:
+    """Return the test images whose group is also in train or val."""
+    earlier = _groups_of(audit, parts["train"]) | _groups_of(audit, parts["val"])
+    return tuple(index for index in parts["test"] if audit.images[index].group in earlier)
 
 
 def _groups_of(audit: Audit, indices: Iterable[int]) -> set[int]:
@@ -210,9 +217,21 @@ def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:
                 found = f"{images[label]} usable image(s) in {count} group(s) by --group-by {config.group_by}"
             message = (
                 f"class {class_name!r} of {audit.name} has {found}; each class needs {least} or more, one for each "
-                "split or fold"
+                f"split or fold{_similar(audit, label, images[label])}"
             )
             raise DataError(message)
+
+
+def _similar(audit: Audit, label: int, images: int) -> str:
+    """Return what happened if one group of near-duplicates holds more than half of a class."""
+    members = {image.image_id for image in audit.images if image.label == label}
+    largest = max((len(members & {*ids}) for ids in audit.near_duplicates), default=0)
+    if 2 * largest <= images:
+        return ""
+    return (
+        f"; {largest} of its {images} images look alike, as under a fixed camera: if they show different objects, add "
+        "--near-duplicates keep"
+    )
 
 
 def _undersample(audit: Audit, train: list[int], config: SplitConfig) -> list[int]:
@@ -242,7 +261,9 @@ def _start(audit: Audit, config: SplitConfig) -> "hashlib._Hash":
     digest = hashlib.sha256(audit.digest.encode())
     # Tests and intervals depend on the groups, so that runs with other groups are not compared, even if a given split
     # leaves their images the same.
-    if config.group_by is not None:
+    if config.near_duplicates != "group":
+        digest.update(config.near_duplicates.encode())
+    if config.group_by is not None or config.near_duplicates != "group":
         digest.update(json.dumps([image.group for image in audit.images]).encode())
     return digest
 

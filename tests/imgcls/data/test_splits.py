@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgcls.config import SplitConfig
+from imgcls.config import NearDuplicates, SplitConfig
 from imgcls.data.audit import Audit
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.errors import ConfigError, DataError
@@ -173,3 +173,34 @@ def test_flags_of_given_splits_need_one(flag: str) -> None:
         make_splits(audit, SplitConfig(**{flag: True}))
     with pytest.raises(ConfigError, match="--val-as-test: made-up has train, val, test"):
         make_splits(divided(), SplitConfig(val_as_test=True))
+
+
+def alike(number: int) -> Audit:
+    """An audit of two classes, each one group of near-duplicates, with one exact copy in the first."""
+    audit = audit_of([[0] * number, [1] * number])
+    ids = [image.image_id for image in audit.images]
+    return replace(
+        audit, near_duplicates=(tuple(ids[:number]), tuple(ids[number:])), exact_duplicates=((ids[0], ids[3]),)
+    )
+
+
+def test_class_of_images_that_look_alike_is_refused_with_what_to_do() -> None:
+    with pytest.raises(DataError, match=r"20 of its 20 images look alike, .* add --near-duplicates keep"):
+        make_splits(alike(20))
+
+
+@pytest.mark.parametrize("kept", ["keep", "report"])
+def test_images_that_look_alike_can_be_different_ones(kept: NearDuplicates) -> None:
+    splits = make_splits(alike(20), SplitConfig(near_duplicates=kept))
+    assert [len(part) for part in (splits.train, splits.val, splits.test)] == [32, 4, 4]
+    # Exact copies stay together.
+    assert splits.groups[0] == splits.groups[3]
+    assert len(set(splits.groups)) == 39
+    assert splits.leaks == (splits.test if kept == "report" else ())
+    assert splits.source == "ours, near-duplicates as different images"
+
+
+def test_near_duplicates_are_part_of_the_split() -> None:
+    audit = audit_of([[0]] * 10 + [[1]] * 10)
+    digests = {make_splits(audit, SplitConfig(near_duplicates=kept)).digest for kept in ("group", "keep", "report")}
+    assert len(digests) == 3
