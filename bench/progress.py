@@ -130,10 +130,13 @@ def training(title: str) -> Report:
     """Return a callback that logs the steps and epochs of a training."""
     began = time.perf_counter()
     steps: list[Step] = []
+    first_s = 0.0
 
     def report(event: Step | Rung | EpochResult | HeadFit) -> None:
+        nonlocal first_s
         if isinstance(event, Step):
             # The first, for what had been done before a resumption, and the last.
+            first_s = first_s or time.perf_counter() - began
             steps[1:] = [event]
             left_s = event.train_time_s / event.images * (event.total_images - event.images)
             LOGGER.debug(
@@ -147,7 +150,10 @@ def training(title: str) -> Report:
         elif isinstance(event, EpochResult):
             # Without steps it is the fit of the classifier alone, which is the whole training.
             epochs, first, last = (steps[-1].epochs, steps[0].fraction, steps[-1].fraction) if steps else (1, 0.0, 1.0)
-            left_s = (time.perf_counter() - began) * (1 - last) / max(last - first, 1e-9)
+            elapsed_s = time.perf_counter() - began
+            # From the first step on or, if it is the only one, as if the training had begun with it.
+            spent_s, done = (elapsed_s - first_s, last - first) if last > first else (elapsed_s, last)
+            left_s = spent_s * (1 - last) / done
             LOGGER.info(Epoch(result=event, epochs=epochs, left_s=left_s))
 
     return report

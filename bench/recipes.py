@@ -13,6 +13,8 @@ EMBEDDED: Final = "digits"
 """The data set that needs no download, of which the commands without ``--data`` make a check of the installation."""
 UNMIRRORED: Final = frozenset({"digits", "digits-uneven"})
 """Data sets whose images are never mirrored: mirror images of digits are no digits."""
+MAX_SEED: Final = 2**32 - 1
+"""Largest seed that all generators accept."""
 REPORT_PX: Final = {"resnet50": 224, "efficientnet_b0": 299, "inception_v3": 299}
 REPORT_EPOCHS: Final = {"resnet50": 20, "efficientnet_b0": 15, "inception_v3": 20}
 
@@ -127,7 +129,7 @@ RECIPES: Final[dict[str, Callable[[str], RunConfig]]] = {
 
 def default_recipe(data: str) -> str:
     """Return the recipe of commands that name none: finetune, but quick for the embedded digits."""
-    return "quick" if data == EMBEDDED else "finetune"
+    return "quick" if data.lower() == EMBEDDED else "finetune"
 
 
 def configs_of(
@@ -144,12 +146,16 @@ def configs_of(
     recipe or a name is unknown, a value is out of range, or there is no model or seed.
     """
     recipe = recipe or default_recipe(data)
-    overrides = ({"no_hflip": True} if data in UNMIRRORED else {}) | dict(overrides)
+    # Names of data sets are valid in any case.
+    overrides = ({"no_hflip": True} if data.lower() in UNMIRRORED else {}) | dict(overrides)
     if recipe not in RECIPES:
         message = f"--recipe {recipe}: unknown; known: {', '.join(RECIPES)}"
         raise ConfigError(message)
     if not models or not seeds:
         message = "--models and --seeds need one value or more"
+        raise ConfigError(message)
+    if wrong := [seed for seed in seeds if not 0 <= seed <= MAX_SEED]:
+        message = f"--seeds {wrong[0]}; use 0 to {MAX_SEED}"
         raise ConfigError(message)
     if unknown := [name for name in overrides if name not in FIELDS]:
         message = f"{unknown[0]}: no such setting; known: {', '.join(FIELDS)}"

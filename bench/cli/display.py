@@ -1,8 +1,10 @@
 """Display of log records: on a terminal, progress events are drawn in place; everything else is printed as lines."""
 
 import contextlib
+import io
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import Final, Protocol, runtime_checkable
@@ -100,6 +102,9 @@ def _terminal_lines(console: Console) -> logging.Handler:
 def new_console(*, data_only: bool = False) -> Iterator[Console]:
     """Open the console of a command: on standard output, or on standard error if the former gets ``data_only``."""
     theme = Theme({"logging.keyword": "bold red"})
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal of another encoding than UTF-8 must not end the command: names may hold any character.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # A duplicate, because ``quiet_libraries`` discards what is written to standard error itself.
     with os.fdopen(os.dup(2), "w", errors="backslashreplace") if data_only else contextlib.nullcontext() as file:
         # soft_wrap leaves the wrapping of text to the terminal, so that a line stays one line when it is piped.

@@ -164,5 +164,6 @@ def _report(record: StudyRecord, args: SearchArgs) -> None:
         beside = f"; default: {score_text(default)}" if default else ""
         chosen = hyperparameters_text(best.hyperparameters)
         LOGGER.info("best on val: %s: %s%s (%s)", chosen, score_text(best), beside, counts)
-        LOGGER.info("to train it again: %s", study_page.rerun_command(record))
+        command = study_page.rerun_command(record, data=args.data, labels=args.labels, weights=args.weights)
+        LOGGER.info("to train it again: %s", command)
     LOGGER.info("written: %s", study_file(args.results, record.name).with_suffix(".md"))

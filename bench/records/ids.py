@@ -43,6 +43,7 @@ FROZEN_DEFAULTS: Final[dict[str, object]] = {
     "folds": None,
     "fold": None,
     "drop_leaks": False,
+    "near_duplicates": "group",
     "group_by": None,
     "val_as_test": False,
     "runtimes": (),

@@ -1,6 +1,7 @@
 """The Markdown page of a finished study, with plots by Optuna."""
 
 import datetime as dt
+import shlex
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -234,13 +235,19 @@ def _rerun(record: StudyRecord) -> list[str]:
     return ["## Command to train the best setting again", "", f"    {rerun_command(record)}"]
 
 
-def rerun_command(record: StudyRecord) -> str:
-    """Return the command that trains the best setting again, of which there must be one."""
+def rerun_command(
+    record: StudyRecord, *, data: str | None = None, labels: str | None = None, weights: str | None = None
+) -> str:
+    """Return the command that trains the best setting again, of which there must be one.
+
+    Without ``data`` and ``weights`` they are named as in the record, which has no paths of this machine.
+    """
     assert record.best is not None
-    # Data set and weights by name: their paths on this machine are not in the record.
-    words = ["python -m bench run", record.base.model, "--data", record.dataset.name, "--recipe", record.base.recipe]
-    words += ["--seeds", str(record.base.seed), *flags(record.tuned_config)]
-    words += ["--weights", "none" if record.origin[1] == "random" else "pretrained"]
+    words = ["python -m bench run", record.base.model, "--data", shlex.quote(data or record.dataset.name)]
+    words += [] if labels is None else ["--labels", shlex.quote(labels)]
+    words += ["--recipe", record.base.recipe, "--seeds", str(record.base.seed), *flags(record.tuned_config)]
+    known = "none" if record.origin[1] == "random" else "pretrained"
+    words += ["--weights", known if weights in {None, "auto"} else shlex.quote(str(weights))]
     return " ".join(words)
 
 

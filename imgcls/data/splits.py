@@ -20,6 +20,8 @@ VAL_FRACTION: Final = 0.1
 TEST_FRACTION: Final = 0.1
 # One for each of train, val and test.
 MIN_GROUPS: Final = 3
+MIN_TRAIN: Final = 2
+"""Train images: batch norm has no variance of a single one."""
 LEAST_FOR_TWO_FOLDS: Final = 4
 """Groups per class for two folds: the fold that is not tested must hold train and val."""
 
@@ -69,6 +71,9 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
         source = f"{source}, leaks dropped"
     # After the division, and only train: val and test keep the class distribution of the data.
     kept = _undersample(audit, parts["train"], config)
+    if len(kept) < MIN_TRAIN:
+        message = f"train of {audit.name} has {len(kept)} usable image(s); {MIN_TRAIN} or more are needed"
+        raise DataError(message)
     left_out = sorted(set(parts["train"]) - set(kept))
     return Splits(
         train=tuple(kept),

@@ -42,11 +42,22 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
         return read_folder(folder, name=key)
     if is_table(root) and root.is_file():
         return read_table(root)
+    if root.is_file():
+        kind = "an archive; unpack it, and give the folder" if _is_archive(root) else "a file; give a folder or a table"
+        message = f"--data {data}: {kind}"
+        raise DataError(message)
     if not root.is_dir():
         what = "file" if is_table(root) else "folder"
         message = f"--data {data}: no such {what}, and no data set of that name; known: {', '.join(DATASETS)}"
         raise DataError(message)
     return read_folder(root, name=name_of(root))
+
+
+def _is_archive(path: Path) -> bool:
+    import tarfile  # noqa: PLC0415 - for the message of an error only
+    import zipfile  # noqa: PLC0415
+
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path) or path.suffix.lower() in ARCHIVES
 
 
 def name_of(root: Path) -> str:
@@ -65,6 +76,9 @@ def _with_labels(root: Path, table: Path) -> Dataset:
         raise ConfigError(message)
     return read_table(table, root=root, name=name_of(root))
 
+
+ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+"""Endings of archives; of some of these Python reads no others."""
 
 UNEVEN_SIZES: Final = {"train": 100, "val": 25}
 """Images of the largest class of ``digits-uneven`` by split."""

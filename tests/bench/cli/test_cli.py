@@ -1,6 +1,8 @@
 """Errors of users: exit status 2, one line that names the error, and no files."""
 
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from safetensors.torch import save_file
 
 from bench.cli.arguments import PlanArgs, RunAllArgs
 from bench.cli.main import COMMANDS, main
+from bench.comparison import analysis
 from bench.config import RunConfig
 from bench.harness import planner
 from bench.recipes import configs_of
@@ -82,6 +85,8 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
             "names pre-trained weights, which --weights none excludes",
         ),
         (["--seeds"], "need one value or more"),
+        (["--seeds", "0", "-1"], "--seeds -1; use 0 to 4294967295"),
+        (["--data", "pyproject.toml"], "--data pyproject.toml: a file; give a folder or a table"),
         (["--max-class-ratio", "0.5"], "--max-class-ratio is 0.5"),
         (["--folds", "1"], "--folds is 1; use 2 to 50"),
         (["--fold", "1"], "it needs --folds"),
@@ -187,6 +192,10 @@ def test_cuda_without_a_device_is_refused(capsys: pytest.CaptureFixture[str], tm
         ({"cat": 5}, "one class only"),
         ({"cat": 5, "dog": 2}, "class 'dog' of pets has 2 usable"),
         ({"train/cat": 3, "train/dog": 3, "val/cat": 2, "val/dog": 2}, "--split ours"),
+        (
+            {"train/cat": 1, "val/cat": 2, "val/dog": 2, "test/cat": 2, "test/dog": 2},
+            "train of pets has 1 usable image(s); 2 or more are needed",
+        ),
     ],
 )
 def test_unusable_data_folder_is_refused(
@@ -199,6 +208,12 @@ def test_unusable_data_folder_is_refused(
     root = make_folder(counts)
     root.mkdir(exist_ok=True)
     assert says in complaint(["run-all", *TINY, "--data", str(root)], capsys, tmp_path / "results")
+
+
+def test_archive_is_called_one(make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "photos"), "zip", make_folder({"cat": 1, "dog": 1}))
+    says = complaint(["run-all", "--data", archive], capsys, tmp_path / "results")
+    assert "photos.zip: an archive; unpack it, and give the folder" in says
 
 
 def test_unsuitable_weights_folder_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -334,6 +349,41 @@ def test_unused_group_column_is_a_warning(table: Path, caplog: pytest.LogCapture
     grouped = configs_of(["test_efficientnet"], recipe="quick", seeds=[0], overrides={"group_by": "group"})
     planner(grouped, data=str(table), weights="none", results=table.parent / "results")
     assert "column group" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["Digits", "DIGITS-UNEVEN", "digits"])
+def test_named_set_has_its_recipe_and_is_not_mirrored_in_any_case(name: str) -> None:
+    (config,) = configs_of(["resnet50"], data=name, recipe=None, seeds=[0], overrides={})
+    assert config.train.no_hflip
+    assert config.recipe == ("quick" if name.lower() == "digits" else "finetune")
+
+
+def test_results_among_the_photos_are_no_class(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after ``cd photos; run-all --data .``, also with a folder of an older version."""
+    root = make_folder({"cat": 8, "dog": 8})
+    monkeypatch.chdir(root)
+    (root / "results" / "artifacts").mkdir(parents=True)
+    (root / "results" / "leaderboard.md").touch()
+    words = ["--data", ".", "--weights", "none", "--epochs", "1", "--image-size", "32", "--recipe", "quick"]
+    for _ in range(2):
+        assert main(["run-all", "--models", "test_efficientnet", "test_resnet", *words]) == 0
+    (comparison,) = analysis.read(root / "results")
+    assert comparison.table.first.dataset.class_names == ("cat", "dog")
+    assert (comparison.table.first.dataset.name, len(comparison.table.rows)) == (root.name, 2)
+    assert main(["audit", "."]) == 0
+
+
+def test_terminal_of_another_encoding_does_not_end_a_command(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"猫": 4, "dog": 4})
+    (root / "猫" / "空.png").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "audit", str(root), "--results", str(tmp_path / "results")],
+        check=False,
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"\u732b" in done.stdout
 
 
 def test_models_and_data_list_known_names(capsys: pytest.CaptureFixture[str]) -> None:
