@@ -293,7 +293,8 @@ class _Statements:
         prior = f", and a prior in place of {missing} more" if missing > 0 else ""
         return (
             "Intervals of accuracy are of the expected accuracy over test images and seeds. The standard deviation "
-            f"between seeds is {points:.1f} pp at 90 %, pooled over the rows ({known} degrees of freedom{prior})."
+            f"between seeds is estimated as {points:.1f} pp at 90 %, pooled over the rows ({known} degrees of "
+            f"freedom{prior})."
         )
 
     def _seeds(self) -> str:

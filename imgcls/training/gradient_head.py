@@ -24,7 +24,7 @@ from imgcls.training.setup import HEAD_EPOCHS, TrainingSetup, mixed
 
 LOGGER = logging.getLogger(__name__)
 
-HEAD_LR: Final = 3e-3
+HEAD_LR: Final = 1e-3
 """Learning rate of the classifier, whose layers start at zero."""
 
 
