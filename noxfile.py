@@ -1,9 +1,11 @@
 """Nox sessions: ``nox`` without arguments runs what CI runs."""
 
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import nox
 
@@ -88,6 +90,30 @@ def regression(session: nox.Session) -> None:
     options = ("-o", "addopts=--strict-markers --strict-config --import-mode=importlib -ra")  # without --benchmark-skip
     options += ("-o", "junit_family=xunit1", "--benchmark-columns=median,rounds")
     session.run(*PYTHON, "pytest", "tests/regression", *options, *base, *session.posargs)
+
+
+@nox.session(venv_backend="venv")
+def lower_bounds(session: nox.Session) -> None:
+    """Install the lowest versions that pyproject.toml allows, and run the tests of the library. Weekly, not in CI."""
+    project = tomllib.loads(pathlib.Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = [
+        *project["dependencies"],
+        *(item for extra in project["optional-dependencies"].values() for item in extra),
+    ]
+    bounds = [f"{name}=={version}{marker}" for name, version, marker in map(_lower_bound, required) if version]
+    constraints = pathlib.Path(session.create_tmp()) / "constraints.txt"
+    constraints.write_text("\n".join(bounds) + "\n", encoding="utf-8")
+    session.install("--constraint", str(constraints), "--editable", ".[dev]")
+    session.run(
+        "python", "-m", "pytest", "tests/imgcls", "tests/bench/stats", "tests/bench/leaderboard", *session.posargs
+    )
+
+
+def _lower_bound(requirement: str) -> tuple[str, str, str]:
+    """Return name, lowest version ("" if it has no bound) and marker of a requirement."""
+    found = re.fullmatch(r"([\w-]+)(?:\[[^]]*\])?(?:>=([^;\s]+))?\s*(;.*)?", requirement)
+    assert found is not None, requirement
+    return found[1], found[2] or "", found[3] or ""
 
 
 @nox.session
