@@ -124,9 +124,9 @@ def fetch(repo: str, name: str, *, revision: str | None = None, unreachable: str
 
 def find_cached(repo: str, name: str, *, revision: str | None = None) -> Path | None:
     """Return the path of a file in the hub's cache on this machine, or None; its content is not read."""
-    found = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+    entry = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
     # The library returns an object of its own if it has stored that the file does not exist.
-    return Path(found) if isinstance(found, str) else None
+    return Path(entry) if isinstance(entry, str) else None
 
 
 def has_file(repo: str, name: str, *, revision: str | None = None) -> bool:

@@ -82,24 +82,24 @@ def _in_processes(
     finished: Callable[[Sequence[Item]], None],
     crashed: Callable[[Item], Result] | None,
 ) -> list[Result]:
-    found: dict[int, list[Result]] = {}
-    while waiting := [place for place in range(len(chunks)) if place not in found]:
+    results: dict[int, list[Result]] = {}
+    while waiting := [index for index in range(len(chunks)) if index not in results]:
         executor = _executor(cores)
-        for place, future in [(place, executor.submit(function, chunks[place])) for place in waiting]:
+        for index, future in [(index, executor.submit(function, chunks[index])) for index in waiting]:
             try:
-                found[place] = [future.result()]
+                results[index] = [future.result()]
             except BrokenProcessPool:
                 # All chunks that are not complete are lost with the process that was killed.
                 if crashed is None:
                     raise
                 continue
-            finished(chunks[place])
+            finished(chunks[index])
         # Chunks start in order, so that the one that killed its process is among the first that are lost.
-        for place in [place for place in waiting if place not in found][:cores]:
+        for index in [index for index in waiting if index not in results][:cores]:
             assert crashed is not None
-            found[place] = _divided(function, chunks[place], crashed)
-            finished(chunks[place])
-    return [result for place in range(len(chunks)) for result in found[place]]
+            results[index] = _divided(function, chunks[index], crashed)
+            finished(chunks[index])
+    return [result for index in range(len(chunks)) for result in results[index]]
 
 
 def _executor(workers: int) -> ProcessPoolExecutor:

@@ -98,9 +98,9 @@ class Audit:
         if self.too_small_to_search:
             lines.append(f"{self.too_small_to_search:,} image(s) under 32 px were not searched for near-duplicates")
         if self.empty_folders:
-            shown = ", ".join(self.empty_folders[:NAMES_SHOWN])
+            names = ", ".join(self.empty_folders[:NAMES_SHOWN])
             more = f" and {len(self.empty_folders) - NAMES_SHOWN} more" if len(self.empty_folders) > NAMES_SHOWN else ""
-            lines.append(f"class folders without files, ignored: {shown}{more}")
+            lines.append(f"class folders without files, ignored: {names}{more}")
         return "\n".join(lines)
 
 
@@ -186,7 +186,7 @@ def _summarise(dataset: Dataset, seen: list[_Seen]) -> Audit:
     exact = _exact_groups(seen)
     # One of the labels is wrong, but it is not known which: none of these files is used.
     conflicting = {index for group in exact for index in group if len({labels[i] for i in group}) > 1}
-    usable = [index for index, one in enumerate(seen) if one.error is None and index not in conflicting]
+    usable = [index for index, finding in enumerate(seen) if finding.error is None and index not in conflicting]
     if not usable:
         message = f"no usable image in {dataset.name}: all {len(seen)} files are unreadable or have conflicting labels"
         raise DataError(message)
@@ -230,20 +230,20 @@ def _ids(dataset: Dataset, groups: Iterable[list[int]]) -> tuple[tuple[str, ...]
 
 
 def _removals(dataset: Dataset, seen: list[_Seen], conflicting: set[int]) -> tuple[Removal, ...]:
-    reasons = {index: one.error for index, one in enumerate(seen) if one.error is not None}
+    reasons = {index: finding.error for index, finding in enumerate(seen) if finding.error is not None}
     reasons.update(dict.fromkeys(conflicting, CONFLICT))
-    found = (
+    removals = (
         Removal(image_id=dataset.files[index].image_id, label=dataset.files[index].label, reason=reason)
         for index, reason in sorted(reasons.items())
     )
-    return (*dataset.rejected, *found)
+    return (*dataset.rejected, *removals)
 
 
 def _exact_groups(seen: list[_Seen]) -> list[list[int]]:
     by_pixels: defaultdict[str, list[int]] = defaultdict(list)
-    for index, one in enumerate(seen):
-        if one.error is None:
-            by_pixels[one.pixel_digest].append(index)
+    for index, finding in enumerate(seen):
+        if finding.error is None:
+            by_pixels[finding.pixel_digest].append(index)
     return [group for group in by_pixels.values() if len(group) > 1]
 
 

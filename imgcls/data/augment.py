@@ -107,8 +107,8 @@ def _grid(draws: Draws, size: int) -> Tensor:
     """
     # Pixel centres in the coordinates of align_corners=False, as in ``grid_sample`` above.
     steps = torch.arange(1 - size, size, 2, device=draws.angle.device, dtype=torch.float32) / size
-    places = torch.complex(*torch.meshgrid(steps, steps, indexing="xy"))
-    turned = places * torch.polar(torch.ones_like(draws.angle), draws.angle).view(-1, 1, 1)
+    centres = torch.complex(*torch.meshgrid(steps, steps, indexing="xy"))
+    turned = centres * torch.polar(torch.ones_like(draws.angle), draws.angle).view(-1, 1, 1)
     grid = torch.view_as_real(turned)
     # Mirroring the source positions flips the image without another pass over its pixels.
     grid[..., 0].mul_(draws.flip.view(-1, 1, 1))

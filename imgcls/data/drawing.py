@@ -90,7 +90,10 @@ def _draw_groups(
     largest = max(Counter(audit.images[index].label for index in indices).values())
     number = min(round(1 / max(fractions.values())), count, max(largest, len(fractions) + 1))
     dealt = deal(audit, indices, number, config.split_seed)
-    members = [[index for index, part in zip(indices, dealt, strict=True) if part == place] for place in range(number)]
+    members = [
+        [index for index, part in zip(indices, dealt, strict=True) if part == part_index]
+        for part_index in range(number)
+    ]
     # The parts with most classes are evaluated: a class in few groups is not in all parts.
     members.sort(key=lambda part: -len({audit.images[index].label for index in part}))
     train = [index for part in members[len(fractions) :] for index in part]

@@ -39,9 +39,9 @@ def near_groups(
     rest = np.setdiff1d(np.arange(len(hashes)), np.array(followers, dtype=np.int64))
     pairs = near_pairs(hashes[rest], thumbnails[rest])
     groups, broken = group_pairs(len(rest), pairs, largest=largest)
-    paired = [[int(rest[place]) for place in group] for group in groups]
+    paired = [[int(rest[position]) for position in group] for group in groups]
     alone = set(clusters) - {index for group in paired for index in group}
-    whole = [sorted({one for index in group for one in clusters.get(index, [index])}) for group in paired]
+    whole = [sorted({member for index in group for member in clusters.get(index, [index])}) for group in paired]
     return sorted([*whole, *(clusters[leader] for leader in alone if len(clusters[leader]) >= MIN_GROUP)]), broken
 
 
@@ -52,11 +52,11 @@ def near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> lis
     band (Manku, Jain and Das Sarma 2007), so that only images that share a band are compared. Bands that more than
     ``DENSE`` images share are skipped: see ``near_groups``.
     """
-    found: dict[Pair, int] = {}
+    distances: dict[Pair, int] = {}
     for bucket in _buckets(hashes):
         if len(bucket) <= DENSE:
-            found.update(_close_pairs(hashes, bucket))
-    return sorted((distance, pair) for pair, distance in found.items() if same_picture(*thumbnails[list(pair)]))
+            distances.update(_close_pairs(hashes, bucket))
+    return sorted((distance, pair) for pair, distance in distances.items() if same_picture(*thumbnails[list(pair)]))
 
 
 def _buckets(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
@@ -92,14 +92,16 @@ def _around_leaders(
     """
     leaders: list[int] = []
     members: dict[int, list[int]] = {}
-    known = np.zeros(len(indices), dtype=np.uint64)
+    leader_hashes = np.zeros(len(indices), dtype=np.uint64)
     for index in indices.tolist():
-        bits = np.bitwise_count(known[: len(leaders)] ^ hashes[index])
+        bits = np.bitwise_count(leader_hashes[: len(leaders)] ^ hashes[index])
         near = np.flatnonzero(bits <= MAX_HASH_DISTANCE)
-        by_distance = (leaders[place] for place in near[np.argsort(bits[near], kind="stable")])
-        leader = next((one for one in by_distance if same_picture(thumbnails[one], thumbnails[index])), None)
+        by_distance = (leaders[position] for position in near[np.argsort(bits[near], kind="stable")])
+        leader = next(
+            (candidate for candidate in by_distance if same_picture(thumbnails[candidate], thumbnails[index])), None
+        )
         if leader is None:
-            known[len(leaders)] = hashes[index]
+            leader_hashes[len(leaders)] = hashes[index]
             leaders.append(index)
             leader = index
         members.setdefault(leader, []).append(index)
@@ -144,10 +146,10 @@ def _mutual(ordered: list[Pair]) -> list[list[int]]:
     confirmed = {frozenset(pair) for pair in ordered}
     group_of: dict[int, list[int]] = {index: [index] for pair in ordered for index in pair}
     for first, second in ordered:
-        one, other = group_of[first], group_of[second]
-        if one is not other and all(frozenset((i, j)) in confirmed for i in one for j in other):
-            one += other
-            group_of.update(dict.fromkeys(other, one))
+        group, other = group_of[first], group_of[second]
+        if group is not other and all(frozenset((i, j)) in confirmed for i in group for j in other):
+            group += other
+            group_of.update(dict.fromkeys(other, group))
     # The members of a group share one list, so that its id identifies the group.
     groups = {id(group): sorted(group) for group in group_of.values() if len(group) >= MIN_GROUP}
     return list(groups.values())

@@ -42,8 +42,8 @@ def grouped(audit: Audit, group_by: str | None) -> Audit:
 
 def apart(audit: Audit) -> Audit:
     """Return an audit in which near-duplicates are different images, and only exact copies are in one group."""
-    place = {image.image_id: index for index, image in enumerate(audit.images)}
-    first = {image_id: place[ids[0]] for ids in audit.exact_duplicates for image_id in ids}
+    index_of = {image.image_id: index for index, image in enumerate(audit.images)}
+    first = {image_id: index_of[ids[0]] for ids in audit.exact_duplicates for image_id in ids}
     images = tuple(replace(image, group=first.get(image.image_id, index)) for index, image in enumerate(audit.images))
     return replace(audit, images=images)
 
@@ -58,15 +58,15 @@ def _values(audit: Audit, group_by: str) -> list[str]:
     try:
         pattern = re.compile(group_by)
     except re.error as error:
-        known = ", ".join((PARENT, *audit.columns))
-        message = f"--group-by {group_by}: not a regular expression ({error}), and none of: {known}"
+        names = ", ".join((PARENT, *audit.columns))
+        message = f"--group-by {group_by}: not a regular expression ({error}), and none of: {names}"
         raise ConfigError(message) from error
     return [_match(pattern, image) for image in audit.images]
 
 
 def _match(pattern: "re.Pattern[str]", image: AuditedImage) -> str:
-    found = pattern.search(image.image_id)
-    return (found.group(1 if pattern.groups else 0) or "") if found else ""
+    match = pattern.search(image.image_id)
+    return (match.group(1 if pattern.groups else 0) or "") if match else ""
 
 
 def _merged(groups: Sequence[int], values: Sequence[str]) -> list[int]:

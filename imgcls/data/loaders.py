@@ -124,8 +124,8 @@ def _transfer(source: Source, rows: Sequence[NDArray[np.int64]], device: torch.d
     pin = device.type == "cuda"
     with ThreadPoolExecutor(max_workers=1) as pool:
         ahead: deque[Future[Batch]] = deque()
-        for wanted in rows:
-            ahead.append(pool.submit(_read, source, wanted, pin=pin))
+        for batch_rows in rows:
+            ahead.append(pool.submit(_read, source, batch_rows, pin=pin))
             if len(ahead) > BATCHES_AHEAD:
                 yield _to_device(ahead.popleft().result(), device)
         for waiting in ahead:

@@ -201,8 +201,8 @@ def _refuse_without_given(audit: Audit, config: SplitConfig) -> None:
 
 def _val_as_test(audit: Audit, given: dict[str, list[int]]) -> dict[str, list[int]]:
     if given["test"] or not given["val"]:
-        found = ", ".join(name for name in SPLITS if given[name])
-        message = f"--val-as-test: {audit.name} has {found}; it needs train and val without test"
+        splits = ", ".join(name for name in SPLITS if given[name])
+        message = f"--val-as-test: {audit.name} has {splits}; it needs train and val without test"
         raise ConfigError(message)
     return {"train": given["train"], "val": [], "test": given["val"]}
 
@@ -217,11 +217,11 @@ def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:
     for label, class_name in enumerate(audit.class_names):
         count = counts.get(label, 0)
         if count < least:
-            found = f"{count} usable image(s) or groups of duplicates"
+            amount = f"{count} usable image(s) or groups of duplicates"
             if config.group_by is not None:
-                found = f"{images[label]} usable image(s) in {count} group(s) by --group-by {config.group_by}"
+                amount = f"{images[label]} usable image(s) in {count} group(s) by --group-by {config.group_by}"
             message = (
-                f"class {class_name!r} of {audit.name} has {found}; each class needs {least} or more, one for each "
+                f"class {class_name!r} of {audit.name} has {amount}; each class needs {least} or more, one for each "
                 f"split or fold{_similar(audit, label, images[label])}"
             )
             raise DataError(message)

@@ -31,19 +31,19 @@ def fit_temperature(logits: Floats, labels: Labels) -> Temperature:
         return Temperature(value=1.0, uncalibrated_reason=f"all {images} val images are of one class")
     if errors == 0:
         return Temperature(value=1.0, uncalibrated_reason=f"none of the {images} val images is misclassified")
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda exponent: images * log_loss(wide / math.exp(exponent), labels) + exponent**2 / (2 * PRIOR_SD**2),
         bounds=(-LIMIT, LIMIT),
         method="bounded",
     )
     # Of log T: the variance of the scaled logits under the predicted distribution, summed over images.
-    scaled = wide / math.exp(found.x)
+    scaled = wide / math.exp(minimum.x)
     shares = softmax(scaled, axis=1)
     means = (shares * scaled).sum(axis=1, keepdims=True)
     if (shares * (scaled - means) ** 2).sum() < 1 / PRIOR_SD**2:
         reason = f"{images} val images, {errors} of them misclassified, are too few to fit a temperature"
         return Temperature(value=1.0, uncalibrated_reason=reason)
-    return Temperature(value=math.exp(found.x))
+    return Temperature(value=math.exp(minimum.x))
 
 
 def calibrate(*, val: tuple[Floats, Labels], test: tuple[Floats, Labels]) -> Calibration:

@@ -39,8 +39,8 @@ def predict_all(predict: Predict, batches: Iterable[NDArray[np.uint8]]) -> NDArr
 def combined(logits: Sequence[NDArray[np.float32]], weights: Sequence[float]) -> NDArray[np.float32]:
     """Return the logits of an ensemble ``[N, C]``: the logarithm of the weighted mean of its members' probabilities."""
     parts = [
-        np.log(weight) + log_softmax(each.astype(np.float64), axis=1)
-        for each, weight in zip(logits, weights, strict=True)
+        np.log(weight) + log_softmax(member_logits.astype(np.float64), axis=1)
+        for member_logits, weight in zip(logits, weights, strict=True)
     ]
     # At least -69 (a probability of 1e-30), as the exported network has it.
     return np.asarray(np.maximum(np.logaddexp.reduce(parts), np.log(1e-30)), dtype=np.float32)

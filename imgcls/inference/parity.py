@@ -58,7 +58,7 @@ def parity_of(logits: Logits, trained: Predictions, *, batch_rel_error: float | 
         message = "a logit is not finite"
         raise ParityError(message)
     flips = _flips(logits, trained)
-    right, was_right = (each.argmax(axis=1) == trained.labels for each in (logits, trained.logits))
+    right, was_right = (outputs.argmax(axis=1) == trained.labels for outputs in (logits, trained.logits))
     return Parity(
         max_rel_logit_error=_relative(logits, trained.logits, trained),
         mean_rel_logit_error=float(np.abs(logits - trained.logits).mean()) / _scale(trained),
@@ -91,8 +91,8 @@ def _relative(logits: Logits, reference: Logits, trained: Predictions) -> float:
 
 
 def _cosine(first: Logits, second: Logits) -> float:
-    one, two = first.ravel().astype(np.float64), second.ravel().astype(np.float64)
-    return float(one @ two / (np.linalg.norm(one) * np.linalg.norm(two) or 1.0))
+    first_vector, second_vector = first.ravel().astype(np.float64), second.ravel().astype(np.float64)
+    return float(first_vector @ second_vector / (np.linalg.norm(first_vector) * np.linalg.norm(second_vector) or 1.0))
 
 
 def _require(error: float, limit: float, what: str, *, judged: bool) -> None:

@@ -165,17 +165,19 @@ def _answers_of(
     ]
 
 
-def _answer(model: Classifier, photo: Path, found: NDArray[np.float32] | str, *, top_k: int) -> Answer:
+def _answer(model: Classifier, photo: Path, outcome: NDArray[np.float32] | str, *, top_k: int) -> Answer:
     """Return the answer from the logits ``[C]`` of a photo, or from the reason why it has none."""
     reason = None if model.card.temperature is not None else model.card.uncalibrated_reason or NO_TEMPERATURE
-    if not isinstance(found, str) and not np.isfinite(found).all():
-        found = "the model's logits are not finite"
-    if isinstance(found, str):
-        return Answer(photo=str(photo), model=model.name, uncalibrated_reason=reason, error=found)
-    (probabilities,) = model.probabilities(found[None])
+    if not isinstance(outcome, str) and not np.isfinite(outcome).all():
+        outcome = "the model's logits are not finite"
+    if isinstance(outcome, str):
+        return Answer(photo=str(photo), model=model.name, uncalibrated_reason=reason, error=outcome)
+    (probabilities,) = model.probabilities(outcome[None])
     best = np.argsort(-probabilities, kind="stable")[:top_k]
     predictions = tuple(Prediction(model.card.class_names[row], float(probabilities[row])) for row in best)
-    return Answer(photo=str(photo), model=model.name, uncalibrated_reason=reason, predictions=predictions, logits=found)
+    return Answer(
+        photo=str(photo), model=model.name, uncalibrated_reason=reason, predictions=predictions, logits=outcome
+    )
 
 
 def _first_line(error: Exception) -> str:

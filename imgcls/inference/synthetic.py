@@ -36,8 +36,8 @@ def draw_inputs(image_size: int) -> NDArray[np.uint8]:
         side = min(2 ** (number % SIDES), image_size)
         colours = draw.randint(0, 256, (side, side, 3), dtype=np.uint8)
         # Integers only: resampling by floating-point numbers could round differently on another machine.
-        places = np.arange(image_size) * side // image_size
-        images[number] = colours[places[:, None], places]
+        square_of = np.arange(image_size) * side // image_size
+        images[number] = colours[square_of[:, None], square_of]
     return images
 
 

@@ -60,7 +60,7 @@ def open_pytorch(  # noqa: PLR0913 - each may differ between entries of RUNTIMES
         run=run,
         synchronize=torch.cuda.synchronize if device == "cuda" else nothing,
         provider=real.device.type,
-        precision=next(name for name, known in DTYPES.items() if getattr(torch, known) is real.dtype),
+        precision=next(name for name, dtype_name in DTYPES.items() if getattr(torch, dtype_name) is real.dtype),
         num_threads=torch.get_num_threads(),
         settings=_settings(channels_last=channels_last, compiled=compiled),
         device_timer=_device_timer(forward, to_device) if device == "cuda" else None,

@@ -170,7 +170,7 @@ def _empty(network: Network) -> nn.Module:
     if "members" in network:
         # Weights and normalisations are read with the parameters.
         neutral = Part(weight=1.0, scale=(1.0, 1.0, 1.0), shift=(0.0, 0.0, 0.0))
-        return Ensemble([_empty(each) for each in network["members"]], [neutral] * len(network["members"]))
+        return Ensemble([_empty(member) for member in network["members"]], [neutral] * len(network["members"]))
     name = network["timm_name"].split(".")[0]
     return timm.create_model(name, pretrained=False, **network["options"])
 
@@ -200,8 +200,8 @@ class Ensemble(nn.Module):
         """Map images ``[B, 3, S, S]``, in the normalisation of the ensemble, to logits ``[B, C]``."""
         weights, scales, shifts = (cast("Tensor", getattr(self, name)) for name in ("weights", "scales", "shifts"))
         shares = [
-            weights[place] * functional.softmax(member(images * scales[place] + shifts[place]), dim=1)
-            for place, member in enumerate(self.members)
+            weights[index] * functional.softmax(member(images * scales[index] + shifts[index]), dim=1)
+            for index, member in enumerate(self.members)
         ]
         # A class that no member considers possible would otherwise have a logit of minus infinity.
         return torch.stack(shares).sum(dim=0).clamp_min(LEAST_PROBABILITY).log()

@@ -38,8 +38,8 @@ def current_name(name: str, registered: tuple[str, ...] = ()) -> str:
     if not timm.is_model(name):
         near = get_close_matches(name, [*registered, *timm.list_models()], n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        known = (*registered, "any name that timm lists", f"{HUB}OWNER/NAME", f"{LOCAL}FOLDER")
-        message = f"unknown model {name!r}{hint}; known: {', '.join(known)}"
+        choices = (*registered, "any name that timm lists", f"{HUB}OWNER/NAME", f"{LOCAL}FOLDER")
+        message = f"unknown model {name!r}{hint}; known: {', '.join(choices)}"
         raise ConfigError(message)
     return name
 
@@ -49,7 +49,7 @@ def default_cfg(name: str) -> PretrainedCfg:
     architecture, tag = split_model_name_tag(name)
     cfgs = get_arch_pretrained_cfgs(architecture)
     if tag and name not in cfgs:
-        known = ", ".join(split_model_name_tag(other)[1] for other in cfgs) or "none"
-        message = f"{name}: {architecture} has no weights with the tag {tag}; known: {known}"
+        tags = ", ".join(split_model_name_tag(other)[1] for other in cfgs) or "none"
+        message = f"{name}: {architecture} has no weights with the tag {tag}; known: {tags}"
         raise ConfigError(message)
     return get_pretrained_cfg(name) or PretrainedCfg(architecture=architecture)

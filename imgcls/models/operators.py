@@ -35,13 +35,13 @@ def _convolution(inputs: Sequence["Value"], outputs: Sequence["Value"]) -> int:
 
 def _attention(inputs: Sequence["Value"], _: Sequence["Value"]) -> int:
     """Count both products of fused attention: query ``[..., L, E]``, key ``[..., S, E]``, value ``[..., S, V]``."""
-    query, key, value = (_shape(one) for one in inputs[:3])
+    query, key, value = (_shape(tensor) for tensor in inputs[:3])
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 def _recurrent(inputs: Sequence["Value"], _: Sequence["Value"]) -> int:
     """Count an LSTM, GRU or RNN, all layers and directions: each weight matrix is applied to each step once."""
-    parameters = [_shape(one) for one in inputs[2].node().inputs()]
+    parameters = [_shape(parameter) for parameter in inputs[2].node().inputs()]
     return prod(_shape(inputs[0])[:-1]) * sum(prod(sizes) for sizes in parameters if len(sizes) > 1)
 
 

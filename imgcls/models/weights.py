@@ -116,12 +116,12 @@ def folder_weights(architecture: str, folder: Path) -> Weights:
     name = split_model_name_tag(architecture)[0]
     home = folder / name
     if not (home / CONFIG_FILE).is_file():
-        known = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}"))) or "none"
-        message = f"--weights {folder}: no {name}/{CONFIG_FILE} there; models in that folder: {known}"
+        models = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}"))) or "none"
+        message = f"--weights {folder}: no {name}/{CONFIG_FILE} there; models in that folder: {models}"
         raise ConfigError(message)
     weights = local_weights(home)
-    if (found := weights.config["architecture"]) != name:
-        message = f"--weights: {name}/{CONFIG_FILE} is for {found!r}, not for {name!r}"
+    if (config_architecture := weights.config["architecture"]) != name:
+        message = f"--weights: {name}/{CONFIG_FILE} is for {config_architecture!r}, not for {name!r}"
         raise ConfigError(message)
     return weights
 
@@ -181,8 +181,8 @@ def _read_cfg(cfg_file: Path) -> tuple[PretrainedCfg, dict[str, Any]]:
 
 def _pretrained_cfg(values: dict[str, Any]) -> PretrainedCfg:
     # Other versions of timm write fields that the installed one does not accept.
-    known = {field.name for field in fields(PretrainedCfg)}
-    return PretrainedCfg(**{key: _frozen(value) for key, value in values.items() if key in known})
+    field_names = {field.name for field in fields(PretrainedCfg)}
+    return PretrainedCfg(**{key: _frozen(value) for key, value in values.items() if key in field_names})
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401 - a JSON value; its lists are tuples in timm's configs

@@ -94,8 +94,8 @@ def _named_lack_of_memory(loader: LoaderConfig) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         # torch has an exception class for CUDA memory, but raises a plain RuntimeError for the host's.
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and not any(words in str(error).lower() for words in OUT_OF_MEMORY):
+        is_memory_error = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not is_memory_error and not any(words in str(error).lower() for words in OUT_OF_MEMORY):
             raise
         size, px = loader.micro_batch or loader.batch_size, loader.image_size
         smaller = "--micro-batch or --image-size" if size > MIN_BATCH else "--image-size"

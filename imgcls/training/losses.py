@@ -26,7 +26,7 @@ def training_loss(outputs: Outputs, targets: Tensor, setup: TrainingSetup) -> Te
     """
     if isinstance(outputs, Tensor):
         return class_loss(outputs, targets, setup)
-    main, auxiliary = (class_loss(each, targets, setup) for each in outputs)
+    main, auxiliary = (class_loss(logits, targets, setup) for logits in outputs)
     return main + setup.architecture.aux_weight * auxiliary
 
 

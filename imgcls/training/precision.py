@@ -48,8 +48,8 @@ def supports_bf16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     # The operator exists only in builds with oneDNN.
-    known = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(known and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - has no public name
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(has_onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - has no public name
 
 
 def check_precision(train: TrainConfig) -> None:

@@ -84,13 +84,13 @@ def read_folder(root: Path, *, name: str) -> Dataset:
         (folder, split, walk(folder, root=root)) for parent, split in parents for folder in subfolders_of(parent)
     ]
     # Sorted, and one mapping for all splits: labels must not depend on the order of the file system's entries.
-    class_names = tuple(sorted({_class_of(folder) for folder, _, found in walks if found.files}))
+    class_names = tuple(sorted({_class_of(folder) for folder, _, contents in walks if contents.files}))
     _require_classes(root, class_names)
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     files = [
         _image_file(path.relative_to(root), label_of[_class_of(folder)], split)
-        for folder, split, found in walks
-        for path in found.files
+        for folder, split, contents in walks
+        for path in contents.files
     ]
     require_distinct(name, files)
     return Dataset(
@@ -100,15 +100,15 @@ def read_folder(root: Path, *, name: str) -> Dataset:
         files=tuple(sorted(files, key=lambda file: file.image_id)),
         given_splits=bool(splits),
         empty_folders=tuple(
-            escape(folder.relative_to(root).as_posix()) for folder, _, found in walks if not found.files
+            escape(folder.relative_to(root).as_posix()) for folder, _, contents in walks if not contents.files
         ),
         rejected=tuple(_not_followed(root, walks, label_of)),
     )
 
 
 def _not_followed(root: Path, walks: Walks, label_of: Mapping[str, int]) -> Iterator[Removal]:
-    for folder, _, found in walks:
-        for link, reason in found.not_followed:
+    for folder, _, contents in walks:
+        for link, reason in contents.not_followed:
             image_id, _ = ids_of(link.relative_to(root).as_posix())
             yield Removal(image_id=image_id, label=label_of.get(_class_of(folder)), reason=reason)
 
@@ -148,14 +148,14 @@ def _checked_splits(root: Path, names: list[str], given: dict[str, str]) -> dict
     """Return the split of each split folder by folder name; an empty dict if the data set has no split folders."""
     # A class may be called "test". Folders are splits only if all of them have split names and contain class folders,
     # or if there is a train folder beside a val or test folder.
-    found = set(given.values())
+    splits = set(given.values())
     nested = bool(given) and set(names) == set(given) and all(subfolders_of(root / name) for name in names)
-    if not nested and ("train" not in found or not {"val", "test"} & found):
+    if not nested and ("train" not in splits or not {"val", "test"} & splits):
         return {}
-    if "train" not in found:
+    if "train" not in splits:
         message = f"{root.name} has {', '.join(given)} and no train folder: add train/, or one folder per class"
         raise DataError(message)
-    for split in found:
+    for split in splits:
         if len(same := [name for name in names if given.get(name) == split]) > 1:
             message = f"{root.name} has several {split} folders ({', '.join(same)}): keep one"
             raise DataError(message)
@@ -174,10 +174,10 @@ def _refuse_deeper_folders(root: Path, splits: list[str]) -> None:
         for folder in subfolders_of(root / split):
             inner = subfolders_of(folder)
             if inner and not any(entry.is_file() for entry in os.scandir(folder)):
-                shown = [place.relative_to(root).as_posix() for place in inner[:EXAMPLES_SHOWN]]
+                examples = [subfolder.relative_to(root).as_posix() for subfolder in inner[:EXAMPLES_SHOWN]]
                 more = f" and {len(inner) - EXAMPLES_SHOWN} more" if len(inner) > EXAMPLES_SHOWN else ""
                 message = (
-                    f"{root.name}: {split}/{folder.name}/ contains folders and no files ({', '.join(shown)}{more}); "
+                    f"{root.name}: {split}/{folder.name}/ contains folders and no files ({', '.join(examples)}{more}); "
                     f"move the folders of the classes up to {split}/CLASS/, or their images to {split}/{folder.name}/"
                 )
                 raise DataError(message)

@@ -90,10 +90,10 @@ def _columns(name: str, parts: Parts) -> _Columns:
     features = next(iter(parts.values())).features
     images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
     labels = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    for what, found in (("images (Image)", images), ("class labels (ClassLabel)", labels)):
-        if len(found) != 1:
+    for what, columns in (("images (Image)", images), ("class labels (ClassLabel)", labels)):
+        if len(columns) != 1:
             there = ", ".join(f"{key} ({type(kind).__name__})" for key, kind in features.items())
-            message = f"--data {PREFIX}{name}: needs one column of {what}, has {len(found)}; columns: {there}"
+            message = f"--data {PREFIX}{name}: needs one column of {what}, has {len(columns)}; columns: {there}"
             raise DataError(message)
     others = tuple(
         key
@@ -104,14 +104,14 @@ def _columns(name: str, parts: Parts) -> _Columns:
     return _Columns(image=images[0], label=labels[0], others=others)
 
 
-def _splits(name: str, found: Sequence[str]) -> dict[str, str]:
+def _splits(name: str, library_splits: Sequence[str]) -> dict[str, str]:
     """Return our split of each split of the library; blank for a single one, which is divided here."""
-    if len(found) == 1:
-        return {found[0]: ""}
-    if unknown := [split for split in found if split.lower() not in SPLIT_OF]:
+    if len(library_splits) == 1:
+        return {library_splits[0]: ""}
+    if unknown := [split for split in library_splits if split.lower() not in SPLIT_OF]:
         message = f"--data {PREFIX}{name}: unknown split {unknown[0]!r}; known: {', '.join(SPLIT_OF)}"
         raise DataError(message)
-    return {split: SPLIT_OF[split.lower()] for split in found}
+    return {split: SPLIT_OF[split.lower()] for split in library_splits}
 
 
 def _write(folder: Path, *, parts: Parts, columns: _Columns, splits: dict[str, str]) -> None:
@@ -123,8 +123,8 @@ def _write(folder: Path, *, parts: Parts, columns: _Columns, splits: dict[str, s
                 (folder / split).mkdir()
                 for path, row in _images(folder, split, part, columns):
                     # The library marks an image without a label by -1.
-                    known = row[columns.label] is not None and row[columns.label] >= 0
-                    label = part.features[columns.label].int2str(row[columns.label]) if known else ""
+                    labelled = row[columns.label] is not None and row[columns.label] >= 0
+                    label = part.features[columns.label].int2str(row[columns.label]) if labelled else ""
                     others = ["" if row[key] is None else str(row[key]) for key in columns.others]
                     table.writerow([path, label, splits[split], *others])
 

@@ -100,16 +100,16 @@ class Locator:
 
     def _own_spelling(self, path: Path) -> Path | None:
         """Return an existing path that differs in the composition of characters only, if there is one."""
-        found = Path(path.anchor)
+        own_path = Path(path.anchor)
         for part in path.parts[1:] if path.anchor else path.parts:
-            if _reason(found / part) is not None:
-                own = self._names_in(found).get(composed(part))
+            if _reason(own_path / part) is not None:
+                own = self._names_in(own_path).get(composed(part))
                 if own is None:
                     return None
-                found /= own
+                own_path /= own
             else:
-                found /= part
-        return found
+                own_path /= part
+        return own_path
 
     def _names_in(self, folder: Path) -> dict[str, str]:
         if folder not in self._listings:

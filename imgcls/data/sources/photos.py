@@ -27,25 +27,25 @@ def list_photos(inputs: Sequence[Path]) -> list[Path]:
 
 def _photos_of(given: Path) -> list[Path]:
     if given.is_dir():
-        found, reason = _below(given), "no files in this folder"
+        photos, reason = _below(given), "no files in this folder"
     elif not given.exists() and glob.has_magic(str(given)):
         matches = (Path(match) for match in glob.glob(str(given), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-        found, reason = sorted(match for match in matches if not match.is_dir()), "no file matches this pattern"
+        photos, reason = sorted(match for match in matches if not match.is_dir()), "no file matches this pattern"
     elif is_table(given):
-        found, reason = _listed(given), "no rows in this table"
+        photos, reason = _listed(given), "no rows in this table"
     else:
         return [given]
-    if not found:
+    if not photos:
         message = f"{given}: {reason}; give photos, a folder, a pattern or a table (.csv, .tsv) with a column path"
         raise DataError(message)
-    return found
+    return photos
 
 
 def _below(folder: Path) -> list[Path]:
-    found = walk(folder, root=folder)
-    for link, reason in found.not_followed:
+    contents = walk(folder, root=folder)
+    for link, reason in contents.not_followed:
         LOGGER.warning("%s: not followed (%s)", link, reason)
-    return [*found.files]
+    return [*contents.files]
 
 
 def _listed(table: Path) -> list[Path]:

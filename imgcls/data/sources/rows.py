@@ -85,7 +85,7 @@ def _cells(path: Path, text: str, required: Sequence[str]) -> Iterator[tuple[int
     """Yield the number of the last line of each row, and its cells."""
     separators = dict.fromkeys((SEPARATORS.get(path.suffix.lower(), ","), *OTHER_SEPARATORS))
     formats = [(separator, quote) for quote in QUOTES for separator in separators]
-    separator, quote = next((each for each in formats if _has(text, *each, required)), formats[0])
+    separator, quote = next((candidate for candidate in formats if _has(text, *candidate, required)), formats[0])
     reader = _reader(text, separator, quote)
     try:
         for cells in reader:

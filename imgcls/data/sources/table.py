@@ -139,8 +139,8 @@ def _fault(entry: _Entry, *, root: Path, given: bool) -> str | None:
     if not entry.label:
         return "blank label"
     if given and entry.split.lower() not in SPLIT_OF:
-        known = ", ".join(SPLIT_NAMES)
-        return f"unknown split {entry.split!r} (known: {known})" if entry.split else "blank split"
+        split_names = ", ".join(SPLIT_NAMES)
+        return f"unknown split {entry.split!r} (known: {split_names})" if entry.split else "blank split"
     return entry.located.reason
 
 

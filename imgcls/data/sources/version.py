@@ -31,7 +31,7 @@ def version_of(dataset: Dataset, *, verify: bool = False) -> str:
     With ``verify`` it is of the names and of all bytes of the files, and of nothing else, so that a copy is the same
     version and no file system has to be trusted.
     """
-    known = [
+    description = [
         dataset.class_names,
         dataset.given_splits,
         dataset.empty_folders,
@@ -40,7 +40,7 @@ def version_of(dataset: Dataset, *, verify: bool = False) -> str:
         dataset.files,
         None if verify else str(dataset.root.resolve()),
     ]
-    digest = hashlib.sha256(json.dumps(msgspec.to_builtins(known)).encode(errors="surrogateescape"))
+    digest = hashlib.sha256(json.dumps(msgspec.to_builtins(description)).encode(errors="surrogateescape"))
     paths = [file_of(dataset.root, file) for file in dataset.files]
     for version in stream_chunks(_bytes_of if verify else _edges_of, paths, size=CHUNK):
         digest.update(version)
@@ -59,14 +59,14 @@ def _hash_of(path: Path, *, whole: bool) -> bytes:
     """Return the SHA-256 of a file: of all its bytes, or of its first and last ones and its properties."""
     digest = hashlib.sha256()
     try:
-        found = path.stat()
+        status = path.stat()
         if not whole:
             # Each is 0 where the file system has none; on Windows st_ctime_ns is the time of creation.
-            digest.update(repr((found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)).encode())
+            digest.update(repr((status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)).encode())
         # Reading a named pipe would wait for ever.
-        if stat.S_ISREG(found.st_mode):
+        if stat.S_ISREG(status.st_mode):
             with path.open("rb", buffering=0) as file:
-                for part in _all_parts(file) if whole else _edges(file, found.st_size):
+                for part in _all_parts(file) if whole else _edges(file, status.st_size):
                     digest.update(part)
     except OSError as error:  # a dangling link, or a file that may not be read; decoding reports it
         digest.update(str(error.errno).encode())
