@@ -62,14 +62,14 @@ def acceptance_on(record: RunRecord, runtime: str, machine: str) -> Acceptance:
     """
     home = record.environment.machine
     here, judging = check_of(record, runtime, machine), check_of(record, runtime, home)
-    found = acceptance(here)
-    if machine == home or found.word != "not checked":
-        return found
+    decision = acceptance(here)
+    if machine == home or decision.word != "not checked":
+        return decision
     if here is None or judging is None or here.made_from != judging.made_from:
-        return found
+        return decision
     judged = acceptance(judging)
     if judged.word == "not checked" or (here.parity is None and judged.word != "refused"):
-        return found
+        return decision
     return replace(judged, machine=home)
 
 
@@ -95,11 +95,11 @@ def reasons(record: RunRecord, machine: str) -> Sequence[str]:
     """Return a line for each runtime refused on a machine, with its difference in accuracy in percentage points."""
     lines = []
     for check in record.on(machine).checks:
-        found = acceptance_on(record, check.runtime, machine)
-        if found.word == "refused" and found.interval is not None and found.difference is not None:
-            low, high = 100 * found.interval.low, 100 * found.interval.high
-            by = "" if found.machine is None else f", on the test images on {found.machine}"
+        decision = acceptance_on(record, check.runtime, machine)
+        if decision.word == "refused" and decision.interval is not None and decision.difference is not None:
+            low, high = 100 * decision.interval.low, 100 * decision.interval.high
+            by = "" if decision.machine is None else f", on the test images on {decision.machine}"
             lines.append(
-                f"{check.runtime}: accuracy {100 * found.difference:+.1f} pp (95 % CI {low:+.1f} to {high:+.1f}){by}"
+                f"{check.runtime}: accuracy {100 * decision.difference:+.1f} pp (95 % CI {low:+.1f} to {high:+.1f}){by}"
             )
     return lines

@@ -156,8 +156,8 @@ class Comparison:
 
     @cached_property
     def _macros(self) -> dict[int, MacroIntervals]:
-        shown = [checkpoint for _, checkpoint in self.shown_checkpoints]
-        return dict(zip(map(id, shown), bootstrapped(shown), strict=True))
+        checkpoints = [checkpoint for _, checkpoint in self.shown_checkpoints]
+        return dict(zip(map(id, checkpoints), bootstrapped(checkpoints), strict=True))
 
     @cached_property
     def seeds(self) -> SeedComponent | None:
@@ -171,7 +171,7 @@ class Comparison:
 
     def _component(self, score: Callable[[Checkpoint], float]) -> SeedComponent | None:
         rows = [row for row in self.table.rows if row.checkpoints]
-        return component_of_values([np.array([score(one) for one in row.checkpoints]) for row in rows])
+        return component_of_values([np.array([score(checkpoint) for checkpoint in row.checkpoints]) for row in rows])
 
     def accuracy(self, row: Row) -> Score:
         """Return top-1 accuracy with its interval: over images and seeds if a row of the table has several."""
@@ -181,7 +181,7 @@ class Comparison:
         """Return macro-F1 with its interval: over images and seeds if a row of the table has several."""
         # Without several seeds, only the interval of the first checkpoint is read.
         checkpoints = row.checkpoints[: None if self._seeds_of_macro else 1]
-        return macro_f1(row, [self.macro(one).macro_f1 for one in checkpoints], self._seeds_of_macro)
+        return macro_f1(row, [self.macro(checkpoint).macro_f1 for checkpoint in checkpoints], self._seeds_of_macro)
 
     def expected_ece(self, checkpoint: Checkpoint) -> tuple[float, float] | None:
         """Return mean and 95th percentile of the ECE of a perfectly calibrated model with the same confidences.
@@ -192,9 +192,13 @@ class Comparison:
 
     @cached_property
     def _expected_eces(self) -> dict[int, tuple[float, float]]:
-        known = [(id(one), one.answers) for _, one in self.shown_checkpoints if one.answers is not None]
-        found = expected_eces([answers for _, answers in known])
-        return {place: expected for (place, _), expected in zip(known, found, strict=True)}
+        keyed_answers = [
+            (id(checkpoint), checkpoint.answers)
+            for _, checkpoint in self.shown_checkpoints
+            if checkpoint.answers is not None
+        ]
+        eces = expected_eces([answers for _, answers in keyed_answers])
+        return {key: expected for (key, _), expected in zip(keyed_answers, eces, strict=True)}
 
     @cached_property
     def no_better_than_majority(self) -> tuple[Row, ...]:
@@ -219,10 +223,10 @@ class Comparison:
 
         None without two rows, or if a record has no calibrated log-probabilities.
         """
-        known = [losses for row in self.compared if (losses := row.losses) is not None]
-        if len(known) < 2 or len(known) < len(self.compared):  # noqa: PLR2004 - a pair
+        row_losses = [losses for row in self.compared if (losses := row.losses) is not None]
+        if len(row_losses) < 2 or len(row_losses) < len(self.compared):  # noqa: PLR2004 - a pair
             return None
-        return compare_losses(known, self.groups)
+        return compare_losses(row_losses, self.groups)
 
     @cached_property
     def best(self) -> list[float]:
@@ -251,8 +255,8 @@ class Comparison:
 
     def adjusted(self, first: Row, second: Row) -> float:
         """Return the p value of a pair, adjusted by Holm's method over all pairs of the table."""
-        places = [next(i for i, other in enumerate(self.compared) if other is row) for row in (first, second)]
-        return float(self.pairwise.holm[places[0], places[1]])
+        positions = [next(i for i, other in enumerate(self.compared) if other is row) for row in (first, second)]
+        return float(self.pairwise.holm[positions[0], positions[1]])
 
     @property
     def not_compared(self) -> list[Row]:
@@ -273,9 +277,9 @@ class Comparison:
 def find(table: Table) -> Comparison:
     """Compare all rows of a table whose predictions are available."""
     # The paired tests match images by position, so that only rows with the same images in the same order take part.
-    images = next((one.answers.image_ids for one in _checkpoints(table) if one.answers), ())
-    known = [row for row in table.rows if row.right is not None and _same_images(row, images)]
-    compared = sorted(known, key=lambda row: -row.accuracy)
+    images = next((checkpoint.answers.image_ids for checkpoint in _checkpoints(table) if checkpoint.answers), ())
+    rows = [row for row in table.rows if row.right is not None and _same_images(row, images)]
+    compared = sorted(rows, key=lambda row: -row.accuracy)
     right = [row.right for row in compared if row.right is not None]
     groups = groups_of(compared)
     pairwise = compare_all(right, groups)
@@ -292,8 +296,10 @@ def find(table: Table) -> Comparison:
 def groups_of(rows: Sequence[Row]) -> Groups | None:
     """Return the group of each test image ``[N]`` of rows with the same images, or None if each image is alone."""
     # Records that were made before groups were stored have none, while others of the same table may have them.
-    known = (one.answers.group for row in rows for one in row.checkpoints if one.answers is not None)
-    return next((found for group in known if (found := meaningful(group)) is not None), None)
+    groupings = (
+        checkpoint.answers.group for row in rows for checkpoint in row.checkpoints if checkpoint.answers is not None
+    )
+    return next((groups for group in groupings if (groups := meaningful(group)) is not None), None)
 
 
 def _same_images(row: Row, image_ids: Sequence[str]) -> bool:

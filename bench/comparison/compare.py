@@ -56,16 +56,16 @@ def choose(names: tuple[str, str], comparisons: Sequence[Comparison]) -> tuple[S
     Raises ConfigError if a name is unknown or ambiguous, or if the two were tested on different images.
     """
     sides = [_sides(name, comparisons) for name in names]
-    pairs = [(one, other) for one in sides[0] for other in sides[1] if _same_images(one, other)]
+    pairs = [(first, second) for first in sides[0] for second in sides[1] if _same_images(first, second)]
     same_table = [pair for pair in pairs if pair[0].table is pair[1].table]
     if not pairs:
-        places = [
-            sorted({f"{side.table.key.dataset}, split {side.table.key.split_digest}" for side in each})
-            for each in sides
+        splits = [
+            sorted({f"{side.table.key.dataset}, split {side.table.key.split_digest}" for side in matches})
+            for matches in sides
         ]
         message = (
-            f"{names[0]} and {names[1]} were not tested on the same images ({'; '.join(places[0])} and "
-            f"{'; '.join(places[1])}): runs on different test splits are not compared"
+            f"{names[0]} and {names[1]} were not tested on the same images ({'; '.join(splits[0])} and "
+            f"{'; '.join(splits[1])}): runs on different test splits are not compared"
         )
         raise ConfigError(message)
     # Two rows of one table have had the same budget, which makes them the more likely meaning of the two names.
@@ -79,9 +79,9 @@ def choose(names: tuple[str, str], comparisons: Sequence[Comparison]) -> tuple[S
 def rows_named(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[Row]:
     """Return the rows of one table that names refer to, in order; raises ConfigError unless there is one such table."""
     sides = [_sides(name, comparisons) for name in names]
-    tables = {side.table.key.id: side.table for each in sides for side in each}
+    tables = {side.table.key.id: side.table for matches in sides for side in matches}
     chosen = {
-        key: [next((side.row for side in each if side.table is table), None) for each in sides]
+        key: [next((side.row for side in matches if side.table is table), None) for matches in sides]
         for key, table in tables.items()
     }
     whole = {key: [row for row in rows if row is not None] for key, rows in chosen.items() if None not in rows}
@@ -105,15 +105,15 @@ def _sides(name: str, comparisons: Sequence[Comparison]) -> list[Side]:
             if row.row_id.startswith(name)
         ]
         sides += [
-            Side(name=f"{row.name}, seed {one.seed}", comparison=comparison, row=_alone(row, one))
+            Side(name=f"{row.name}, seed {checkpoint.seed}", comparison=comparison, row=_alone(row, checkpoint))
             for comparison, row in rows
-            for one in row.checkpoints
+            for checkpoint in row.checkpoints
             # A run of one fold has predictions for that fold's images only, and cannot stand for the row.
-            if len(one.records) == 1 and one.records[0].run_id.startswith(name)
+            if len(checkpoint.records) == 1 and checkpoint.records[0].run_id.startswith(name)
         ]
     if not sides:
-        known = sorted({row.name for _, row in rows})
-        message = f"{name!r} is neither a row nor the id of a row or run; rows: {', '.join(known) or 'none'}"
+        names = sorted({row.name for _, row in rows})
+        message = f"{name!r} is neither a row nor the id of a row or run; rows: {', '.join(names) or 'none'}"
         raise ConfigError(message)
     return sides
 
@@ -122,10 +122,10 @@ def _alone(row: Row, checkpoint: Checkpoint) -> Row:
     return replace(row, records=checkpoint.records, checkpoints=(checkpoint,))
 
 
-def _same_images(one: Side, other: Side) -> bool:
-    if _data_of(one) != _data_of(other):
+def _same_images(first: Side, second: Side) -> bool:
+    if _data_of(first) != _data_of(second):
         return False
-    ids = [side.answers.image_ids for side in (one, other) if side.answers is not None]
+    ids = [side.answers.image_ids for side in (first, second) if side.answers is not None]
     return len(ids) < 2 or ids[0] == ids[1]  # noqa: PLR2004 - missing predictions are reported by ``Side.right``
 
 
@@ -156,25 +156,25 @@ def effects(comparison: Comparison) -> list[Effect]:
     rows, groups = comparison.compared, comparison.groups
     plain = {_setting(row.first.base): row for row in rows if row.first.base.train.imbalance == "none"}
     pairs = [(plain.get(_setting(row.first.base)), row) for row in rows if row.first.base.train.imbalance != "none"]
-    found = [(first.right, row.right, row) for first, row in pairs if first is not None]
+    matched_pairs = [(first.right, row.right, row) for first, row in pairs if first is not None]
     answers = rows[0].checkpoints[0].answers if rows else None
-    if not found or answers is None:
+    if not matched_pairs or answers is None:
         return []
     inside = np.isin(answers.labels, minority_classes(comparison.table))
     if not inside.any() or inside.all():
         return []
 
-    def on(places: NDArray[np.bool_], first: Right, second: Right) -> Paired:
-        return compare_pair(first[:, places], second[:, places], None if groups is None else groups[places])
+    def on(images: NDArray[np.bool_], first: Right, second: Right) -> Paired:
+        return compare_pair(first[:, images], second[:, images], None if groups is None else groups[images])
 
     tested = [
         (
             row,
             on(inside, first, second),
             on(~inside, first, second),
-            _detectable(first, second, inside, groups, len(found)),
+            _detectable(first, second, inside, groups, len(matched_pairs)),
         )
-        for first, second, row in found
+        for first, second, row in matched_pairs
         if first is not None and second is not None
     ]
     adjusted = holm(np.array([minority.p_value for _, minority, _, _ in tested]))
@@ -185,9 +185,9 @@ def effects(comparison: Comparison) -> list[Effect]:
 
 
 def _detectable(
-    first: Right, second: Right, places: NDArray[np.bool_], groups: Groups | None, tests: int
+    first: Right, second: Right, images: NDArray[np.bool_], groups: Groups | None, tests: int
 ) -> float | None:
-    power = power_of([first[:, places], second[:, places]], None if groups is None else groups[places], tests=tests)
+    power = power_of([first[:, images], second[:, images]], None if groups is None else groups[images], tests=tests)
     return power.difference if power else None
 
 

@@ -43,7 +43,7 @@ def _latency(entry: Row, runtime: str | None) -> Cost | None:
 
 def _training(row: Row) -> Cost:
     # With folds a checkpoint is several trainings, all of which have to be paid for.
-    times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in row.checkpoints]
+    times = [sum(outcome.training.train_time_s for outcome in checkpoint.outcomes) for checkpoint in row.checkpoints]
     interval = mean_interval(times) if len(times) > 1 else None
     return Cost(value=float(np.mean(times)), interval=interval, drawn=np.array(times))
 
@@ -82,15 +82,15 @@ def fronts(compared: Sequence[Row], table: Table, groups: Groups | None) -> list
     every = []
     for name, cost_of in COSTS.items():
         costs = [cost_of(row, runtime) for row in compared]
-        known = [place for place, cost in enumerate(costs) if cost is not None]
-        if not known:
+        indices = [index for index, cost in enumerate(costs) if cost is not None]
+        if not indices:
             continue
         drawn = [cost.drawn for cost in costs if cost is not None]
-        chances = front_probability(accuracies[:, known], drawn, shared=cost_of is _latency)
+        chances = front_probability(accuracies[:, indices], drawn, shared=cost_of is _latency)
         every.append(
             Front(
                 title=f"{name} ({runtime_text(runtime, table)})" if cost_of is _latency and runtime else name,
-                rows=tuple(compared[place] for place in known),
+                rows=tuple(compared[index] for index in indices),
                 costs=tuple(cost for cost in costs if cost is not None),
                 probabilities=tuple(chances.tolist()),
             )
@@ -119,10 +119,10 @@ class ToAccuracy:
 
 def cost_to_accuracy(row: Row, target: float) -> ToAccuracy:
     """Return the cost of a row's trainings (seeds and folds) until the first epoch with this accuracy on val."""
-    trainings = [record for one in row.checkpoints for record in one.records]
-    found = [cost for record in trainings if (cost := _until(record, target)) is not None]
-    minutes, tmacs = np.mean(found, axis=0).tolist() if found else (None, None)
-    return ToAccuracy(target=target, trainings=len(trainings), reached=len(found), minutes=minutes, tmacs=tmacs)
+    trainings = [record for checkpoint in row.checkpoints for record in checkpoint.records]
+    costs = [cost for record in trainings if (cost := _until(record, target)) is not None]
+    minutes, tmacs = np.mean(costs, axis=0).tolist() if costs else (None, None)
+    return ToAccuracy(target=target, trainings=len(trainings), reached=len(costs), minutes=minutes, tmacs=tmacs)
 
 
 def _until(record: RunRecord, target: float) -> tuple[float, float] | None:

@@ -141,10 +141,10 @@ def _latency(limits: Limits) -> dict[str, LimitCheck]:
         return {}
 
     def check(row: Row) -> LimitResult:
-        found, time = shown(row, limits.runtime), p90(row, limits.runtime)
-        if found is None or time is None:
+        timed, time = shown(row, limits.runtime), p90(row, limits.runtime)
+        if timed is None or time is None:
             return LimitResult(fits=False, sure=True, words="no p90 on this runtime")
-        interval = interval_over_rounds(found[1], PERCENT)
+        interval = interval_over_rounds(timed[1], PERCENT)
         spread = f"95 % CI {interval.low:.3g} to {interval.high:.3g} ms" if interval else "quick run, not validated"
         # A quick run has one round, so that nothing is known about the variation between rounds.
         sure = interval is not None and interval.high <= most
@@ -167,8 +167,8 @@ def _recall_of(row: Row, *, runtime: str, class_name: str, least: float) -> Limi
     if recall is None:
         return LimitResult(fits=False, sure=True, words=f"no test image of {class_name}")
     interval = recall.interval
-    found = f"{100 * recall.value:.1f} % (95 % CI {100 * interval.low:.1f} to {100 * interval.high:.1f})"
-    return LimitResult(fits=recall.value >= least, sure=interval.low >= least, words=f"recall of {class_name} {found}")
+    text = f"{100 * recall.value:.1f} % (95 % CI {100 * interval.low:.1f} to {100 * interval.high:.1f})"
+    return LimitResult(fits=recall.value >= least, sure=interval.low >= least, words=f"recall of {class_name} {text}")
 
 
 def _size(limits: Limits) -> dict[str, LimitCheck]:
@@ -177,8 +177,8 @@ def _size(limits: Limits) -> dict[str, LimitCheck]:
         return {}
 
     def check(row: Row) -> LimitResult:
-        found = check_of(chosen(row, limits.runtime)[1], limits.runtime, row.measured_on)
-        size = found.size_bytes if found and found.size_bytes else None
+        accuracy_check = check_of(chosen(row, limits.runtime)[1], limits.runtime, row.measured_on)
+        size = accuracy_check.size_bytes if accuracy_check and accuracy_check.size_bytes else None
         # Float32 runtimes read the exported file, whose size the training has recorded; a converted file has its own.
         if size is None and RUNTIMES[limits.runtime].precision == "fp32":
             size = row.outcome.artifact.size_bytes
@@ -217,8 +217,8 @@ def recommended(comparison: Comparison, limits: Limits, checks: Mapping[str, Lim
         return None
     bounds = bounds_to_best([row.right for row in fitting if row.right is not None], comparison.groups)
     near = [
-        (time, place)
-        for place, (row, bound) in enumerate(zip(fitting, bounds, strict=True))
+        (time, index)
+        for index, (row, bound) in enumerate(zip(fitting, bounds, strict=True))
         if limits.margin is not None and bound.low > -limits.margin and (time := p90(row, limits.runtime)) is not None
     ]
     row = fitting[min(near)[1]] if near else fitting[0]
@@ -227,10 +227,10 @@ def recommended(comparison: Comparison, limits: Limits, checks: Mapping[str, Lim
 
 def p90(row: Row, runtime: str) -> float | None:
     """Return a row's p90 latency in ms on a runtime; None unless it was measured with enough queries."""
-    found = shown(row, runtime)
-    if found is None or not enough_queries(PERCENT, found[1].num_queries):
+    timed = shown(row, runtime)
+    if timed is None or not enough_queries(PERCENT, timed[1].num_queries):
         return None
-    return percentile(found[1].samples_ms, PERCENT)
+    return percentile(timed[1].samples_ms, PERCENT)
 
 
 def fitting_rows(comparison: Comparison, checks: Mapping[str, LimitCheck]) -> list[Row]:
@@ -248,8 +248,8 @@ def faster_rows(row: Row, others: Iterable[Row], runtime: str) -> list[Row]:
 
 def median_ms(row: Row, runtime: str) -> float:
     """Return a row's median latency in ms on a runtime; infinite if it was not measured."""
-    found = shown(row, runtime)
-    return percentile(found[1].samples_ms, 50) if found else float("inf")
+    timed = shown(row, runtime)
+    return percentile(timed[1].samples_ms, 50) if timed else float("inf")
 
 
 def usable(row: Row, runtime: str) -> list[tuple[Checkpoint, RunRecord]]:
@@ -257,16 +257,16 @@ def usable(row: Row, runtime: str) -> list[tuple[Checkpoint, RunRecord]]:
 
     In a reduced precision those whose accuracy was checked and not refused. Of folds the first counts: it is shipped.
     """
-    found = []
-    for one in row.checkpoints:
+    pairs = []
+    for checkpoint in row.checkpoints:
         # Runs that differ only in what was timed share their weights.
-        same = [record for record in row.records if record.train_id == one.records[0].train_id]
-        found += [(one, record) for record in same if admitted(record, runtime, row.measured_on)][:1]
-    return found
+        same = [record for record in row.records if record.train_id == checkpoint.records[0].train_id]
+        pairs += [(checkpoint, record) for record in same if admitted(record, runtime, row.measured_on)][:1]
+    return pairs
 
 
 def chosen(row: Row, runtime: str) -> tuple[Checkpoint, RunRecord]:
     """Return the checkpoint with the highest validation accuracy of those usable in a runtime, with its record."""
-    every = usable(row, runtime) or [(one, one.records[0]) for one in row.checkpoints]
+    every = usable(row, runtime) or [(checkpoint, checkpoint.records[0]) for checkpoint in row.checkpoints]
     # Not by test accuracy: a maximum over seeds would bias the reported test accuracy upwards.
-    return max(every, key=lambda one: one[0].mean("val", "top1_accuracy"))
+    return max(every, key=lambda pair: pair[0].mean("val", "top1_accuracy"))

@@ -45,13 +45,13 @@ def accuracy(row: Row, groups: Groups | None, component: SeedComponent | None) -
 
     ``component`` is that of the row's table; None if no row of it has several seeds.
     """
-    values = [one.accuracy for one in row.checkpoints]
+    values = [checkpoint.accuracy for checkpoint in row.checkpoints]
     if component is None:
         interval = accuracy_interval(row.checkpoints[0])
     elif row.right is not None:
         interval = repeated_interval(row.right, groups, component)
     else:
-        interval = over_seeds(values, [accuracy_interval(one) for one in row.checkpoints], component)
+        interval = over_seeds(values, [accuracy_interval(checkpoint) for checkpoint in row.checkpoints], component)
     return _score(values, interval)
 
 
@@ -96,8 +96,8 @@ def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
 
 def expected_eces(answers: Sequence[Answers]) -> list[tuple[float, float]]:
     """Return mean and 95th percentile of the ECE of perfectly calibrated models with the same confidences as these."""
-    uniforms = uniforms_for([len(one.labels) for one in answers])
-    return [calibrated_ece(one.p_predicted, uniforms=uniforms(len(one.labels))) for one in answers]
+    uniforms = uniforms_for([len(answer.labels) for answer in answers])
+    return [calibrated_ece(answer.p_predicted, uniforms=uniforms(len(answer.labels))) for answer in answers]
 
 
 def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:
@@ -106,12 +106,12 @@ def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:
     The interval of several checkpoints is that of a single one with their mean recall. It covers the choice of test
     images, for which it is conservative, but not the variation between seeds.
     """
-    each = np.stack([np.diag(checkpoint.confusion) for checkpoint in row.checkpoints])
+    correct = np.stack([np.diag(checkpoint.confusion) for checkpoint in row.checkpoints])
     totals = row.checkpoints[0].confusion.sum(axis=1)
     effective = _effective_sizes(row, confidence)
     return [
         _recall(right, int(total), effective.get(label, float(total)), confidence)
-        for label, (right, total) in enumerate(zip(each.T, totals, strict=True))
+        for label, (right, total) in enumerate(zip(correct.T, totals, strict=True))
     ]
 
 
@@ -120,12 +120,12 @@ def _effective_sizes(row: Row, confidence: float) -> dict[int, float]:
     answers = row.checkpoints[0].answers
     if row.right is None or answers is None:
         return {}
-    found, mean = {}, row.right.mean(axis=0)
+    sizes, mean = {}, row.right.mean(axis=0)
     for label in np.unique(answers.labels).tolist():
         inside = answers.labels == label
         if (groups := meaningful(answers.group[inside])) is not None:
-            found[label] = effective_size(mean[inside], groups, confidence=confidence)
-    return found
+            sizes[label] = effective_size(mean[inside], groups, confidence=confidence)
+    return sizes
 
 
 def _recall(right: NDArray[np.int64], total: int, effective: float, confidence: float) -> Score | None:
@@ -157,7 +157,7 @@ def most_confused(row: Row, *, most: int = 10) -> list[Confusion]:
     totals, wrong = counts.sum(axis=1), counts - np.diag(np.diag(counts))
     names = row.first.dataset.class_names
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    places = [divmod(int(place), len(names)) for place in order]
+    cells = [divmod(int(index), len(names)) for index in order]
     return [
         Confusion(
             true=names[true],
@@ -165,7 +165,7 @@ def most_confused(row: Row, *, most: int = 10) -> list[Confusion]:
             images=int(wrong[true, predicted]),
             share=float(wrong[true, predicted] / totals[true]),
         )
-        for true, predicted in places
+        for true, predicted in cells
         if wrong[true, predicted]
     ]
 
@@ -177,9 +177,9 @@ def worst_class(row: Row) -> tuple[str, Score] | None:
     """
     classes = np.count_nonzero(row.checkpoints[0].confusion.sum(axis=1))
     scores = recalls(row, confidence=1 - 0.05 / max(int(classes), 1))
-    found = zip(row.first.dataset.class_names, scores, strict=True)
-    known = [(name, score) for name, score in found if score is not None]
-    return min(known, key=lambda pair: pair[1].value, default=None)
+    pairs = zip(row.first.dataset.class_names, scores, strict=True)
+    scored_classes = [(name, score) for name, score in pairs if score is not None]
+    return min(scored_classes, key=lambda pair: pair[1].value, default=None)
 
 
 def small_classes(table: Table) -> list[tuple[str, int]]:

@@ -88,18 +88,18 @@ def over_rounds(row: Measurement, percent: int) -> list[float]:
 def interval_over_rounds(row: Measurement, percent: int) -> Interval | None:
     """Return the 95 % t interval of a percentile over rounds, in ms, or None for a single round."""
     # Over rounds and not over queries: processes differ more from each other than the queries of one process.
-    each = over_rounds(row, percent)
-    if len(each) < LEAST_ROUNDS:
+    percentiles = over_rounds(row, percent)
+    if len(percentiles) < LEAST_ROUNDS:
         return None
-    found = mean_interval(each)
+    interval = mean_interval(percentiles)
     # With few rounds a t interval may extend below 0, but a latency cannot be negative.
-    return Interval(low=max(found.low, 0.0), high=found.high)
+    return Interval(low=max(interval.low, 0.0), high=interval.high)
 
 
 def relative_half_width(row: Measurement, percent: int = 50) -> float | None:
     """Return half the width of a percentile's 95 % t interval over rounds, relative to its mean; None for one round."""
-    each = over_rounds(row, percent)
-    if len(each) < LEAST_ROUNDS:
+    percentiles = over_rounds(row, percent)
+    if len(percentiles) < LEAST_ROUNDS:
         return None
-    found = mean_interval(each)
-    return (found.high - found.low) / 2 / statistics.fmean(each)
+    interval = mean_interval(percentiles)
+    return (interval.high - interval.low) / 2 / statistics.fmean(percentiles)

@@ -34,8 +34,8 @@ def colours_of(models: Sequence[str]) -> dict[str, str]:
 
 def family_of(model: str) -> str:
     """Return the family of a timm model: the letters at the beginning of its name, without a prefix of the weights."""
-    found = re.match(r"(?:tf_|hf_)?([a-z]+)", model)
-    return found[1] if found else model
+    match = re.match(r"(?:tf_|hf_)?([a-z]+)", model)
+    return match[1] if match else model
 
 
 Settings = dict[str, tuple[str, ...]]
@@ -88,8 +88,8 @@ def _made(record: RunRecord, names: Mapping[str, str]) -> tuple[str, ...]:
     ensemble = record.ensemble
     assert ensemble is not None
     ids = ensemble.candidate_ids or ("",) * len(ensemble.candidates)
-    found = [names.get(row_id, name) for row_id, name in zip(ids, ensemble.candidates, strict=True)]
-    return ensemble.rule, " + ".join(found)
+    candidates = [names.get(row_id, name) for row_id, name in zip(ids, ensemble.candidates, strict=True)]
+    return ensemble.rule, " + ".join(candidates)
 
 
 def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:

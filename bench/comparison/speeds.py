@@ -41,12 +41,12 @@ class Network:
     @cached_property
     def tried(self) -> Mapping[str, Mapping[str, Sequence[Measurement]]]:
         """All measurements by machine and runtime, including failed and invalid ones."""
-        found: dict[str, dict[str, list[Measurement]]] = {}
+        by_machine: dict[str, dict[str, list[Measurement]]] = {}
         for record in self.records:
             for machine, latency in record.latency.items():
-                for one in latency.measurements:
-                    found.setdefault(machine, {}).setdefault(one.runtime, []).append(one)
-        return found
+                for measurement in latency.measurements:
+                    by_machine.setdefault(machine, {}).setdefault(measurement.runtime, []).append(measurement)
+        return by_machine
 
     @cached_property
     def measured(self) -> Mapping[tuple[str, str, int | None], RunRecord]:
@@ -57,8 +57,9 @@ class Network:
         best: dict[tuple[str, str, int | None], tuple[int, RunRecord]] = {}
         for record in self.records:
             for machine, latency in record.latency.items():
-                for one in latency.measurements:
-                    key, rank = (machine, one.runtime, one.num_threads), _rank(record, one, machine)
+                for measurement in latency.measurements:
+                    key = machine, measurement.runtime, measurement.num_threads
+                    rank = _rank(record, measurement, machine)
                     if key not in best or rank < best[key][0]:
                         best[key] = rank, record
         return {key: record for key, (_, record) in best.items()}
@@ -66,25 +67,27 @@ class Network:
     @cached_property
     def figures(self) -> Mapping[str, Sequence[Timed]]:
         """The measurements that are shown, by machine: for each runtime and number of threads, those of one run."""
-        found: dict[str, list[Timed]] = {}
+        by_machine: dict[str, list[Timed]] = {}
         for (machine, runtime, threads), record in self.measured.items():
             if not refused(record, runtime, machine):
                 rows = [
-                    one
-                    for one in record.on(machine).measurements
-                    if (one.runtime, one.num_threads) == (runtime, threads)
+                    measurement
+                    for measurement in record.on(machine).measurements
+                    if (measurement.runtime, measurement.num_threads) == (runtime, threads)
                 ]
-                found.setdefault(machine, []).extend((record, one) for one in rows if one.has_figures)
-        return found
+                by_machine.setdefault(machine, []).extend(
+                    (record, measurement) for measurement in rows if measurement.has_figures
+                )
+        return by_machine
 
 
-def _rank(record: RunRecord, one: Measurement, machine: str) -> int:
+def _rank(record: RunRecord, measurement: Measurement, machine: str) -> int:
     """Return the place of a measurement in the choice of the run that is shown: lower is better."""
-    if (one.kind, one.batch_size) != ("host", 1) or one.status != "ok":
+    if (measurement.kind, measurement.batch_size) != ("host", 1) or measurement.status != "ok":
         return len(ORDER) + 1
-    if not one.has_figures or refused(record, one.runtime, machine):
+    if not measurement.has_figures or refused(record, measurement.runtime, machine):
         return len(ORDER)
-    return ORDER.index(one.validity)
+    return ORDER.index(measurement.validity)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,12 +127,18 @@ def withheld(row: "Row", runtime: str) -> Literal["refused", "not checked"] | No
     if any(refused(record, runtime, row.measured_on) for record in row.records):
         return "refused"
     checked = any(admitted(record, runtime, row.measured_on) for record in row.records)
-    return "not checked" if not checked and any(one.has_figures for one in asked(row, runtime)) else None
+    return (
+        "not checked" if not checked and any(measurement.has_figures for measurement in asked(row, runtime)) else None
+    )
 
 
 def asked(row: "Row", runtime: str) -> list[Measurement]:
     """Return all measurements of a row's network on a runtime, including failed and invalid ones."""
-    return [one for network in row.networks for one in network.tried.get(row.measured_on, {}).get(runtime, ())]
+    return [
+        measurement
+        for network in row.networks
+        for measurement in network.tried.get(row.measured_on, {}).get(runtime, ())
+    ]
 
 
 def same_network(row: "Row", other: "Row") -> bool:
@@ -154,8 +163,8 @@ def reference_runtime(rows: "Sequence[Row]") -> str | None:
     That is one in float32 on CUDA if any row has a figure on it, else ``onnxruntime-cpu``, even if other rows have none
     there: a runtime that one disturbed measurement can replace would make tables incomparable.
     """
-    known = [name for name in runtimes_of(rows) if any(shown(row, name) is not None for row in rows)]
-    return min(known, key=_reference_order, default=None)
+    runtimes = [name for name in runtimes_of(rows) if any(shown(row, name) is not None for row in rows)]
+    return min(runtimes, key=_reference_order, default=None)
 
 
 def _reference_order(name: str) -> tuple[bool, int]:
@@ -169,12 +178,15 @@ def ratio(row: Measurement, base: Measurement) -> Ratio | None:
         return None
     # Rounds are paired by their number, as a row may lack one that failed.
     numbered = [
-        dict(zip((part.number for part in each.rounds), round_samples(each), strict=False)) for each in (row, base)
+        dict(zip((part.number for part in measurement.rounds), round_samples(measurement), strict=False))
+        for measurement in (row, base)
     ]
     common = sorted(set(numbered[0]) & set(numbered[1]))
     if len(common) < LEAST_ROUNDS:
         return None
-    ours, others = ([statistics.median(each[number]) for number in common] for each in numbered)
+    ours, others = ([statistics.median(rounds[number]) for number in common] for rounds in numbered)
     # The geometric mean matches the interval of the logarithms, and inverts with the ratio.
-    value = statistics.geometric_mean([one / other for one, other in zip(ours, others, strict=True)])
+    value = statistics.geometric_mean(
+        [numerator / denominator for numerator, denominator in zip(ours, others, strict=True)]
+    )
     return Ratio(value=value, interval=ratio_interval(ours, others))

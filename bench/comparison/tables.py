@@ -58,8 +58,8 @@ class Checkpoint:
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """Numbers of test images by true class (rows) and predicted class (columns), ``[C, C]``."""
-        each = [outcome.metrics.test_confusion_matrix for outcome in self.outcomes]
-        return np.asarray(np.sum(each, axis=0, dtype=np.int64))
+        matrices = [outcome.metrics.test_confusion_matrix for outcome in self.outcomes]
+        return np.asarray(np.sum(matrices, axis=0, dtype=np.int64))
 
     @cached_property
     def accuracy(self) -> float:
@@ -128,9 +128,16 @@ class Row:
     @property
     def losses(self) -> Floats | None:
         """The calibrated log loss of each checkpoint on each image ``[S, N]``, in nats; None if any is not stored."""
-        each = [None if one.answers is None else one.answers.log_p_true_calibrated for one in self.checkpoints]
-        known = [values for values in each if values is not None]
-        return -np.stack(known).astype(np.float64) if known and len(known) == len(each) else None
+        by_checkpoint = [
+            None if checkpoint.answers is None else checkpoint.answers.log_p_true_calibrated
+            for checkpoint in self.checkpoints
+        ]
+        log_probabilities = [values for values in by_checkpoint if values is not None]
+        return (
+            -np.stack(log_probabilities).astype(np.float64)
+            if log_probabilities and len(log_probabilities) == len(by_checkpoint)
+            else None
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +182,7 @@ class Table:
 
     def counts(self, split: str) -> list[int]:
         """Return the numbers of images of each class in a split; with folds, their sum over folds."""
-        whole = next((one for row in self.rows for one in row.checkpoints), None)
+        whole = next((checkpoint for row in self.rows for checkpoint in row.checkpoints), None)
         records = whole.records if whole else (self.first,)
         return [int(total) for total in np.sum([record.dataset.counts[split] for record in records], axis=0)]
 
@@ -222,8 +229,8 @@ def _table(key: TableKey, records: Sequence[RunRecord], results: Path, machine: 
 
 
 def _machines(records: Sequence[RunRecord], own: str) -> list[str]:
-    found = {name for record in records for name, latency in record.latency.items() if latency.measurements}
-    return sorted(found, key=lambda name: (name != own, name))
+    machines = {name for record in records for name, latency in record.latency.items() if latency.measurements}
+    return sorted(machines, key=lambda name: (name != own, name))
 
 
 def _order(key: TableKey) -> tuple[str, ...]:
@@ -236,7 +243,7 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
     # Successful runs first: a failed one joins a row that exists, because its own weights are not known.
     for record in sorted(table, key=lambda record: record.outcome is None):
         rows[_place(record, rows)].append(record)
-    ids = {hash_of(place): records for place, records in rows.items()}
+    ids = {hash_of(key): records for key, records in rows.items()}
     first = {row_id: records[0] for row_id, records in ids.items()}
     settings, names = described(first)
     # The same images for all rows: of the folds that any row has. A user may want one of them only.
@@ -250,7 +257,7 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
             name=names[row_id],
             setting=settings[row_id],
             measured_on=measured_on,
-            networks=tuple(one for one in networks if any(one.id == record.network for record in records)),
+            networks=tuple(network for network in networks if any(network.id == record.network for record in records)),
         )
         for row_id, records in ids.items()
     ]
@@ -266,7 +273,9 @@ def members_of(ensemble: Row, rows: Sequence[Row]) -> list[Row]:
 def _networks(table: Sequence[RunRecord]) -> list[Network]:
     runs: defaultdict[str, list[RunRecord]] = defaultdict(list)
     # Default settings first, so that rows of other settings show their figure, and not the other way round.
-    for record in sorted(table, key=lambda one: (one.tuning is not None, len(one.config.overrides), *_repetition(one))):
+    for record in sorted(
+        table, key=lambda record: (record.tuning is not None, len(record.config.overrides), *_repetition(record))
+    ):
         if record.network is not None:
             runs[record.network].append(record)
     return [Network(id=name, records=tuple(records)) for name, records in runs.items()]
@@ -283,7 +292,7 @@ def _place(record: RunRecord, rows: Mapping[tuple[str, str | None], object]) -> 
     """
     setting = setting_id(record)
     if record.outcome is None:
-        return next((place for place in rows if place[0] == setting), (setting, None))
+        return next((key for key in rows if key[0] == setting), (setting, None))
     return setting, record.outcome.model.weights_sha256
 
 
@@ -344,5 +353,5 @@ def _latest_of_each_fold(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 def _pooled(records: Sequence[RunRecord], results: Path) -> Answers | None:
     parts = [read_answers(record, results) for record in records]
-    found = [part for part in parts if part is not None]
-    return pool(found) if len(found) == len(parts) else None
+    answers = [part for part in parts if part is not None]
+    return pool(answers) if len(answers) == len(parts) else None

@@ -40,11 +40,14 @@ def choose(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[Row]
     Raises ConfigError if a name is unknown, if the rows are of several tables, or if there are fewer than two.
     """
     if not names and len(comparisons) != 1:
-        known = ", ".join(f"{one.table.key.dataset} (table {one.table.key.id})" for one in comparisons) or "none"
-        message = f"ensemble: the results hold {len(comparisons)} tables: {known}; choose one by --table ID"
+        listed = (
+            ", ".join(f"{comparison.table.key.dataset} (table {comparison.table.key.id})" for comparison in comparisons)
+            or "none"
+        )
+        message = f"ensemble: the results hold {len(comparisons)} tables: {listed}; choose one by --table ID"
         raise ConfigError(message)
-    found = rows_named(names, comparisons) if names else comparisons[0].ordered
-    rows = [row for row in found if row.checkpoints and row.first.ensemble is None]
+    candidates = rows_named(names, comparisons) if names else comparisons[0].ordered
+    rows = [row for row in candidates if row.checkpoints and row.first.ensemble is None]
     if len({row.row_id for row in rows}) < MEMBERS:
         message = f"ensemble: {len(rows)} row with a score and no ensemble; it needs two or more"
         raise ConfigError(message)
@@ -59,13 +62,18 @@ def tasks_of(rows: Sequence[Row], rule: str, *, paths: Paths, environment: Envir
     if rule not in RULES:
         message = f"--rule {rule}: unknown; known: {', '.join(RULES)}"
         raise ConfigError(message)
-    by_seed = [{one.seed: one for one in row.checkpoints} for row in rows]
-    seeds = sorted(set.intersection(*(set(each) for each in by_seed)))
+    by_seed = [{checkpoint.seed: checkpoint for checkpoint in row.checkpoints} for row in rows]
+    seeds = sorted(set.intersection(*(set(checkpoints) for checkpoints in by_seed)))
     if not seeds:
-        listed = "; ".join(f"{row.name}: {', '.join(map(str, each))}" for row, each in zip(rows, by_seed, strict=True))
+        listed = "; ".join(
+            f"{row.name}: {', '.join(map(str, checkpoints))}" for row, checkpoints in zip(rows, by_seed, strict=True)
+        )
         message = f"ensemble: no seed that all rows have ({listed})"
         raise ConfigError(message)
-    return [_task([each[seed] for each in by_seed], rows, rule, paths=paths, environment=environment) for seed in seeds]
+    return [
+        _task([checkpoints[seed] for checkpoints in by_seed], rows, rule, paths=paths, environment=environment)
+        for seed in seeds
+    ]
 
 
 def _task(
@@ -75,7 +83,9 @@ def _task(
     _require_artifacts(records, names, paths)
     _require_one_input(records, names)
     val = [load_predictions(predictions_file(paths.artifacts(record.train_id), "val")) for record in records]
-    weights = RULES[rule](softmax(np.stack([one.logits for one in val]).astype(np.float64), axis=2), val[0].labels)
+    weights = RULES[rule](
+        softmax(np.stack([predictions.logits for predictions in val]).astype(np.float64), axis=2), val[0].labels
+    )
     ensemble = Ensemble(
         rule=cast("Literal['soft', 'fitted', 'greedy']", rule),
         candidates=names,
@@ -89,7 +99,7 @@ def _task(
     first = next(record for record, weight in zip(records, weights, strict=True) if weight > 0)
     assert first.outcome is not None
     config = replace(first.config, model=NAME, overrides={}, seed=checkpoints[0].seed)
-    place = msgspec.json.decode((paths.artifacts(first.train_id) / PLACE).read_bytes(), type=dict[str, str])
+    location = msgspec.json.decode((paths.artifacts(first.train_id) / PLACE).read_bytes(), type=dict[str, str])
     return Task(
         # Without the names of rows, which those of other rows may change.
         run_id=hash_of([_shared(config), replace(ensemble, candidates=()), environment.machine]),
@@ -98,8 +108,8 @@ def _task(
         spec=_spec(first.outcome.model, records),
         dataset=first.dataset,
         environment=environment,
-        data=unescape(place["data"]),
-        labels=unescape(place["labels"]) if "labels" in place else None,
+        data=unescape(location["data"]),
+        labels=unescape(location["labels"]) if "labels" in location else None,
         paths=paths,
         derived_from=tuple(member.run_id for member in ensemble.members),
         ensemble=ensemble,

@@ -42,7 +42,7 @@ def fitted(probabilities: Floats, labels: Labels) -> Floats:
         return float(-np.log(mean).mean()), -(of_truth / mean).mean(axis=1)
 
     number = len(probabilities)
-    found = minimize(
+    optimum = minimize(
         loss,
         soft(probabilities, labels),
         jac=True,
@@ -50,7 +50,7 @@ def fitted(probabilities: Floats, labels: Labels) -> Floats:
         bounds=[(0.0, 1.0)] * number,
         constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": lambda _: np.ones(number)},
     )
-    weights = np.where(found.x < LEAST_WEIGHT, 0.0, found.x)
+    weights = np.where(optimum.x < LEAST_WEIGHT, 0.0, optimum.x)
     return np.asarray(weights / weights.sum())
 
 
@@ -62,12 +62,12 @@ def greedy(probabilities: Floats, labels: Labels) -> Floats:
     total, chosen = np.zeros(probabilities.shape[1:]), list[int]()
     scores = list[tuple[float, float]]()
     for number in range(1, ROUNDS + 1):
-        tried = [_quality((total + each) / number, labels) for each in probabilities]
-        best = max(range(len(tried)), key=lambda place: tried[place])
+        tried = [_quality((total + member) / number, labels) for member in probabilities]
+        best = max(range(len(tried)), key=lambda index: tried[index])
         total, chosen = total + probabilities[best], [*chosen, best]
         scores.append(tried[best])
     # The first of the best: fewer members for the same quality.
-    length = max(range(ROUNDS), key=lambda place: (scores[place], -place)) + 1
+    length = max(range(ROUNDS), key=lambda index: (scores[index], -index)) + 1
     return np.bincount(chosen[:length], minlength=len(probabilities)) / length
 
 

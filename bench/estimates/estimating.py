@@ -81,13 +81,13 @@ def estimate(tasks: Sequence[Task], probe: Probe = probe_here) -> list[Estimate]
 
 def _measured_once(estimates: Sequence[Estimate]) -> list[Estimate]:
     """Return the estimates with a measurement at the first setting of each network of which no run is done."""
-    measured = {_network(one.task) for one in estimates if one.done}
-    found = []
-    for one in estimates:
-        found.append(replace(one, measure_s=0.0) if _network(one.task) in measured else one)
-        if one.measure_s:
-            measured.add(_network(one.task))
-    return found
+    measured = {_network(cost.task) for cost in estimates if cost.done}
+    costs = []
+    for cost in estimates:
+        costs.append(replace(cost, measure_s=0.0) if _network(cost.task) in measured else cost)
+        if cost.measure_s:
+            measured.add(_network(cost.task))
+    return costs
 
 
 def _network(task: Task) -> str:
@@ -100,11 +100,11 @@ def _estimated(tasks: Sequence[Task], probe: Probe) -> Estimate:
     if not waiting:
         return Estimate(task=tasks[0], runs=0, done=done)
     first = waiting[0]
-    found = probe(first)
-    if isinstance(found, str):
-        return Estimate(task=first, runs=len(waiting), done=done, error=found)
-    quartiles = statistics.quantiles(found.step_s, n=4) if found.step_s else [0.0] * 3
-    least, middle, most = (seconds_of(first, found, step_s=step_s) for step_s in quartiles)
+    probed = probe(first)
+    if isinstance(probed, str):
+        return Estimate(task=first, runs=len(waiting), done=done, error=probed)
+    quartiles = statistics.quantiles(probed.step_s, n=4) if probed.step_s else [0.0] * 3
+    least, middle, most = (seconds_of(first, probed, step_s=step_s) for step_s in quartiles)
     return Estimate(
         task=first,
         runs=len(waiting),
@@ -112,23 +112,23 @@ def _estimated(tasks: Sequence[Task], probe: Probe) -> Estimate:
         seconds=middle,
         least_s=least,
         most_s=most,
-        step_s=statistics.median(found.step_s) if found.step_s else None,
+        step_s=statistics.median(probed.step_s) if probed.step_s else None,
         measure_s=len(first.config.runtime.runtimes) * (QUICK.model_s + OPENING_S),
-        memory_bytes=found.memory_bytes,
-        disk_bytes=found.disk_bytes,
-        state_bytes=found.state_bytes,
-        others_share=found.others_share,
+        memory_bytes=probed.memory_bytes,
+        disk_bytes=probed.disk_bytes,
+        state_bytes=probed.state_bytes,
+        others_share=probed.others_share,
     )
 
 
 def seconds_of(task: Task, probed: Probed, *, step_s: float) -> float:
     """Return the seconds of a whole run, without its measurement, audit and pixel cache, if a step takes ``step_s``."""
-    counts = {name: sum(each) for name, each in task.dataset.counts.items()}
+    counts = {name: sum(by_class) for name, by_class in task.dataset.counts.items()}
     counts["train"] = max(round(task.config.train.train_share * counts["train"]), 1)
     if task.config.train.imbalance == "undersample":
-        each = task.dataset.counts["train"]
-        least = max(round(task.config.train.train_share * min(count for count in each if count)), 1)
-        counts["train"] = least * sum(count > 0 for count in each)
+        by_class = task.dataset.counts["train"]
+        least = max(round(task.config.train.train_share * min(count for count in by_class if count)), 1)
+        counts["train"] = least * sum(count > 0 for count in by_class)
     train, config = task.config.train, task.config
     fit_s = probed.head_image_s * counts["train"] * train.feature_views
     epochs = 0.0

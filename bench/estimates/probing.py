@@ -80,9 +80,9 @@ def probe(task: Task, folder: Path) -> Probed:
         task, config=config, paths=Paths(results=folder, cache=folder), adjusts=None, ensemble=None, force=False
     )
     data = _random_images(task, images)
-    place = short.paths.artifacts(short.train_id)
-    place.mkdir(parents=True, exist_ok=True)
-    watch, others = _Watch(place), watch_others()
+    artifacts = short.paths.artifacts(short.train_id)
+    artifacts.mkdir(parents=True, exist_ok=True)
+    watch, others = _Watch(artifacts), watch_others()
     start_s = time.time() - psutil.Process().create_time()
     execution.fit(short, train_source=data.source("train"), val_source=data.source("val"), report=watch)
     trained = time.perf_counter()
@@ -97,7 +97,7 @@ def probe(task: Task, folder: Path) -> Probed:
         head_image_s=watch.head_image_s,
         finish_s=time.perf_counter() - trained,
         memory_bytes=peak_memory_bytes(),
-        disk_bytes=sum(file.stat().st_size for file in place.iterdir() if file.name != STATE_FILE),
+        disk_bytes=sum(file.stat().st_size for file in artifacts.iterdir() if file.name != STATE_FILE),
         state_bytes=watch.state_bytes,
         others_share=others()[0],
     )
@@ -115,9 +115,9 @@ def _random_images(task: Task, images: int) -> Prepared:
         given_splits=False,
         images=tuple(
             AuditedImage(
-                image_id=f"{place}.png", label=place % len(names), split=None, pixel_digest="", group=place, notes=()
+                image_id=f"{index}.png", label=index % len(names), split=None, pixel_digest="", group=index, notes=()
             )
-            for place in range(total)
+            for index in range(total)
         ),
         removed=(),
         exact_duplicates=(),

@@ -35,11 +35,11 @@ def grouped_macro_intervals(
     seen = _scores(counts.sum(axis=0))
     skew = _accelerations(counts, strata)
     spare = _mean_recall_interval(labels, predicted, groups, present)
-    found = [
+    intervals = [
         bca(values, score, acceleration) if np.ptp(values) > 0 else _around(spare, score)
         for values, score, acceleration in zip(drawn.T, seen.tolist(), skew, strict=True)
     ]
-    return MacroIntervals(macro_f1=found[0], balanced_accuracy=found[1])
+    return MacroIntervals(macro_f1=intervals[0], balanced_accuracy=intervals[1])
 
 
 def _counts(
@@ -47,13 +47,13 @@ def _counts(
 ) -> NDArray[np.int64]:
     """Return for each group and class the images that are correct, predicted as it, and of it, ``[G, 3, K]``."""
     of_class, as_class = labels == present[:, None], predicted == present[:, None]
-    each = np.stack([of_class & as_class, as_class, of_class])
-    return np.asarray(summed(each, groups).transpose(2, 0, 1), dtype=np.int64)
+    indicators = np.stack([of_class & as_class, as_class, of_class])
+    return np.asarray(summed(indicators, groups).transpose(2, 0, 1), dtype=np.int64)
 
 
 def _scores(counts: NDArray[np.int64]) -> Floats:
     """Return macro-F1 and balanced accuracy ``[..., 2]`` of counts ``[..., 3, K]``, over classes that have images."""
-    right, predicted, support = (counts[..., place, :] for place in range(3))
+    right, predicted, support = (counts[..., kind, :] for kind in range(3))
     has = support > 0
     f1 = np.where(has, 2 * right / np.maximum(predicted + support, 1), 0.0)
     recall = np.where(has, right / np.maximum(support, 1), 0.0)
@@ -95,11 +95,11 @@ def _accelerations(counts: NDArray[np.int64], strata: NDArray[np.int64]) -> list
 def _mean_recall_interval(
     labels: NDArray[np.integer], predicted: NDArray[np.integer], groups: Groups, present: NDArray[np.integer]
 ) -> Interval:
-    each = [
+    intervals = [
         proportion_interval((predicted == labels)[labels == label], groups[labels == label])
         for label in present.tolist()
     ]
-    low, high = (float(np.mean([getattr(one, end) for one in each])) for end in ("low", "high"))
+    low, high = (float(np.mean([getattr(interval, end) for interval in intervals])) for end in ("low", "high"))
     return Interval(low=low, high=high)
 
 

@@ -70,9 +70,9 @@ def design_effect(values: NDArray[Any], groups: Groups | None) -> Floats:
     if groups is None:
         return np.ones(values.shape[:-1])
     alone = values.var(axis=-1, ddof=1) / values.shape[-1]
-    found = variance_of_mean(values, groups) / np.where(alone > 0, alone, 1.0)
+    effect = variance_of_mean(values, groups) / np.where(alone > 0, alone, 1.0)
     # A small sample may show less variance between groups than there is; that must not lengthen the data.
-    return np.where(alone > 0, np.maximum(found, 1.0), _of_copies(groups))
+    return np.where(alone > 0, np.maximum(effect, 1.0), _of_copies(groups))
 
 
 def _of_copies(groups: Groups) -> float:
@@ -105,8 +105,8 @@ def effective_size(values: NDArray[Any], groups: Groups | None, *, confidence: f
 def proportion_interval(values: NDArray[Any], groups: Groups | None, *, confidence: float = 0.95) -> Interval:
     """Return the interval of a mean of values in [0, 1] ``[N]``: Wilson's at the effective sample size."""
     size, share = effective_size(values, groups, confidence=confidence), float(values.mean())
-    found = wilson_interval(share * size, size, confidence=confidence)
-    return Interval(low=min(found.low, share), high=max(found.high, share))
+    interval = wilson_interval(share * size, size, confidence=confidence)
+    return Interval(low=min(interval.low, share), high=max(interval.high, share))
 
 
 def seed_variance(model: Checkpoints, groups: Groups | None = None) -> float:
@@ -164,14 +164,14 @@ def _pooled(models: Sequence[Floats], parts: Sequence[float]) -> SeedComponent |
     """Pool the variances of values by seed ``[S]``, each less the part of it that images explain."""
     if not models:
         return None
-    known = np.array([len(values) - 1 for values in models])
+    freedoms = np.array([len(values) - 1 for values in models])
     # A ratio of sums: a model without errors has no logit, and adds 0 to both.
-    scale = float(known @ [_logit_scale(float(values.mean())) ** 2 for values in models])
-    squares = float(known @ [values.var(ddof=1) for values in models])
+    scale = float(freedoms @ [_logit_scale(float(values.mean())) ** 2 for values in models])
+    squares = float(freedoms @ [values.var(ddof=1) for values in models])
     variance, mean_square = (
-        (part / scale if scale else 0.0) for part in (squares - float(known @ np.array(parts)), squares)
+        (part / scale if scale else 0.0) for part in (squares - float(freedoms @ np.array(parts)), squares)
     )
-    freedom, missing = float(known.sum()), max(LEAST_FREEDOM - float(known.sum()), 0.0)
+    freedom, missing = float(freedoms.sum()), max(LEAST_FREEDOM - float(freedoms.sum()), 0.0)
     total = freedom + missing
     variance, mean_square = ((freedom * part + missing * PRIOR_SD**2) / total for part in (variance, mean_square))
     return SeedComponent(variance=max(variance, 0.0), mean_square=mean_square, freedom=total)
@@ -193,8 +193,8 @@ def repeated_interval(
     size, share = effective_size(mean, groups, confidence=confidence), float(mean.mean())
     if 0 < share < 1:
         size /= _seed_effect(mean, groups)
-    found = wilson_interval(share * size, size, confidence=confidence)
-    images = Interval(low=min(found.low, share), high=max(found.high, share))
+    interval = wilson_interval(share * size, size, confidence=confidence)
+    images = Interval(low=min(interval.low, share), high=max(interval.high, share))
     return over_images_and_seeds(share, images, component, len(right), confidence=confidence)
 
 

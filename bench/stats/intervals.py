@@ -58,12 +58,14 @@ def quantiles(values: NDArray[np.float64], *shares: float) -> list[float]:
     """Return quantiles of values ``[N]``, linearly interpolated, bit-identical to those of ``np.quantile``."""
     last = len(values) - 1
     below = [min(int(last * share), last) for share in shares]
-    above = [min(place + 1, last) for place in below]
+    above = [min(index + 1, last) for index in below]
     # A partition places only the order statistics that are read, in linear time; sorting all resamples takes longer.
-    found = np.partition(values, sorted({*below, *above})).take([*below, *above]).tolist()
+    neighbours = np.partition(values, sorted({*below, *above})).take([*below, *above]).tolist()
     return [
-        _between(low, high, last * share - place)
-        for share, place, low, high in zip(shares, below, found[: len(below)], found[len(below) :], strict=True)
+        _between(low, high, last * share - index)
+        for share, index, low, high in zip(
+            shares, below, neighbours[: len(below)], neighbours[len(below) :], strict=True
+        )
     ]
 
 

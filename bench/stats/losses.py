@@ -73,11 +73,11 @@ def compare_losses(models: Sequence[Floats], groups: Groups | None = None, *, se
     # Where a later step of Holm's method rejects, the interval at the level of its first step ends at 0.
     low = np.where((adjusted <= ALPHA) & (differences > 0), np.maximum(low, 0.0), low)
     high = np.where((adjusted <= ALPHA) & (differences < 0), np.minimum(high, 0.0), high)
-    found = [np.zeros((number, number)) for _ in range(3)] + [np.ones((number, number)) for _ in range(2)]
+    matrices = [np.zeros((number, number)) for _ in range(3)] + [np.ones((number, number)) for _ in range(2)]
     values = (differences, low, high, p_values, adjusted)
-    for matrix, value in zip(found, values, strict=True):
+    for matrix, value in zip(matrices, values, strict=True):
         matrix[rows, columns] = value
-    difference, lower, upper, single, corrected = found
+    difference, lower, upper, single, corrected = matrices
     return LossTests(
         differences=difference - difference.T,
         low=lower - upper.T,
@@ -99,10 +99,10 @@ def _flipped(  # noqa: PLR0913 - the pairs, and how they are compared
     tail = math.floor(level * (flips + 1) / 2) - 1
     p_values, low, high = (np.empty(len(rows)) for _ in range(3))
     for pair, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-        each = subsets[:, column] - subsets[:, row]
-        fewer = min(np.count_nonzero(each <= 0), np.count_nonzero(each >= 0))
+        differences = subsets[:, column] - subsets[:, row]
+        fewer = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
         p_values[pair] = min(2 * (1 + fewer) / (flips + 1), 1.0)
-        ordered = np.partition(each, (max(tail, 0), flips - 1 - max(tail, 0)))
+        ordered = np.partition(differences, (max(tail, 0), flips - 1 - max(tail, 0)))
         low[pair], high[pair] = (ordered[tail], ordered[flips - 1 - tail]) if tail >= 0 else (-math.inf, math.inf)
     return p_values, low, high
 
@@ -110,15 +110,15 @@ def _flipped(  # noqa: PLR0913 - the pairs, and how they are compared
 def _subset_means(means: Floats, groups: Groups | None, flips: int, seed: int) -> Floats:
     """Return the mean ``[flips, M]`` of each model over random subsets of the groups, each included with p = 1/2."""
     sums, sizes = summed(means, groups), summed(np.ones(means.shape[1]), groups)
-    rng, together, found = np.random.default_rng(seed), max(AT_ONCE // len(sizes), 1), []
+    rng, together, batches = np.random.default_rng(seed), max(AT_ONCE // len(sizes), 1), []
     for start in range(0, flips, together):
         number = min(together, flips - start)
         bits = np.frombuffer(rng.bytes(-(-number * len(sizes) // 8)), dtype=np.uint8)
         chosen = np.unpackbits(bits, count=number * len(sizes)).reshape(number, -1).astype(np.float64)
         # The mean of an empty subset is not defined; that of all groups stands for it.
         chosen[~chosen.any(axis=1)] = 1.0
-        found.append((chosen @ sums.T) / (chosen @ sizes)[:, None])
-    return np.concatenate(found)
+        batches.append((chosen @ sums.T) / (chosen @ sizes)[:, None])
+    return np.concatenate(batches)
 
 
 def _welch(first: Floats, second: Floats, change: Floats, groups: Groups | None, level: float) -> tuple[float, float]:

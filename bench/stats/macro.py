@@ -85,11 +85,11 @@ def macro_intervals(
     drawn = _resampled_macro(right, predicted, table.support)
     seen = _macro(table.right, table.predicted, table.support)
     skew = _skewness(table)
-    found = [
+    intervals = [
         bca(values, float(score), acceleration) if np.ptp(values) > 0 else _mean_wilson(table, float(score))
         for values, score, acceleration in zip(drawn, seen, skew, strict=True)
     ]
-    return MacroIntervals(macro_f1=found[0], balanced_accuracy=found[1])
+    return MacroIntervals(macro_f1=intervals[0], balanced_accuracy=intervals[1])
 
 
 def macro_scores(confusion: Counts) -> tuple[float, float]:
@@ -127,7 +127,7 @@ def _sum(terms: Sequence[Floats]) -> Floats:
     whole = len(terms) - len(terms) % LANES
     lanes = [reduce(np.add, terms[lane:whole:LANES]) for lane in range(LANES)]
     while len(lanes) > 1:
-        lanes = [one + other for one, other in zip(lanes[::2], lanes[1::2], strict=True)]
+        lanes = [even + odd for even, odd in zip(lanes[::2], lanes[1::2], strict=True)]
     return reduce(np.add, terms[whole:], lanes[0])
 
 
@@ -150,12 +150,12 @@ class Draws:
         # Equal parameters alone would return one class's draws for another class, and correlate the two.
         before = rng.bit_generator.state
         key = (number, share, size, before["state"]["state"], before["has_uint32"], before["uinteger"])
-        if (known := self._kept.get(key)) is None:
+        if (entry := self._kept.get(key)) is None:
             # The simplest bound on memory: the next checkpoint fills the cache again, from its first class on.
             if len(self._kept) >= KEPT:
                 self._kept.clear()
-            known = self._kept[key] = (rng.binomial(number, share, size=size), rng.bit_generator.state)
-        drawn, rng.bit_generator.state = known
+            entry = self._kept[key] = (rng.binomial(number, share, size=size), rng.bit_generator.state)
+        drawn, rng.bit_generator.state = entry
         return drawn
 
 
@@ -179,8 +179,8 @@ def _resampled(
         # and one by one otherwise; both have the same distribution.
         if wrong.sum() > MANY * len(answers):
             shares = wrong[answers] / wrong.sum()
-            each = rng.multinomial(missed, shares).T if len(answers) > 1 else missed[None]
-            for answer, drawn in zip(answers.tolist(), each, strict=True):
+            by_answer = rng.multinomial(missed, shares).T if len(answers) > 1 else missed[None]
+            for answer, drawn in zip(answers.tolist(), by_answer, strict=True):
                 taken[answer] = taken.get(answer, 0) + drawn
         elif len(answers):
             waiting.add(_single(missed, np.repeat(answers, wrong[answers]), rng))
@@ -194,9 +194,9 @@ def _single(missed: Counts, answers: Counts, rng: np.random.Generator) -> NDArra
     """Draw the predicted classes of single misclassified images, as flat indices into a table ``[C, R]``."""
     # Small integer types, as millions of draws are written and read here.
     drawn = rng.integers(0, len(answers), size=int(missed.sum()), dtype=np.uint16)
-    places = (answers * len(missed)).astype(np.int32)[drawn]
-    places += np.repeat(np.arange(len(missed), dtype=np.int32), missed)
-    return places
+    indices = (answers * len(missed)).astype(np.int32)[drawn]
+    indices += np.repeat(np.arange(len(missed), dtype=np.int32), missed)
+    return indices
 
 
 class _Tally:
@@ -208,10 +208,10 @@ class _Tally:
         self._waiting: list[NDArray[np.int32]] = []
         self.used = False
 
-    def add(self, places: NDArray[np.int32]) -> None:
+    def add(self, indices: NDArray[np.int32]) -> None:
         """Add indices, and count all pending ones if there are more than ``BATCH``."""
         self.used = True
-        self._waiting.append(places)
+        self._waiting.append(indices)
         if sum(map(len, self._waiting)) > BATCH:
             self.total()
 
@@ -235,10 +235,10 @@ def _skewness(table: _Table) -> tuple[float, float]:
     )
     right[cells, rows] -= answers == table.labels[rows]
     # A predicted class without test images has no row, and takes no part in the scores.
-    place = np.full(table.counts.shape[1], -1)
-    place[table.labels] = np.arange(classes)
-    known = place[answers] >= 0
-    predicted[cells[known], place[answers][known]] -= 1
+    positions = np.full(table.counts.shape[1], -1)
+    positions[table.labels] = np.arange(classes)
+    present = positions[answers] >= 0
+    predicted[cells[present], positions[answers][present]] -= 1
     support[cells, rows] -= 1
     # Without its only image a class has no recall: its cell gets weight 0, and support 1 to avoid a division by 0.
     kept = support[cells, rows] > 0
@@ -272,6 +272,8 @@ def bca(drawn: Floats, seen: float, acceleration: float) -> Interval:
 
 def _mean_wilson(table: _Table, seen: float) -> Interval:
     # A bootstrap without spread would give an interval of length 0, however few images there are.
-    each = [wilson_interval(int(right), int(total)) for right, total in zip(table.right, table.support, strict=True)]
-    low, high = (float(np.mean([getattr(one, end) for one in each])) for end in ("low", "high"))
+    intervals = [
+        wilson_interval(int(right), int(total)) for right, total in zip(table.right, table.support, strict=True)
+    ]
+    low, high = (float(np.mean([getattr(interval, end) for interval in intervals])) for end in ("low", "high"))
     return Interval(low=min(low, seen), high=max(high, seen))

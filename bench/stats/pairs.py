@@ -201,10 +201,10 @@ def _welch_p_values(
     free = np.array([max(len(model) - 1, 1) for model in models])
     variance = images + noise[rows] + noise[columns]
     squares = images**2 / max(number - 1, 1) + (between**2 / free)[rows] + (between**2 / free)[columns]
-    known = (variance > 0) & (squares > 0)
-    freedom_of = (images + between[rows] + between[columns]) ** 2 / np.where(known, squares, 1.0)
-    scaled = np.abs(differences) / np.sqrt(np.where(known, variance, 1.0))
-    return np.where(known, 2 * stdtr(np.where(known, freedom_of, 1.0), -scaled), 0.0)
+    defined = (variance > 0) & (squares > 0)
+    freedom_of = (images + between[rows] + between[columns]) ** 2 / np.where(defined, squares, 1.0)
+    scaled = np.abs(differences) / np.sqrt(np.where(defined, variance, 1.0))
+    return np.where(defined, 2 * stdtr(np.where(defined, freedom_of, 1.0), -scaled), 0.0)
 
 
 def _whole(change: Floats, steps: int | Counts) -> Counts:
@@ -235,9 +235,9 @@ def _interval(change: Floats, steps: int, groups: Groups | None, level: float) -
         gained, lost = (round(float(np.clip(side * change, 0, None).sum())) for side in (1, -1))
         scale = effective_size(change, groups) / len(change)
         return paired_difference(scale * gained, scale * lost, scale * len(change), confidence=1 - level)
-    found = mean_interval(change, confidence=1 - level) if groups is None else _over_groups(change, groups, level)
+    interval = mean_interval(change, confidence=1 - level) if groups is None else _over_groups(change, groups, level)
     # A t interval is not bounded, but a difference between accuracies is.
-    return Interval(low=max(found.low, -1.0), high=min(found.high, 1.0))
+    return Interval(low=max(interval.low, -1.0), high=min(interval.high, 1.0))
 
 
 def _over_groups(change: Floats, groups: Groups, level: float) -> Interval:
@@ -269,13 +269,13 @@ def _welch(  # noqa: PLR0913 - two models, and how they are compared
     difference = float(change.mean())
     # Without any variance (one image, or the same difference everywhere) the statistic is not defined.
     if variance == 0:
-        found = _interval(change, 1, groups, level)
-        return Paired(difference=difference, interval=found, p_value=floor[0], mid_p=floor[1])
+        interval = _interval(change, 1, groups, level)
+        return Paired(difference=difference, interval=interval, p_value=floor[0], mid_p=floor[1])
     free = freedom(
         images, number_of(groups, len(change)), [(between_seeds(model), len(model)) for model in (first, second)]
     )
     p_value = 2 * float(stdtr(free, -abs(difference) / math.sqrt(variance)))
     reach = float(stdtrit(free, 1 - level / 2)) * math.sqrt(variance)
-    found = Interval(low=max(difference - reach, -1.0), high=min(difference + reach, 1.0))
+    interval = Interval(low=max(difference - reach, -1.0), high=min(difference + reach, 1.0))
     p_value, mid_p = max(p_value, floor[0]), max(p_value, floor[1])
-    return Paired(difference=difference, interval=_agreeing(found, p_value, level), p_value=p_value, mid_p=mid_p)
+    return Paired(difference=difference, interval=_agreeing(interval, p_value, level), p_value=p_value, mid_p=mid_p)

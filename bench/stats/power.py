@@ -126,8 +126,8 @@ def least(power: Callable[[float], float]) -> float | None:
     ``power`` must not decrease with the difference: the search is a bisection, with 10 evaluations instead of 1,000.
     """
     tried = range(1, STEPS + 1)
-    place = bisect.bisect_left(tried, x=True, key=lambda step: power(step / STEPS) >= POWER)
-    return tried[place] / STEPS if place < len(tried) else None
+    index = bisect.bisect_left(tried, x=True, key=lambda step: power(step / STEPS) >= POWER)
+    return tried[index] / STEPS if index < len(tried) else None
 
 
 def mcnemar_power(difference: float, discordance: float, number: int, level: float) -> float:
@@ -140,8 +140,8 @@ def mcnemar_power(difference: float, discordance: float, number: int, level: flo
     critical = binom.ppf(level / 2, pairs, 0.5)
     # ppf returns the first count that reaches the level; the test rejects only up to the last one within it.
     critical -= binom.cdf(critical, pairs, 0.5) > level / 2
-    found = binom.cdf(critical, pairs, (discordance - difference) / (2 * discordance))
-    return float((binom.pmf(pairs, number, discordance) * found).sum())
+    powers = binom.cdf(critical, pairs, (discordance - difference) / (2 * discordance))
+    return float((binom.pmf(pairs, number, discordance) * powers).sum())
 
 
 def sign_flip_power(difference: float, spread: float, number: int, level: float, *, seeds: int) -> float:

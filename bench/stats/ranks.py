@@ -60,11 +60,11 @@ def best_probabilities(models: Sequence[Right], groups: Groups | None = None, *,
     if not models:
         return np.zeros(0)
     rng = np.random.default_rng(seed)
-    each = resampled_accuracies(np.vstack(models).astype(np.float64), groups, seed=seed)
+    by_checkpoint = resampled_accuracies(np.vstack(models).astype(np.float64), groups, seed=seed)
     ends = np.cumsum([len(model) for model in models])
     drawn = [
         np.take_along_axis(part, rng.integers(0, part.shape[1], part.shape), axis=1).mean(axis=1)
-        for part in np.split(each, ends[:-1], axis=1)
+        for part in np.split(by_checkpoint, ends[:-1], axis=1)
     ]
     accuracies = np.stack(drawn, axis=1)
     # Rounding, so that equal means of different sums are ties.
@@ -98,16 +98,16 @@ def bounds_to_best(models: Sequence[Right], groups: Groups | None = None) -> lis
         # Two-sided at twice the level: its lower bound is one-sided at that level.
         return compare_pair(models[best], models[row], groups, level=min(2 * levels[best], 1.0))
 
-    found = []
+    bounds = []
     for row in range(len(models)):
         pairs = {best: against(row, best) for best in range(len(models)) if best != row}
         lowest = min(pairs, key=lambda best: pairs[best].interval.low, default=row)
         if lowest == row:
-            found.append(ToBest(difference=0.0, low=0.0, against=row))
+            bounds.append(ToBest(difference=0.0, low=0.0, against=row))
             continue
         pair = pairs[lowest]
-        found.append(ToBest(difference=pair.difference, low=min(pair.interval.low, 0.0), against=lowest))
-    return found
+        bounds.append(ToBest(difference=pair.difference, low=min(pair.interval.low, 0.0), against=lowest))
+    return bounds
 
 
 def images_for_margin(row: ToBest, margin: float, images: int) -> int | None:
@@ -126,7 +126,7 @@ def _level(models: Sequence[Right], best: int, groups: Groups | None) -> float:
 
     From the largest of normal deviates that are correlated as the differences are; not below Bonferroni's level.
     """
-    others = [np.asarray(model.mean(axis=0)) for place, model in enumerate(models) if place != best]
+    others = [np.asarray(model.mean(axis=0)) for row, model in enumerate(models) if row != best]
     if len(others) <= 1:
         return ALPHA
     bonferroni = ALPHA / len(others)

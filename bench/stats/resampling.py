@@ -57,14 +57,14 @@ def calibrated_ece(
     uniforms = uniforms or Uniforms()
     bins = ece_bins(confidence)
     gaps = np.zeros((ECE_BINS, resamples))
-    for place in np.unique(bins):
-        inside = confidence[bins == place]
+    for index in np.unique(bins):
+        inside = confidence[bins == index]
         # Bounds the memory of a large test split: 16 MB of random numbers at a time.
         for start in range(0, len(inside), 1000):
             part = inside[start : start + 1000]
             right = uniforms.take(resamples, len(part)) < part
             # Small integer types, without a conversion to int64; uint16 holds the sum of 1,000 predictions.
-            gaps[place] += right.view(np.uint8).sum(axis=1, dtype=np.uint16) - part.sum()
+            gaps[index] += right.view(np.uint8).sum(axis=1, dtype=np.uint16) - part.sum()
     errors = np.abs(gaps).sum(axis=0) / len(confidence)
     return float(errors.mean()), quantiles(errors, 0.95)[0]
 
@@ -112,13 +112,13 @@ def front_probability(accuracies: Floats, costs: Sequence[Floats], *, shared: bo
     # Accuracies and costs vary for unrelated reasons (images and rounds), so that they are resampled independently.
     drawn: dict[bytes | int, Floats] = {}
     # Independent samples of one latency would make a model faster than another that has the same network.
-    keys = [cost.tobytes() if shared else place for place, cost in enumerate(costs)]
+    keys = [cost.tobytes() if shared else index for index, cost in enumerate(costs)]
     for key, cost in zip(keys, costs, strict=True):
         if key not in drawn:
             drawn[key] = cost[rng.integers(0, len(cost), size=(len(accuracies), len(cost)))].mean(axis=1)
     every = np.stack([drawn[key] for key in keys], axis=1)
-    found = np.zeros(len(costs), dtype=np.int64)
+    counts = np.zeros(len(costs), dtype=np.int64)
     for start in range(0, len(accuracies), TOGETHER):
         part = slice(start, start + TOGETHER)
-        found += front(accuracies[part], every[part]).sum(axis=0)
-    return found / len(accuracies)
+        counts += front(accuracies[part], every[part]).sum(axis=0)
+    return counts / len(accuracies)

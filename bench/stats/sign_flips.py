@@ -58,10 +58,10 @@ def _null(sizes: Counts) -> Floats:
     # A table of roots of unity: all angles below are multiples of one step, so that no cosine is computed twice.
     roots = np.exp(-1j * np.pi / length * np.arange(2 * length))
     number, most = len(sizes), int(sizes.max(initial=0)) + 1
-    each = np.bincount((np.arange(number)[:, None] * most + sizes).ravel(), minlength=number * most)
+    histogram = np.bincount((np.arange(number)[:, None] * most + sizes).ravel(), minlength=number * most)
     # With few seeds only few sizes occur, so the product runs over sizes instead of images.
     present = np.unique(sizes[sizes > 0])
-    counts = each.reshape(number, most)[:, present].astype(np.float64)
+    counts = histogram.reshape(number, most)[:, present].astype(np.float64)
     shape = np.empty((len(sizes), length // 2 + 1))
     together = max(AT_ONCE // max(len(present), 1), 1)
     for start in range(0, shape.shape[1], together):
