@@ -118,10 +118,15 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
         [dataset.digest, dataset.split_digest],
     ]
-    plain = with_values(config, {"imbalance": "none"}) if config.train.imbalance == "post-hoc" else None
+    run_id, train_id = ids_of(config, source, environment.machine, tuning)
+    derived_from: tuple[str, ...] = ()
+    adjusts = None
+    if config.train.imbalance == "post-hoc":
+        plain, adjusts = ids_of(with_values(config, {"imbalance": "none"}), source, environment.machine, tuning)
+        derived_from = (plain,)
     return Task(
-        run_id=_run_id(config, source, environment.machine, tuning),
-        train_id=_train_id(config, source, environment.machine),
+        run_id=run_id,
+        train_id=train_id,
         config=config,
         spec=spec,
         dataset=dataset,
@@ -131,8 +136,8 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         paths=paths,
         force=force,
         tuning=tuning,
-        derived_from=() if plain is None else (_run_id(plain, source, environment.machine, tuning),),
-        adjusts=None if plain is None else _train_id(plain, source, environment.machine),
+        derived_from=derived_from,
+        adjusts=adjusts,
     )
 
 
@@ -149,12 +154,18 @@ def _fitting(config: RunConfig, spec: ModelSpec, decide: Decide) -> RunConfig:
     return with_precision(config, "fp32" if precision == "fp32" else decide(spec, config.loader, config.train))
 
 
-def _run_id(config: RunConfig, source: Source, machine: str, tuning: Tuning | None) -> str:
-    """Return the hash of everything that a run depends on; ``source`` identifies its weights and its data."""
+def ids_of(config: RunConfig, source: Source, machine: str, tuning: Tuning | None) -> tuple[str, str]:
+    """Return the hash of everything that a run depends on, and that of what its training reads.
+
+    ``source`` identifies the weights and the data. Runs that differ only in what is timed share a training.
+    """
     # Without the overrides, which the other fields determine. With the study, because the best setting of a study can
     # be the default, which has a row of its own.
     settings = identity(replace(config, overrides={}, train=_hashed(config.train)))
-    return hash_of([settings, *source, machine, *([tuning.study] if tuning else [])])
+    run_id = hash_of([settings, *source, machine, *([tuning.study] if tuning else [])])
+    # With the machine, so that in a shared results folder no run has the training time of another machine.
+    parts = [identity(part) for part in (config.loader, config.architecture, _hashed(config.train))]
+    return run_id, hash_of([[config.model, config.seed, *parts, machine], *source])
 
 
 def _hashed(train: TrainConfig) -> TrainConfig:
@@ -162,13 +173,6 @@ def _hashed(train: TrainConfig) -> TrainConfig:
     if train.device != "cuda":
         return train
     return replace(train, precision="fp32" if train.precision == "bf16" else "bf16")
-
-
-def _train_id(config: RunConfig, source: Source, machine: str) -> str:
-    """Return the hash of everything that training depends on; runs that differ only in what is timed share it."""
-    # With the machine, so that in a shared results folder no run has the training time of another machine.
-    read = [identity(part) for part in (config.loader, config.architecture, _hashed(config.train))]
-    return hash_of([[config.model, config.seed, *read, machine], *source])
 
 
 def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:

@@ -21,8 +21,8 @@ from imgcls.inference.card import CARD_KEY, Card, missing_card, preprocess
 from imgcls.inference.onnx_sessions import SILENT
 from imgcls.parallel import stream_chunks
 
-BATCH: Final = 8
 NO_TEMPERATURE: Final = "the file has no temperature"
+BATCH: Final = 8
 """Photos in one run of a session. Larger batches were slower: every core has its own, and caches are small."""
 
 

@@ -113,7 +113,10 @@ class Locator:
 
     def _names_in(self, folder: Path) -> dict[str, str]:
         if folder not in self._listings:
-            names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+            try:
+                names = [path.name for path in folder.iterdir()]
+            except OSError:  # no folder, or one that may not be read
+                names = []
             self._listings[folder] = {composed(name): name for name in names}
         return self._listings[folder]
 

@@ -1,6 +1,7 @@
 """Ids of runs: hashes of the requested settings that differ from the frozen defaults."""
 
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,11 @@ from hypothesis import strategies as st
 from bench.config import PARTS, RunConfig, with_values
 from bench.recipes import RECIPES
 from bench.records.ids import FROZEN_DEFAULTS, hash_of, identity
+from bench.records.store import read_records
+from bench.runs.plan import Source, ids_of
 from imgcls.config import LoaderConfig, TrainConfig
+
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,3 +72,24 @@ def test_ids_of_this_version_are_pinned() -> None:
     # The recipe itself has changed since: it mirrors no images.
     assert hash_of(identity(with_values(RECIPES["quick"]("resnet50"), {"no_hflip": False}))) == "125199794c3d2839"
     assert hash_of(identity(RECIPES["report"]("inception_v3"))) == "8d320d931958d254"
+
+
+def test_ids_of_published_records_are_computed_again_from_what_was_read() -> None:
+    """A repetition of a command finds its runs by these: the text of a value must survive reading, too."""
+    records = [
+        record
+        for folder in sorted((ROOT / "results" / "examples").iterdir())
+        for record in read_records(folder)
+        # Before version 5, ids contained every field. Ensembles have ids of their own.
+        if record.outcome is not None and record.ensemble is None and folder.name != "digits"
+    ]
+    assert len(records) > 100
+    for record in records:
+        assert record.outcome is not None
+        model, data = record.outcome.model, record.dataset
+        source: Source = [
+            [model.timm_name, record.init, model.weights_tag, model.weights_sha256],
+            [data.digest, data.split_digest],
+        ]
+        run_id, train_id = ids_of(record.config, source, record.environment.machine, record.tuning)
+        assert (run_id, train_id) == (record.run_id, record.train_id)

@@ -160,11 +160,16 @@ def test_paths_that_cannot_be_files_are_rows(root: Path, monkeypatch: pytest.Mon
             raise PermissionError(errno.EACCES, "Permission denied")
         return whole(self, **options)
 
+    def without_names(_self: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
     monkeypatch.setattr(Path, "stat", refusing)
+    monkeypatch.setattr(Path, "iterdir", without_names)
     long = "a caption " * 40
-    dataset = read(root, f"{GOOD}{long},cat\nclosed/a.png,cat\na\0b.png,cat\n")
+    dataset = read(root, f"{GOOD}{long},cat\nclosed/a.png,cat\na\0b.png,cat\nclosed/é.png,cat\n")
     assert len(dataset.files) == 3
-    assert list(reasons(dataset).values()) == ["no such file", "unreadable: Permission denied", "no such file"]
+    unreadable = "unreadable: Permission denied"
+    assert list(reasons(dataset).values()) == ["no such file", unreadable, "no such file", unreadable]
 
 
 ROWS = [("path", "label"), ("shots/a.png", "cat"), ("shots/b.png", "dog"), ("shots/c.png", "cat")]
