@@ -131,13 +131,13 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
 
 def _specs(configs: Sequence[RunConfig], weights: str) -> Specs:
     """Resolve the models of configs; raises ConfigError, with a line for each model that cannot be used."""
-    wanted = [(config.model, config.loader) for config in configs]
-    names = {model: timm_name_of(model) for model, _ in wanted}
+    models = [(config.model, config.loader) for config in configs]
+    names = {model: timm_name_of(model) for model, _ in models}
     # With random weights first, so that a wrong name or size is reported before weights are downloaded.
     if weights.partition("@")[0] in {"auto", "pretrained"}:
-        known = [(model, loader) for model, loader in wanted if not names_weights(names[model])]
-        resolve_specs(known, random_weights)
-    return resolve_specs(wanted, weights_policy(weights, names.values()))
+        untagged = [(model, loader) for model, loader in models if not names_weights(names[model])]
+        resolve_specs(untagged, random_weights)
+    return resolve_specs(models, weights_policy(weights, names.values()))
 
 
 def _log_audit(audit: Audit, flags: str) -> None:
@@ -167,16 +167,18 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
     ok = len(done) == len(records)
     # After all trainings, because a measurement needs the machine alone.
     # The other records are read only if these alone leave something to measure: a folder may hold thousands.
-    known = read_records(results) if _waiting(done, done) else done
-    for runtime, waiting in _waiting(done, known):
-        measured = measure_all(waiting, tasks[0].paths, protocol=QUICK, runtime=runtime, known=known)
+    stored = read_records(results) if _waiting(done, done) else done
+    for runtime, waiting in _waiting(done, stored):
+        measured = measure_all(waiting, tasks[0].paths, protocol=QUICK, runtime=runtime, known=stored)
         for line in measured_lines(measured):
             LOGGER.info(line)
         ok = ok and measured.ok
     # A results folder may hold other tables too.
-    wanted = {task.run_id for task in tasks}
+    run_ids = {task.run_id for task in tasks}
     comparison = next(
-        one for one in page.write(results) if any(record.run_id in wanted for record in one.table.records)
+        comparison
+        for comparison in page.write(results)
+        if any(record.run_id in run_ids for record in comparison.table.records)
     )
     return Finished(ok=ok, comparison=comparison)
 
@@ -195,14 +197,14 @@ def _warn_of_others(records: Sequence[RunRecord]) -> None:
         )
 
 
-def _waiting(records: Sequence[RunRecord], known: Sequence[RunRecord]) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
+def _waiting(records: Sequence[RunRecord], stored: Sequence[RunRecord]) -> list[tuple[RuntimeConfig, list[RunRecord]]]:
     """Group the records to measure by the runtimes that their networks lack; failed measurements are repeated.
 
-    A network is measured once, whatever the setting, seed or fold. ``known`` are all records of the results folder:
+    A network is measured once, whatever the setting, seed or fold. ``stored`` are all records of the results folder:
     what any run of the same table has measured, by either protocol, counts for its network.
     """
     measured: defaultdict[tuple[TableKey, str | None], set[tuple[str, int | None]]] = defaultdict(set)
-    for record in known:
+    for record in stored:
         measured[_timed_once(record)] |= {
             (row.runtime, row.num_threads) for row in record.measurements if row.samples_ms
         }

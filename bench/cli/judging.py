@@ -49,17 +49,20 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
         min_recall=args.min_recall,
         max_size_mb=args.max_size_mb,
     )
-    found = read_tables(args, args.machine)
+    comparisons = read_tables(args, args.machine)
     # Rows of different tables differ in data, budget or machine, and are not compared with each other.
-    if len(found) > 1:
-        message = f"--results {args.results} holds {len(found)} tables: {_listed(found)}; choose one by --table ID"
+    if len(comparisons) > 1:
+        message = (
+            f"--results {args.results} holds {len(comparisons)} tables: {_listed(comparisons)}; "
+            "choose one by --table ID"
+        )
         raise ConfigError(message)
-    measured = found[0].table.machines
+    measured = comparisons[0].table.machines
     if args.machine is not None and args.machine not in measured:
-        known = ", ".join(measured) or "none"
-        message = f"--machine {args.machine}: has not measured this table; machines that have: {known}"
+        machines = ", ".join(measured) or "none"
+        message = f"--machine {args.machine}: has not measured this table; machines that have: {machines}"
         raise ConfigError(message)
-    answer = advice.advice(limits, found[0], args.results)
+    answer = advice.advice(limits, comparisons[0], args.results)
     show(answer.lines, console)
     return 0 if answer.fits else NOTHING_FITS
 
@@ -68,9 +71,9 @@ def report(args: ReportArgs, console: Console) -> int:
     """Write the HTML page and its plots."""
     from bench.report import page  # noqa: PLC0415 - only this command needs a template engine
 
-    found = read_tables(args)
+    comparisons = read_tables(args)
     paths = Paths(results=args.results.absolute())
-    path = page.write(found, paths, args.to or paths.report, images=not args.no_images)
+    path = page.write(comparisons, paths, args.to or paths.report, images=not args.no_images)
     console.print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)", markup=False)
     return 0
 
@@ -86,16 +89,16 @@ def read_tables(args: TablesArgs, machine: str | None = None) -> list[Comparison
         message = f"--results {args.results}: no runs there; run-all makes some"
         raise ConfigError(message)
     name = None if args.data is None else _dataset_name(args.data)
-    of_data = [one for one in every if name in {None, one.table.key.dataset}]
+    of_data = [comparison for comparison in every if name in {None, comparison.table.key.dataset}]
     if not of_data:
-        known = ", ".join(sorted({one.table.key.dataset for one in every}))
-        message = f"--data {args.data}: no run on it in {args.results}; data sets there: {known}"
+        datasets = ", ".join(sorted({comparison.table.key.dataset for comparison in every}))
+        message = f"--data {args.data}: no run on it in {args.results}; data sets there: {datasets}"
         raise ConfigError(message)
-    found = [one for one in of_data if args.table in {None, one.table.key.id}]
-    if not found:
+    selected = [comparison for comparison in of_data if args.table in {None, comparison.table.key.id}]
+    if not selected:
         message = f"--table {args.table}: no such table in {args.results}; tables there: {_listed(of_data)}"
         raise ConfigError(message)
-    return found
+    return selected
 
 
 def _dataset_name(data: str) -> str:
@@ -107,4 +110,4 @@ def _dataset_name(data: str) -> str:
 
 
 def _listed(comparisons: Sequence[Comparison]) -> str:
-    return "; ".join(f"{one.table.key.id} ({heading(one)})" for one in comparisons)
+    return "; ".join(f"{comparison.table.key.id} ({heading(comparison)})" for comparison in comparisons)

@@ -94,8 +94,8 @@ def parse_runs(kind: type[AnyPlan], arguments: Sequence[str], command: str) -> t
     # from ``args.run``.
     arguments, techniques = _crossed(kind, arguments)
     # Of a field that is on by default, tyro makes a flag that switches it off: --no-no-hflip.
-    shown = with_values(RECIPES["quick"](DEFAULT_MODELS[0]), {"no_hflip": False})
-    args = parse(kind, arguments, command, default=kind(run=shown))
+    help_config = with_values(RECIPES["quick"](DEFAULT_MODELS[0]), {"no_hflip": False})
+    args = parse(kind, arguments, command, default=kind(run=help_config))
     overrides = {name: value_of(args.run, name) for name in named_fields(arguments)}
     configs = partial(configs_of, args.planned_models, data=args.data, recipe=args.recipe, seeds=args.seeds)
     return args, [config for technique in techniques for config in configs(overrides=overrides | technique)]
@@ -115,8 +115,8 @@ def _crossed(kind: type[PlanArgs], arguments: Sequence[str]) -> tuple[list[str],
     """Return the words of a command without a flag that stands for several runs, and what each of these overrides."""
     # Here and not in the config, whose field is the technique of one run.
     words = _aliased(arguments)
-    for place, pair in enumerate(pairwise(words)):
+    for index, pair in enumerate(pairwise(words)):
         names = CROSSED.get(pair, ())
         if names and (issubclass(kind, RunAllArgs) or (kind is RunArgs and "all" not in pair)):
-            return words[:place] + words[place + 2 :], [{"imbalance": name} for name in names]
+            return words[:index] + words[index + 2 :], [{"imbalance": name} for name in names]
     return words, [{}]

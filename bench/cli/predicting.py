@@ -56,7 +56,7 @@ def show_predictions(args: PredictArgs, console: Console) -> int:
 
 def _divided(paths: Sequence[Path]) -> tuple[Sequence[Path], Sequence[Path]]:
     """Return the models, which come first, and the other inputs."""
-    count = next((place for place, path in enumerate(paths) if path.suffix.lower() != ".onnx"), len(paths))
+    count = next((index for index, path in enumerate(paths) if path.suffix.lower() != ".onnx"), len(paths))
     if not 0 < count < len(paths):
         missing = "a photo after the models" if count else "a model before the photos"
         message = f"predict needs {missing}: python -m bench predict MODEL.onnx... IMAGE..."
@@ -86,8 +86,8 @@ def _table(console: Console, models: Sequence[Path]) -> Iterator[Write]:
         names = [as_text(escape(answer.photo)), numbers[answer.model]][: 2 if len(models) > 1 else 1]
         if answer.error is not None:
             table.add_row(*names, f"failed: {as_text(answer.error)}", "-")
-        for place, (class_name, probability) in enumerate(answer.predictions):
-            table.add_row(*(["" for _ in names] if place else names), as_text(class_name), f"{probability:.3f}")
+        for rank, (class_name, probability) in enumerate(answer.predictions):
+            table.add_row(*(["" for _ in names] if rank else names), as_text(class_name), f"{probability:.3f}")
 
     yield write
     console.print(table)
@@ -102,8 +102,8 @@ def _table(console: Console, models: Sequence[Path]) -> Iterator[Write]:
 @contextlib.contextmanager
 def _csv_lines(top_k: int) -> Iterator[Write]:
     """Write the answers as CSV."""
-    places = range(1, top_k + 1)
-    ranked = [name for place in places for name in (f"class_{place}", f"probability_{place}")]
+    ranks = range(1, top_k + 1)
+    ranked = [name for rank in ranks for name in (f"class_{rank}", f"probability_{rank}")]
     with _standard_output() as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["image", "model", *ranked, "calibrated", "error", "uncalibrated_reason"])
@@ -123,15 +123,15 @@ def _json_lines() -> Iterator[Write]:
     with _standard_output() as out:
 
         def write(answer: Answer) -> None:
-            found: dict[str, object] = {"image": escape(answer.photo), "model": escape(answer.model)}
+            fields: dict[str, object] = {"image": escape(answer.photo), "model": escape(answer.model)}
             if answer.error is not None:
-                found |= {"error": answer.error}
+                fields |= {"error": answer.error}
             else:
                 ranked = [{"class": name, "probability": share} for name, share in answer.predictions]
-                found |= {"predictions": ranked, "calibrated": answer.calibrated}
+                fields |= {"predictions": ranked, "calibrated": answer.calibrated}
                 if answer.uncalibrated_reason is not None:
-                    found |= {"uncalibrated_reason": answer.uncalibrated_reason}
-            out.write(json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n")
+                    fields |= {"uncalibrated_reason": answer.uncalibrated_reason}
+            out.write(json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n")
 
         yield write
 

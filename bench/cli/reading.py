@@ -87,9 +87,9 @@ def _class_table(audit: Audit) -> Table:
 def _finding_tables(audit: Audit) -> list[Table]:
     reasons = Counter((removal.reason, "skipped") for removal in audit.removed)
     reasons.update((note, "kept") for image in audit.images for note in image.notes)
-    found = Table("Found", "Files", "What was done")
+    findings = Table("Found", "Files", "What was done")
     for (reason, done), count in sorted(reasons.items()):
-        found.add_row(escape(reason), str(count), done)
+        findings.add_row(escape(reason), str(count), done)
     listed = Table("Skipped", "Reason")
     for removal in audit.removed:
         listed.add_row(escape(removal.image_id), escape(removal.reason))
@@ -102,7 +102,7 @@ def _finding_tables(audit: Audit) -> list[Table]:
     ):
         for group in members:
             groups.add_row(kind, escape(", ".join(group)))
-    return [table for table in (found, listed, groups) if table.row_count]
+    return [table for table in (findings, listed, groups) if table.row_count]
 
 
 def show_datasets(args: DataArgs, console: Console) -> int:

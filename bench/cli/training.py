@@ -79,7 +79,7 @@ def plan(args: EstimateArgs, configs: Sequence[RunConfig], console: Console) -> 
     check_writable(args.results)
     estimates = estimating.estimate(tasks)
     show(terminal.estimate_lines(estimates), console)
-    return 1 if any(one.error for one in estimates) else 0
+    return 1 if any(estimate.error for estimate in estimates) else 0
 
 
 def learning_curve(args: LearningCurveArgs, configs: Sequence[RunConfig], console: Console) -> int:
@@ -87,13 +87,16 @@ def learning_curve(args: LearningCurveArgs, configs: Sequence[RunConfig], consol
     if any(config.train.train_share < 1 for config in configs):
         message = f"--train-share {configs[0].train.train_share:g}: not with learning-curve, which has its own shares"
         raise ConfigError(message)
-    by_share = {share: [with_overrides(one, {"train_share": share}) for one in configs] for share in SHARES}
-    every = [config for each in by_share.values() for config in each]
+    by_share = {share: [with_overrides(config, {"train_share": share}) for config in configs] for share in SHARES}
+    every = [config for share_configs in by_share.values() for config in share_configs]
     planner = planner_of(args, every)
-    tasks = {share: [planner(config, force=args.force) for config in each] for share, each in by_share.items()}
+    tasks = {
+        share: [planner(config, force=args.force) for config in share_configs]
+        for share, share_configs in by_share.items()
+    }
     check_writable(args.results)
-    status = _carry_out(unique([task for each in tasks.values() for task in each]), console)
-    runs = {share: {task.run_id for task in each} for share, each in tasks.items()}
+    status = _carry_out(unique([task for share_tasks in tasks.values() for task in share_tasks]), console)
+    runs = {share: {task.run_id for task in share_tasks} for share, share_tasks in tasks.items()}
     show(advice.photos_advice(runs, analysis.read(args.results)), console)
     return status
 
@@ -140,11 +143,11 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
             message = "--every-run: not with --artifacts, which measures every folder that it is given"
             raise ConfigError(message)
         return _measure_copies(args.artifacts, paths, runtime, console)
-    known = read_records(paths.results)
+    all_records = read_records(paths.results)
     # Runs of this machine whose artifacts are missing are included: ``measure_all`` warns about each of them.
     records = [
         record
-        for record in known
+        for record in all_records
         if record.status == "ok" and (record.environment.machine == machine or paths.outcome(record.train_id).exists())
     ]
     if not records:
@@ -155,7 +158,7 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
         raise ConfigError(message)
     check_writable(paths.results)
     records = records if args.every_run else _one_of_each_network(records, paths, machine)
-    measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime, known=known)
+    measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime, known=all_records)
     show(terminal.measured_lines(measured), console)
     show(terminal.tables(page.write(paths.results)), console)
     return 0 if measured.ok else 1
@@ -171,8 +174,8 @@ def _one_of_each_network(records: Sequence[RunRecord], paths: Paths, machine: st
         missing = not paths.outcome(record.train_id).exists()
         new = not any(row.protocol == "full" and row.has_figures for row in record.on(machine).measurements)
         config = record.config
-        place = config.seed, config.split.fold or 0, record.run_id
-        return missing, new, record.tuning is not None, len(config.overrides), *place
+        tie_break = config.seed, config.split.fold or 0, record.run_id
+        return missing, new, record.tuning is not None, len(config.overrides), *tie_break
 
     chosen: dict[tuple[TableKey, str | None], RunRecord] = {}
     for record in sorted(records, key=rank):

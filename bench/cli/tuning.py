@@ -92,10 +92,10 @@ def tuned_tasks(args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, la
     first = {task.config.model: task for task in reversed(tasks)}
     bases = [first[model] for model in args.models]
     if budget is None:
-        found = [tuned_by(task.paths.results, task.config, task.dataset, study.origin(task)) for task in bases]
+        studies = [tuned_by(task.paths.results, task.config, task.dataset, study.origin(task)) for task in bases]
     else:
-        found = _tune(Search(args=args, budget=budget, launcher=launcher), bases)
-    settings = {record.base.model: record for record in found if record.best is not None}
+        studies = _tune(Search(args=args, budget=budget, launcher=launcher), bases)
+    settings = {record.base.model: record for record in studies if record.best is not None}
     runs = [_tuned(task, settings[task.config.model], planner, args) for task in tasks if task.config.model in settings]
     return Tuned(tasks=runs, failed=len(bases) - len(settings))
 

@@ -125,9 +125,9 @@ def require_exported(path: Path, sha256: str) -> None:
         message = f"{path.name} has opset {opsets.get('')}, but this project exports {OPSET}"
         raise RuntimeUnavailableError(message)
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        message = f"{path.name} has sha256 {found[:16]}, but the run exported {sha256[:16]}"
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        message = f"{path.name} has sha256 {digest[:16]}, but the run exported {sha256[:16]}"
         raise RuntimeUnavailableError(message)
 
 

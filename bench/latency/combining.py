@@ -108,7 +108,7 @@ def _row(  # noqa: PLR0913 - the fields of the record
         if row.reason is not None:
             return _without_figures(runtime, row, protocol, threads, stamp)
     # A limit for each round, so that a fast round does not outweigh a slow one among the stored samples.
-    each = (MAX_SAMPLES if (first.kind, first.batch_size) == ("host", 1) else MAX_SAMPLES // 5) // protocol.rounds
+    limit = (MAX_SAMPLES if (first.kind, first.batch_size) == ("host", 1) else MAX_SAMPLES // 5) // protocol.rounds
     validity, reason = _judged(list(timed.values()), protocol, anchor_ms)
     return Measurement(
         runtime=runtime,
@@ -125,15 +125,15 @@ def _row(  # noqa: PLR0913 - the fields of the record
         num_threads=first.num_threads,
         settings=first.settings or {},
         num_queries=sum(len(row.samples_ms) for row in timed.values()),
-        samples_ms=tuple(sample for row in timed.values() for sample in thin(row.samples_ms, each)),
+        samples_ms=tuple(sample for row in timed.values() for sample in thin(row.samples_ms, limit)),
         parts_ms={
-            part: tuple(sample for row in timed.values() for sample in thin((row.parts_ms or {})[part], each))
+            part: tuple(sample for row in timed.values() for sample in thin((row.parts_ms or {})[part], limit))
             for part in first.parts_ms or {}
         },
         # From all samples, not the stored ones: the bound depends on the number of queries.
         p90_upper_ms=upper_bound([sample for row in timed.values() for sample in row.samples_ms], BOUNDED),
         anchor_ms=anchor_ms,
-        rounds=tuple(_round(number, row, each) for number, row in timed.items()),
+        rounds=tuple(_round(number, row, limit) for number, row in timed.items()),
         measured_at=stamp.measured_at,
         git_commit=stamp.commit,
     )
@@ -156,12 +156,12 @@ def _without_figures(runtime: str, row: Timed, protocol: Protocol, threads: int,
     )
 
 
-def _round(number: int, row: Timed, each: int) -> Round:
+def _round(number: int, row: Timed, limit: int) -> Round:
     assert row.disturbance is not None
     return Round(
         number=number,
         num_queries=len(row.samples_ms),
-        kept=len(thin(row.samples_ms, each)),
+        kept=len(thin(row.samples_ms, limit)),
         cpu_share=row.cpu_share,
         disturbance=row.disturbance,
     )

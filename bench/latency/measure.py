@@ -64,17 +64,17 @@ def measure_all(
             earlier_anchors_ms=_anchors(record.on(environment.machine) for record in known),
         )
     with locks.machine_alone():
-        found = rounds.carry_out(job)
+        session = rounds.carry_out(job)
     for record in here:
-        _merge(record, found, environment=environment, results=paths.results)
-    return _measured(here, found, complete=len(here) == len(records))
+        _merge(record, session, environment=environment, results=paths.results)
+    return _measured(here, session, complete=len(here) == len(records))
 
 
-def _measured(records: Sequence[RunRecord], found: rounds.SessionResult, *, complete: bool) -> Measured:
+def _measured(records: Sequence[RunRecord], session: rounds.SessionResult, *, complete: bool) -> Measured:
     # Only batch 1 decides: a larger batch that does not fit in memory is a result, not a failure.
-    single = [row for rows in found.rows.values() for row in rows if (row.kind, row.batch_size) == ("host", 1)]
+    single = [row for rows in session.rows.values() for row in rows if (row.kind, row.batch_size) == ("host", 1)]
     return Measured(
-        rows=tuple((record, tuple(found.rows.get(record.train_id, ()))) for record in records),
+        rows=tuple((record, tuple(session.rows.get(record.train_id, ()))) for record in records),
         ok=complete and all(row.samples_ms for row in single),
     )
 
@@ -92,14 +92,16 @@ def measure_copies(copies: Sequence[Copy], paths: Paths, *, protocol: Protocol, 
         protocol,
         folder=paths.measuring,
         commit=environment.git_commit,
-        earlier_anchors_ms=_anchors(one for one in earlier if one.environment.machine == environment.machine),
+        earlier_anchors_ms=_anchors(
+            latency for latency in earlier if latency.environment.machine == environment.machine
+        ),
     )
     with locks.machine_alone():
-        found = rounds.carry_out(job)
+        session = rounds.carry_out(job)
     records = [copy.record for copy in copies]
     for record in records:
-        _write_file(record, found, environment=environment, results=paths.results)
-    return _measured(records, found, complete=True)
+        _write_file(record, session, environment=environment, results=paths.results)
+    return _measured(records, session, complete=True)
 
 
 def check_copies(copies: Sequence[Copy]) -> None:
@@ -138,7 +140,7 @@ def _copied_models(copies: Sequence[Copy]) -> list[rounds.Model]:
     return list(models.values())
 
 
-def _write_file(record: RunRecord, found: rounds.SessionResult, *, environment: Environment, results: Path) -> None:
+def _write_file(record: RunRecord, session: rounds.SessionResult, *, environment: Environment, results: Path) -> None:
     """Write the latency of a copied run; earlier rows of other runtimes and threads are kept."""
     assert record.outcome is not None
     sha256 = record.outcome.artifact.sha256
@@ -150,7 +152,7 @@ def _write_file(record: RunRecord, found: rounds.SessionResult, *, environment: 
             run_id=record.run_id,
             train_id=record.train_id,
             onnx_sha256=sha256,
-            latency=_renewed(before, record, found, environment),
+            latency=_renewed(before, record, session, environment),
         )
         write_json(measured, path)
 
@@ -217,20 +219,20 @@ def _anchors(latencies: Iterable[Latency]) -> tuple[float, ...]:
     return session_bests(rows)
 
 
-def _merge(record: RunRecord, found: rounds.SessionResult, *, environment: Environment, results: Path) -> None:
+def _merge(record: RunRecord, session: rounds.SessionResult, *, environment: Environment, results: Path) -> None:
     """Write measurements of this machine into a record; those of other machines are kept."""
     with locks.record_lock(results, record.run_id):
         # Read again under the lock: another command may have replaced the record since the measurement began.
         path = record_path(results, record)
         current = read_if_whole(path) or record
-        latency = _renewed(current.on(environment.machine), record, found, environment)
+        latency = _renewed(current.on(environment.machine), record, session, environment)
         # The content of an older version was upgraded when it was read.
         write_json(replace(current, schema_version=SCHEMA_VERSION).with_latency(latency), path)
 
 
-def _renewed(before: Latency, record: RunRecord, found: rounds.SessionResult, environment: Environment) -> Latency:
+def _renewed(before: Latency, record: RunRecord, session: rounds.SessionResult, environment: Environment) -> Latency:
     """Return the latency with new rows and checks of a run; earlier ones of other runtimes and threads are kept."""
-    rows, checks = found.rows.get(record.train_id, ()), found.checks.get(record.train_id, ())
+    rows, checks = session.rows.get(record.train_id, ()), session.checks.get(record.train_id, ())
     renewed = {(row.runtime, row.num_threads) for row in rows}
     # Failed rows of older protocols have no number of threads.
     failed = {(row.runtime, None) for row in rows}

@@ -99,34 +99,34 @@ def carry_out(job: Job) -> SessionResult:
     job.folder.mkdir(parents=True, exist_ok=True)
     # Written before anything is measured, because it contains the start time of the session.
     _stamp(job)
-    wanted = [
+    combinations = [
         (runtime, model) for runtime in job.config.runtimes for model in job.models if to_check(job.protocol, runtime)
     ]
     round_s = len(job.models) * job.protocol.model_s
-    expected_s = CHECK_S * len(wanted) + round_s * job.protocol.rounds * len(job.config.runtimes)
-    found, step = SessionResult(), progress.timing(expected_s)
-    for runtime, model in wanted:
-        found.checks.setdefault(model.subject.train_id, []).append(_checked(job, runtime, model))
+    expected_s = CHECK_S * len(combinations) + round_s * job.protocol.rounds * len(job.config.runtimes)
+    session, step = SessionResult(), progress.timing(expected_s)
+    for runtime, model in combinations:
+        session.checks.setdefault(model.subject.train_id, []).append(_checked(job, runtime, model))
         step(f"checked {model.name} on {runtime}", CHECK_S)
     timed: dict[str, dict[int, list[Timed]]] = {runtime: {} for runtime in job.config.runtimes}
     # All runtimes within a round, in rotated order: noise that lasts for minutes then affects all of them alike, so
     # that ratios within a round can be compared, and none of them is always first.
     for number in range(job.protocol.rounds):
         for runtime in _rotated(job.config.runtimes, number):
-            timed[runtime][number] = _round(job, runtime, number, found)
+            timed[runtime][number] = _round(job, runtime, number, session)
             step(f"round {number + 1} of {job.protocol.rounds}, {runtime}", round_s)
-    _combine(job, timed, found)
+    _combine(job, timed, session)
     shutil.rmtree(job.folder)
-    return found
+    return session
 
 
 def _stamp(job: Job) -> Stamp:
     """Return the id, start time and commit of this session, which stay the same after an interruption."""
-    place = job.folder / "session.json"
-    if not place.exists():
+    file = job.folder / "session.json"
+    if not file.exists():
         began = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        write_json(Stamp(session_id=uuid.uuid4().hex[:16], measured_at=began, commit=job.commit), place)
-    return msgspec.json.decode(place.read_bytes(), type=Stamp)
+        write_json(Stamp(session_id=uuid.uuid4().hex[:16], measured_at=began, commit=job.commit), file)
+    return msgspec.json.decode(file.read_bytes(), type=Stamp)
 
 
 def to_check(protocol: Protocol, runtime: str) -> bool:
@@ -177,14 +177,14 @@ def _checked(job: Job, runtime: str, model: Model) -> Check:
     return msgspec.json.decode(answer.read_bytes(), type=Check)
 
 
-def _round(job: Job, runtime: str, number: int, found: SessionResult) -> list[Timed]:
+def _round(job: Job, runtime: str, number: int, session: SessionResult) -> list[Timed]:
     """Time all models that passed their check, in an order that is rotated by the round."""
     answer = job.folder / f"round-{number}-{runtime}.json"
     if answer.exists():
         return msgspec.json.decode(answer.read_bytes(), type=list[Timed])
     rows, waiting = [], []
     for model in _rotated(job.models, number):
-        checks = [check for check in found.checks.get(model.subject.train_id, []) if check.runtime == runtime]
+        checks = [check for check in session.checks.get(model.subject.train_id, []) if check.runtime == runtime]
         if checks and checks[0].status != "ok":
             no_device = checks[0].status == "not measured"
             row = Timed(train_id=model.subject.train_id, kind="host", batch_size=1)
@@ -227,7 +227,7 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
     return rows
 
 
-def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: SessionResult) -> None:
+def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], session: SessionResult) -> None:
     seen = [value for rounds in timed.values() for value in anchors(rounds.values())]
     # One reference for all runtimes, because the anchor is a property of the machine.
     reference_ms = reference_anchor(job.earlier_anchors_ms, usual_best(seen))
@@ -241,4 +241,4 @@ def _combine(job: Job, timed: dict[str, dict[int, list[Timed]]], found: SessionR
             stamp=_stamp(job),
         )
         for train_id, made in rows.items():
-            found.rows.setdefault(train_id, []).extend(made)
+            session.rows.setdefault(train_id, []).extend(made)

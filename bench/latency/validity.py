@@ -130,10 +130,10 @@ def _share(values: Sequence[float | None], limit: float, what: str, *, most: boo
 
     A single disturbed round is no reason: if it was slower, the rounds differ, which is the subject of another rule.
     """
-    known = [value for value in values if value is not None]
-    over = sum(value > limit for value in known)
-    enough = over > len(known) / 2 if most else over >= min(2, len(known))
-    return f"{what} {100 * max(known):.0f} %" if known and over and enough else None
+    shares = [value for value in values if value is not None]
+    over = sum(value > limit for value in shares)
+    enough = over > len(shares) / 2 if most else over >= min(2, len(shares))
+    return f"{what} {100 * max(shares):.0f} %" if shares and over and enough else None
 
 
 def _disturbed(what: str, *, most: bool) -> ValidityRule:

@@ -143,8 +143,8 @@ def _within(choice: Choice, comparison: Comparison, runtime: str, margin: float)
     same = [row.name for row in choice.fitting if row is not choice.row and same_network(row, choice.row)]
     lines += [f"As fast, because they have the same network: {listed(same)}."] if same and choice.shown else []
     for row in faster_rows(choice.row, choice.fitting, runtime):
-        found = bounds[row.row_id]
-        needed = images_for_margin(found, margin, comparison.number)
+        row_bound = bounds[row.row_id]
+        needed = images_for_margin(row_bound, margin, comparison.number)
         more = (
             "its accuracy is lower by more than the margin"
             if needed is None
@@ -152,24 +152,24 @@ def _within(choice: Choice, comparison: Comparison, runtime: str, margin: float)
         )
         lines.append(
             f"Faster, but not shown to be within {points}: {row.name}, {_timing(row, runtime)}, "
-            f"{100 * found.difference:+.1f} pp (bound {100 * found.low:+.1f}); {more}."
+            f"{100 * row_bound.difference:+.1f} pp (bound {100 * row_bound.low:+.1f}); {more}."
         )
     return lines
 
 
 def _timing(row: Row, runtime: str) -> str:
-    found = shown(row, runtime)
-    if found is None:
+    timed = shown(row, runtime)
+    if timed is None:
         return "not timed"
-    return f"p50 {figure(percentile(found[1].samples_ms, 50))} ms on {runtime} ({validity_word(found[1])})"
+    return f"p50 {figure(percentile(timed[1].samples_ms, 50))} ms on {runtime} ({validity_word(timed[1])})"
 
 
 def _cost(flag: str, best: Row, comparison: Comparison, limits: Limits, checks: Mapping[str, LimitCheck]) -> str:
     """Return the recommendation without one limit."""
-    found = recommended(comparison, limits, {other: check for other, check in checks.items() if other != flag})
-    if found is None or found.row is best:
+    choice = recommended(comparison, limits, {other: check for other, check in checks.items() if other != flag})
+    if choice is None or choice.row is best:
         return "" if flag.startswith("--runtime") else f"{flag} does not change the recommendation."
-    without = found.row
+    without = choice.row
     paired = comparison.pair(best, without)
     gap = difference_text(paired.difference, paired.interval.low, paired.interval.high)
     adjusted = comparison.adjusted(best, without)
@@ -179,12 +179,12 @@ def _cost(flag: str, best: Row, comparison: Comparison, limits: Limits, checks: 
 
 def _artifact(row: Row, runtime: str, results: Path) -> str:
     # Of several seeds, the best on val: choosing by test would make the stated accuracy optimistic.
-    one, _ = chosen(row, runtime)
+    checkpoint, _ = chosen(row, runtime)
     number, total = len(usable(row, runtime)), len(row.checkpoints)
     checked = f" checked on {runtime}" if number < total else ""
-    path = Paths(results=results).artifacts(one.records[0].train_id) / RUNTIMES[runtime].file
-    why = f" (seed {one.seed}, the best on val of {number}{checked})" if total > 1 else ""
-    fold = " (the first of several folds; to ship a model, train on all images)" if len(one.records) > 1 else ""
+    path = Paths(results=results).artifacts(checkpoint.records[0].train_id) / RUNTIMES[runtime].file
+    why = f" (seed {checkpoint.seed}, the best on val of {number}{checked})" if total > 1 else ""
+    fold = " (the first of several folds; to ship a model, train on all images)" if len(checkpoint.records) > 1 else ""
     return f"Artifact: {path}{why}{fold}{'' if path.exists() else ', not on this machine'}"
 
 
@@ -193,17 +193,20 @@ def photos_advice(runs: Mapping[float, set[str]], comparisons: Sequence[Comparis
 
     ``runs`` are the ids of the runs of each share. A share without a complete row is omitted.
     """
-    found = [
+    curve = [
         (share, row, comparison)
         for share, ids in runs.items()
         for comparison in comparisons
         for row in comparison.compared
         if ids & {record.run_id for record in row.records}
     ]
-    lines = [f"{100 * share:.0f} % of train: top-1 {score_cell(each.accuracy(row))} %" for share, row, each in found]
-    if [share for share, _, _ in found][-2:] != list(SHARES[-2:]):
+    lines = [
+        f"{100 * share:.0f} % of train: top-1 {score_cell(comparison.accuracy(row))} %"
+        for share, row, comparison in curve
+    ]
+    if [share for share, _, _ in curve][-2:] != list(SHARES[-2:]):
         return [*lines, "Not every share has a score, so nothing can be said about more photos."]
-    (_, half, comparison), (_, whole, _) = found[-2:]
+    (_, half, comparison), (_, whole, _) = curve[-2:]
     assert half.right is not None
     assert whole.right is not None
     paired = compare_pair(half.right, whole.right, comparison.groups)

@@ -38,10 +38,10 @@ def latency_cell(row: Measurement, sessions: Sessions) -> str:
 
 def latency_text(row: Row, runtime: str, sessions: Sessions) -> str:
     """Return p50 and p90 of the measurement shown for a runtime, or the reason for a missing one."""
-    found = shown(row, runtime)
-    if found is None:
+    timed = shown(row, runtime)
+    if timed is None:
         return _no_figure(row, runtime, reason=True)
-    return _threads(found[1]) + latency_cell(found[1], sessions)
+    return _threads(timed[1]) + latency_cell(timed[1], sessions)
 
 
 def _threads(measurement: Measurement) -> str:
@@ -57,14 +57,14 @@ def at_least(model: ModelInfo) -> str:
 
 def median_cell(row: Row, runtime: str, sessions: Sessions) -> str:
     """Return p50 at batch 1 with its relative half-width, or why there is no figure."""
-    found = shown(row, runtime)
-    if found is None:
+    timed = shown(row, runtime)
+    if timed is None:
         return _no_figure(row, runtime, reason=False)
     # One round has no spread, so that a quick figure cannot have a half-width.
-    width = relative_half_width(found[1])
+    width = relative_half_width(timed[1])
     precision = " (quick)" if width is None else f" ±{100 * width:.0f} %"
-    mark = OUTLIER_MARK if is_outlier(found[1], sessions) else ""
-    return _threads(found[1]) + figure(percentile(found[1].samples_ms, 50)) + precision + mark
+    mark = OUTLIER_MARK if is_outlier(timed[1], sessions) else ""
+    return _threads(timed[1]) + figure(percentile(timed[1].samples_ms, 50)) + precision + mark
 
 
 def _no_figure(row: Row, runtime: str, *, reason: bool) -> str:
@@ -75,16 +75,19 @@ def _no_figure(row: Row, runtime: str, *, reason: bool) -> str:
     if not tried:
         return "not measured"
     # Of the runs of the network, one that was measured in vain, rather than one that could not be measured.
-    found = min(tried, key=lambda one: ((one.kind, one.batch_size) != ("host", 1), one.status != "ok"))
-    return f"{validity_word(found)}: {code(found.reason)}" if reason else validity_word(found)
+    attempt = min(
+        tried,
+        key=lambda measurement: ((measurement.kind, measurement.batch_size) != ("host", 1), measurement.status != "ok"),
+    )
+    return f"{validity_word(attempt)}: {code(attempt.reason)}" if reason else validity_word(attempt)
 
 
 def precision_text(row: Measurement, sessions: Sessions) -> str:
     """Return the relative half-width (or "quick"), the number of queries, and a mark if the row is an outlier."""
     width = relative_half_width(row)
-    known = "quick" if row.protocol == "quick" else "" if width is None else f"±{100 * width:.0f} %"
+    precision = "quick" if row.protocol == "quick" else "" if width is None else f"±{100 * width:.0f} %"
     mark = OUTLIER_MARK if is_outlier(row, sessions) else ""
-    return f"{known} (n={row.num_queries}){mark}".strip()
+    return f"{precision} (n={row.num_queries}){mark}".strip()
 
 
 def validity_word(row: Measurement) -> str:
@@ -126,9 +129,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
     """
     if not rows:
         return []
-    shown = [place for place in range(len(columns)) if place < keep or any(row[place] != NO_VALUE for row in rows)]
-    marks = ["---" if place < left else "--:" for place in shown]
-    lines = [[columns[place] for place in shown], marks, *([row[place] for place in shown] for row in rows)]
+    indices = [index for index in range(len(columns)) if index < keep or any(row[index] != NO_VALUE for row in rows)]
+    marks = ["---" if index < left else "--:" for index in indices]
+    lines = [[columns[index] for index in indices], marks, *([row[index] for index in indices] for row in rows)]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
@@ -197,8 +200,8 @@ def chart(title: str, bars: Sequence[Bar]) -> str:
     for tick in range(round(10 * low), 11):
         parts.append(f'<line x1="{x(tick / 10)}" x2="{x(tick / 10)}" y1="20" y2="{height - 6}" class="grid"/>')
         parts.append(_text(x(tick / 10) - 8, 16, str(10 * tick), "soft"))
-    for place, bar in enumerate(bars):
-        y, score = top + CHART["line"] * (place + 0.5), bar.score
+    for position, bar in enumerate(bars):
+        y, score = top + CHART["line"] * (position + 0.5), bar.score
         first, last = x(score.interval.low), x(score.interval.high)
         line = f'<rect x="{first}" y="{y - 5}" width="{max(last - first, 1):.1f}" height="10" rx="2" opacity="0.4"/>'
         mark = f'<g transform="translate({x(score.value)} {y})">{MARKS[bar.kind]}</g>'

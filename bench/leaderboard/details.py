@@ -50,10 +50,13 @@ def pair_table(comparison: Comparison) -> list[str]:
             # The tests have second minus first, the table first minus second.
             cells += [f"{-100 * minority[0].differences[i, j]:+.1f}", p_cell(float(minority[0].holm[i, j]))]
         lines.append(cells)
-    found = table(columns, lines, left=2)
+    markdown = table(columns, lines, left=2)
     if len(pairs) > PAIRS_SHOWN:
-        found += ["", f"The first {PAIRS_SHOWN} of {len(pairs)} pairs; `python -m bench compare A B` shows any other."]
-    return found
+        markdown += [
+            "",
+            f"The first {PAIRS_SHOWN} of {len(pairs)} pairs; `python -m bench compare A B` shows any other.",
+        ]
+    return markdown
 
 
 def p_cell(p_value: float) -> str:
@@ -87,11 +90,11 @@ CHECKPOINT_COLUMNS: Final = (
 def checkpoint_table(comparison: Comparison) -> list[str]:
     """Return a line for each checkpoint, that is, for each training."""
     lines = [_checkpoint(row, checkpoint, comparison) for row, checkpoint in comparison.shown_checkpoints]
-    found = table(CHECKPOINT_COLUMNS, lines)
+    markdown = table(CHECKPOINT_COLUMNS, lines)
     total = sum(len(row.checkpoints) for row in comparison.table.rows)
     if total > len(lines):
-        found += ["", f"The first {len(lines)} of {total:,} checkpoints; `leaderboard.csv` has all."]
-    return found
+        markdown += ["", f"The first {len(lines)} of {total:,} checkpoints; `leaderboard.csv` has all."]
+    return markdown
 
 
 def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> list[str]:
@@ -99,10 +102,14 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
     f1, balanced = checkpoint.macro_scores
     intervals, expected = comparison.macro(checkpoint), comparison.expected_ece(checkpoint)
     calibrations = [outcome.metrics.calibration for outcome in outcomes]
-    known = [calibration for calibration in calibrations if calibration is not None]
+    stored = [calibration for calibration in calibrations if calibration is not None]
     # One checkpoint, also in a row of several seeds: its own interval over images, not the row's over seeds.
     over_images = accuracy_interval(checkpoint)
-    at_t = f"{fmean(one.test_log_loss for one in known):.3f}" if len(known) == len(calibrations) else NO_VALUE
+    at_t = (
+        f"{fmean(calibration.test_log_loss for calibration in stored):.3f}"
+        if len(stored) == len(calibrations)
+        else NO_VALUE
+    )
     return [
         code(row.name),
         str(checkpoint.seed),
@@ -114,7 +121,11 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
         f"{100 * f1:.1f} ({interval_cell(intervals.macro_f1)})",
         f"{100 * balanced:.1f} ({interval_cell(intervals.balanced_accuracy)})",
         _metric(checkpoint, "log_loss"),
-        ", ".join("not fitted" if one.uncalibrated_reason else f"{one.temperature:.2f}" for one in known) or NO_VALUE,
+        ", ".join(
+            "not fitted" if calibration.uncalibrated_reason else f"{calibration.temperature:.2f}"
+            for calibration in stored
+        )
+        or NO_VALUE,
         at_t,
         _metric(checkpoint, "ece", percent=True),
         f"{100 * expected[0]:.1f} ({100 * expected[1]:.1f})" if expected else NO_VALUE,
@@ -131,8 +142,8 @@ def _checkpoint(row: Row, checkpoint: Checkpoint, comparison: Comparison) -> lis
 
 def _train_accuracy(checkpoint: Checkpoint) -> str:
     values = [outcome.metrics.train_metrics.get("top1_accuracy") for outcome in checkpoint.outcomes]
-    known = [value for value in values if value is not None]
-    return f"{100 * fmean(known):.1f}" if len(known) == len(values) else NO_VALUE
+    accuracies = [value for value in values if value is not None]
+    return f"{100 * fmean(accuracies):.1f}" if len(accuracies) == len(values) else NO_VALUE
 
 
 def _metric(checkpoint: Checkpoint, name: str, *, percent: bool = False) -> str:
@@ -149,14 +160,14 @@ def _gap(checkpoint: Checkpoint) -> str:
     if len(checkpoint.outcomes) > 1:
         return NO_VALUE
     counts = {split: sum(checkpoint.records[0].dataset.counts[split]) for split in ("val", "test")}
-    found = {split: checkpoint.mean(split, "top1_accuracy") for split in counts}
+    accuracies = {split: checkpoint.mean(split, "top1_accuracy") for split in counts}
     effect = 1.0
     if checkpoint.answers is not None and (groups := meaningful(checkpoint.answers.group)) is not None:
         # Groups of val are not stored; its design effect is taken to be that of test.
         effect = max(counts["test"] / effective_size(checkpoint.answers.right, groups), 1.0)
-    right = {split: round(found[split] * counts[split]) for split in counts}
+    right = {split: round(accuracies[split] * counts[split]) for split in counts}
     sure = independent_difference(*[(right[split] / effect, counts[split] / effect) for split in ("val", "test")])
-    return f"{100 * (found['val'] - found['test']):+.1f} ({100 * sure.low:+.1f} to {100 * sure.high:+.1f})"
+    return f"{100 * (accuracies['val'] - accuracies['test']):+.1f} ({100 * sure.low:+.1f} to {100 * sure.high:+.1f})"
 
 
 def class_table(rows: Sequence[Row]) -> list[str]:
@@ -181,10 +192,13 @@ def class_table(rows: Sequence[Row]) -> list[str]:
 def confusion_table(comparison: Comparison) -> list[str]:
     """Return the ten most frequent confusions of the most accurate row; empty without any."""
     row = next((row for row in comparison.ordered if row.checkpoints), None)
-    found = most_confused(row) if row else []
-    if row is None or not found:
+    confusions = most_confused(row) if row else []
+    if row is None or not confusions:
         return []
-    lines = [[code(one.true), code(one.predicted), str(one.images), f"{100 * one.share:.0f}"] for one in found]
+    lines = [
+        [code(confusion.true), code(confusion.predicted), str(confusion.images), f"{100 * confusion.share:.0f}"]
+        for confusion in confusions
+    ]
     over = f", summed over {len(row.checkpoints)} seeds" if len(row.checkpoints) > 1 else ""
     columns = ["True class", "Predicted class", "Images", "% of the true class"]
     return [f"{code(row.name)}, the most accurate row{over}:", "", *table(columns, lines, left=2)]

@@ -111,14 +111,16 @@ def latency_table(rows: Sequence[Row], sessions: Sessions) -> list[str]:
         else []
     )
     own = [f"- Lines without a machine are of {views[0].record.environment.machine}."] if _several(views) else []
-    found = [*table(COLUMNS, cells, left=3, keep=3), "", *own, *omitted]
-    return [*found, *_machine_noise(sessions, views), *remarks]
+    markdown = [*table(COLUMNS, cells, left=3, keep=3), "", *own, *omitted]
+    return [*markdown, *_machine_noise(sessions, views), *remarks]
 
 
 def _by_machine(row: Row, record: RunRecord) -> list[_View]:
     views = []
     # A failed run has no network.
-    for network, machine in product([one for one in row.networks if one.id == record.network], record.latency):
+    for network, machine in product(
+        [network for network in row.networks if network.id == record.network], record.latency
+    ):
         # A figure without its machine would be compared with those of another.
         elsewhere = "" if machine == record.environment.machine else f", on {machine}"
         title = code(_title(row, record) + elsewhere)
@@ -138,7 +140,9 @@ def _several(views: Sequence[_View]) -> bool:
 def _machine_noise(sessions: Sessions, views: Sequence[_View]) -> list[str]:
     """Return a sentence for each session in which most rows are noisy, with its machine if there are several."""
     machines = {row.session_id: f" on {view.machine}" for view in views for row in view.rows if _several(views)}
-    return [f"- {_noise(one, machines.get(name, ''))}" for name, one in sessions.items() if one.mostly_noisy]
+    return [
+        f"- {_noise(session, machines.get(name, ''))}" for name, session in sessions.items() if session.mostly_noisy
+    ]
 
 
 def _noise(session: Session, machine: str) -> str:
@@ -223,8 +227,12 @@ def _over_baseline(view: _View, row: Measurement) -> str:
     """Return the row's time over the baseline's, from ratios within the rounds of one session."""
     base = _find([other for other in view.rows if _key(other) == (BASELINE, row.num_threads)], "host")
     # The ratio of two pooled medians would depend on how many queries each round happened to have.
-    found = None if base is None or base is row else ratio(row, base)
-    return NO_VALUE if found is None else f"{found.value:.3f} ({found.interval.low:.3f} to {found.interval.high:.3f})"
+    time_ratio = None if base is None or base is row else ratio(row, base)
+    return (
+        NO_VALUE
+        if time_ratio is None
+        else f"{time_ratio.value:.3f} ({time_ratio.interval.low:.3f} to {time_ratio.interval.high:.3f})"
+    )
 
 
 def _throughput(rows: Sequence[Measurement], sessions: Sessions) -> str:
@@ -236,7 +244,7 @@ def _throughput(rows: Sequence[Measurement], sessions: Sessions) -> str:
     ]
     if not speeds:
         return NO_VALUE
-    speed, row = max(speeds, key=lambda found: found[0])
+    speed, row = max(speeds, key=lambda entry: entry[0])
     return f"{speed:.0f} ({row.batch_size}){_mark(row, sessions)}"
 
 
@@ -261,17 +269,17 @@ def _compared(view: _View, check: Check) -> dict[str, str]:
     synthetic = ", synthetic" if check.inputs == "synthetic" else ""
     if check.parity is None:
         return {ERRORS: "not checked"} if synthetic else {}
-    found = {ERRORS: _errors(check.parity) + synthetic, "Flips": f"{len(check.parity.flips)}{synthetic}"}
+    cells = {ERRORS: _errors(check.parity) + synthetic, "Flips": f"{len(check.parity.flips)}{synthetic}"}
     accepted, reduced = acceptance_on(view.record, check.runtime, view.machine), check.precision != "fp32"
     if synthetic:
         # The difference in accuracy is a figure of the other machine, and has its place in that machine's line.
         by = f" on {accepted.machine}" if accepted.machine else ""
-        return found | ({AGAINST: f"{accepted.word}{by}"} if reduced else {})
+        return cells | ({AGAINST: f"{accepted.word}{by}"} if reduced else {})
     if accepted.interval is None or accepted.difference is None:
-        return found
+        return cells
     low, high = 100 * accepted.interval.low, 100 * accepted.interval.high
     word = f", {accepted.word}" if reduced else ""
-    return found | {AGAINST: f"{100 * accepted.difference:+.1f} ({low:+.1f} to {high:+.1f}){word}"}
+    return cells | {AGAINST: f"{100 * accepted.difference:+.1f} ({low:+.1f} to {high:+.1f}){word}"}
 
 
 def _errors(parity: Parity) -> str:

@@ -296,7 +296,7 @@ def _over_seeds(row: Row, best: str) -> list[str]:
     # Folds of a seed are trained one after the other, so that their times add up.
     worst = worst_class(row)
     values = [checkpoint.accuracy for checkpoint in row.checkpoints]
-    times = [sum(outcome.training.train_time_s for outcome in one.outcomes) for one in row.checkpoints]
+    times = [sum(outcome.training.train_time_s for outcome in checkpoint.outcomes) for checkpoint in row.checkpoints]
     return [
         code(row.name),
         best,

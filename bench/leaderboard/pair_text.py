@@ -84,10 +84,10 @@ def _tests(first: Side, second: Side, paired: Paired) -> list[str]:
 
 def _losses(first: Side, second: Side) -> list[str]:
     """Return the comparison of log loss, a finer measure; nothing if it is not stored."""
-    each = [losses for side in (first, second) if (losses := side.row.losses) is not None]
-    if len(each) < 2:  # noqa: PLR2004 - a pair
+    pair_losses = [losses for side in (first, second) if (losses := side.row.losses) is not None]
+    if len(pair_losses) < 2:  # noqa: PLR2004 - a pair
         return []
-    tests = compare_losses(each, groups_of([first.row, second.row]))
+    tests = compare_losses(pair_losses, groups_of([first.row, second.row]))
     gap, low, high, p_value = (values[0, 1] for values in (tests.differences, tests.low, tests.high, tests.p_values))
     kind = "a significant difference" if p_value <= ALPHA else "no significant difference"
     return [f"Log loss: {gap:+.3f} nats (95 % CI {low:+.3f} to {high:+.3f}); {p_text(p_value)}: {kind}."]
@@ -153,13 +153,13 @@ IMBALANCE_COLUMNS: Final = (
 
 def imbalance_table(comparison: Comparison) -> list[str]:
     """Return accuracy, macro-F1 and worst class of the techniques against imbalance, and their effects, as Markdown."""
-    found = {effect.row.row_id: effect for effect in effects(comparison)}
+    by_row = {effect.row.row_id: effect for effect in effects(comparison)}
     rows = [row for row in comparison.ordered if row.checkpoints]
     if len({row.first.base.train.imbalance for row in rows}) == 1 or not rows:
         return []
     lines = []
     for row in rows:
-        worst, effect = worst_class(row), found.get(row.row_id)
+        worst, effect = worst_class(row), by_row.get(row.row_id)
         scores = [f"{100 * row.accuracy:.1f}", f"{100 * comparison.macro_f1(row).value:.1f}"]
         scores.append(f"{100 * worst[1].value:.1f} ({code(worst[0])})" if worst else NO_VALUE)
         lines.append([code(row.first.config.model), row.first.base.train.imbalance, *scores, *_effect(effect)])
@@ -226,11 +226,13 @@ def diversity_table(comparison: Comparison) -> list[str]:
 def _diversity(first: Row, second: Row) -> str:
     if first is second:
         return NO_VALUE
-    others = {one.seed: one.answers for one in second.checkpoints}
-    pairs = [(one.answers, others[one.seed]) for one in first.checkpoints if others.get(one.seed)]
-    both = [(one.right, other.right) for one, other in pairs if one is not None and other is not None]
+    others = {checkpoint.seed: checkpoint.answers for checkpoint in second.checkpoints}
+    pairs = [
+        (checkpoint.answers, others[checkpoint.seed]) for checkpoint in first.checkpoints if others.get(checkpoint.seed)
+    ]
+    both = [(answers.right, other.right) for answers, other in pairs if answers is not None and other is not None]
     if not both:
         return "no common seed"
-    disagreement = np.mean([one != other for one, other in both])
-    fault = np.mean([~one & ~other for one, other in both])
+    disagreement = np.mean([right != other for right, other in both])
+    fault = np.mean([~right & ~other for right, other in both])
     return f"{100 * disagreement:.1f} / {100 * fault:.1f}"

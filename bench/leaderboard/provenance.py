@@ -142,8 +142,8 @@ def _duplicates(data: DatasetInfo) -> str:
         return f"groups of duplicates, each kept in one split: {data.duplicate_groups}"
     leaks = "not counted" if data.test_leaks is None else f"{data.test_leaks:,}"
     dropped = f"; removed from train and val: {data.leaks_dropped:,} images" if data.leaks_dropped else ""
-    found = f"groups of duplicates: {data.duplicate_groups}; across the given splits: {data.duplicates_across_splits}"
-    return f"{found}; test images with a duplicate in train or val: {leaks}{dropped}"
+    groups = f"groups of duplicates: {data.duplicate_groups}; across the given splits: {data.duplicates_across_splits}"
+    return f"{groups}; test images with a duplicate in train or val: {leaks}{dropped}"
 
 
 def _recipes(records: list[RunRecord]) -> str:

@@ -24,16 +24,16 @@ def text(comparisons: Sequence[Comparison]) -> str:
 def flat_rows(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
     """Return a line for each run of some tables, by column: the rows of the CSV and of the data in the page."""
     return [
-        _flat(record) | _latencies(record, row) | _of_row(row, one)
-        for one in comparisons
-        for row in one.table.rows
+        _flat(record) | _latencies(record, row) | _of_row(row, comparison)
+        for comparison in comparisons
+        for row in comparison.table.rows
         for record in row.records
     ]
 
 
 def _of_row(row: Row, comparison: Comparison) -> dict[str, object]:
     rank = comparison.rank_of(row)
-    best = {one.row_id: share for one, share in zip(comparison.compared, comparison.best, strict=True)}
+    best = {compared.row_id: share for compared, share in zip(comparison.compared, comparison.best, strict=True)}
     return {
         "table": comparison.table.key.id,
         "row": row.row_id,
@@ -61,10 +61,10 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
 
 def _column(values: list[object]) -> list[object]:
     # As pandas does: an integer column with a gap has no integer type.
-    known = [value for value in values if value is not None]
-    if all(isinstance(value, int) for value in known) and len(known) == len(values):
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, int) for value in present) and len(present) == len(values):
         return values
-    if any(not isinstance(value, int | float) for value in known):
+    if any(not isinstance(value, int | float) for value in present):
         return values
     return [float(value) if isinstance(value, int | float) else value for value in values]
 
@@ -115,17 +115,17 @@ def _flat(record: RunRecord) -> dict[str, object]:
 
 def _latencies(record: RunRecord, row: Row) -> dict[str, object]:
     """Return the figures of a run's network: of the table's measuring machine, and of others, after their names."""
-    network = next((one for one in row.networks if one.id == record.network), None)
+    network = next((network for network in row.networks if network.id == record.network), None)
     if network is None:
         return {"latency_machine": None}
     flat: dict[str, object] = {"latency_machine": row.measured_on if row.measured_on in network.tried else None}
     # Refused and invalid figures are withheld here too: a script would not see their mark.
     for machine in sorted(network.figures, key=lambda name: (name != row.measured_on, name)):
-        for _, one in network.figures[machine]:
-            if admitted(record, one.runtime, machine):
-                place = "" if machine == row.measured_on else f"{machine}/"
-                name = f"{place}{one.runtime}_{one.num_threads}threads_{one.kind}_batch{one.batch_size}"
-                flat |= {f"{name}_p50_ms": percentile(one.samples_ms, 50), f"{name}_queries": one.num_queries}
-                flat |= {f"{name}_protocol": one.protocol, f"{name}_validity": one.validity}
-                flat |= {f"{name}_half_width": relative_half_width(one), f"{name}_p90_upper_ms": one.p90_upper_ms}
+        for _, figure in network.figures[machine]:
+            if admitted(record, figure.runtime, machine):
+                prefix = "" if machine == row.measured_on else f"{machine}/"
+                name = f"{prefix}{figure.runtime}_{figure.num_threads}threads_{figure.kind}_batch{figure.batch_size}"
+                flat |= {f"{name}_p50_ms": percentile(figure.samples_ms, 50), f"{name}_queries": figure.num_queries}
+                flat |= {f"{name}_protocol": figure.protocol, f"{name}_validity": figure.validity}
+                flat |= {f"{name}_half_width": relative_half_width(figure), f"{name}_p90_upper_ms": figure.p90_upper_ms}
     return flat

@@ -89,7 +89,7 @@ class _Statements:
                 *filter(None, [self._initialisation()]),
             ]
         power = self.comparison.power
-        found = [
+        statements = [
             self._leaks(),
             self._accuracy(),
             self._significantly_worse(),
@@ -107,7 +107,7 @@ class _Statements:
             self._small(),
             power_basis(power) if power else "",
         ]
-        return [sentence for sentence in found if sentence]
+        return [sentence for sentence in statements if sentence]
 
     def _names(self, rows: Sequence[Row]) -> str:
         return listed([self.style(row.name) for row in rows])
@@ -162,16 +162,16 @@ class _Statements:
         losses = self.comparison.losses
         if losses is None:
             return ""
-        found = list[str]()
-        for place, row in enumerate(others, start=1):
-            if self.comparison.adjusted(top, row) > ALPHA >= losses.holm[0, place]:
-                gap, low, high = losses.differences[0, place], losses.low[0, place], losses.high[0, place]
+        phrases = list[str]()
+        for column, row in enumerate(others, start=1):
+            if self.comparison.adjusted(top, row) > ALPHA >= losses.holm[0, column]:
+                gap, low, high = losses.differences[0, column], losses.low[0, column], losses.high[0, column]
                 # As for accuracy, with the interval of the first only: the table of pairs has all.
-                words = f" ({gap:+.3f} nats, simultaneous 95 % CI {low:+.3f} to {high:+.3f})" if not found else ""
-                found.append(f"{self.style(row.name)}{words}")
-        if not found:
+                words = f" ({gap:+.3f} nats, simultaneous 95 % CI {low:+.3f} to {high:+.3f})" if not phrases else ""
+                phrases.append(f"{self.style(row.name)}{words}")
+        if not phrases:
             return ""
-        return f"By log loss, a finer measure, significantly different from {self.style(top.name)}: {listed(found)}."
+        return f"By log loss, a finer measure, significantly different from {self.style(top.name)}: {listed(phrases)}."
 
     def _sources(self) -> str:
         """Return where the uncertainty between the two most accurate rows comes from, if both have several seeds."""
@@ -180,12 +180,12 @@ class _Statements:
         first, second = self.comparison.compared[:PAIR]
         assert first.right is not None
         assert second.right is not None
-        found = sources_of(first.right, second.right, self.comparison.groups)
-        if found is None:
+        sources = sources_of(first.right, second.right, self.comparison.groups)
+        if sources is None:
             return ""
-        half, images, seeds = (100 * value for value in (found.half_width, found.with_images, found.with_seeds))
+        half, images, seeds = (100 * value for value in (sources.half_width, sources.with_images, sources.with_seeds))
         names = f"{self.style(first.name)} and {self.style(second.name)}"
-        shares = [f"{100 * share:.0f} %" for share in (found.images, found.seeds, found.both)]
+        shares = [f"{100 * share:.0f} %" for share in (sources.images, sources.seeds, sources.both)]
         return (
             f"Of the variance of the difference between {names} over images and seeds, {shares[0]} comes from the test "
             f"images, {shares[1]} from the seeds and {shares[2]} from both together; ten times as many images would "
@@ -215,7 +215,7 @@ class _Statements:
         return [self._faster(fast, slow, runtime)]
 
     def _faster(self, fast: Row, slow: Row, runtime: str) -> str:
-        measured = [found[1] for row in (fast, slow) if (found := shown(row, runtime))]
+        measured = [timed[1] for row in (fast, slow) if (timed := shown(row, runtime))]
         # Latencies with different numbers of threads do not compare the models.
         if measured[0].num_threads != measured[1].num_threads:
             return ""
@@ -223,17 +223,17 @@ class _Statements:
         within = ratio(measured[1], measured[0])
         if within is not None and within.interval.high < 1:  # ratios within rounds take precedence over the medians
             return self._faster(slow, fast, runtime)
-        place = runtime_text(runtime, self.comparison.table)
+        runtime_name = runtime_text(runtime, self.comparison.table)
         if within is not None and within.interval.low > 1:
             low, high = within.interval.low, within.interval.high
             interval = f"95 % CI {low:.1f} to {high:.1f}"
-            return f"On {place}, {names[0]} is {within.value:.1f} x as fast as {names[1]} ({interval})."
+            return f"On {runtime_name}, {names[0]} is {within.value:.1f} x as fast as {names[1]} ({interval})."
         if within is not None:
-            return f"On {place}, no significant difference in latency between {names[0]} and {names[1]}."
+            return f"On {runtime_name}, no significant difference in latency between {names[0]} and {names[1]}."
         times = [figure(percentile(row.samples_ms, 50)) for row in measured]
         quick = any(row.protocol == "quick" for row in measured)
         how = "quick run, not validated" if quick else "measured in different sessions"
-        return f"Batch-1 p50 latency on {place}: {names[0]} {times[0]} ms, {names[1]} {times[1]} ms ({how})."
+        return f"Batch-1 p50 latency on {runtime_name}: {names[0]} {times[0]} ms, {names[1]} {times[1]} ms ({how})."
 
     def _minority(self) -> list[str]:
         """Return which rows differ significantly on the test images of minority classes."""
@@ -250,7 +250,7 @@ class _Statements:
         said = []
         for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
             ahead, behind = (second, first) if tests.differences[first, second] > 0 else (first, second)
-            better, worse = (self.style(self.comparison.compared[place].name) for place in (ahead, behind))
+            better, worse = (self.style(self.comparison.compared[index].name) for index in (ahead, behind))
             said.append(f"{better} is significantly better than {worse}")
         return [f"{where}, {listed(said)}."]
 
@@ -288,12 +288,12 @@ class _Statements:
             return "Intervals of accuracy are of these checkpoints over test images: no row has several seeds."
         # At an accuracy that readers can relate to; the component is of logits.
         points = 100 * math.sqrt(component.variance) * 0.9 * 0.1
-        known = sum(len(row.checkpoints) - 1 for row in self.comparison.table.rows if row.checkpoints)
-        missing = LEAST_FREEDOM - known
+        freedom = sum(len(row.checkpoints) - 1 for row in self.comparison.table.rows if row.checkpoints)
+        missing = LEAST_FREEDOM - freedom
         prior = f", and a prior in place of {missing} more" if missing > 0 else ""
         return (
             "Intervals of accuracy are of the expected accuracy over test images and seeds. The standard deviation "
-            f"between seeds is estimated as {points:.1f} pp at 90 %, pooled over the rows ({known} degrees of "
+            f"between seeds is estimated as {points:.1f} pp at 90 %, pooled over the rows ({freedom} degrees of "
             f"freedom{prior})."
         )
 
@@ -312,6 +312,6 @@ class _Statements:
 
 
 def _median(row: Row, runtime: str) -> float:
-    found = shown(row, runtime)
-    assert found is not None
-    return percentile(found[1].samples_ms, 50)
+    timed = shown(row, runtime)
+    assert timed is not None
+    return percentile(timed[1].samples_ms, 50)

@@ -36,14 +36,14 @@ def tables(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
         rows = comparison.ordered
         # Without vertical lines, the names of the default models and of most settings fit into 80 columns unbroken.
         grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        shared, shown = _shared_weights(rows), rows[:ROWS_SHOWN]
-        longest = max((len(row.first.config.model) for row in shown), default=0)
+        shared, visible = _shared_weights(rows), rows[:ROWS_SHOWN]
+        longest = max((len(row.first.config.model) for row in visible), default=0)
         for name in ("Rank", "Model", "Setting", "Top-1 % (95 % CI)", "ONNX ms"):
             text = name in {"Model", "Setting"}
             # Where the width does not suffice, the setting gives way first.
             folds = name == "Setting" or (name == "Model" and longest > LONGEST_NAME)
             grid.add_column(name, justify="left" if text else "right", overflow="fold", no_wrap=not folds)
-        for row in shown:
+        for row in visible:
             grid.add_row(*_cells(row, comparison, shared))
         majority = comparison.table.majority
         score = cells.score_cell(comparison.majority)
@@ -78,42 +78,50 @@ def estimate_lines(estimates: "Sequence[Estimate]") -> Iterator[RenderableType]:
         grid.add_column(title, overflow="fold")
     for title in ("Runs", "Minutes", "Step, s", "GB of\nmemory", "MB of\ndisk"):
         grid.add_column(title, no_wrap=True)
-    for one in estimates:
-        overrides = one.task.config.overrides.items()
+    for estimate in estimates:
+        overrides = estimate.task.config.overrides.items()
         setting = ", ".join(f"{name}={value}" for name, value in overrides if name not in OF_THE_TABLE) or "-"
-        start = [escape(one.task.config.model), escape(setting), _runs(one)]
-        if one.error is not None:
+        start = [escape(estimate.task.config.model), escape(setting), _runs(estimate)]
+        if estimate.error is not None:
             grid.add_row(*start, "not estimated", "", "", "")
-        elif one.runs:
-            minutes = f"{one.seconds / 60:.1f} ({one.least_s / 60:.1f} to {one.most_s / 60:.1f})"
-            step = "-" if one.step_s is None else f"{one.step_s:.3g}"
-            grid.add_row(*start, minutes, step, f"{one.memory_bytes / 1e9:.1f}", f"{one.disk_bytes / 1e6:.0f}")
+        elif estimate.runs:
+            minutes = f"{estimate.seconds / 60:.1f} ({estimate.least_s / 60:.1f} to {estimate.most_s / 60:.1f})"
+            step = "-" if estimate.step_s is None else f"{estimate.step_s:.3g}"
+            grid.add_row(
+                *start, minutes, step, f"{estimate.memory_bytes / 1e9:.1f}", f"{estimate.disk_bytes / 1e6:.0f}"
+            )
         else:
             grid.add_row(*start, "-", "-", "-", "-")
     yield grid
-    known = [one for one in estimates if one.error is None]
+    probed = [estimate for estimate in estimates if estimate.error is None]
     middle, least, most = (
-        sum(one.runs * getattr(one, name) + one.measure_s for one in known) / 60
+        sum(estimate.runs * getattr(estimate, name) + estimate.measure_s for estimate in probed) / 60
         for name in ("seconds", "least_s", "most_s")
     )
-    disk = sum(one.runs * one.disk_bytes for one in known) + max((one.state_bytes for one in known), default=0)
-    memory = max((one.memory_bytes for one in known), default=0)
+    disk = sum(estimate.runs * estimate.disk_bytes for estimate in probed) + max(
+        (estimate.state_bytes for estimate in probed), default=0
+    )
+    memory = max((estimate.memory_bytes for estimate in probed), default=0)
     minutes = f"{_minutes(middle)} minutes ({_minutes(least)} to {_minutes(most)})"
-    load = 100 * max((one.others_share for one in known), default=0.0)
+    load = 100 * max((estimate.others_share for estimate in probed), default=0.0)
     yield f"all: {minutes}, up to {memory / 1e9:.1f} GB of memory, {disk / 1e6:,.0f} MB of disk"
     yield (
         "The ranges are from the quartiles of the steps; audit and pixel cache are not included. Other processes used "
         f"up to {load:.0f} % of the CPU."
     )
-    yield from (f"{one.task.config.model}: not estimated: {one.error}" for one in estimates if one.error is not None)
+    yield from (
+        f"{estimate.task.config.model}: not estimated: {estimate.error}"
+        for estimate in estimates
+        if estimate.error is not None
+    )
 
 
 def _minutes(value: float) -> str:
     return f"{value:.1f}" if value < TENTHS else f"{value:.0f}"
 
 
-def _runs(one: "Estimate") -> str:
-    return f"{one.runs} ({one.done} done)" if one.done else str(one.runs)
+def _runs(estimate: "Estimate") -> str:
+    return f"{estimate.runs} ({estimate.done} done)" if estimate.done else str(estimate.runs)
 
 
 def _shared_weights(rows: Sequence[Row]) -> dict[str, str]:
@@ -123,7 +131,7 @@ def _shared_weights(rows: Sequence[Row]) -> dict[str, str]:
         # A failed run has no weights of its own.
         if row.checkpoints:
             parts[row.first.config.model].add(weights_part(row.first))
-    shared = {model: found.pop() for model, found in parts.items() if len(found) == 1}
+    shared = {model: variants.pop() for model, variants in parts.items() if len(variants) == 1}
     return {model: part for model, part in shared.items() if part is not None}
 
 

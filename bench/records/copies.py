@@ -41,20 +41,20 @@ def find_copies(folder: Path) -> Copies:
     if not homes:
         message = f"--artifacts {folder}: no {OUTCOME} there or below, so no artifacts of a finished training"
         raise ConfigError(message)
-    found: dict[str, Copy] = {}
+    copies: dict[str, Copy] = {}
     skipped = []
     for home in homes:
         for record in _records(home):
             if isinstance(record, str):
                 skipped.append(record)
-            elif record.run_id in found:
-                skipped.append(f"{home}: run {record.run_id} is in {found[record.run_id].folder} too")
+            elif record.run_id in copies:
+                skipped.append(f"{home}: run {record.run_id} is in {copies[record.run_id].folder} too")
             else:
-                found[record.run_id] = Copy(record=record, folder=home)
-    if not found:
+                copies[record.run_id] = Copy(record=record, folder=home)
+    if not copies:
         message = f"--artifacts {folder}: {skipped[0]}"
         raise ConfigError(message)
-    return Copies(found=tuple(found.values()), skipped=tuple(skipped))
+    return Copies(found=tuple(copies.values()), skipped=tuple(skipped))
 
 
 def _records(home: Path) -> Iterator[RunRecord | str]:

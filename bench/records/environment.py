@@ -85,8 +85,8 @@ def _cpu_model() -> str:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
-    return found.group(1).strip() if found else platform.processor() or "unknown CPU"
+    match = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    return match.group(1).strip() if match else platform.processor() or "unknown CPU"
 
 
 def _gpu() -> tuple[str | None, str | None]:
@@ -106,13 +106,13 @@ def _cuda_version() -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def read_commit() -> tuple[str | None, bool | None]:
@@ -147,8 +147,8 @@ def peak_memory_bytes() -> int:
     # On Linux not ``ru_maxrss``, which starts at the size of the parent process.
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
-    if found := re.search(r"^VmHWM:\s*(\d+) kB", _proc_status(), flags=re.MULTILINE):
-        return int(found.group(1)) * 1024
+    if match := re.search(r"^VmHWM:\s*(\d+) kB", _proc_status(), flags=re.MULTILINE):
+        return int(match.group(1)) * 1024
     import resource  # noqa: PLC0415 - does not exist on Windows
 
     # In bytes on macOS, in kB elsewhere.

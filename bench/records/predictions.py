@@ -61,26 +61,26 @@ def read_answers(record: RunRecord, results: Path) -> Answers | None:
     for path in (beside, stored_with_artifacts):
         try:
             with zipfile.ZipFile(path) as stored:
-                found = pool([_answers(stored)])
+                answers = pool([_answers(stored)])
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
             continue
         # A file of another split, or of one fold, is no substitute.
-        if len(found.labels) == sum(record.dataset.counts["test"]):
-            return found
+        if len(answers.labels) == sum(record.dataset.counts["test"]):
+            return answers
     return None
 
 
 def _answers(stored: zipfile.ZipFile) -> Answers:
     """Return the content of an npz file; before version 5 it has probabilities instead of logarithms, and no groups."""
-    found = {name.removesuffix(".npy"): _array(stored.read(name)) for name in stored.namelist()}
+    arrays = {name.removesuffix(".npy"): _array(stored.read(name)) for name in stored.namelist()}
     for name in ("p_true", "p_predicted"):
-        if name in found:
+        if name in arrays:
             with np.errstate(divide="ignore"):  # float32 rounds a probability below 1e-45 to 0
-                found[f"log_{name}"] = np.log(found.pop(name))
+                arrays[f"log_{name}"] = np.log(arrays.pop(name))
     # Without groups every image is a group of its own.
-    found.setdefault("group", np.arange(len(found["labels"]), dtype=np.int32))
-    image_ids = tuple(found.pop("image_ids").tolist())
-    return Answers(image_ids=image_ids, **found)
+    arrays.setdefault("group", np.arange(len(arrays["labels"]), dtype=np.int32))
+    image_ids = tuple(arrays.pop("image_ids").tolist())
+    return Answers(image_ids=image_ids, **arrays)
 
 
 def _array(data: bytes) -> NDArray[Any]:

@@ -54,11 +54,11 @@ def read_versioned(path: Path, kind: type[Versioned], *, key: str, version: int,
     data = path.read_bytes()
     try:
         # Raw leaves the other fields undecoded, so that a file of this version is decoded once, directly to its type.
-        found = msgspec.json.decode(msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get(key, b"null"))
-        if found == version:
+        stored_version = msgspec.json.decode(msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get(key, b"null"))
+        if stored_version == version:
             return msgspec.json.decode(data, type=kind)
-        if not isinstance(found, int) or not 1 <= found < version:
-            message = f"{key.replace('_', ' ')} {found}; this code reads versions 1 to {version}"
+        if not isinstance(stored_version, int) or not 1 <= stored_version < version:
+            message = f"{key.replace('_', ' ')} {stored_version}; this code reads versions 1 to {version}"
             raise ValueError(message)
         return msgspec.convert(upgrade(msgspec.json.decode(data)), type=kind)
     except msgspec.MsgspecError as error:
@@ -96,16 +96,16 @@ def read_records(results: Path) -> list[RunRecord]:
     An unreadable file is skipped with a warning; so is a latency file without a record, or of another exported file.
     """
     records = [record for _, record in _readable(Paths(results=results).all_records(), read_record, results)]
-    places = {record.run_id: place for place, record in enumerate(records) if record.outcome is not None}
+    indices = {record.run_id: index for index, record in enumerate(records) if record.outcome is not None}
     for path, measured in read_latency_files(results):
-        place = places.get(measured.run_id)
-        outcome = None if place is None else records[place].outcome
-        if place is None or outcome is None:
+        index = indices.get(measured.run_id)
+        outcome = None if index is None else records[index].outcome
+        if index is None or outcome is None:
             _skipped(path, results, f"no finished run {measured.run_id} here")
         elif outcome.artifact.sha256 != measured.onnx_sha256:
             _skipped(path, results, f"it is of another ONNX file than that of run {measured.run_id}; measure it again")
         else:
-            records[place] = _with_file(records[place], measured.latency)
+            records[index] = _with_file(records[index], measured.latency)
     return records
 
 
@@ -181,8 +181,8 @@ def _with_file(record: RunRecord, theirs: Latency) -> RunRecord:
 
 def _last_measured(latency: Latency) -> dict[tuple[str, int | None], str]:
     """Return when each runtime and number of threads was last measured (UTC, ISO 8601), or "" without any figure."""
-    found: dict[tuple[str, int | None], str] = {}
+    times: dict[tuple[str, int | None], str] = {}
     for row in latency.measurements:
         key, when = (row.runtime, row.num_threads), (row.measured_at or "") if row.has_figures else ""
-        found[key] = max(found.get(key, ""), when)
-    return found
+        times[key] = max(times.get(key, ""), when)
+    return times

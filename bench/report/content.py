@@ -47,7 +47,8 @@ def content_of(comparison: Comparison) -> Json:
     latencies = _latency_metrics(comparison)
     colours = colours_of([row.first.config.model for row in comparison.ordered])
     return {
-        "metrics": [_metric(key, *words) for key, words in METRICS.items()] + [_metric(*one) for one in latencies],
+        "metrics": [_metric(key, *words) for key, words in METRICS.items()]
+        + [_metric(*latency) for latency in latencies],
         "rows": [_row(row, comparison, colours) for row in comparison.ordered],
         "baseline": _interval(comparison.majority),
         "pairs": _pairs(comparison),
@@ -80,7 +81,7 @@ def _row(row: Row, comparison: Comparison, colours: Mapping[str, str]) -> Json:
         "best": next((s for r, s in zip(comparison.compared, comparison.best, strict=True) if r is row), None),
         # Its errors say nothing about the images: it has learned nothing.
         "weak": any(row is other for other in comparison.no_better_than_majority),
-        "seeds": [one.seed for one in row.checkpoints],
+        "seeds": [checkpoint.seed for checkpoint in row.checkpoints],
         "failed": None if row.checkpoints else why_failed(row, str),
         "from": _origin(row, comparison),
         "values": _values(row, comparison) if row.checkpoints else {},
@@ -102,26 +103,26 @@ def _origin(row: Row, comparison: Comparison) -> list[str]:
 def _values(row: Row, comparison: Comparison) -> dict[str, list[float]]:
     """Return the metrics of a row: [value], or [value, low, high] if its uncertainty is known."""
     outcome, worst = row.outcome, worst_class(row)
-    times = [sum(one.training.train_time_s for one in checkpoint.outcomes) for checkpoint in row.checkpoints]
-    found = {
+    times = [sum(fold.training.train_time_s for fold in checkpoint.outcomes) for checkpoint in row.checkpoints]
+    values = {
         "top1": _interval(comparison.accuracy(row)),
         "macro_f1": _interval(comparison.macro_f1(row)),
-        "log_loss": [float(np.mean([one.mean("test", "log_loss") for one in row.checkpoints]))],
+        "log_loss": [float(np.mean([checkpoint.mean("test", "log_loss") for checkpoint in row.checkpoints]))],
         "size": [outcome.artifact.size_bytes / 1e6],
         "gmacs": [outcome.model.gmacs],
         "params": [outcome.model.num_params / 1e6],
         "training": [float(np.mean(times)), min(times), max(times)] if len(times) > 1 else times,
     }
     if worst is not None:
-        found["worst"] = _interval(worst[1])
+        values["worst"] = _interval(worst[1])
     for machine in comparison.table.machines:
         there = replace(row, measured_on=machine)
         for runtime in runtimes_of([there]):
-            if (one := shown(there, runtime)) is not None:
-                sure, value = interval_over_rounds(one[1], 50), percentile(one[1].samples_ms, 50)
+            if (timed := shown(there, runtime)) is not None:
+                sure, value = interval_over_rounds(timed[1], 50), percentile(timed[1].samples_ms, 50)
                 ends = [min(sure.low, value), max(sure.high, value)] if sure else []
-                found[f"{runtime} {machine}"] = [value, *ends]
-    return {key: value for key, value in found.items() if all(map(math.isfinite, value))}
+                values[f"{runtime} {machine}"] = [value, *ends]
+    return {key: value for key, value in values.items() if all(map(math.isfinite, value))}
 
 
 def _missing(row: Row, comparison: Comparison) -> dict[str, str]:
@@ -129,10 +130,10 @@ def _missing(row: Row, comparison: Comparison) -> dict[str, str]:
     table = comparison.table
     there = {machine: replace(row, measured_on=machine) for machine in table.machines}
     return {
-        f"{runtime} {machine}": median_cell(one, runtime, table.sessions)
-        for machine, one in there.items()
+        f"{runtime} {machine}": median_cell(machine_row, runtime, table.sessions)
+        for machine, machine_row in there.items()
         for runtime in runtimes_of(table.rows)
-        if shown(one, runtime) is None
+        if shown(machine_row, runtime) is None
     }
 
 
@@ -140,13 +141,13 @@ def _latency_metrics(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     """Return a metric for each runtime and measuring machine, the runtime on which rows are compared first."""
     table = comparison.table
     machines = sorted(table.machines, key=lambda machine: machine != table.measured_on)
-    found = [
+    metrics = [
         (f"{runtime} {machine}", f"Latency on {runtime}" + (f" of {machine}" if len(machines) > 1 else ""), "ms", LOW)
         for machine in machines
         for runtime in runtimes_of([replace(row, measured_on=machine) for row in table.rows])
     ]
     reference = f"{reference_runtime(table.rows)} {table.measured_on}"
-    return sorted(found, key=lambda metric: metric[0] != reference)
+    return sorted(metrics, key=lambda metric: metric[0] != reference)
 
 
 def _pairs(comparison: Comparison) -> Json:
@@ -154,8 +155,8 @@ def _pairs(comparison: Comparison) -> Json:
     rows, number = comparison.compared, len(comparison.compared)
     low, high = np.zeros((number, number)), np.zeros((number, number))
     for i, j in combinations(range(number), 2):
-        found = comparison.pair(rows[j], rows[i]).interval
-        low[i, j], high[i, j], low[j, i], high[j, i] = found.low, found.high, -found.high, -found.low
+        interval = comparison.pair(rows[j], rows[i]).interval
+        low[i, j], high[i, j], low[j, i], high[j, i] = interval.low, interval.high, -interval.high, -interval.low
     losses = comparison.losses
     return {
         "ids": [row.row_id for row in rows],
@@ -172,17 +173,17 @@ def _pairs(comparison: Comparison) -> Json:
 
 def _rounded(values: NDArray[np.float64], digits: int) -> list[list[float]]:
     # Adding 0 turns -0.0, which would be shown with its sign, into 0.
-    found: list[list[float]] = (np.round(values, digits) + 0.0).tolist()
-    return found
+    rounded: list[list[float]] = (np.round(values, digits) + 0.0).tolist()
+    return rounded
 
 
 def _predictions(comparison: Comparison) -> Json:
     """Return what the first seed of each compared row predicts for each test image."""
     rows = [(row, row.checkpoints[0].answers) for row in comparison.compared]
-    known = [(row, answers) for row, answers in rows if answers is not None]
-    if not known:
+    answered = [(row, answers) for row, answers in rows if answers is not None]
+    if not answered:
         return {"ids": [], "labels": "", "rows": []}
-    first = known[0][1]
+    first = answered[0][1]
     return {
         "ids": list(first.image_ids),
         "labels": _packed(first.labels, "<u2"),
@@ -194,7 +195,7 @@ def _predictions(comparison: Comparison) -> Json:
                 "p": _packed(_percent(answers.log_p_predicted), "<u1"),
                 "p_true": _packed(_percent(answers.log_p_true), "<u1"),
             }
-            for row, answers in known
+            for row, answers in answered
         ],
     }
 

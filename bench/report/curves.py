@@ -37,14 +37,14 @@ def _scored(comparison: Comparison) -> list[Row]:
 
 
 def _histories(row: Row) -> list[tuple[EpochResult, ...]]:
-    return [outcome.training.history for one in row.checkpoints for outcome in one.outcomes]
+    return [outcome.training.history for checkpoint in row.checkpoints for outcome in checkpoint.outcomes]
 
 
-def _band(x: Iterable[float], each: Sequence[Sequence[float]]) -> list[list[float]]:
+def _band(x: Iterable[float], runs: Sequence[Sequence[float]]) -> list[list[float]]:
     """Return points [x, mean, least, most] over runs; as far as all of them go."""
     return [
-        [round(place, 5), float(np.mean(values)), min(values), max(values)]
-        for place, *values in zip(x, *each, strict=False)
+        [round(position, 5), float(np.mean(values)), min(values), max(values)]
+        for position, *values in zip(x, *runs, strict=False)
         if all(map(math.isfinite, values))
     ]
 
@@ -52,7 +52,7 @@ def _band(x: Iterable[float], each: Sequence[Sequence[float]]) -> list[list[floa
 def _learning(comparison: Comparison) -> list[Json]:
     """Return loss on train and val, accuracy on val and learning rate of each row by epoch."""
     fields = {"train loss": "train_loss", "val loss": "val_loss", "val top-1": "val_top1_accuracy", "lr": "lr"}
-    found = []
+    curves = []
     for row in _scored(comparison):
         histories = [history for history in _histories(row) if history]
         if histories:
@@ -63,23 +63,28 @@ def _learning(comparison: Comparison) -> list[Json]:
                 )
                 for title, field in fields.items()
             }
-            found.append({"id": row.row_id, "series": series})
-    return found
+            curves.append({"id": row.row_id, "series": series})
+    return curves
 
 
 def _cost(comparison: Comparison) -> list[Json]:
     """Return accuracy on val by minutes and by compute of training, of each row."""
-    found = []
+    curves = []
     for row in _scored(comparison):
-        costs = [cost_so_far(record) for one in row.checkpoints for record in one.records if row.first.ensemble is None]
+        costs = [
+            cost_so_far(record)
+            for checkpoint in row.checkpoints
+            for record in checkpoint.records
+            if row.first.ensemble is None
+        ]
         if costs and all(costs):
             series = {}
-            for place, title in enumerate(("minutes", "TMACs")):
+            for column, title in enumerate(("minutes", "TMACs")):
                 length = min(map(len, costs))
-                x = [float(np.mean([cost[epoch][place] for cost in costs])) for epoch in range(length)]
+                x = [float(np.mean([cost[epoch][column] for cost in costs])) for epoch in range(length)]
                 series[title] = _band(x, [[100 * accuracy for _, _, accuracy in cost] for cost in costs])
-            found.append({"id": row.row_id, "series": series})
-    return found
+            curves.append({"id": row.row_id, "series": series})
+    return curves
 
 
 def _latencies(comparison: Comparison) -> list[Json]:
@@ -89,40 +94,40 @@ def _latencies(comparison: Comparison) -> list[Json]:
         {
             "id": row.row_id,
             "runtime": runtime,
-            "words": f"{validity_word(one[1])}, {one[1].num_queries:,} queries",
+            "words": f"{validity_word(timed[1])}, {timed[1].num_queries:,} queries",
             "points": [
                 [float(f"{ms:.4g}"), share]
-                for ms, share in zip(np.percentile(one[1].samples_ms, shares).tolist(), shares.tolist(), strict=True)
+                for ms, share in zip(np.percentile(timed[1].samples_ms, shares).tolist(), shares.tolist(), strict=True)
             ],
         }
         for row in _scored(comparison)
         for runtime in runtimes_of(comparison.table.rows)
-        if (one := shown(row, runtime)) is not None
+        if (timed := shown(row, runtime)) is not None
     ]
 
 
 def _reliability(comparison: Comparison) -> list[Json]:
     """Return [confidence, accuracy, low, high, images] of each bin of confidence, for the first seed of each row."""
-    found = []
+    diagrams = []
     for row in comparison.compared:
         answers = row.checkpoints[0].answers
         if answers is None:
             continue
         bins, points = ece_bins(answers.p_predicted), []
-        for one in np.unique(bins):
-            inside = bins == one
+        for bin_number in np.unique(bins):
+            inside = bins == bin_number
             right = answers.right[inside]
             sure = proportion_interval(right, meaningful(answers.group[inside]))
             # At the mean confidence of the bin, as in the definition of ECE, and not at its centre.
             values = (answers.p_predicted[inside].mean(), right.mean(), sure.low, sure.high)
             points.append([round(100 * float(value), 2) for value in values] + [int(inside.sum())])
-        found.append({"id": row.row_id, "points": points})
-    return found
+        diagrams.append({"id": row.row_id, "points": points})
+    return diagrams
 
 
 def _risk(comparison: Comparison) -> list[Json]:
     """Return [coverage, error rate] of the most confident predictions, for the first seed of each row."""
-    found = []
+    curves = []
     for row in comparison.compared:
         answers = row.checkpoints[0].answers
         if answers is None:
@@ -130,6 +135,6 @@ def _risk(comparison: Comparison) -> list[Json]:
         order = np.argsort(-answers.p_predicted, kind="stable")
         risk = 100 * np.cumsum(~answers.right[order]) / np.arange(1, len(order) + 1)
         kept = np.unique(np.linspace(0, len(order) - 1, POINTS).astype(int))
-        points = [[round(100 * (place + 1) / len(order), 2), round(float(risk[place]), 2)] for place in kept.tolist()]
-        found.append({"id": row.row_id, "points": points})
-    return found
+        points = [[round(100 * (rank + 1) / len(order), 2), round(float(risk[rank]), 2)] for rank in kept.tolist()]
+        curves.append({"id": row.row_id, "points": points})
+    return curves

@@ -28,7 +28,12 @@ PIXEL_ART_PX: Final = 32
 
 def pictured(comparison: Comparison) -> list[str]:
     """Return the ids of the test images that get a picture: most often misclassified first, then least confident."""
-    every = [one.answers for row in comparison.compared for one in row.checkpoints[:1] if one.answers is not None]
+    every = [
+        checkpoint.answers
+        for row in comparison.compared
+        for checkpoint in row.checkpoints[:1]
+        if checkpoint.answers is not None
+    ]
     if not every:
         return []
     wrong = np.sum([~answers.right for answers in every], axis=0)
@@ -52,8 +57,8 @@ def audit_view(images: ImageSource) -> dict[str, Any]:
         groups += [(kind, ids) for ids in members if not torn & {*ids}]
     return {
         "removed": [
-            (one.image_id, "" if one.label is None else audit.class_names[one.label], one.reason)
-            for one in audit.removed[:REMOVED_SHOWN]
+            (removal.image_id, "" if removal.label is None else audit.class_names[removal.label], removal.reason)
+            for removal in audit.removed[:REMOVED_SHOWN]
         ],
         "removed_total": len(audit.removed),
         "groups": groups[:GROUPS_SHOWN],
@@ -64,15 +69,15 @@ def audit_view(images: ImageSource) -> dict[str, Any]:
 
 def thumbnails(images: ImageSource, image_ids: Iterable[str]) -> dict[str, str]:
     """Return a data URI for each image; an image that cannot be decoded is omitted."""
-    found = {}
+    uris = {}
     # Without repetitions, as an image may be in several galleries; ``dict`` keeps the order, unlike ``set``.
     with quiet_libraries():
         for image_id in dict.fromkeys(image_ids):
             try:
-                found[image_id] = _data_uri(decode(images.file(image_id)).image)
+                uris[image_id] = _data_uri(decode(images.file(image_id)).image)
             except (UndecodableError, OSError):
                 continue
-    return found
+    return uris
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -63,11 +63,13 @@ def write(comparisons: Sequence[Comparison], paths: Paths, folder: Path, *, imag
     """Write ``index.html`` into a folder; raises ConfigError if that fails."""
     # Relative, so that the links to studies remain valid when the results folder is moved.
     sweeps = Path(os.path.relpath(paths.sweeps, folder.absolute())).as_posix()
-    sources = [_source(one, paths) if images else Source(missing="omitted by --no-images") for one in comparisons]
-    tables = [_view(one, source, sweeps=sweeps) for one, source in zip(comparisons, sources, strict=True)]
+    sources = [
+        _source(comparison, paths) if images else Source(missing="omitted by --no-images") for comparison in comparisons
+    ]
+    tables = [_view(comparison, source, sweeps=sweeps) for comparison, source in zip(comparisons, sources, strict=True)]
     shots = _thumbnails(comparisons, tables, sources)
     rows = spreadsheet.flat_rows(comparisons)
-    text = _render(tables, shots, rows, total=sum(len(one.table.records) for one in comparisons))
+    text = _render(tables, shots, rows, total=sum(len(comparison.table.records) for comparison in comparisons))
     try:
         write_text(text, folder / "index.html")
     except OSError as error:
@@ -96,7 +98,7 @@ def _render(
     for table in tables:
         content = table["content"]
         content["thumbnails"] = {
-            one: thumbnail_ids[one] for one in content["predictions"]["ids"] if one in thumbnail_ids
+            image_id: thumbnail_ids[image_id] for image_id in content["predictions"]["ids"] if image_id in thumbnail_ids
         }
     # StrictUndefined: a misspelt name in the template is an error and not an empty text.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -194,9 +196,9 @@ def _thumbnails(
     for comparison, table, source in zip(comparisons, tables, sources, strict=True):
         if source.images:
             ids = [*gallery.pictured(comparison)]
-            ids += [one for _, group in table["audit"]["groups"] for one in group]
+            ids += [image_id for _, group in table["audit"]["groups"] for image_id in group]
             ids += [image_id for image_id, _, _ in table["audit"]["removed"]]
-            shots |= gallery.thumbnails(source.images, [one for one in ids if one not in shots])
+            shots |= gallery.thumbnails(source.images, [image_id for image_id in ids if image_id not in shots])
     return shots
 
 

@@ -67,18 +67,20 @@ def as_study(record: StudyRecord) -> "optuna.Study":
 def _distributions(record: StudyRecord) -> "dict[str, optuna.distributions.BaseDistribution]":
     from optuna import distributions as kinds  # noqa: PLC0415
 
-    found: dict[str, kinds.BaseDistribution] = {}
+    distributions: dict[str, kinds.BaseDistribution] = {}
     for name, hyperparameter in record.space.items():
         assert hyperparameter.high is not None
         if hyperparameter.choices:
-            found[name] = kinds.CategoricalDistribution(hyperparameter.choices)
+            distributions[name] = kinds.CategoricalDistribution(hyperparameter.choices)
         elif hyperparameter.integer:
-            found[name] = kinds.IntDistribution(
+            distributions[name] = kinds.IntDistribution(
                 int(hyperparameter.low), int(hyperparameter.high), log=hyperparameter.log
             )
         else:
-            found[name] = kinds.FloatDistribution(hyperparameter.low, hyperparameter.high, log=hyperparameter.log)
-    return found
+            distributions[name] = kinds.FloatDistribution(
+                hyperparameter.low, hyperparameter.high, log=hyperparameter.log
+            )
+    return distributions
 
 
 def markdown(record: StudyRecord, study: "optuna.Study", drawn: list[str]) -> str:
@@ -246,8 +248,8 @@ def rerun_command(
     words = ["python -m bench run", record.base.model, "--data", shlex.quote(data or record.dataset.name)]
     words += [] if labels is None else ["--labels", shlex.quote(labels)]
     words += ["--recipe", record.base.recipe, "--seeds", str(record.base.seed), *flags(record.tuned_config)]
-    known = "none" if record.origin[1] == "random" else "pretrained"
-    words += ["--weights", known if weights in {None, "auto"} else shlex.quote(str(weights))]
+    recorded = "none" if record.origin[1] == "random" else "pretrained"
+    words += ["--weights", recorded if weights in {None, "auto"} else shlex.quote(str(weights))]
     return " ".join(words)
 
 

@@ -52,9 +52,9 @@ def combine(task: Task, ensemble: Ensemble) -> TrainingInfo:
     # From the stored logits: no network sees the test images again, and the check of parity compares the exported
     # network with them.
     for split in ("val", "test"):
-        each = [load_predictions(predictions_file(member, split)) for member in folders]
-        logits = combined([one.logits for one in each], weights)
-        save_predictions(replace(each[0], logits=logits), predictions_file(folder, split))
+        member_predictions = [load_predictions(predictions_file(member, split)) for member in folders]
+        logits = combined([predictions.logits for predictions in member_predictions], weights)
+        save_predictions(replace(member_predictions[0], logits=logits), predictions_file(folder, split))
     return _summed([outcome.training for outcome in outcomes])
 
 
@@ -74,13 +74,13 @@ def _summed(members: Sequence[TrainingInfo]) -> TrainingInfo:
         epochs=0,
         best_epoch=0,
         resumed_from=(),
-        steps=sum(one.steps for one in members),
-        train_time_s=sum(one.train_time_s for one in members),
-        eval_time_s=sum(one.eval_time_s for one in members),
-        head_time_s=sum(one.head_time_s for one in members),
-        head_images=sum(one.head_images or 0 for one in members),
+        steps=sum(member.steps for member in members),
+        train_time_s=sum(member.train_time_s for member in members),
+        eval_time_s=sum(member.eval_time_s for member in members),
+        head_time_s=sum(member.head_time_s for member in members),
+        head_images=sum(member.head_images or 0 for member in members),
         train_img_per_s=0.0,
-        peak_memory_bytes=max(one.peak_memory_bytes for one in members),
+        peak_memory_bytes=max(member.peak_memory_bytes for member in members),
         history=(),
-        others_share=max((one.others_share or 0.0 for one in members), default=None),
+        others_share=max((member.others_share or 0.0 for member in members), default=None),
     )

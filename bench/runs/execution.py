@@ -278,8 +278,8 @@ def _attempt(task: Task, prepared: Prepared | None) -> RunRecord:
             outcome = run_one(task, prepared)
     except Exception as failure:  # noqa: BLE001 - every error becomes a failed row, with its traceback
         # Records may be published, and must not contain paths of this machine.
-        places = {Path(task.data): "DATA", task.paths.results: "RESULTS", task.paths.cache: "CACHE"}
-        error = failures.traceback_text(failure, places)
+        folders = {Path(task.data): "DATA", task.paths.results: "RESULTS", task.paths.cache: "CACHE"}
+        error = failures.traceback_text(failure, folders)
         LOGGER.error("  failed: %s", failures.last_line(error))  # noqa: TRY400 - the record contains the traceback
     return make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=outcome, error=error)
 

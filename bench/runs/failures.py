@@ -29,7 +29,7 @@ def killed(status: int) -> str:
     return f"RunError: the process ended with status {status} and left no record"
 
 
-def _neutral(text: str, places: dict[Path, str]) -> str:
+def _neutral(text: str, folders: dict[Path, str]) -> str:
     own = {
         REPOSITORY: "CODE",
         Path(sys.prefix): "PYTHON",
@@ -37,10 +37,10 @@ def _neutral(text: str, places: dict[Path, str]) -> str:
         Path(tempfile.gettempdir()): "TMP",
         Path.home(): "HOME",
     }
-    places = {place.expanduser().resolve(): name for place, name in places.items()} | own
+    folders = {folder.expanduser().resolve(): name for folder, name in folders.items()} | own
     # The longest first: one folder can contain another, as the home folder often contains the results folder.
-    for place, name in sorted(places.items(), key=lambda item: -len(str(item[0]))):
+    for folder, name in sorted(folders.items(), key=lambda item: -len(str(item[0]))):
         # The root, as a home folder in some containers, would match every absolute path.
-        if place != Path(place.anchor):
-            text = text.replace(str(place), name)
+        if folder != Path(folder.anchor):
+            text = text.replace(str(folder), name)
     return text

@@ -61,11 +61,11 @@ def remember_place(task: "Task") -> None:
         write_json({key: _absolute(text) for key, text in named.items() if text is not None}, folder / PLACE)
 
 
-def _absolute(place: str) -> str:
+def _absolute(location: str) -> str:
     """Return a folder or file as an absolute path, and the name of a data set as it is."""
-    prefix = PREFIX if place.startswith(PREFIX) else ""
-    path = Path(place.removeprefix(prefix)).expanduser()
-    return escape(f"{prefix}{path.resolve()}") if path.exists() else place
+    prefix = PREFIX if location.startswith(PREFIX) else ""
+    path = Path(location.removeprefix(prefix)).expanduser()
+    return escape(f"{prefix}{path.resolve()}") if path.exists() else location
 
 
 def audited(data: str, cache: Path, *, labels: str | None = None, verify: bool = False) -> tuple[Dataset, Audit]:
@@ -82,8 +82,8 @@ def find_source(record: RunRecord, paths: Paths) -> ImageSource:
     """Return the data set of a run; raises MissingImagesError with the reason if it is missing or has changed."""
     name = record.dataset.name
     try:
-        place = _place(record, paths)
-        dataset, audit = audited(place["data"], paths.cache, labels=place.get("labels"))
+        location = _place(record, paths)
+        dataset, audit = audited(location["data"], paths.cache, labels=location.get("labels"))
     except (OSError, msgspec.MsgspecError, KeyError) as error:
         message = f"the location of the images of {name} is not known here; the command that trains a run stores it"
         raise MissingImagesError(message) from error
@@ -102,8 +102,8 @@ def _place(record: RunRecord, paths: Paths) -> dict[str, str]:
     # These are on every machine, also where the artifacts of a published record are not.
     if not stored.exists() and record.dataset.name in INCLUDED:
         return {"data": record.dataset.name}
-    found = msgspec.json.decode(stored.read_bytes(), type=dict[str, str])
-    return {key: unescape(text) for key, text in found.items()}
+    location = msgspec.json.decode(stored.read_bytes(), type=dict[str, str])
+    return {key: unescape(text) for key, text in location.items()}
 
 
 def _files(source: ImageSource, rows: Iterable[int]) -> tuple[str, ...]:

@@ -31,8 +31,8 @@ def train_here(tasks: Sequence[Task]) -> list[RunRecord]:
     return [_run(task, f"[{number}/{len(tasks)}]") for number, task in enumerate(tasks, start=1)]
 
 
-def _run(task: Task, place: str) -> RunRecord:
-    title = f"{place} {title_of(task)}"
+def _run(task: Task, position: str) -> RunRecord:
+    title = f"{position} {title_of(task)}"
     if (done := done_already(task, title)) is not None:
         return done
     LOGGER.info(title)

@@ -87,12 +87,12 @@ def limited(threads: int) -> dict[str, str]:
     What the user has set stays.
     """
     # Read by the libraries when they are loaded, so that a running process cannot set them.
-    found = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     # By default GNU OpenMP's threads spin for milliseconds while they wait for each other. If another process keeps a
     # core busy, they use up the time of the thread that they wait for, and training is several times slower.
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
-        found["GOMP_SPINCOUNT"] = SPIN_COUNT
-    return found | steady_memory()
+        variables["GOMP_SPINCOUNT"] = SPIN_COUNT
+    return variables | steady_memory()
 
 
 def steady_memory() -> dict[str, str]:

@@ -135,11 +135,11 @@ def decide_there(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, c
         bare = replace(spec, weights=replace(spec.weights, file=None))
         there = ray.remote(ray_tasks.speeds).options(**cluster.options)
         try:
-            found: list[float] | None = ray.get(there.remote(bare, loader, train))
+            speeds: list[float] | None = ray.get(there.remote(bare, loader, train))
         except ray.exceptions.RayError as error:
             LOGGER.warning("the cluster could not choose a precision: %s", (str(error).splitlines() or [""])[-1])
             return None
-        return found
+        return speeds
 
     # Kept here for all runs of this cluster: its nodes must not decide differently for the seeds of one row.
     return decide(spec, loader, train, cache=default_cache(), place=f"ray {cluster.address}", measure=measure)

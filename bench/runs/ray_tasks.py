@@ -62,5 +62,5 @@ def run(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Fil
     with unpacked(parcel, pixels, weights) as (task, prepared):
         run_and_record(task, prepared)
         results = task.paths.results
-        found = [path for kind in ("artifacts", "records") for path in (results / kind).rglob("*") if path.is_file()]
-        return {path.relative_to(results).as_posix(): path.read_bytes() for path in found}
+        files = [path for kind in ("artifacts", "records") for path in (results / kind).rglob("*") if path.is_file()]
+        return {path.relative_to(results).as_posix(): path.read_bytes() for path in files}

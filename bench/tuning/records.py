@@ -222,7 +222,7 @@ def tuned_by(results: Path, base: RunConfig, dataset: DatasetInfo, origin: Origi
 
     Raises ConfigError if there is none; its message lists the studies that do not match, and why.
     """
-    found, reasons = [], []
+    studies, reasons = [], []
     for path in sorted(Paths(results=results).sweeps.glob(f"{base_name(base)}*.json")):
         try:
             study = read_study(path)
@@ -239,9 +239,9 @@ def tuned_by(results: Path, base: RunConfig, dataset: DatasetInfo, origin: Origi
         elif study.best is None:
             reasons.append(f"{path.stem}: no trial finished")
         else:
-            found.append(study)
-    if found:
-        return max(found, key=lambda study: study.best.val_top1_accuracy or 0.0 if study.best else 0.0)
+            studies.append(study)
+    if studies:
+        return max(studies, key=lambda study: study.best.val_top1_accuracy or 0.0 if study.best else 0.0)
     why = f"; not used: {'; '.join(reasons)}" if reasons else ""
     message = (
         f"--tuned: no finished study of {base.model} on {base.dataset}, recipe {base.recipe}{why}; run sweep first"

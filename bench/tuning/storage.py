@@ -42,7 +42,7 @@ def default_url(results: Path) -> str:
 
 def open_storage(url: str) -> RDBStorage:
     """Open a storage; raises ConfigError if that fails or takes more than ten seconds."""
-    shown = _shown(url)
+    redacted = _shown(url)
     # In a thread, because the drivers have no common option for a time limit; a daemon, so that a connection that hangs
     # does not keep the process alive.
     outcome: list[RDBStorage | Exception] = []
@@ -50,11 +50,11 @@ def open_storage(url: str) -> RDBStorage:
     thread.start()
     thread.join(CONNECT_LIMIT_S)
     if not outcome:
-        message = f"--storage {shown}: no answer within {CONNECT_LIMIT_S:g} s"
+        message = f"--storage {redacted}: no answer within {CONNECT_LIMIT_S:g} s"
         raise ConfigError(message)
     if isinstance(outcome[0], Exception):
         lines = [line for line in str(outcome[0]).splitlines() if line.strip()] or [type(outcome[0]).__name__]
-        message = f"--storage {shown}: cannot be opened ({lines[0]})"
+        message = f"--storage {redacted}: cannot be opened ({lines[0]})"
         raise ConfigError(message) from outcome[0]
     return outcome[0]
 

@@ -73,13 +73,13 @@ def carry_out(sweep: SweepTask, *, store: RDBStorage, jobs: int, workers: Worker
     """
     study = optuna.load_study(study_name=sweep.name, storage=store)
     before = {trial.number for trial in records(study) if trial.state in ENDED}
-    shown: set[int] = set()
+    logged: set[int] = set()
 
     def show() -> int:
         trials = records(study)
         ended = {trial.number for trial in trials if trial.state in ENDED}
-        new = tuple(sorted(ended - shown))
-        shown.update(new)
+        new = tuple(sorted(ended - logged))
+        logged.update(new)
         progress = StudyProgress(name=sweep.name, budget=sweep.budget, trials=tuple(trials), jobs=jobs, new=new)
         # Without a newly ended trial, the event has no line, and only a terminal redraws its table.
         LOGGER.log(logging.INFO if new else logging.DEBUG, progress)
@@ -168,13 +168,13 @@ def join(store: RDBStorage, name: str, identity: dict[str, Any], first: Values, 
     # Locked, so that commands that start at the same time do not create the study twice.
     with storage.locked(store, name):
         taken = [other for other in optuna.get_all_study_names(store) if _is_version(other, name)]
-        found = {other: _identity(store, other) for other in taken}
-        for other, theirs in found.items():
+        identities = {other: _identity(store, other) for other in taken}
+        for other, theirs in identities.items():
             # None: created by a command that was killed before it stored the identity.
             if theirs in (identity, None):
                 return _make(store, other, identity, first)
-        if found and not force_new:
-            unlike = ", ".join(differences(identity, found[taken[0]] or {}))
+        if identities and not force_new:
+            unlike = ", ".join(differences(identity, identities[taken[0]] or {}))
             message = f"study {taken[0]} differs in {unlike}; --force-new starts a new study beside it"
             raise ConfigError(message)
         return _make(store, f"{name}-{len(taken) + 1}" if taken else name, identity, first)
@@ -190,8 +190,8 @@ def _identity(store: RDBStorage, name: str) -> dict[str, Any] | None:
     """Return the stored identity of a study; None if its creation was interrupted, {} if it is not of this program."""
     study = optuna.load_study(study_name=name, storage=store)
     nothing: dict[str, Any] = {}
-    found: dict[str, Any] | None = study.user_attrs.get("identity", nothing if study.trials else None)
-    return found
+    identity: dict[str, Any] | None = study.user_attrs.get("identity", nothing if study.trials else None)
+    return identity
 
 
 def _make(store: RDBStorage, name: str, identity: dict[str, Any], first: Values) -> str:
