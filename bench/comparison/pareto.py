@@ -134,10 +134,9 @@ def cost_so_far(record: RunRecord) -> list[tuple[float, float, float]]:
     """Return minutes and 1e12 MACs of a training until the end of each epoch, and the accuracy on val there."""
     assert record.outcome is not None
     training, train = record.outcome.training, record.config.train
-    number = train.train_share * sum(record.dataset.counts["train"])
     features: float = training.head_images or 0
     if training.head_images is None and train.tune_layers == "head-then-all":
-        features = number * train.feature_views
+        features = _train_images(record) * train.feature_views
     # Frozen layers have no backward pass, which takes twice the operations of the forward pass.
     factor = 1 if train.tune_layers == "head" else 3
     seconds = training.head_time_s + np.cumsum([epoch.train_time_s for epoch in training.history])
@@ -146,3 +145,9 @@ def cost_so_far(record: RunRecord) -> list[tuple[float, float, float]]:
         (minutes, images * record.outcome.model.training_gmacs / 1e3, epoch.val_top1_accuracy)
         for minutes, images, epoch in zip((seconds / 60).tolist(), passes.tolist(), training.history, strict=True)
     ]
+
+
+def _train_images(record: RunRecord) -> float:
+    """Return the number of train images of a run that did not store how many its classifier was fitted to."""
+    train, counts = record.config.train, [count for count in record.dataset.counts["train"] if count]
+    return train.train_share * (min(counts) * len(counts) if train.imbalance == "undersample" else sum(counts))

@@ -140,18 +140,20 @@ def seconds_of(task: Task, probed: Probed, *, step_s: float) -> float:
         quantity, amount = parse_budget(train.budget or f"epochs={train.epochs}")
         epoch_s = step_s * len(range(0, counts["train"] - 1, config.loader.batch_size))
         if quantity == "minutes":
-            training_s, epochs = 60 * amount, (60 * amount - fit_s) / epoch_s
+            training_s, epochs = 60 * amount, max(60 * amount - fit_s, 0.0) / epoch_s
         else:
-            epochs = amount if quantity == "epochs" else _images(task, quantity, amount) / counts["train"]
+            features = counts["train"] * train.feature_views if train.tune_layers == "head-then-all" else 0
+            epochs = amount if quantity == "epochs" else _images(task, quantity, amount, features) / counts["train"]
             training_s = fit_s + epochs * epoch_s
     # Val in each epoch, and once more for the calibration, with as many images of train.
     evaluated = counts["val"] * (epochs + 2) + counts["test"] * PASSES_OF_TEST
     return probed.start_s + training_s + evaluated * probed.eval_image_s + probed.finish_s
 
 
-def _images(task: Task, quantity: str, amount: float) -> float:
+def _images(task: Task, quantity: str, amount: float, features: int) -> float:
+    """Return the images of a budget; of one of compute, less the passes of ``features`` images that a fit takes."""
     if quantity == "images":
         return amount
     from imgcls.training.fitting import gmacs_of  # noqa: PLC0415 - only a budget of compute needs it
 
-    return 1e3 * amount / (3 * gmacs_of(task.spec, len(task.dataset.class_names)))
+    return max(1e3 * amount / (3 * gmacs_of(task.spec, len(task.dataset.class_names))) - features / 3, 0.0)

@@ -57,6 +57,8 @@ def test_run_is_the_sum_of_its_parts(make_folder: MakeFolder, tmp_path: Path) ->
     [
         ({"imbalance": "undersample"}, 3 * 8 * 2.0 + 0.5 * 64),  # 32 of each class
         ({"budget": "minutes=2"}, 120),
+        # The fit of the classifier alone takes longer.
+        ({"budget": "minutes=0.1"}, 6),
         ({"budget": "images=160"}, 2 * 10 * 2.0 + 0.5 * 80),
         ({"imbalance": "post-hoc"}, 0.0),
     ],

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bench.comparison import analysis
-from bench.comparison.pareto import cost_to_accuracy
-from bench.config import with_overrides
+from bench.comparison.pareto import cost_so_far, cost_to_accuracy
+from bench.config import with_overrides, with_values
 from bench.leaderboard import page
 from bench.recipes import RECIPES
 from bench.records.schema import RunRecord
@@ -73,6 +73,18 @@ def test_frozen_layers_have_no_backward_pass(layers: str, passes: int, tmp_path:
     cost = cost_to_accuracy(found.table.rows[0], 0.9)
     assert cost.tmacs == pytest.approx(passes * 2 / 1000)
     assert cost.minutes == pytest.approx(0.5 if layers == "head" else 0.7)
+
+
+@pytest.mark.parametrize(("counts", "passes"), [((700, 260), 2 * 260), ((480, 0, 480), 960)])
+def test_undersampled_train_is_what_the_classifier_was_fitted_to(
+    counts: tuple[int, ...], passes: int, tmp_path: Path
+) -> None:
+    """Of a record that did not store the number."""
+    record = trained(tmp_path, [0.9], seed=0, layers="head-then-all", head_s=12.0)
+    config = with_values(record.config, {"imbalance": "undersample"})
+    data = replace(record.dataset, counts=record.dataset.counts | {"train": counts})
+    (_, tmacs, _), *_ = cost_so_far(replace(record, config=config, dataset=data))
+    assert tmacs == pytest.approx((passes + 3000) * 2 / 1000)
 
 
 def test_compute_is_that_of_the_network_that_was_trained(tmp_path: Path) -> None:
