@@ -46,20 +46,21 @@ def train(model: nn.Module, setup: TrainingSetup) -> Training:
     model.to(setup.device).to(memory_format=memory_format(setup.structure, setup.loader.image_size))
     if setup.train.tune_layers == "head":
         return _head_only(model, setup)
-    spent = Spent(setup=setup)
+    spent = Spent(duration=setup.duration)
     learner = _learner(model, setup, spent)
     progress = restore(learner, setup.folder, setup.device)
     if progress.history:
-        spent.setup = setup = replace(setup, head_images=progress.head_images or None)
-        LOGGER.info("  resumed after epoch %d%s", len(progress.history), f" of {setup.epochs}" if setup.epochs else "")
+        spent.duration = replace(setup, head_images=progress.head_images or None).duration
+        epochs = spent.duration.epochs
+        LOGGER.info("  resumed after epoch %d%s", len(progress.history), f" of {epochs}" if epochs else "")
     elif setup.train.tune_layers == "head-then-all":
         # Training every layer from a random classifier at once distorts the pre-trained features (Kumar et al. 2022).
         progress = _fitted_first(model, setup)
         # Its images are part of a budget of compute, and their number was only planned before.
-        spent.setup = setup = replace(setup, head_images=progress.head_images)
+        spent.duration = replace(setup, head_images=progress.head_images).duration
         learner = _learner(model, setup, spent)
     # Only the last epoch may be a part of one, so that those before it are whole.
-    spent.steps = min(len(progress.history) * setup.steps_per_epoch, setup.total_steps or sys.maxsize)
+    spent.steps = min(len(progress.history) * setup.steps_per_epoch, spent.duration.steps or sys.maxsize)
     spent.seconds = progress.head_time_s + sum(result.train_time_s for result in progress.history)
     while not spent.ended:
         result = _epoch(learner, setup, len(progress.history) + 1, spent)
@@ -147,7 +148,7 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int, spent: Spen
     # Dropout draws from torch's global generator; order and augmentation have one of their own, on the CPU.
     torch.manual_seed(mixed(setup.seed, epoch, 0))
     generator = torch.Generator().manual_seed(mixed(setup.seed, epoch, 1))
-    rungs = _rungs_within(setup, epoch)
+    rungs = _rungs_within(setup, epoch, spent.duration.steps)
     train_mode(learner.model, setup.train.norm)
     for step, (images, targets) in enumerate(_batches(setup, generator), start=1):
         total += _train_step(learner, images, targets, setup=setup, place=(epoch, step)) * len(targets)
@@ -157,7 +158,7 @@ def _train_epoch(learner: Learner, setup: TrainingSetup, epoch: int, spent: Spen
         setup.report(
             Step(
                 epoch=epoch,
-                epochs=setup.epochs,
+                epochs=spent.duration.epochs,
                 fraction=spent.fraction,
                 images=seen,
                 total_images=len(setup.train_source),
@@ -203,9 +204,9 @@ def _micro_batches(images: Tensor, targets: Tensor, size: int | None) -> list[tu
     return list(zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True))
 
 
-def _rungs_within(setup: TrainingSetup, epoch: int) -> dict[int, float]:
-    """Return the steps of this epoch after which a rung of the whole run is reached, with the rung's fraction."""
-    per_epoch, total = setup.steps_per_epoch, setup.total_steps
+def _rungs_within(setup: TrainingSetup, epoch: int, total: int | None) -> dict[int, float]:
+    """Return the steps of this epoch after which a rung of all ``total`` steps is reached, with the rung's fraction."""
+    per_epoch = setup.steps_per_epoch
     assert total is not None or not setup.rungs, "sweeps refuse budgets of minutes"
     steps = {fraction: max(1, round(fraction * (total or 0))) for fraction in setup.rungs}
     first = (epoch - 1) * per_epoch

@@ -69,7 +69,7 @@ def cosine(optimizer: Optimizer, setup: TrainingSetup, spent: Spent) -> LRSchedu
     With ``train.warmup``, the rate first rises linearly over that share of the run (Goyal et al. 2017). The run is that
     of the budget: of its steps or, if it is a time, of the time that is ``spent``.
     """
-    total, warmup = setup.total_steps, setup.train.warmup
+    total, warmup = spent.duration.steps, setup.train.warmup
     if total is None:
         return LambdaLR(optimizer, lambda _step: _factor(spent.fraction, warmup))
     # Per batch, because in a run of a few epochs steps per epoch would be coarse.

@@ -39,6 +39,15 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Duration:
+    """The end of a training: a number of steps, and of epochs, the last one perhaps a part; or seconds."""
+
+    steps: int | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSetup:
     """Input of the training loop besides the model; its configs have the same names in run configs and records."""
 
@@ -67,13 +76,16 @@ class TrainingSetup:
         return len(range(0, len(self.train_source) - 1, self.loader.batch_size))
 
     @property
-    def total_steps(self) -> int | None:
-        """Number of steps of the whole training, the nearest to its budget; None if that is a time."""
+    def duration(self) -> Duration:
+        """The end of the training by its budget; to be read once, not in every step."""
         quantity, amount = parse_budget(self.train.budget or f"epochs={self.train.epochs}")
         if quantity == "minutes":
-            return None
-        if quantity == "epochs":
-            return int(amount) * self.steps_per_epoch
+            return Duration(seconds=60 * amount)
+        steps = int(amount) * self.steps_per_epoch if quantity == "epochs" else self._steps_for(quantity, amount)
+        return Duration(steps=steps, epochs=-(-steps // self.steps_per_epoch))
+
+    def _steps_for(self, quantity: str, amount: float) -> int:
+        """Return the number of steps that is nearest to a budget of images or of compute."""
         images = amount
         if quantity == "tmacs":
             assert self.gmacs is not None, "fit counts them"
@@ -92,11 +104,6 @@ class TrainingSetup:
             return self.head_images
         return len(self.train_source) * (self.train.feature_views if self.structure.heads else HEAD_EPOCHS)
 
-    @property
-    def epochs(self) -> int | None:
-        """Number of epochs of the whole training, the last one perhaps a part; None if the budget is a time."""
-        return None if self.total_steps is None else -(-self.total_steps // self.steps_per_epoch)
-
 
 @dataclass(kw_only=True, slots=True)
 class Spent:
@@ -105,29 +112,22 @@ class Spent:
     A resumed training starts with what its finished epochs have spent.
     """
 
-    setup: TrainingSetup
+    duration: Duration
     steps: int = 0
     seconds: float = 0.0
 
     @property
     def fraction(self) -> float:
         """The share of the budget that is spent, 0 to 1."""
-        total = self.setup.total_steps
-        share = self.seconds / limit_s(self.setup) if total is None else self.steps / total
-        return min(share, 1.0)
+        if self.duration.steps is not None:
+            return min(self.steps / self.duration.steps, 1.0)
+        assert self.duration.seconds is not None, "a budget is a number of steps or a time"
+        return min(self.seconds / self.duration.seconds, 1.0)
 
     @property
     def ended(self) -> bool:
         """Whether the budget is spent."""
         return self.fraction >= 1
-
-
-def limit_s(setup: TrainingSetup) -> float:
-    """Return the seconds of a budget of minutes."""
-    assert setup.train.budget is not None
-    quantity, amount = parse_budget(setup.train.budget)
-    assert quantity == "minutes"
-    return 60 * amount
 
 
 def resolve_train(train: TrainConfig, *, cuda: bool) -> TrainConfig:

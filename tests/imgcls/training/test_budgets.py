@@ -84,9 +84,9 @@ def test_images_are_within_half_a_batch_or_two_per_cent(images: int, count: int,
         folder=Path(),
         report=lambda _event: None,
     )
-    assert chosen.total_steps is not None
+    assert chosen.duration.steps is not None
     per_epoch = [min(batch, count - start) for start in range(0, count, batch) if count - start > 1]
-    whole, rest = divmod(chosen.total_steps, len(per_epoch))
+    whole, rest = divmod(chosen.duration.steps, len(per_epoch))
     trained = whole * sum(per_epoch) + sum(per_epoch[:rest])
     assert abs(trained - images) <= max(0.02 * images, batch)
 
@@ -198,7 +198,7 @@ def test_classifiers_fit_is_charged(tmp_path: Path) -> None:
     """It is one pass of every image without a backward pass, that is, a third of one in training."""
     chosen = with_budget(tmp_path, "tmacs=1")
     plain, first = (
-        replace(chosen, gmacs=5.0, train=replace(chosen.train, tune_layers=layers)).total_steps
+        replace(chosen, gmacs=5.0, train=replace(chosen.train, tune_layers=layers)).duration.steps
         for layers in ("all", "head-then-all")
     )
     assert plain is not None
@@ -218,3 +218,18 @@ def test_other_budgets_are_refused(text: str) -> None:
 def test_budgets_are_read_as_quantity_and_amount() -> None:
     for (quantity, amount), text in itertools.product([("minutes", 0.5), ("images", 50_000.0)], ["{}={}"]):
         assert parse_budget(text.format(quantity, amount)) == (quantity, amount)
+
+
+def test_budget_is_parsed_a_few_times_in_a_training_and_not_in_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+
+    def parse(text: str) -> tuple[str, float]:
+        parsed.append(text)
+        return parse_budget(text)
+
+    monkeypatch.setattr("imgcls.training.setup.parse_budget", parse)
+    training = run(setting(tmp_path, epochs=3))
+    assert training.steps == 15
+    assert len(parsed) == 1

@@ -87,11 +87,11 @@ def test_budget_of_compute_counts_the_passes_of_the_gradient(tmp_path: Path) -> 
         setting(tmp_path, train=config, structure=structure, gmacs=0.01)
         for structure in (spec().structure, BY_GRADIENT)
     )
-    assert fitted.total_steps is not None
-    assert by_gradient.total_steps is not None
+    assert fitted.duration.steps is not None
+    assert by_gradient.duration.steps is not None
     # A step is three forward passes of its 8 images.
     fewer = (HEAD_EPOCHS - 1) * len(source(40, 1)) / (3 * 8)
-    assert fitted.total_steps - by_gradient.total_steps == pytest.approx(fewer, abs=1)
+    assert fitted.duration.steps - by_gradient.duration.steps == pytest.approx(fewer, abs=1)
 
 
 def test_features_that_hardly_vary_do_not_spoil_the_fit(tmp_path: Path) -> None:

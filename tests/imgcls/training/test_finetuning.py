@@ -67,7 +67,7 @@ def test_cosine_with_warm_up_is_that_of_timm(warmup: float, tmp_path: Path) -> N
     rising = round(warmup * steps)
     ours = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = cosine(ours, chosen, Spent(setup=chosen))
+    schedule = cosine(ours, chosen, Spent(duration=chosen.duration))
     oracle = CosineLRScheduler(
         theirs,
         t_initial=steps - rising,
@@ -490,7 +490,7 @@ def test_budget_of_compute_contains_the_passes_that_the_classifier_took(tmp_path
     """Also where more were made than planned."""
     config = replace(FINE, tune_layers="head-then-all", budget="tmacs=0.01")
     planned, after = (
-        setting(tmp_path, train=config, gmacs=0.01, head_images=images).total_steps for images in (None, 280)
+        setting(tmp_path, train=config, gmacs=0.01, head_images=images).duration.steps for images in (None, 280)
     )
     assert planned is not None
     assert after is not None
