@@ -141,6 +141,23 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TestedFolds:
+    """The number of folds of a division, and how many of them are tested."""
+
+    number: int
+    tested: int
+
+    @property
+    def are_all(self) -> bool:
+        """Whether every image is tested once."""
+        return self.tested == self.number
+
+    def __str__(self) -> str:
+        """Return it in words, such as "5 folds" or "1 of 2 folds"."""
+        return f"{self.number} folds" if self.are_all else f"{self.tested} of {self.number} folds"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
     """A table of runs with the same images, split, budget and training machine.
 
@@ -168,12 +185,10 @@ class Table:
         return self.rows[0].records[0]
 
     @property
-    def folds(self) -> str:
-        """The folds whose images are tested, such as "5 folds" or "1 of 2 folds"; "" without folds."""
+    def folds(self) -> TestedFolds | None:
+        """The folds whose images are tested; None without folds."""
         number, tested = self.first.config.split.folds, len(_folds(self.records))
-        if number is None:
-            return ""
-        return f"{number} folds" if tested in {0, number} else f"{tested} of {number} folds"
+        return None if number is None else TestedFolds(number=number, tested=tested or number)
 
     @property
     def test_counts(self) -> list[int]:

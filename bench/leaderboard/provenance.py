@@ -107,8 +107,9 @@ def facts(compared: Table) -> list[str]:
     first, data = records[0], records[0].dataset
     sizes = ", ".join(f"{name} {sum(counts):,}" for name, counts in data.counts.items())
     folds = compared.folds
-    every = "" if " of " in folds else ", every image tested once"
-    split = f"{folds}{every}; sizes of the first" if folds else data.split_source
+    split = data.split_source
+    if folds is not None:
+        split = f"{folds}{', every image tested once' if folds.are_all else ''}; sizes of the first"
     removed = ", ".join(f"{number} {reason}" for reason, number in data.removed.items()) or "none"
     environment = first.environment
     gpu = environment.gpu_name or "none, so CUDA is not measured"
@@ -138,7 +139,7 @@ def facts(compared: Table) -> list[str]:
 
 def _duplicates(data: DatasetInfo) -> str:
     """Return what is known of duplicates: our own split keeps each group in one split, a given one may not."""
-    if not data.split_source.startswith("given"):
+    if not data.has_given_split:
         return f"groups of duplicates, each kept in one split: {data.duplicate_groups}"
     leaks = "not counted" if data.test_leaks is None else f"{data.test_leaks:,}"
     dropped = f"; removed from train and val: {data.leaks_dropped:,} images" if data.leaks_dropped else ""

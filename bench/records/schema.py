@@ -54,6 +54,13 @@ class DatasetInfo:
     """Images removed from train and val by ``--drop-leaks``."""
     grouped_by: str = UNGROUPED
     """What the images of one group in the npz file have in common; they are not independent."""
+    given_split: bool | None = None
+    """Whether the test split is the data set's own; None in records that say so in ``split_source`` only."""
+
+    @property
+    def has_given_split(self) -> bool:
+        """Whether the test split is the data set's own."""
+        return self.split_source.startswith("given") if self.given_split is None else self.given_split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

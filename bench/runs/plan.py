@@ -203,12 +203,13 @@ def dataset_info(audit: Audit, splits: Splits, config: SplitConfig) -> DatasetIn
         removed=dict(sorted(Counter(removal.reason for removal in audit.removed).items())),
         undersampled=len(splits.undersampled),
         duplicate_groups=sum(size > 1 for size in groups.values()),
-        duplicates_across_splits=len(audit.across_splits) if splits.source.startswith("given") else 0,
+        duplicates_across_splits=len(audit.across_splits) if splits.given else 0,
         missing=tuple(missing_classes(audit, splits)),
         folds_digest=splits.folds_digest,
         test_leaks=len(splits.leaks),
         leaks_dropped=len(splits.dropped),
         grouped_by=config.group_by or UNGROUPED,
+        given_split=splits.given,
     )
 
 

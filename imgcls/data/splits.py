@@ -45,6 +45,8 @@ class Splits:
     """Test images whose group is also in train or val: only a given split has any, or one that only reports them."""
     source: str
     """Origin of the division: ``ours``, ``given``, ``given, val cut from train``, or ``ours, fold 1 of 5``."""
+    given: bool
+    """Whether the test split is one of the data set's own folders or table."""
     digest: str
     groups: tuple[int, ...]
     """Group of each image of the audit, in its order: duplicates share one, and images with one ``group_by`` value."""
@@ -83,6 +85,7 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
         dropped=tuple(sorted(index for name in SPLITS for index in set(whole[name]) - set(parts[name]))),
         leaks=_leaks(audit, parts) if similar is None else _leaks(similar, parts),
         source=source if config.near_duplicates == "group" else f"{source}, near-duplicates as different images",
+        given=audit.given_splits and config.split != "ours",
         digest=_digest(audit, {**parts, "train": kept}, config),
         groups=tuple(image.group for image in audit.images),
         folds_digest=None if folds is None else _digest_of_folds(audit, folds, config),
