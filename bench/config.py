@@ -40,11 +40,6 @@ class Budget:
     crop: bool = False
     rule: str | None = None
 
-    def __post_init__(self) -> None:
-        """Make epochs a whole number: ids are hashes of text, in which 5 differs from 5.0, as which it is read."""
-        if self.quantity == "epochs" and self.amount is not None:
-            object.__setattr__(self, "amount", int(self.amount))
-
 
 Value = str | int | float | bool | None
 """Type of the value of an override."""
