@@ -106,7 +106,10 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     _, audit = audited(data, paths.cache, labels=labels, verify=verify)
     _log_audit(audit, data if labels is None else f"{data} --labels {labels}")
     if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
-        LOGGER.warning("the table has a column group that is not used: --group-by group keeps its images in one split")
+        LOGGER.warning(
+            "the label table has a 'group' column that is not used; "
+            "add --group-by group to keep related images together"
+        )
     plans = {split: plan_data(audit, split, data=data, labels=labels) for split in {config.split for config in configs}}
     environment = read_environment()
 

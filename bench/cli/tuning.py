@@ -45,7 +45,7 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> i
     if len(configs) > 1:
         folds = configs[0].split.folds
         asked = f"--folds {folds}" if folds else f"--seeds {' '.join(map(str, args.seeds))}"
-        message = f"{asked}: a study has one seed and one split"
+        message = f"{asked}: a study uses a single seed and split; drop --folds or the extra seeds"
         raise ConfigError(message)
     # Parsed before a cluster is started, which takes seconds.
     budget = _budget({"trials": args.trials, "minutes": args.minutes, "tmacs": args.tmacs}, prefix="")
@@ -148,7 +148,7 @@ def _carry_out(search: Search, task: Task, space: Space, *, since: float) -> Stu
     LOGGER.info("study %s: %s; budget %s", planned.name, ", ".join(space), search.budget)
     record = study.carry_out(planned, store=store, jobs=args.jobs, workers=search.launcher.workers, since=since)
     if record is None:
-        LOGGER.error("stopped: the budget is not spent; repeat the command to continue")
+        LOGGER.error("stopped before the budget was used up; repeat the command to resume")
         return None
     study_page.write(record, task.paths.results)
     _report(record, args)

@@ -113,7 +113,7 @@ def _sides(name: str, comparisons: Sequence[Comparison]) -> list[Side]:
         ]
     if not sides:
         names = sorted({row.name for _, row in rows})
-        message = f"{name!r} is neither a row nor the id of a row or run; rows: {', '.join(names) or 'none'}"
+        message = f"unknown row or run {name!r}; available rows: {', '.join(names) or 'none'}"
         raise ConfigError(message)
     return sides
 

@@ -106,7 +106,7 @@ TARGETS: Final = (0.80, 0.85, 0.90)
 class ToAccuracy:
     """The cost until val reaches ``target``: means over the ``reached`` of ``trainings`` that do (None if none does).
 
-    ``minutes`` are of training steps and the classifier's own fit, without evaluation; ``tmacs`` are 1e12
+    ``minutes`` are of training steps and the classifier pre-fit, without evaluation; ``tmacs`` are 1e12
     multiply-accumulate operations, three times those of a forward pass for each image of a step.
     """
 

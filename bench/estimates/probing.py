@@ -31,7 +31,7 @@ class Probed:
     """What a short run took, in seconds and bytes.
 
     ``start_s`` is the time from the start of the process to the training; ``step_s`` are single steps, without the
-    first ones; ``eval_image_s`` is per image of val, ``head_image_s`` per image of the classifier's own fit (0 without
+    first ones; ``eval_image_s`` is per image of val, ``head_image_s`` per image of the classifier pre-fit (0 without
     one); ``finish_s`` is for predictions of few images, export and its check. ``disk_bytes`` are a run's artifacts,
     ``state_bytes`` the checkpoint that it needs while it trains. ``others_share`` is the share of the CPU that other
     processes used.

@@ -148,7 +148,7 @@ def _within(choice: Choice, comparison: Comparison, runtime: str, margin: float)
         more = (
             "its accuracy is lower by more than the margin"
             if needed is None
-            else f"if the difference stays, about {needed:,} test images would show that it is"
+            else f"at the observed difference, about {needed:,} test images would be needed to show it"
         )
         lines.append(
             f"Faster, but not shown to be within {points}: {row.name}, {_timing(row, runtime)}, "
@@ -215,6 +215,6 @@ def photos_advice(runs: Mapping[float, set[str]], comparisons: Sequence[Comparis
     if paired.p_value > ALPHA:
         power = power_of([half.right, whole.right], comparison.groups, tests=1)
         least = power_text(power) if power else ""
-        return [*lines, f"{doubling}: not shown that more photos would help. {least}".strip()]
+        return [*lines, f"{doubling}: no evidence that more photos would help. {least}".strip()]
     verdict = "more photos are likely to help" if paired.difference > 0 else "more photos have not helped"
     return [*lines, f"{doubling}: {verdict}."]

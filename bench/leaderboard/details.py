@@ -27,9 +27,9 @@ def pair_table(comparison: Comparison) -> list[str]:
     columns = ["First", "Second", "First - second, pp (simultaneous 95 % CI)", "p", "p (Holm)"]
     losses = comparison.losses
     if losses:
-        columns += ["Log loss, nats (simultaneous 95 % CI)", "its p (Holm)"]
+        columns += ["Log loss, nats (simultaneous 95 % CI)", "Log-loss p (Holm)"]
     if minority:
-        columns += [f"On {minority[1]} images of minority classes, pp", "p there (Holm)"]
+        columns += [f"On {minority[1]} images of minority classes, pp", "Minority p (Holm)"]
     lines = []
     # Rows are sorted by accuracy: the first pairs are those of the best rows, which decide what to ship.
     for i, j in pairs[:PAIRS_SHOWN]:

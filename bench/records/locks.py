@@ -58,7 +58,7 @@ def machine_alone(*, purpose: str = "measure") -> Iterator[None]:
     # The queue is held while waiting, so that later trainings do not start first. With the machine lock alone,
     # trainings that overlap could make a measurement wait forever.
     lock = _machine_lock()
-    busy = f"waiting to {purpose}: other runs of this harness are busy on this machine, and this is measured alone"
+    busy = f"waiting to {purpose}: other runs are active, and measurement needs the machine to itself"
     with contextlib.ExitStack() as turn:
         turn.enter_context(_queue(wait=f"waiting to {purpose}: another measurement is next on this machine"))
         with _held(lock.acquire_write, lock.release, wait=busy):

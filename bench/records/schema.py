@@ -123,7 +123,7 @@ class TrainingInfo:
     """Share of all cores' time that other processes used during training; None in records that did not measure it."""
 
     head_time_s: float = 0.0
-    """Part of ``train_time_s``: the classifier's own fit before the first epoch; 0 without one."""
+    """Part of ``train_time_s``: the classifier pre-fit before the first epoch; 0 without one."""
     head_images: int | None = None
     """Images that passed the frozen layers for that fit; None in records that did not count them."""
     classifier_fit: FitMethod = "linear"

@@ -214,7 +214,7 @@ def _training_info(task: Task, training: Training, others_share: float) -> Train
         resumed_from=training.resumed_from,
         train_time_s=training.head_time_s + epochs_s,
         eval_time_s=sum(epoch.eval_time_s for epoch in history),
-        # Without evaluation, whose share depends on the size of val, and without the classifier's own fit.
+        # Without evaluation, whose share depends on the size of val, and without the classifier pre-fit.
         train_img_per_s=sum(epoch.images for epoch in history) / epochs_s,
         num_threads=torch.get_num_threads(),
         device=task.config.train.device,

@@ -149,7 +149,7 @@ def run_trial(
 
 def pruned(*, images: int, train_time_s: float) -> Fitted:
     """Return the result of a pruned trial."""
-    reason = "behind others at the same share of its steps"
+    reason = "scored below the other trials at the same fraction of its steps"
     return Fitted(ended="pruned", reason=reason, images=images, train_time_s=train_time_s)
 
 

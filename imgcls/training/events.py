@@ -24,7 +24,7 @@ class EpochResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadResult:
-    """Result of the classifier's own fit: its method, its scores, and its cost including all passes over the images."""
+    """Result of the classifier pre-fit: its method, its scores, and its cost including all passes over the images."""
 
     method: FitMethod
     epoch: EpochResult

@@ -24,7 +24,7 @@ HEAD_EPOCHS: Final = 5
 class Training:
     """Result of a training; ``state`` are the weights of the selected epoch, without the auxiliary head.
 
-    ``head_time_s`` is the time of the classifier's own fit before the first epoch, and ``head_images`` the number of
+    ``head_time_s`` is the time of the classifier pre-fit before the first epoch, and ``head_images`` the number of
     images that passed the frozen layers for it; 0 if there was none.
     """
 
@@ -68,7 +68,7 @@ class TrainingSetup:
     gmacs: float | None = None
     """1e9 multiply-accumulates of a forward pass per image; needed only for a budget of compute."""
     head_images: int | None = None
-    """Images that passed the frozen layers for the classifier's own fit; None before it is fitted."""
+    """Images that passed the frozen layers for the classifier pre-fit; None before it is fitted."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,7 +89,7 @@ class TrainingSetup:
         images = amount
         if quantity == "tmacs":
             assert self.gmacs is not None, "fit counts them"
-            # A step is three forward passes of its images; the classifier's own fit is one, without a backward pass.
+            # A step is three forward passes of its images; the classifier pre-fit is one, without a backward pass.
             images = 1e3 * amount / (3 * self.gmacs) - self._features / 3
         size, count = self.loader.batch_size, len(self.train_source)
         epochs, rest = divmod(images, count - (count % size == 1))
@@ -107,7 +107,7 @@ class TrainingSetup:
 
 @dataclass(kw_only=True, slots=True)
 class Spent:
-    """What a training has spent: steps, and seconds of steps and of the classifier's own fit, without evaluation.
+    """What a training has spent: steps, and seconds of steps and of the classifier pre-fit, without evaluation.
 
     A resumed training starts with what its finished epochs have spent.
     """

@@ -129,7 +129,7 @@ def test_unreadable_flags_precede_the_parser(arguments: list[str], capsys: pytes
     [
         (["sweep", "resnet5000"], "unknown model 'resnet5000' (did you mean resnet50?); known: resnet50"),
         ([*SWEEP, "--space", "momentum"], "--space momentum: unknown hyperparameter; known: lr, dropout"),
-        ([*SWEEP, "--folds", "3"], "--folds 3: a study has one seed and one split"),
+        ([*SWEEP, "--folds", "3"], "--folds 3: a study uses a single seed and split; drop --folds or the extra seeds"),
         ([*SWEEP, "--space", "lr=1e-2:1e-4"], "--space lr=0.01:0.0001: the lower bound exceeds the upper bound"),
         ([*SWEEP, "--trials", "0"], "--trials is 0; use 1 or more"),
         ([*SWEEP, "--minutes", "-1"], "--minutes is -1.0; use a number above 0"),
@@ -344,11 +344,11 @@ def test_audit_counts_splits_sources_and_groups(
 def test_unused_group_column_is_a_warning(table: Path, caplog: pytest.LogCaptureFixture) -> None:
     configs = configs_of(["test_efficientnet"], recipe="quick", seeds=[0], overrides={})
     planner(configs, data=str(table), weights="none", results=table.parent / "results")
-    assert "the table has a column group that is not used: --group-by group" in caplog.text
+    assert "the label table has a 'group' column that is not used; add --group-by group" in caplog.text
     caplog.clear()
     grouped = configs_of(["test_efficientnet"], recipe="quick", seeds=[0], overrides={"group_by": "group"})
     planner(grouped, data=str(table), weights="none", results=table.parent / "results")
-    assert "column group" not in caplog.text
+    assert "'group' column" not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["Digits", "DIGITS-UNEVEN", "digits"])

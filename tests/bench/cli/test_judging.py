@@ -81,7 +81,7 @@ def test_other_test_images_are_not_compared(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["compare", "best", "nobody"], "'nobody' is neither a row nor the id of a row or run; rows: best, fast, poor"),
+        (["compare", "best", "nobody"], "unknown row or run 'nobody'; available rows: best, fast, poor"),
         (["compare", "best", "fast", "--data", "birds"], "--data birds: no run on it"),
         (["recommend", "--runtime", "tpu"], "--runtime tpu: unknown; known: pytorch-cpu"),
         (["recommend", "--min-recall", "glass"], "--min-recall glass: use CLASS=SHARE"),
@@ -154,7 +154,7 @@ def test_a_margin_that_cannot_be_decided_says_how_many_images_it_takes(
     assert recommend(three, "--margin", "1") == 0
     text = said(capsys)
     assert "Ship best:" in text
-    assert re.search(r"not shown to be within 1 pp: fast, .*?if the difference stays, about [\d,]+ test images", text)
+    assert re.search(r"not shown to be within 1 pp: fast, .*?at the observed difference, about [\d,]+ test images", text)
 
 
 def test_recommend_exits_3_if_nothing_fits(three: Path, capsys: pytest.CaptureFixture[str]) -> None:

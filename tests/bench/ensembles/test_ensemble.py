@@ -129,7 +129,7 @@ def largest(results: Path) -> str:
         (["test_byobnet", "--table", "both"], "1 row with a score and no ensemble; it needs two or more"),
         (["test_byobnet", "test_byobnet", "--table", "both"], "needs two or more"),
         ([], "the results hold 3 tables"),
-        (["test_byobnet", "alexnet"], "'alexnet' is neither a row nor the id"),
+        (["test_byobnet", "alexnet"], "unknown row or run 'alexnet'; available rows: "),
         ([*MODELS, "--rule", "vote", "--table", "both"], "--rule vote: unknown; known: soft, fitted, greedy"),
         (["other", "crop"], "are not in one table: data, split or budget differ"),
     ],

@@ -32,7 +32,7 @@ def test_a_gain_of_the_last_doubling_is_advice_for_more_photos(tmp_path: Path) -
 
 def test_an_insignificant_gain_is_stated_with_what_could_have_been_detected(tmp_path: Path) -> None:
     last = kept(tmp_path, {0.25: 0.5, 0.5: 0.79, 1.0: 0.8})[-1]
-    assert "not shown that more photos would help. Minimum detectable difference at 80 % power:" in last
+    assert "no evidence that more photos would help. Minimum detectable difference at 80 % power:" in last
 
 
 def test_a_missing_share_gives_no_verdict(tmp_path: Path) -> None:

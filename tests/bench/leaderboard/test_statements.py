@@ -57,7 +57,7 @@ def test_log_loss_decides_where_accuracy_cannot(surer: Path) -> None:
     assert found.losses.holm.tolist() == expected.holm.tolist()
     (line,) = section(found, "First")
     assert line["p (Holm)"] == "1.0000"
-    assert float(line["its p (Holm)"]) <= ALPHA
+    assert float(line["Log-loss p (Holm)"]) <= ALPHA
     assert line["Log loss, nats (simultaneous 95 % CI)"].startswith(f"{-expected.differences[0, 1]:+.3f} (")
 
 
