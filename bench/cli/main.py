@@ -61,39 +61,39 @@ class Command:
 COMMANDS: Final[dict[str, Command]] = {
     "run-all": Command(
         RunAllArgs,
-        "bench.cli.training:run_all",
+        "bench.cli.run:run_all",
         "train, evaluate, export and measure several models; write the leaderboard",
     ),
     "plan": Command(
-        EstimateArgs, "bench.cli.training:plan", "estimate minutes, memory and disk of run-all with the same flags"
+        EstimateArgs, "bench.cli.run:plan", "estimate minutes, memory and disk of run-all with the same flags"
     ),
-    "run": Command(RunArgs, "bench.cli.training:run_one_model", "train, evaluate, export and measure one model"),
-    "sweep": Command(SweepArgs, "bench.cli.tuning:sweep", "search a model's hyperparameters by validation accuracy"),
+    "run": Command(RunArgs, "bench.cli.run:run_one_model", "train, evaluate, export and measure one model"),
+    "sweep": Command(SweepArgs, "bench.cli.sweep:sweep", "search a model's hyperparameters by validation accuracy"),
     "measure": Command(
-        MeasureArgs, "bench.cli.training:measure_again", "measure latency by the full protocol, without training"
+        MeasureArgs, "bench.cli.run:measure_again", "measure latency by the full protocol, without training"
     ),
     "leaderboard": Command(
-        ResultsArgs, "bench.cli.judging:leaderboard", "write leaderboard.md and leaderboard.csv from the records"
+        ResultsArgs, "bench.cli.results:leaderboard", "write leaderboard.md and leaderboard.csv from the records"
     ),
-    "report": Command(ReportArgs, "bench.cli.judging:report", "write an HTML page with tables, plots and galleries"),
+    "report": Command(ReportArgs, "bench.cli.results:report", "write an HTML page with tables, plots and galleries"),
     "ensemble": Command(
-        EnsembleArgs, "bench.cli.training:ensemble", "combine finished networks of one table into one, as a row of it"
+        EnsembleArgs, "bench.cli.run:ensemble", "combine finished networks of one table into one, as a row of it"
     ),
     "learning-curve": Command(
-        LearningCurveArgs, "bench.cli.training:learning_curve", "train on shares of train: would more photos help?"
+        LearningCurveArgs, "bench.cli.run:learning_curve", "train on shares of train: would more photos help?"
     ),
     "compare": Command(
-        CompareArgs, "bench.cli.judging:compare_two", "compare two rows or runs on the same test images"
+        CompareArgs, "bench.cli.results:compare_two", "compare two rows or runs on the same test images"
     ),
     "recommend": Command(
-        RecommendArgs, "bench.cli.judging:recommend_one", "recommend a model under limits on latency, recall and size"
+        RecommendArgs, "bench.cli.results:recommend_one", "recommend a model under limits on latency, recall and size"
     ),
-    "audit": Command(AuditArgs, "bench.cli.reading:show_audit", "list unusable files and duplicates of a data set"),
+    "audit": Command(AuditArgs, "bench.cli.data:show_audit", "list unusable files and duplicates of a data set"),
     "predict": Command(
-        PredictArgs, "bench.cli.predicting:show_predictions", "predict the classes of photos with exported models"
+        PredictArgs, "bench.cli.predict:show_predictions", "predict the classes of photos with exported models"
     ),
-    "models": Command(ModelsArgs, "bench.cli.training:show_models", "list the known models"),
-    "data": Command(DataArgs, "bench.cli.reading:show_datasets", "list the named data sets, or download some"),
+    "models": Command(ModelsArgs, "bench.cli.run:show_models", "list the known models"),
+    "data": Command(DataArgs, "bench.cli.data:show_datasets", "list the named data sets, or download some"),
 }
 """Commands by name."""
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.latency import rounds
-from bench.latency.checking import require_exported
-from bench.latency.combining import session_bests
-from bench.latency.measuring import Subject
+from bench.latency import session
+from bench.latency.checks import require_exported
 from bench.latency.protocol import PROTOCOL_VERSION, Protocol
+from bench.latency.round_worker import Subject
+from bench.latency.rows import session_bests
 from bench.records import locks
 from bench.records.copies import Copy
 from bench.records.environment import Environment, read_environment
@@ -54,8 +54,8 @@ def measure_all(
     # Auditing and caching keep the cores busy, so they must not run beside another measurement; trainings need not wait
     # for them.
     with locks.machine_shared(purpose="measure"):
-        look = any(rounds.to_check(protocol, name) for name in runtime.runtimes)
-        job = rounds.make_job(
+        look = any(session.to_check(protocol, name) for name in runtime.runtimes)
+        job = session.make_job(
             _models(here, paths, look=look),
             runtime,
             protocol,
@@ -64,17 +64,17 @@ def measure_all(
             earlier_anchors_ms=_anchors(record.on(environment.machine) for record in known),
         )
     with locks.machine_alone():
-        session = rounds.carry_out(job)
+        timed = session.carry_out(job)
     for record in here:
-        _merge(record, session, environment=environment, results=paths.results)
-    return _measured(here, session, complete=len(here) == len(records))
+        _merge(record, timed, environment=environment, results=paths.results)
+    return _measured(here, timed, complete=len(here) == len(records))
 
 
-def _measured(records: Sequence[RunRecord], session: rounds.SessionResult, *, complete: bool) -> Measured:
+def _measured(records: Sequence[RunRecord], timed: session.SessionResult, *, complete: bool) -> Measured:
     # Only batch 1 decides: a larger batch that does not fit in memory is a result, not a failure.
-    single = [row for rows in session.rows.values() for row in rows if (row.kind, row.batch_size) == ("host", 1)]
+    single = [row for rows in timed.rows.values() for row in rows if (row.kind, row.batch_size) == ("host", 1)]
     return Measured(
-        rows=tuple((record, tuple(session.rows.get(record.train_id, ()))) for record in records),
+        rows=tuple((record, tuple(timed.rows.get(record.train_id, ()))) for record in records),
         ok=complete and all(row.samples_ms for row in single),
     )
 
@@ -86,7 +86,7 @@ def measure_copies(copies: Sequence[Copy], paths: Paths, *, protocol: Protocol, 
     """
     environment = read_environment()
     earlier = [file.latency for _, file in read_latency_files(paths.results)]
-    job = rounds.make_job(
+    job = session.make_job(
         _copied_models(copies),
         runtime,
         protocol,
@@ -97,11 +97,11 @@ def measure_copies(copies: Sequence[Copy], paths: Paths, *, protocol: Protocol, 
         ),
     )
     with locks.machine_alone():
-        session = rounds.carry_out(job)
+        timed = session.carry_out(job)
     records = [copy.record for copy in copies]
     for record in records:
-        _write_file(record, session, environment=environment, results=paths.results)
-    return _measured(records, session, complete=True)
+        _write_file(record, timed, environment=environment, results=paths.results)
+    return _measured(records, timed, complete=True)
 
 
 def check_copies(copies: Sequence[Copy]) -> None:
@@ -117,7 +117,7 @@ def check_copies(copies: Sequence[Copy]) -> None:
         raise ConfigError(reasons[0])
 
 
-def _copied_models(copies: Sequence[Copy]) -> list[rounds.Model]:
+def _copied_models(copies: Sequence[Copy]) -> list[session.Model]:
     models = {}
     for copy in copies:
         record, outcome = copy.record, copy.record.outcome
@@ -130,7 +130,7 @@ def _copied_models(copies: Sequence[Copy]) -> list[rounds.Model]:
             )
             LOGGER.warning(message, record.config.model, SYNTHETIC)
         size = outcome.model.image_size
-        models[record.train_id] = rounds.Model(
+        models[record.train_id] = session.Model(
             subject=Subject(train_id=record.train_id, folder=str(copy.folder.absolute()), image_size=size),
             name=f"{record.config.model} ({record.dataset.name})",
             onnx_sha256=outcome.artifact.sha256,
@@ -140,7 +140,7 @@ def _copied_models(copies: Sequence[Copy]) -> list[rounds.Model]:
     return list(models.values())
 
 
-def _write_file(record: RunRecord, session: rounds.SessionResult, *, environment: Environment, results: Path) -> None:
+def _write_file(record: RunRecord, timed: session.SessionResult, *, environment: Environment, results: Path) -> None:
     """Write the latency of a copied run; earlier rows of other runtimes and threads are kept."""
     assert record.outcome is not None
     sha256 = record.outcome.artifact.sha256
@@ -152,7 +152,7 @@ def _write_file(record: RunRecord, session: rounds.SessionResult, *, environment
             run_id=record.run_id,
             train_id=record.train_id,
             onnx_sha256=sha256,
-            latency=_renewed(before, record, session, environment),
+            latency=_renewed(before, record, timed, environment),
         )
         write_json(measured, path)
 
@@ -173,7 +173,7 @@ def _has_artifacts(record: RunRecord, paths: Paths) -> bool:
     return False
 
 
-def _models(records: Sequence[RunRecord], paths: Paths, *, look: bool) -> list[rounds.Model]:
+def _models(records: Sequence[RunRecord], paths: Paths, *, look: bool) -> list[session.Model]:
     """Return the model of each training once, with its images if ``look``; several records may share a training."""
     models = {}
     for record in records:
@@ -182,7 +182,7 @@ def _models(records: Sequence[RunRecord], paths: Paths, *, look: bool) -> list[r
         assert record.outcome is not None
         images = _images(record, paths) if look else None
         folder = paths.artifacts(record.train_id)
-        models[record.train_id] = rounds.Model(
+        models[record.train_id] = session.Model(
             subject=Subject(
                 train_id=record.train_id,
                 folder=str(folder),
@@ -219,20 +219,20 @@ def _anchors(latencies: Iterable[Latency]) -> tuple[float, ...]:
     return session_bests(rows)
 
 
-def _merge(record: RunRecord, session: rounds.SessionResult, *, environment: Environment, results: Path) -> None:
+def _merge(record: RunRecord, timed: session.SessionResult, *, environment: Environment, results: Path) -> None:
     """Write measurements of this machine into a record; those of other machines are kept."""
     with locks.record_lock(results, record.run_id):
         # Read again under the lock: another command may have replaced the record since the measurement began.
         path = record_path(results, record)
         current = read_if_whole(path) or record
-        latency = _renewed(current.on(environment.machine), record, session, environment)
+        latency = _renewed(current.on(environment.machine), record, timed, environment)
         # The content of an older version was upgraded when it was read.
         write_json(replace(current, schema_version=SCHEMA_VERSION).with_latency(latency), path)
 
 
-def _renewed(before: Latency, record: RunRecord, session: rounds.SessionResult, environment: Environment) -> Latency:
+def _renewed(before: Latency, record: RunRecord, timed: session.SessionResult, environment: Environment) -> Latency:
     """Return the latency with new rows and checks of a run; earlier ones of other runtimes and threads are kept."""
-    rows, checks = session.rows.get(record.train_id, ()), session.checks.get(record.train_id, ())
+    rows, checks = timed.rows.get(record.train_id, ()), timed.checks.get(record.train_id, ())
     renewed = {(row.runtime, row.num_threads) for row in rows}
     # Failed rows of older protocols have no number of threads.
     failed = {(row.runtime, None) for row in rows}

@@ -21,7 +21,7 @@ WORKER: Final = "bench.latency.worker"
 
 def measure(path: Path, tell: Tell) -> int:
     """Time one round of one runtime; each row is sent as an answer."""
-    from bench.latency.measuring import RoundTask, run_round  # noqa: PLC0415
+    from bench.latency.round_worker import RoundTask, run_round  # noqa: PLC0415
 
     run_round(msgspec.json.decode(path.read_bytes(), type=RoundTask), tell)
     return 0
@@ -38,7 +38,7 @@ def check(path: Path, _tell: Tell) -> int:
     except Exception as error:  # noqa: BLE001 - becomes the reason of the check
         cold = error
     # Imported only now: these load libraries that would otherwise be missing from the cold start.
-    from bench.latency.checking import check_runtime  # noqa: PLC0415
+    from bench.latency.checks import check_runtime  # noqa: PLC0415
     from bench.records.store import write_json  # noqa: PLC0415
 
     write_json(check_runtime(task, cold), Path(task.answer))
@@ -47,7 +47,7 @@ def check(path: Path, _tell: Tell) -> int:
 
 def convert(path: Path, _tell: Tell) -> int:
     """Write the model file of a reduced precision; return 1 if that fails."""
-    from bench.latency.checking import convert as make  # noqa: PLC0415
+    from bench.latency.checks import convert as make  # noqa: PLC0415
     from bench.latency.cold_start import CheckTask  # noqa: PLC0415
 
     try:

@@ -135,7 +135,7 @@ def test_unreadable_flags_precede_the_parser(arguments: list[str], capsys: pytes
         ([*SWEEP, "--minutes", "-1"], "--minutes is -1.0; use a number above 0"),
         ([*SWEEP, "--tmacs", "nan"], "--tmacs is nan"),
         ([*SWEEP, "--jobs", "0"], "--jobs is 0; use 1 or more"),
-        ([*SWEEP, "--seeds", "0", "1"], "--seeds 0 1: a study has one seed"),
+        ([*SWEEP, "--seeds", "0", "1"], "--seeds 0 1: a study uses a single seed"),
         ([*SWEEP, "--storage", "nonsense"], "--storage nonsense: not a database URL"),
         ([*SWEEP, "--storage", "sqlite:////no/such/folder/studies.db"], "cannot be opened (no such folder)"),
         ([*SWEEP, "--storage", "sqlite://"], "cannot be opened (no such folder)"),
@@ -269,7 +269,7 @@ def test_other_commands_refuse_in_one_line(arguments: list[str], says: str, caps
 def test_flags_reach_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[PlanArgs, list[RunConfig]]] = []
     for name in ("run_all", "run_one_model"):
-        monkeypatch.setattr(f"bench.cli.training.{name}", lambda args, configs, _: (seen.append((args, configs)), 0)[1])
+        monkeypatch.setattr(f"bench.cli.run.{name}", lambda args, configs, _: (seen.append((args, configs)), 0)[1])
     flags = ["--force", "--crop", "--recipe", "report", "--lr", "0.01", "--seeds", "0", "1", "--data", "d"]
     assert main(["run-all", "--models", "efficientnet_b0", "resnet50", *flags]) == 0
     args, configs = seen[-1]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.cli import predicting
+from bench.cli import predict
 from bench.cli.main import main
 from imgcls.inference.predict import Answer, Prediction
 from tests.helpers.cards import edit_card
@@ -161,7 +161,7 @@ def test_answers_are_written_one_by_one(
         seen.append(capfd.readouterr().out)
         yield answer
 
-    monkeypatch.setattr(predicting, "classify", answers)
+    monkeypatch.setattr(predict, "classify", answers)
     assert main(["predict", model, "x.png", "x.png", flag]) == 0
     assert "x.png" in seen[0]
     assert seen[0].endswith("\n")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench import harness
-from bench.cli import training
+from bench.cli import run
 from bench.cli.main import main
 from bench.comparison import analysis
 from bench.records.paths import Paths
@@ -31,7 +31,7 @@ def test_run_all_computes_the_statistics_once(
     )
     launcher = SimpleNamespace(train=lambda _tasks: [ours], run_threads=0, cuda=False, decide=None)
     monkeypatch.setattr(harness, "planner", lambda *_args, **_kwargs: lambda _config, **_kwargs: task)
-    monkeypatch.setattr(training, "launcher_of", lambda _args: nullcontext(launcher))
+    monkeypatch.setattr(run, "launcher_of", lambda _args: nullcontext(launcher))
     compared: list[object] = []
     find = analysis.find
 

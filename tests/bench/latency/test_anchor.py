@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.latency import measure, rounds
-from bench.latency.measuring import RoundTask, Timed
+from bench.latency import measure, session
 from bench.latency.protocol import PROTOCOL_VERSION
+from bench.latency.round_worker import RoundTask, Timed
 from bench.records import locks
 from bench.records.measurements import Measurement, Round
 from bench.records.store import read_records, record_path, write_json
@@ -39,8 +39,8 @@ def present_ms(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             tell(json.dumps(msgspec.to_builtins(row)).encode() + b"\n")
         return 0
 
-    monkeypatch.setattr(rounds, "launch", stand_in)
-    monkeypatch.setattr(rounds, "to_check", lambda _protocol, _runtime: False)
+    monkeypatch.setattr(session, "launch", stand_in)
+    monkeypatch.setattr(session, "to_check", lambda _protocol, _runtime: False)
     monkeypatch.setattr(measure, "read_environment", lambda: ENVIRONMENT)
     monkeypatch.setattr(locks, "machine_alone", lambda **_kwargs: contextlib.nullcontext())
     monkeypatch.setattr(locks, "machine_shared", lambda **_kwargs: contextlib.nullcontext())

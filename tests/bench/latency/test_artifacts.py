@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench import harness
-from bench.cli import training
+from bench.cli import run
 from bench.cli.main import main
 from bench.latency import measure
 from bench.recipes import RECIPES
@@ -76,9 +76,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def copied(server: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The artifacts on a laptop, where the command uses a short protocol."""
     laptop = replace(read_environment(), machine=LAPTOP)
-    for module in (training, measure):
+    for module in (run, measure):
         monkeypatch.setattr(module, "read_environment", lambda: laptop)
-    monkeypatch.setattr(training, "FULL", PROTOCOL)
+    monkeypatch.setattr(run, "FULL", PROTOCOL)
     monkeypatch.setattr(locks, "machine_alone", nullcontext)
     shutil.copytree(server.artifacts, tmp_path / "from-server" / "model")
     return tmp_path / "from-server" / "model"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from bench.latency import protocol
-from bench.latency.combining import Stamp, combine
-from bench.latency.measuring import Timed
 from bench.latency.protocol import FULL, MAX_SAMPLES, allowed_over, enough_queries, measure, thin, upper_bound
+from bench.latency.round_worker import Timed
+from bench.latency.rows import Stamp, combine
 from bench.latency.worker import WORKER
 from bench.runs.processes import launch
 from tests.helpers.examples import SHORT, disturbance

@@ -10,7 +10,7 @@ import pytest
 
 from bench.cli.main import main
 from bench.config import with_overrides
-from bench.latency import measure, rounds
+from bench.latency import measure, session
 from bench.recipes import RECIPES
 from bench.records import locks
 from bench.records.environment import read_environment
@@ -47,8 +47,8 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(locks, "machine_alone", around("alone"))
     monkeypatch.setattr(measure, "find_images", tell("find images"))
     monkeypatch.setattr(measure, "read_environment", tell("read environment", ENVIRONMENT))
-    monkeypatch.setattr(rounds, "make_job", tell("make job"))
-    monkeypatch.setattr(rounds, "carry_out", tell("carry out", rounds.SessionResult()))
+    monkeypatch.setattr(session, "make_job", tell("make job"))
+    monkeypatch.setattr(session, "carry_out", tell("carry out", session.SessionResult()))
     return seen
 
 

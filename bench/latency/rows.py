@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.latency.measuring import Timed
 from bench.latency.protocol import MAX_SAMPLES, PROTOCOL_VERSION, Protocol, thin, upper_bound
+from bench.latency.round_worker import Timed
 from bench.latency.validity import Case, judge
 from bench.records.measurements import Measurement, Round, Validity
 from bench.stats.intervals import percentile

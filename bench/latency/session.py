@@ -13,9 +13,9 @@ import msgspec
 
 from bench import progress
 from bench.latency.cold_start import CheckTask
-from bench.latency.combining import Stamp, anchors, combine, reference_anchor, usual_best
-from bench.latency.measuring import Begun, RoundTask, Subject, Timed
 from bench.latency.protocol import PROTOCOL_VERSION, Protocol
+from bench.latency.round_worker import Begun, RoundTask, Subject, Timed
+from bench.latency.rows import Stamp, anchors, combine, reference_anchor, usual_best
 from bench.latency.worker import WORKER
 from bench.records.ids import hash_of
 from bench.records.measurements import Check, Inputs, Measurement

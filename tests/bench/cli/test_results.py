@@ -154,7 +154,9 @@ def test_a_margin_that_cannot_be_decided_says_how_many_images_it_takes(
     assert recommend(three, "--margin", "1") == 0
     text = said(capsys)
     assert "Ship best:" in text
-    assert re.search(r"not shown to be within 1 pp: fast, .*?at the observed difference, about [\d,]+ test images", text)
+    assert re.search(
+        r"not shown to be within 1 pp: fast, .*?at the observed difference, about [\d,]+ test images", text
+    )
 
 
 def test_recommend_exits_3_if_nothing_fits(three: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import harness
-from bench.cli import tuning
+from bench.cli import sweep
 from bench.cli.arguments import (
     EnsembleArgs,
     EstimateArgs,
@@ -20,8 +20,8 @@ from bench.cli.arguments import (
     RunAllArgs,
     RunArgs,
 )
-from bench.cli.judging import read_tables, show
 from bench.cli.launchers import launcher_of, planner_of
+from bench.cli.results import read_tables, show
 from bench.comparison import analysis
 from bench.comparison.tables import TableKey, table_key
 from bench.config import RunConfig, with_overrides
@@ -61,7 +61,7 @@ def run_all(args: RunAllArgs, configs: Sequence[RunConfig], console: Console) ->
     with launcher_of(args) as launcher:
         planner = planner_of(args, configs, launcher, threads=launcher.run_threads)
         tasks = [planner(config, force=args.force) for config in configs]
-        tuned = tuning.tuned_tasks(args, tasks, planner, launcher=launcher)
+        tuned = sweep.tuned_tasks(args, tasks, planner, launcher=launcher)
         check_writable(args.results)
         ok = _carry_out(unique([*tasks, *tuned.tasks]), console, launcher.train) == 0
         return 0 if ok and not tuned.failed else 1

@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.latency import measuring, rounds
-from bench.latency.measuring import Begun, RoundTask, Subject, Timed
+from bench.latency import round_worker, session
 from bench.latency.protocol import Protocol
-from bench.latency.rounds import Job, Model, carry_out, make_job
+from bench.latency.round_worker import Begun, RoundTask, Subject, Timed
+from bench.latency.session import Job, Model, carry_out, make_job
 from imgcls.config import RuntimeConfig
 from imgcls.inference.card import read_card
 from imgcls.inference.runtimes import ONNX, RUNTIMES
@@ -48,7 +48,7 @@ def job(tmp_path: Path, artifacts: Path, protocol: Protocol, names: tuple[str, .
 def timed_rows(task: RoundTask) -> list[Timed]:
     """Time a round in this process and return its rows."""
     sent: list[Begun | Timed] = []
-    measuring.run_round(task, sent.append)
+    round_worker.run_round(task, sent.append)
     return [row for row in sent if isinstance(row, Timed)]
 
 
@@ -85,8 +85,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[RoundTask]:
         tasks.append(msgspec.json.decode(Path(command[-1]).read_bytes(), type=RoundTask))
         return answers(tasks[-1], tell)
 
-    monkeypatch.setattr(rounds, "launch", stand_in)
-    monkeypatch.setattr(rounds, "to_check", lambda _protocol, _runtime: False)
+    monkeypatch.setattr(session, "launch", stand_in)
+    monkeypatch.setattr(session, "to_check", lambda _protocol, _runtime: False)
     return tasks
 
 
@@ -102,17 +102,17 @@ def test_interrupted_measurement_is_resumed(
     tmp_path: Path, artifacts: Path, asked: list[RoundTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = job(tmp_path, artifacts, replace(SHORT, rounds=5))
-    stand_in = rounds.launch
+    stand_in = session.launch
 
     def interrupted(command: list[str], tell: Callable[[bytes], None]) -> int:
         if len(asked) == 3:
             raise KeyboardInterrupt
         return stand_in(command, tell)
 
-    monkeypatch.setattr(rounds, "launch", interrupted)
+    monkeypatch.setattr(session, "launch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         carry_out(work)
-    monkeypatch.setattr(rounds, "launch", stand_in)
+    monkeypatch.setattr(session, "launch", stand_in)
     found = carry_out(work)
     assert len(asked) == 5
     assert len(found.rows["a"][0].rounds) == 5
@@ -126,7 +126,7 @@ def test_killed_process_keeps_completed_rows(
         asked.append(msgspec.json.decode(Path(command[-1]).read_bytes(), type=RoundTask))
         return answers(asked[-1], tell, until="b")
 
-    monkeypatch.setattr(rounds, "launch", killed)
+    monkeypatch.setattr(session, "launch", killed)
     found = carry_out(job(tmp_path, artifacts, replace(SHORT, rounds=1)))
     by_batch = {row.batch_size: row for row in found.rows["b"]}
     assert by_batch[1].samples_ms
@@ -144,7 +144,7 @@ def test_out_of_memory_keeps_smaller_batches(artifacts: Path, monkeypatch: pytes
         return np.zeros((len(images), 3), dtype=np.float32)
 
     session = Session(run=run, provider="cpu", precision="fp32", num_threads=1)
-    monkeypatch.setattr(measuring, "open_session", lambda *_args, **_kwargs: session)
+    monkeypatch.setattr(round_worker, "open_session", lambda *_args, **_kwargs: session)
     protocol = replace(SHORT, batch_sizes=(8, 32, 128), files=False)
     subject = Subject(train_id="a", folder=str(artifacts), image_size=32)
     task = RoundTask(runtime=RUNTIME, subjects=(subject,), threads=1, protocol=protocol)

@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 
 from bench.latency.cold_start import CheckTask, ColdStart, noise
-from bench.latency.measuring import reason_of
 from bench.latency.protocol import PROTOCOL_VERSION
+from bench.latency.round_worker import reason_of
 from bench.records.measurements import Check
 from imgcls.errors import NoDeviceError, RuntimeUnavailableError
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file
