@@ -100,7 +100,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     """
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
     specs = _specs(configs, weights)
-    keep_from_data(paths.results)
+    keep_from_data(paths.results, data)
     # Tasks name a folder of weights by its last part, and so do the settings that a study found.
     by_name = {spec.name: spec for spec in specs.values()}
     _, audit = audited(data, paths.cache, labels=labels, verify=verify)

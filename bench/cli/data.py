@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.cli.arguments import AuditArgs, DataArgs
-from bench.records.paths import Paths, keep_from_data
+from bench.records.paths import Paths, keep_from_data, mark
 from bench.records.store import write_json
 from bench.runs.images import audited
 from imgcls.data.audit import Audit
@@ -25,7 +25,7 @@ SOURCE: Final = "source"
 def show_audit(args: AuditArgs, console: Console) -> int:
     """Print an audit as tables and write it as JSON."""
     paths = Paths(results=args.results)
-    keep_from_data(paths.results)
+    keep_from_data(paths.results, args.folder)
     _, audit = audited(args.folder, paths.cache, labels=args.labels, verify=args.verify)
     # Printed before it is written: a results folder that cannot be written must not cost the result of a long audit.
     console.print(str(audit), markup=False)
@@ -39,7 +39,7 @@ def show_audit(args: AuditArgs, console: Console) -> int:
     path = paths.audit(audit.name, audit.digest)
     try:
         write_json(audit, path)
-        keep_from_data(paths.results)
+        mark(paths.results)
     except OSError as error:
         message = f"--results {paths.results}: cannot be written ({error.strerror}); use a writable folder"
         raise ConfigError(message) from error

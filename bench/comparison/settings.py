@@ -89,7 +89,7 @@ def _made(record: RunRecord, names: Mapping[str, str]) -> tuple[str, ...]:
     assert ensemble is not None
     ids = ensemble.candidate_ids or ("",) * len(ensemble.candidates)
     candidates = [names.get(row_id, name) for row_id, name in zip(ids, ensemble.candidates, strict=True)]
-    return ensemble.rule, " + ".join(candidates)
+    return ensemble.rule, " + ".join(sorted(candidates))
 
 
 def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:

@@ -62,6 +62,8 @@ def tasks_of(rows: Sequence[Row], rule: str, *, paths: Paths, environment: Envir
     if rule not in RULES:
         message = f"--rule {rule}: unknown; known: {', '.join(RULES)}"
         raise ConfigError(message)
+    # The same network and ids, whatever the order in which the rows are named, or their accuracies at the time.
+    rows = sorted(rows, key=lambda row: row.row_id)
     by_seed = [{checkpoint.seed: checkpoint for checkpoint in row.checkpoints} for row in rows]
     seeds = sorted(set.intersection(*(set(checkpoints) for checkpoints in by_seed)))
     if not seeds:

@@ -120,7 +120,8 @@ class _Statements:
         if leaks is None:
             return ""
         grouped_by = self.comparison.table.first.dataset.grouped_by
-        what = "have a duplicate or near-duplicate in train or val"
+        kept = self.comparison.table.first.config.split.near_duplicates == "keep"
+        what = f"have a duplicate{'' if kept else ' or near-duplicate'} in train or val"
         if grouped_by != UNGROUPED:
             what = f"have a duplicate or an image of their group (by {self.style(grouped_by)}) in train or val"
         where = f"{leaks.number:,} of {self._images()} {what}"
@@ -288,8 +289,7 @@ class _Statements:
             return "Intervals of accuracy are of these checkpoints over test images: no row has several seeds."
         # At an accuracy that readers can relate to; the component is of logits.
         points = 100 * math.sqrt(component.variance) * 0.9 * 0.1
-        freedom = sum(len(row.checkpoints) - 1 for row in self.comparison.table.rows if row.checkpoints)
-        missing = LEAST_FREEDOM - freedom
+        freedom, missing = component.observed, LEAST_FREEDOM - component.observed
         prior = f", and a prior in place of {missing} more" if missing > 0 else ""
         return (
             "Intervals of accuracy are of the expected accuracy over test images and seeds. The standard deviation "

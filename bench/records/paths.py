@@ -117,8 +117,19 @@ class Pictures:
     split_digest: str
 
 
-def keep_from_data(results: Path) -> None:
-    """Mark a results folder, which may lie among the photos, as one that is not read as data."""
+def keep_from_data(results: Path, data: str) -> None:
+    """Mark a results folder, which may lie among the photos, as one that is not read as data.
+
+    Raises ConfigError if it is the folder of the photos itself.
+    """
+    if results.is_dir() and results.resolve() == Path(data).expanduser().resolve():
+        message = f"--results {results}: the folder of the photos; use another one, such as {results / 'results'}"
+        raise ConfigError(message)
+    mark(results)
+
+
+def mark(results: Path) -> None:
+    """Mark a results folder, if it exists, as one that is not read as data."""
     marker = results / IGNORED
     if results.is_dir() and not marker.exists():
         with contextlib.suppress(OSError):  # a folder that cannot be written is reported by ``check_writable``
@@ -137,4 +148,4 @@ def check_writable(results: Path) -> None:
     except OSError as error:
         message = f"--results {results}: cannot be written ({error.strerror}); use a writable folder"
         raise ConfigError(message) from error
-    keep_from_data(results)
+    mark(results)

@@ -115,7 +115,17 @@ def seed_variance(model: Checkpoints, groups: Groups | None = None) -> float:
     The variance component of a two-way layout (Searle, Casella and McCulloch 1992), truncated at 0.
     """
     # The interaction is already part of the variance over images, and would be counted twice.
-    return max(between_seeds(model) - _of_images(model, groups), 0.0)
+    own = _share_of_seeds(groups, len(model[0]))
+    return max(between_seeds(model) - _of_images(model, groups), 0.0) / own if own else 0.0
+
+
+def _share_of_seeds(groups: Groups | None, images: int) -> float:
+    """Return the share of the seeds' own variance that is left when the part that images explain is subtracted.
+
+    That part contains some of it: 1 of the number of images, and more where groups are few or uneven.
+    """
+    sizes = summed(np.ones(images), groups)
+    return 1.0 - float(np.square(sizes / images).sum())
 
 
 def _of_images(model: Checkpoints, groups: Groups | None) -> float:
@@ -138,6 +148,8 @@ class SeedComponent:
     variance: float
     mean_square: float
     freedom: float
+    observed: int
+    """Degrees of freedom of the data; the prior has those of ``freedom`` beyond them."""
 
 
 def seed_component(models: Sequence[Checkpoints], groups: Groups | None = None) -> SeedComponent | None:
@@ -148,7 +160,8 @@ def seed_component(models: Sequence[Checkpoints], groups: Groups | None = None) 
     """
     several = [model for model in models if len(model) > 1]
     parts = [len(model) * _of_images(model, groups) for model in several]
-    return _pooled([model.mean(axis=1) for model in several], parts)
+    own = _share_of_seeds(groups, len(several[0][0])) if several else 1.0
+    return _pooled([model.mean(axis=1) for model in several], parts, own=own)
 
 
 def component_of_values(models: Sequence[Floats]) -> SeedComponent | None:
@@ -157,24 +170,26 @@ def component_of_values(models: Sequence[Floats]) -> SeedComponent | None:
     The interaction of seeds with images is not subtracted, so that the component is rather too large.
     """
     several = [values for values in models if len(values) > 1]
-    return _pooled(several, [0.0] * len(several))
+    return _pooled(several, [0.0] * len(several), own=1.0)
 
 
-def _pooled(models: Sequence[Floats], parts: Sequence[float]) -> SeedComponent | None:
-    """Pool the variances of values by seed ``[S]``, each less the part of it that images explain."""
+def _pooled(models: Sequence[Floats], parts: Sequence[float], *, own: float) -> SeedComponent | None:
+    """Pool the variances of values by seed ``[S]``, each less the part of it that images explain.
+
+    ``own`` is the share of the seeds' own variance that is left by that (``_share_of_seeds``).
+    """
     if not models:
         return None
     freedoms = np.array([len(values) - 1 for values in models])
     # A ratio of sums: a model without errors has no logit, and adds 0 to both.
     scale = float(freedoms @ [_logit_scale(float(values.mean())) ** 2 for values in models])
     squares = float(freedoms @ [values.var(ddof=1) for values in models])
-    variance, mean_square = (
-        (part / scale if scale else 0.0) for part in (squares - float(freedoms @ np.array(parts)), squares)
-    )
+    left = (squares - float(freedoms @ np.array(parts))) / own if own else 0.0
+    variance, mean_square = ((part / scale if scale else 0.0) for part in (left, squares))
     freedom, missing = float(freedoms.sum()), max(LEAST_FREEDOM - float(freedoms.sum()), 0.0)
     total = freedom + missing
     variance, mean_square = ((freedom * part + missing * PRIOR_SD**2) / total for part in (variance, mean_square))
-    return SeedComponent(variance=max(variance, 0.0), mean_square=mean_square, freedom=total)
+    return SeedComponent(variance=max(variance, 0.0), mean_square=mean_square, freedom=total, observed=int(freedom))
 
 
 def _logit_scale(share: float) -> float:

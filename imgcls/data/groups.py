@@ -52,8 +52,9 @@ def _values(audit: Audit, group_by: str) -> list[str]:
     """Return the value of each image; blank for an image that is alone."""
     if group_by == PARENT:
         return [str(PurePosixPath(image.image_id).parent) for image in audit.images]
-    if group_by in audit.columns:
-        column = audit.columns.index(group_by)
+    # Names of columns are in lower case.
+    if group_by.lower() in audit.columns:
+        column = audit.columns.index(group_by.lower())
         return [image.values[column] for image in audit.images]
     try:
         pattern = re.compile(group_by)

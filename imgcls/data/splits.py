@@ -63,7 +63,7 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
     reports it.
     """
     # Whose group is also in train or val is a question of how the images look, unless they are to be different.
-    similar = audit if config.near_duplicates == "report" else None
+    similar = grouped(audit, config.group_by) if config.near_duplicates == "report" else None
     audit = grouped(audit if config.near_duplicates == "group" else apart(audit), config.group_by)
     folds = _assign_folds(audit, config)
     parts, source = _divide(audit, config) if folds is None else _take_fold(audit, folds, config)
@@ -225,7 +225,7 @@ def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:
                 amount = f"{images[label]} usable image(s) in {count} group(s) by --group-by {config.group_by}"
             message = (
                 f"class {class_name!r} of {audit.name} has {amount}; each class needs {least} or more, one for each "
-                f"split or fold{_similar(audit, label, images[label])}"
+                f"split or fold{_similar(audit, label, images[label]) if config.near_duplicates == 'group' else ''}"
             )
             raise DataError(message)
 

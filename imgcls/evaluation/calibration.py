@@ -16,7 +16,8 @@ PRIOR_SD: Final = 0.5
 Without a prior, a val split that the network separates perfectly sends T to 0, and its confidence to 1. Chosen by
 simulation: ``python -m tests.benchmarks.temperature``.
 """
-LIMIT: Final = 5 * PRIOR_SD
+LIMIT: Final = math.log(100)
+"""Largest absolute logarithm of a temperature."""
 
 
 def fit_temperature(logits: Floats, labels: Labels) -> Temperature:

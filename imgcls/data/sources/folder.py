@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from imgcls.data.sources.names import composed, escape, ids_of
-from imgcls.data.sources.walking import Walk, subfolders_of, walk
+from imgcls.data.sources.walking import Walk, reason_of_link, subfolders_of, walk
 from imgcls.errors import DataError
 
 SPLIT_NAMES: Final = {
@@ -80,8 +80,11 @@ def read_folder(root: Path, *, name: str) -> Dataset:
     parents: list[tuple[Path, str | None]] = [(root / folder, split) for folder, split in splits.items()]
     parents = parents or [(root, None)]
     # Not filtered by extension: the audit finds images with a wrong one or none, and reports what is not an image.
+    top = root.resolve()
+    folders_of_classes = [(folder, split) for parent, split in parents for folder in subfolders_of(parent)]
+    links = {folder: reason for folder, _ in folders_of_classes if (reason := reason_of_link(folder, top)) is not None}
     walks: Walks = [
-        (folder, split, walk(folder, root=root)) for parent, split in parents for folder in subfolders_of(parent)
+        (folder, split, walk(folder, root=root)) for folder, split in folders_of_classes if folder not in links
     ]
     # Sorted, and one mapping for all splits: labels must not depend on the order of the file system's entries.
     class_names = tuple(sorted({_class_of(folder) for folder, _, contents in walks if contents.files}))
@@ -102,8 +105,14 @@ def read_folder(root: Path, *, name: str) -> Dataset:
         empty_folders=tuple(
             escape(folder.relative_to(root).as_posix()) for folder, _, contents in walks if not contents.files
         ),
-        rejected=tuple(_not_followed(root, walks, label_of)),
+        rejected=(*_links(root, links), *_not_followed(root, walks, label_of)),
     )
+
+
+def _links(root: Path, links: Mapping[Path, str]) -> Iterator[Removal]:
+    """Yield the links in place of class folders: as classes of their own they would contradict the folder they show."""
+    for link, reason in links.items():
+        yield Removal(image_id=ids_of(link.relative_to(root).as_posix())[0], label=None, reason=reason)
 
 
 def _not_followed(root: Path, walks: Walks, label_of: Mapping[str, int]) -> Iterator[Removal]:

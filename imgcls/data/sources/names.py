@@ -4,7 +4,7 @@ import errno
 import os
 import unicodedata
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Final, Protocol
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
@@ -85,7 +85,8 @@ class Locator:
             text = os.fsdecode(unquote_to_bytes(urlsplit(text).path))
         text = unescape(text)
         paths = [self._path(text)] + ([self._path(text.replace("\\", "/"))] if "\\" in text else [])
-        absolute = Path(text).is_absolute()
+        # A path of another system must not be stored either.
+        absolute = Path(text).is_absolute() or PureWindowsPath(text).is_absolute()
         reasons = [_reason(path) for path in paths]
         for path, reason in zip(paths, reasons, strict=True):
             if reason is None:

@@ -8,6 +8,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from imgcls.data.sources.names import composed
 from imgcls.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def read_rows(path: Path, *, required: Sequence[str]) -> tuple[list[str], list[t
     Raises DataError if it cannot be read, does not have each column of ``required`` once, or if a row has more cells
     than the header.
     """
-    text, skipped = _without_preamble(_decoded(path))
+    text, skipped = _without_preamble(path, _decoded(path), required)
     lines = _cells(path, text, required)
-    header = [cell.strip().lower() for cell in next(lines, (0, []))[1]]
+    header = [composed(cell.strip().lower()) for cell in next(lines, (0, []))[1]]
     columns = [column for column in header if column]
     if not columns:
         message = f"{path.name}: not a table that can be read (it has no header)"
@@ -74,18 +75,29 @@ def _decoded(path: Path) -> str:
         raise DataError(message) from error
 
 
-def _without_preamble(text: str) -> tuple[str, int]:
+def _without_preamble(path: Path, text: str, required: Sequence[str]) -> tuple[str, int]:
     """Return a text from its header on, and the number of lines before it."""
+
+    def is_before(line: str) -> bool:
+        # The first column of a header may be called "#".
+        comment = line.startswith("#") and not any(_has(line, *form, required) for form in _formats(path))
+        return not line.strip() or comment or line.lower().startswith(HINT)
+
     lines = io.StringIO(text, newline="").readlines()
-    kept = list(dropwhile(lambda line: not line.strip() or line.lower().startswith(("#", HINT)), lines))
+    kept = list(dropwhile(is_before, lines))
     return "".join(kept), len(lines) - len(kept)
+
+
+def _formats(path: Path) -> list[tuple[str, str]]:
+    """Return separators and quotes in the order in which they are tried."""
+    separators = dict.fromkeys((SEPARATORS.get(path.suffix.lower(), ","), *OTHER_SEPARATORS))
+    return [(separator, quote) for quote in QUOTES for separator in separators]
 
 
 def _cells(path: Path, text: str, required: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the last line of each row, and its cells."""
-    separators = dict.fromkeys((SEPARATORS.get(path.suffix.lower(), ","), *OTHER_SEPARATORS))
-    formats = [(separator, quote) for quote in QUOTES for separator in separators]
-    separator, quote = next((candidate for candidate in formats if _has(text, *candidate, required)), formats[0])
+    formats = _formats(path)
+    separator, quote = next((form for form in formats if _has(text, *form, required)), formats[0])
     reader = _reader(text, separator, quote)
     try:
         for cells in reader:

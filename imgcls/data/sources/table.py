@@ -96,7 +96,7 @@ def _common_root(table: Path, home: Path, entries: Sequence[_Entry]) -> Path:
 
     Raises DataError if they have none.
     """
-    files = [entry.located for entry in entries if entry.located.reason is None]
+    files = [entry.located for entry in entries if entry.path and entry.located.reason is None]
     if all(_inside(file.path, home) is not None for file in files if file.absolute):
         return home
     try:

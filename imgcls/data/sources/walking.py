@@ -56,14 +56,24 @@ def subfolders_of(parent: Path) -> list[Path]:
 
 def _is_ignored(folder: Path) -> bool:
     # Hidden folders, such as .git or .ipynb_checkpoints, are not classes.
-    return folder.name.startswith(".") or (folder / IGNORED).exists()
+    if folder.name.startswith("."):
+        return True
+    try:
+        return (folder / IGNORED).exists()
+    except OSError:  # a folder that may not be entered, which ``walk`` refuses
+        return False
 
 
 def _reason_not_to_follow(folder: Path, top: Path, seen: set[Path]) -> str | None:
-    target = folder.resolve()
     # Also of folders that are no links: what a link leads to may contain a folder that was read before.
-    if target in seen:
+    if folder.resolve() in seen:
         return "folder that was read before, through a link"
+    return reason_of_link(folder, top)
+
+
+def reason_of_link(folder: Path, top: Path) -> str | None:
+    """Return why a folder is not followed if it is a link into the data set in ``top``, a resolved path; else None."""
+    target = folder.resolve()
     # Python knows the junctions of Windows from 3.12 on.
     if not (folder.is_symlink() or getattr(folder, "is_junction", bool)()):
         return None

@@ -210,6 +210,18 @@ def test_unusable_data_folder_is_refused(
     assert says in complaint(["run-all", *TINY, "--data", str(root)], capsys, tmp_path / "results")
 
 
+def test_results_in_the_folder_of_photos_itself_are_refused(
+    make_folder: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder({"cat": 4, "dog": 4})
+    for command in (
+        ["run-all", "--data", str(root), "--weights", "none", "--models", "test_vit"],
+        ["audit", str(root)],
+    ):
+        assert main([*command, "--results", str(root)]) == 2
+        assert f"--results {root}: the folder of the photos" in capsys.readouterr().err
+
+
 def test_archive_is_called_one(make_folder: MakeFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "photos"), "zip", make_folder({"cat": 1, "dog": 1}))
     says = complaint(["run-all", "--data", archive], capsys, tmp_path / "results")

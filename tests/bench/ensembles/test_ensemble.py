@@ -72,7 +72,7 @@ def test_ensemble_is_a_network_and_a_row(
     assert (first.config.seed, second.config.seed) == (0, 1)
     assert first.ensemble is not None
     assert first.ensemble.rule == "fitted"
-    assert first.ensemble.candidates == MODELS
+    assert sorted(first.ensemble.candidates) == sorted(MODELS)
     assert first.derived_from == tuple(member.run_id for member in first.ensemble.members)
     members = [(predictions_of(member.train_id, results, "test"), member.weight) for member in first.ensemble.members]
     mean = sum(weight * softmax(one.logits.astype(np.float64), axis=1) for one, weight in members)

@@ -18,7 +18,7 @@ from bench.stats.intervals import Interval, wilson_interval
 from bench.stats.pairs import Right
 from tests.helpers.correlated import drawn
 
-NO_SEEDS = SeedComponent(variance=0.0, mean_square=0.0, freedom=3.0)
+NO_SEEDS = SeedComponent(variance=0.0, mean_square=0.0, freedom=3.0, observed=3)
 ROWS = [0.9, 0.85, 0.8, 0.9]
 
 
@@ -38,7 +38,7 @@ def test_one_checkpoint_without_variance_of_seeds_has_wilsons_interval() -> None
 @pytest.mark.parametrize("share", [0, 1])
 def test_limits_at_0_and_100_percent_are_wilsons(share: int) -> None:
     right = np.full((3, 50), share, dtype=bool)
-    component = SeedComponent(variance=0.04, mean_square=0.05, freedom=4.0)
+    component = SeedComponent(variance=0.04, mean_square=0.05, freedom=4.0, observed=4)
     assert repeated_interval(right, None, component) == wilson_interval(50 * share, 50)
 
 
@@ -55,6 +55,17 @@ def test_component_of_many_seeds_is_that_of_the_simulation() -> None:
     # A normal deviate with this standard deviation, among others of variance 1, in logits: 4 / sqrt(2 pi).
     assert np.sqrt(component.variance) == pytest.approx(0.2 * 4 / np.sqrt(2 * np.pi), rel=0.1)
     assert component.freedom == 8 * 39
+
+
+@pytest.mark.parametrize("sizes", [[1] * 400, [100] * 4, [300, 50, 50]])
+def test_component_is_that_of_the_seeds_whatever_the_groups(sizes: list[int]) -> None:
+    """Logits of 0.5 between seeds; what images explain contains a part of it where groups are few or uneven."""
+    rng, groups = np.random.default_rng(0), np.repeat(np.arange(len(sizes)), sizes)
+    skills = 1 / (1 + np.exp(-rng.normal(0, 0.5, (60, 8))))
+    models = [rng.random((8, 400)) < skill[:, None] for skill in skills]
+    component = seed_component(models, groups)
+    assert component is not None
+    assert np.sqrt(component.variance) == pytest.approx(0.47, rel=0.1)
 
 
 @pytest.mark.parametrize("seeds", [2, 3])
@@ -81,7 +92,7 @@ def test_values_of_seeds_have_the_component_of_their_variance() -> None:
 def test_another_seed_does_not_lengthen_the_interval_on_average(luck: float, cluster: int) -> None:
     """At a fixed component."""
     rng, groups = np.random.default_rng(0), np.arange(180) // cluster
-    component = SeedComponent(variance=4 * luck**2, mean_square=4 * luck**2 + 0.01, freedom=6.0)
+    component = SeedComponent(variance=4 * luck**2, mean_square=4 * luck**2 + 0.01, freedom=6.0, observed=6)
     lengths = np.zeros((100, 5))
     for lengths_of_seeds in lengths:
         (right,) = drawn(rng, [0.85], seeds=5, luck=luck, cluster=cluster)

@@ -1,5 +1,6 @@
 """Data sets from folders, and data sets known by name."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import struct
 import threading
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -354,3 +356,33 @@ def test_two_spellings_of_a_path_are_refused(make_folder: MakeFolder, cache: Pat
     root = make_folder({"café": 1, DECOMPOSED: 1, "dog": 1})
     with pytest.raises(DataError, match=r"composition of characters: 'cafe\\u0301/000.png' and 'caf\\xe9/000.png'"):
         load_dataset(str(root), cache=cache)
+
+
+def test_link_to_a_class_is_no_class(make_folder: MakeFolder, cache: Path) -> None:
+    """As a class it would contradict the folder that it shows, and all images of both would be removed."""
+    root = make_folder({"cat": 2, "dog": 2})
+    (root / "kitten").symlink_to(root / "cat")
+    dataset = load_dataset(str(root), cache=cache)
+    assert dataset.class_names == ("cat", "dog")
+    assert skipped(dataset) == {"kitten": "link to cat/, which is read there"}
+    assert len(audit_dataset(dataset, cache=cache).images) == 4
+
+
+def test_folder_that_may_not_be_entered_is_one_line(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_folder({"cat": 2, "dog": 2})
+    whole, scan = Path.exists, os.scandir
+
+    def exists(self: Path, **options: Any) -> bool:
+        if self.parent.name == "dog":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return whole(self, **options)
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "dog":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"dog: cannot be read \(Permission denied\)"):
+        load_dataset(str(root))

@@ -204,3 +204,19 @@ def test_near_duplicates_are_part_of_the_split() -> None:
     audit = audit_of([[0]] * 10 + [[1]] * 10)
     digests = {make_splits(audit, SplitConfig(near_duplicates=kept)).digest for kept in ("group", "keep", "report")}
     assert len(digests) == 3
+
+
+def test_reported_leaks_are_those_of_groups_too() -> None:
+    """One image of a patient in train and one in test, and a pair of near-duplicates."""
+    names = ["train"] * 4 + ["test"] * 4
+    audit = audit_of([[0]] * 4 + [[1]] * 4, splits=names)
+    ids = ["pa_0", "b", "c", "d", "pa_1", "f", "g", "h"]
+    images = tuple(
+        replace(image, image_id=name, label=n % 2)
+        for n, (image, name) in enumerate(zip(audit.images, ids, strict=True))
+    )
+    images = (*images[:5], replace(images[5], group=images[1].group), *images[6:])
+    audit = replace(audit, images=images, near_duplicates=(("b", "f"),))
+    for kept, leaks in (("group", ["pa_1", "f"]), ("report", ["pa_1", "f"]), ("keep", ["pa_1"])):
+        splits = make_splits(audit, SplitConfig(near_duplicates=kept, group_by="^p."))
+        assert [audit.images[index].image_id for index in splits.leaks] == leaks

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from imgcls.data.audit import audit_dataset
+from imgcls.data.groups import grouped
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.named import load_dataset
 from imgcls.data.sources.names import ESCAPED
@@ -107,13 +108,14 @@ def test_paths_inside_the_folder_are_relative(root: Path, tmp_path: Path) -> Non
 
 def test_absolute_paths_elsewhere_have_their_common_folder_as_root(root: Path, tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
-    rows = f"{root}/shots/a.png,cat\n{root}/shots/b.png,dog\n{root}/c.png,dog\n/nowhere/d.png,cat\n"
+    rows = f"{root}/shots/a.png,cat\n{root}/shots/b.png,dog\n{root}/c.png,dog\n/nowhere/d.png,cat\n,dog\n"
+    rows += "C:\\\\Users\\\\me\\\\x.jpg,dog\n"
     smooth_image(9).save(root / "c.png")
     dataset = read(tmp_path / "tables", rows)
     assert (dataset.name, dataset.root) == ("field", root)
     assert [file.image_id for file in dataset.files] == ["c.png", "shots/a.png", "shots/b.png"]
     # No path of this machine.
-    assert reasons(dataset) == {"line 5": "no such file"}
+    assert reasons(dataset) == {"line 5": "no such file", "line 6": "blank path", "line 7": "no such file"}
 
 
 def test_relative_and_absolute_paths_have_a_common_root(root: Path, tmp_path: Path) -> None:
@@ -203,6 +205,19 @@ def test_tables_of_several_programs_are_the_same(root: Path, text: str, encoding
     dataset = load_dataset(str(root / "labels.csv"))
     assert [(file.image_id, dataset.class_names[file.label]) for file in dataset.files] == ROWS[1:]
     assert (dataset.columns, dataset.rejected) == ((), ())
+
+
+def test_first_column_may_be_called_number(root: Path) -> None:
+    dataset = read(root, "0,shots/a.png,cat\n1,shots/b.png,dog\n", header="#,path,label")
+    assert (dataset.columns, len(dataset.files)) == (("#",), 2)
+
+
+def test_columns_are_found_in_either_spelling_and_any_case(root: Path, cache: Path) -> None:
+    header = unicodedata.normalize("NFD", "path,label,Né")
+    dataset = read(root, "shots/a.png,cat,x\nshots/b.png,dog,x\nshots/c.png,cat,y\n", header=header)
+    audit = audit_dataset(dataset, cache=cache)
+    for name in ("né", "NÉ", unicodedata.normalize("NFD", "Né")):
+        assert [image.group for image in grouped(audit, name).images] == [0, 0, 2]
 
 
 def test_urls_of_files_are_paths(root: Path) -> None:

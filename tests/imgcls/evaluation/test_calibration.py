@@ -17,7 +17,7 @@ def drawn(scale: float, number: int = 4000, seed: int = 0) -> tuple[np.ndarray, 
     return (logits * scale).astype(np.float32), labels
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("scale", [0.05, 0.5, 1.0, 3.0, 20.0])
 def test_temperature_of_scaled_logits_is_found(scale: float) -> None:
     fitted = fit_temperature(*drawn(scale))
     assert fitted.value == pytest.approx(scale, rel=0.07)
