@@ -88,7 +88,7 @@ def test_later_training_waits_for_measurement(processes: Processes) -> None:
     processes.start("machine_shared", "first", hold_s=60)
     processes.until("first holds")
     processes.start("machine_alone", "measurement", hold_s=0.5)
-    processes.until("measurement waiting to measure: other runs of this harness are busy")
+    processes.until("measurement waiting to measure: other runs are active")
     processes.start("machine_shared", "later", hold_s=0)
     processes.until("later waiting to train: a latency measurement is next")
     assert "measurement holds" not in processes.said
