@@ -105,11 +105,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     by_name = {spec.name: spec for spec in specs.values()}
     _, audit = audited(data, paths.cache, labels=labels, verify=verify)
     _log_audit(audit, data if labels is None else f"{data} --labels {labels}")
-    if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
-        LOGGER.warning(
-            "the label table has a 'group' column that is not used; "
-            "add --group-by group to keep related images together"
-        )
+    _warn_of_unused_group(audit, configs)
     plans = {split: plan_data(audit, split, data=data, labels=labels) for split in {config.split for config in configs}}
     environment = read_environment()
 
@@ -141,6 +137,14 @@ def _specs(configs: Sequence[RunConfig], weights: str) -> Specs:
         untagged = [(model, loader) for model, loader in models if not names_weights(names[model])]
         resolve_specs(untagged, random_weights)
     return resolve_specs(models, weights_policy(weights, names.values()))
+
+
+def _warn_of_unused_group(audit: Audit, configs: Sequence[RunConfig]) -> None:
+    if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
+        LOGGER.warning(
+            "the label table has a 'group' column that is not used; "
+            "add --group-by group to keep related images together"
+        )
 
 
 def _log_audit(audit: Audit, flags: str) -> None:

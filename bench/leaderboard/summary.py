@@ -200,7 +200,7 @@ class _Statements:
     def _speed(self) -> list[str]:
         """Compare the most accurate row with the fastest of those without a significant difference, or of all.
 
-        Rows with its network have its latency, and are left out.
+        Rows with its network have its latency, and are omitted.
         """
         runtime = reference_runtime(self.comparison.table.rows)
         if runtime is None or len(self.comparison.compared) < PAIR:

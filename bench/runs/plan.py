@@ -197,11 +197,8 @@ def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
 def dataset_info(audit: Audit, splits: Splits, config: SplitConfig) -> DatasetInfo:
     """Return the description of a run's data for its record."""
     counts = {name: tuple(class_counts(audit, getattr(splits, name))) for name in SPLITS}
-    # Of near-duplicates only where they are kept together: else they are different images.
-    alike = config.near_duplicates == "group"
-    groups = Counter(image.group for image in (audit if alike else apart(audit)).images)
-    split_of = {image.image_id: image.split for image in audit.images}
-    across = (ids for ids in audit.exact_duplicates if len({split_of[image_id] for image_id in ids}) > 1)
+    audit = audit if config.near_duplicates == "group" else apart(audit)
+    groups = Counter(image.group for image in audit.images)
     return DatasetInfo(
         name=audit.name,
         digest=audit.digest,
@@ -212,7 +209,7 @@ def dataset_info(audit: Audit, splits: Splits, config: SplitConfig) -> DatasetIn
         removed=dict(sorted(Counter(removal.reason for removal in audit.removed).items())),
         undersampled=len(splits.undersampled),
         duplicate_groups=sum(size > 1 for size in groups.values()),
-        duplicates_across_splits=(len(audit.across_splits) if alike else sum(1 for _ in across)) if splits.given else 0,
+        duplicates_across_splits=len(audit.across_splits) if splits.given else 0,
         missing=tuple(missing_classes(audit, splits)),
         folds_digest=splits.folds_digest,
         test_leaks=len(splits.leaks),

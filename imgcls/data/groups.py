@@ -41,11 +41,13 @@ def grouped(audit: Audit, group_by: str | None) -> Audit:
 
 
 def apart(audit: Audit) -> Audit:
-    """Return an audit in which near-duplicates are different images, and only exact copies are in one group."""
-    index_of = {image.image_id: index for index, image in enumerate(audit.images)}
-    first = {image_id: index_of[ids[0]] for ids in audit.exact_duplicates for image_id in ids}
+    """Return an audit without near-duplicates: they are different images, and only exact copies are in one group."""
+    place = {image.image_id: index for index, image in enumerate(audit.images)}
+    first = {image_id: place[ids[0]] for ids in audit.exact_duplicates for image_id in ids}
     images = tuple(replace(image, group=first.get(image.image_id, index)) for index, image in enumerate(audit.images))
-    return replace(audit, images=images)
+    split_of = {image.image_id: image.split for image in audit.images}
+    across = (ids for ids in audit.exact_duplicates if len({split_of[image_id] for image_id in ids}) > 1)
+    return replace(audit, images=images, near_duplicates=(), near_conflicts=(), across_splits=tuple(across))
 
 
 def _values(audit: Audit, group_by: str) -> list[str]:

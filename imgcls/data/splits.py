@@ -225,7 +225,7 @@ def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:
                 amount = f"{images[label]} usable image(s) in {count} group(s) by --group-by {config.group_by}"
             message = (
                 f"class {class_name!r} of {audit.name} has {amount}; each class needs {least} or more, one for each "
-                f"split or fold{_similar(audit, label, images[label]) if config.near_duplicates == 'group' else ''}"
+                f"split or fold{_similar(audit, label, images[label])}"
             )
             raise DataError(message)
 

@@ -54,16 +54,7 @@ def read_table(path: Path, *, root: Path | None = None, name: str | None = None)
     class_names = tuple(sorted({entry.label for entry in usable}))
     _require_classes(path, class_names, entries, rejected)
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
-    files = (
-        ImageFile(
-            image_id=ids[entry.line][0],
-            label=label_of[entry.label],
-            split=SPLIT_OF[entry.split.lower()] if given else None,
-            values=entry.others,
-            own_path=ids[entry.line][1],
-        )
-        for entry in usable
-    )
+    files = [_image_file(entry, ids[entry.line], label_of[entry.label], given=given) for entry in usable]
     return Dataset(
         name=name or root.resolve().name,
         root=root,
@@ -89,6 +80,12 @@ def _entry(line: int, row: Row, others: Sequence[str], locator: Locator) -> _Ent
         split=row.get(SPLIT, ""),
         others=tuple(composed(row[name]) for name in others),
     )
+
+
+def _image_file(entry: _Entry, ids: tuple[str, str | None], label: int, *, given: bool) -> ImageFile:
+    image_id, own_path = ids
+    split = SPLIT_OF[entry.split.lower()] if given else None
+    return ImageFile(image_id=image_id, label=label, split=split, values=entry.others, own_path=own_path)
 
 
 def _common_root(table: Path, home: Path, entries: Sequence[_Entry]) -> Path:

@@ -112,6 +112,16 @@ def test_done_ensemble_is_not_made_again(results: Path, capsys: pytest.CaptureFi
     assert ensembles(results) == before
 
 
+def test_order_of_the_names_makes_no_other_ensemble(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--rule", "soft", "--table", largest(results), "--results", str(results)]
+    assert main(["ensemble", *MODELS, *options]) == 0
+    before = ensembles(results)
+    capsys.readouterr()
+    assert main(["ensemble", *reversed(MODELS), *options]) == 0
+    assert "already done" in capsys.readouterr().out
+    assert ensembles(results) == before
+
+
 def test_rows_of_two_rules_are_distinct(results: Path) -> None:
     for rule in ("soft", "fitted", "greedy"):
         assert main(["ensemble", *MODELS, "--table", largest(results), "--rule", rule, "--results", str(results)]) == 0

@@ -13,8 +13,9 @@ from bench.config import RunConfig, with_overrides
 from bench.recipes import RECIPES
 from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
-from bench.runs.plan import Task, make_task, own_precision, plan_data, read_task, write_task
-from imgcls.config import LoaderConfig, Precision, RuntimeConfig, SplitConfig
+from bench.runs.plan import Task, dataset_info, make_task, own_precision, plan_data, read_task, write_task
+from imgcls.config import LoaderConfig, NearDuplicates, Precision, RuntimeConfig, SplitConfig
+from imgcls.data.splits import make_splits
 from imgcls.errors import ConfigError
 from imgcls.models.registry import resolve_spec, weights_policy
 from imgcls.models.weights import config_of, random_weights
@@ -195,3 +196,16 @@ def test_folder_of_weights_is_found_again_for_a_tuned_setting(make_folder: MakeF
     tuned = plans(with_overrides(first.config, {"image_size": 64, "batch_size": 8}))
     assert tuned.spec.weights == first.spec.weights
     assert tuned.spec.resize.size == 64
+
+
+@pytest.mark.parametrize(("kept", "groups", "across"), [("group", 2, 2), ("report", 1, 1), ("keep", 1, 1)])
+def test_duplicates_of_a_record_are_those_that_the_split_knows(kept: NearDuplicates, groups: int, across: int) -> None:
+    """A pair of exact copies and a pair of near-duplicates, each in train and test."""
+    audit = audit_of([[0], [1], [0], [1], [0], [1]], splits=["train", "train", "val", "val", "test", "test"])
+    images = (*audit.images[:4], *(replace(image, group=image.group - 4) for image in audit.images[4:]))
+    exact, near = (("00000", "00004"),), (("00001", "00005"),)
+    audit = replace(audit, images=images, exact_duplicates=exact, near_duplicates=near, across_splits=(*exact, *near))
+    config = SplitConfig(near_duplicates=kept)
+    data = dataset_info(audit, make_splits(audit, config), config)
+    assert (data.duplicate_groups, data.duplicates_across_splits) == (groups, across)
+    assert data.test_leaks == (1 if kept == "keep" else 2)

@@ -151,6 +151,16 @@ def test_study_ignores_seed_device_and_threads(tmp_path: Path) -> None:
     assert find(tmp_path, replace(BASE, train=train, seed=5)) == study()
 
 
+def test_command_to_train_again_names_the_data_and_weights_that_were_given() -> None:
+    named = study_page.rerun_command(study())
+    assert "--data pets " in named
+    given = study_page.rerun_command(study(), data="my photos/x", labels="l.csv", weights="w/own")
+    assert "--data 'my photos/x' --labels l.csv " in given
+    assert given.endswith("--weights w/own")
+    # As the search was: whatever "auto" stood for.
+    assert study_page.rerun_command(study(), data="pets", weights="auto") == named
+
+
 def test_page_shows_result_cost_and_command(tmp_path: Path) -> None:
     study_page.write(study(), tmp_path)
     page = (tmp_path / "sweeps" / "resnet50-pets-standard.md").read_text()
