@@ -94,7 +94,7 @@ class Comparison:
             if right is None
             else proportion_interval(right, self.groups)
         )
-        return Score(value=share, interval=interval, least=share, most=share)
+        return Score(value=share, interval=interval)
 
     @cached_property
     def _majority_right(self) -> NDArray[np.bool_] | None:

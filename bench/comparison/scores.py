@@ -52,7 +52,7 @@ def accuracy(row: Row, groups: Groups | None, component: SeedComponent | None) -
         interval = repeated_interval(row.right, groups, component)
     else:
         interval = over_seeds(values, [accuracy_interval(checkpoint) for checkpoint in row.checkpoints], component)
-    return _score(values, interval)
+    return Score(value=row.accuracy, interval=interval)
 
 
 def macro_f1(row: Row, intervals: Sequence[Interval], component: SeedComponent | None) -> Score:
@@ -61,7 +61,8 @@ def macro_f1(row: Row, intervals: Sequence[Interval], component: SeedComponent |
     ``intervals`` are those of the row's checkpoints over images.
     """
     values = [checkpoint.macro_scores[0] for checkpoint in row.checkpoints]
-    return _score(values, intervals[0] if component is None else over_seeds(values, intervals, component))
+    interval = intervals[0] if component is None else over_seeds(values, intervals, component)
+    return Score(value=float(np.mean(values)), interval=interval)
 
 
 def over_seeds(values: Sequence[float], intervals: Sequence[Interval], component: SeedComponent) -> Interval:
@@ -70,10 +71,6 @@ def over_seeds(values: Sequence[float], intervals: Sequence[Interval], component
     low, high = (float(np.mean([getattr(interval, end) for interval in intervals])) for end in ("low", "high"))
     share = float(np.mean(values))
     return over_images_and_seeds(share, Interval(low=low, high=high), component, len(values))
-
-
-def _score(values: Sequence[float], interval: Interval) -> Score:
-    return Score(value=float(np.mean(values)), interval=interval, least=min(values), most=max(values))
 
 
 def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
@@ -137,7 +134,7 @@ def _recall(right: NDArray[np.int64], total: int, effective: float, confidence: 
     interval = wilson_interval(successes, effective, confidence=confidence)
     # The interval is that of a whole number of images, which the mean of several seeds need not be.
     interval = Interval(low=min(interval.low, mean), high=max(interval.high, mean))
-    return Score(value=mean, interval=interval, least=right.min() / total, most=right.max() / total)
+    return Score(value=mean, interval=interval)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,15 +18,10 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """A metric of a row, the mean over its checkpoints, with its interval.
-
-    ``least`` and ``most`` are the extremes over checkpoints.
-    """
+    """A metric of a row, the mean over its checkpoints, with its interval."""
 
     value: float
     interval: Interval
-    least: float
-    most: float
 
 
 def wilson_interval(successes: float, total: float, *, confidence: float = 0.95) -> Interval:
