@@ -101,10 +101,10 @@ class Comparison:
         """Whether the majority-class baseline is correct on each test image ``[N]``; None without predictions."""
         if not self.compared:
             return None
-        answers = self.compared[0].checkpoints[0].answers
-        assert answers is not None
+        predictions = self.compared[0].checkpoints[0].predictions
+        assert predictions is not None
         label = self.table.first.dataset.class_names.index(self.table.majority.class_name)
-        return np.asarray(answers.labels == label)
+        return np.asarray(predictions.labels == label)
 
     @cached_property
     def fronts(self) -> list[Front]:
@@ -120,9 +120,9 @@ class Comparison:
         minority = minority_classes(self.table)
         if len(self.compared) < 2 or not minority:  # noqa: PLR2004 - a pair
             return None
-        answers = self.compared[0].checkpoints[0].answers
-        assert answers is not None
-        rows = np.flatnonzero(np.isin(answers.labels, minority))
+        predictions = self.compared[0].checkpoints[0].predictions
+        assert predictions is not None
+        rows = np.flatnonzero(np.isin(predictions.labels, minority))
         if len(rows) == 0:
             return None
         right: list[Right] = [row.right[:, rows] for row in self.compared if row.right is not None]
@@ -134,10 +134,10 @@ class Comparison:
         """The test images that leaked into train or val; None if there are none, or if that is not known."""
         if not self.compared:
             return None
-        answers, right = self.compared[0].checkpoints[0].answers, self.compared[0].right
-        if answers is None or right is None or answers.leaked is None or not answers.leaked.any():
+        predictions, right = self.compared[0].checkpoints[0].predictions, self.compared[0].right
+        if predictions is None or right is None or predictions.leaked is None or not predictions.leaked.any():
             return None
-        leaked = answers.leaked
+        leaked = predictions.leaked
         others = float(right[:, ~leaked].mean()) if not leaked.all() else None
         return Leaks(number=int(leaked.sum()), accuracy=float(right[:, leaked].mean()), accuracy_of_others=others)
 
@@ -192,13 +192,13 @@ class Comparison:
 
     @cached_property
     def _expected_eces(self) -> dict[int, tuple[float, float]]:
-        keyed_answers = [
-            (id(checkpoint), checkpoint.answers)
+        keyed_predictions = [
+            (id(checkpoint), checkpoint.predictions)
             for _, checkpoint in self.shown_checkpoints
-            if checkpoint.answers is not None
+            if checkpoint.predictions is not None
         ]
-        eces = expected_eces([answers for _, answers in keyed_answers])
-        return {key: expected for (key, _), expected in zip(keyed_answers, eces, strict=True)}
+        eces = expected_eces([predictions for _, predictions in keyed_predictions])
+        return {key: expected for (key, _), expected in zip(keyed_predictions, eces, strict=True)}
 
     @cached_property
     def no_better_than_majority(self) -> tuple[Row, ...]:
@@ -277,7 +277,9 @@ class Comparison:
 def find(table: Table) -> Comparison:
     """Compare all rows of a table whose predictions are available."""
     # The paired tests match images by position, so that only rows with the same images in the same order take part.
-    images = next((checkpoint.answers.image_ids for checkpoint in _checkpoints(table) if checkpoint.answers), ())
+    images = next(
+        (checkpoint.predictions.image_ids for checkpoint in _checkpoints(table) if checkpoint.predictions), ()
+    )
     rows = [row for row in table.rows if row.right is not None and _same_images(row, images)]
     compared = sorted(rows, key=lambda row: -row.accuracy)
     right = [row.right for row in compared if row.right is not None]
@@ -297,14 +299,17 @@ def groups_of(rows: Sequence[Row]) -> Groups | None:
     """Return the group of each test image ``[N]`` of rows with the same images, or None if each image is alone."""
     # Records that were made before groups were stored have none, while others of the same table may have them.
     groupings = (
-        checkpoint.answers.group for row in rows for checkpoint in row.checkpoints if checkpoint.answers is not None
+        checkpoint.predictions.group
+        for row in rows
+        for checkpoint in row.checkpoints
+        if checkpoint.predictions is not None
     )
     return next((groups for group in groupings if (groups := meaningful(group)) is not None), None)
 
 
 def _same_images(row: Row, image_ids: Sequence[str]) -> bool:
     """Return whether all predictions of a row are of the given images."""
-    ours = [checkpoint.answers.image_ids for checkpoint in row.checkpoints if checkpoint.answers]
+    ours = [checkpoint.predictions.image_ids for checkpoint in row.checkpoints if checkpoint.predictions]
     return all(ids == image_ids for ids in ours)
 
 

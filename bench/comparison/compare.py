@@ -12,7 +12,7 @@ from bench.comparison.scores import minority_classes
 from bench.comparison.tables import Checkpoint, Row, Table
 from bench.config import RunConfig, without_repetition
 from bench.records.ids import hash_of, identity
-from bench.records.predictions import Answers
+from bench.records.predictions import StoredPredictions
 from bench.stats.groups import Groups
 from bench.stats.pairs import Paired, Right, compare_pair, holm
 from bench.stats.power import power_of
@@ -36,9 +36,9 @@ class Side:
         return self.comparison.table
 
     @property
-    def answers(self) -> Answers | None:
+    def predictions(self) -> StoredPredictions | None:
         """The predictions of the first checkpoint."""
-        return self.row.checkpoints[0].answers if self.row.checkpoints else None
+        return self.row.checkpoints[0].predictions if self.row.checkpoints else None
 
     @property
     def right(self) -> Right:
@@ -125,7 +125,7 @@ def _alone(row: Row, checkpoint: Checkpoint) -> Row:
 def _same_images(first: Side, second: Side) -> bool:
     if _data_of(first) != _data_of(second):
         return False
-    ids = [side.answers.image_ids for side in (first, second) if side.answers is not None]
+    ids = [side.predictions.image_ids for side in (first, second) if side.predictions is not None]
     return len(ids) < 2 or ids[0] == ids[1]  # noqa: PLR2004 - missing predictions are reported by ``Side.right``
 
 
@@ -157,10 +157,10 @@ def effects(comparison: Comparison) -> list[Effect]:
     plain = {_setting(row.first.base): row for row in rows if row.first.base.train.imbalance == "none"}
     pairs = [(plain.get(_setting(row.first.base)), row) for row in rows if row.first.base.train.imbalance != "none"]
     matched_pairs = [(first.right, row.right, row) for first, row in pairs if first is not None]
-    answers = rows[0].checkpoints[0].answers if rows else None
-    if not matched_pairs or answers is None:
+    predictions = rows[0].checkpoints[0].predictions if rows else None
+    if not matched_pairs or predictions is None:
         return []
-    inside = np.isin(answers.labels, minority_classes(comparison.table))
+    inside = np.isin(predictions.labels, minority_classes(comparison.table))
     if not inside.any() or inside.all():
         return []
 

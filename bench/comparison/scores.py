@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.comparison.tables import Checkpoint, Row, Table
-from bench.records.predictions import Answers
+from bench.records.predictions import StoredPredictions
 from bench.stats.grouped_macro import grouped_macro_intervals
 from bench.stats.groups import (
     Groups,
@@ -34,8 +34,8 @@ SMALL_CLASS: Final = 30
 
 def accuracy_interval(checkpoint: Checkpoint) -> Interval:
     """Return the interval of one checkpoint's accuracy over test images: Wilson's, at the effective sample size."""
-    if checkpoint.answers is not None:
-        return proportion_interval(checkpoint.answers.right, meaningful(checkpoint.answers.group))
+    if checkpoint.predictions is not None:
+        return proportion_interval(checkpoint.predictions.right, meaningful(checkpoint.predictions.group))
     total = int(checkpoint.confusion.sum())
     return wilson_interval(round(checkpoint.accuracy * total), total)
 
@@ -79,9 +79,9 @@ def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
     draws = Draws()
 
     def interval(checkpoint: Checkpoint) -> MacroIntervals:
-        answers = checkpoint.answers
-        if answers is not None and (groups := meaningful(answers.group)) is not None:
-            return grouped_macro_intervals(answers.labels, answers.predicted, groups)
+        predictions = checkpoint.predictions
+        if predictions is not None and (groups := meaningful(predictions.group)) is not None:
+            return grouped_macro_intervals(predictions.labels, predictions.predicted, groups)
         return macro_intervals(checkpoint.confusion, draws=draws)
 
     if sum(int(checkpoint.confusion.sum()) for checkpoint in checkpoints[:1]) < IMAGES_FOR_THREADS:
@@ -91,10 +91,10 @@ def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
         return list(pool.map(interval, checkpoints))
 
 
-def expected_eces(answers: Sequence[Answers]) -> list[tuple[float, float]]:
+def expected_eces(predictions: Sequence[StoredPredictions]) -> list[tuple[float, float]]:
     """Return mean and 95th percentile of the ECE of perfectly calibrated models with the same confidences as these."""
-    uniforms = uniforms_for([len(answer.labels) for answer in answers])
-    return [calibrated_ece(answer.p_predicted, uniforms=uniforms(len(answer.labels))) for answer in answers]
+    uniforms = uniforms_for([len(part.labels) for part in predictions])
+    return [calibrated_ece(part.p_predicted, uniforms=uniforms(len(part.labels))) for part in predictions]
 
 
 def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:
@@ -114,13 +114,13 @@ def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:
 
 def _effective_sizes(row: Row, confidence: float) -> dict[int, float]:
     """Return the effective sample sizes of the classes whose test images come in groups."""
-    answers = row.checkpoints[0].answers
-    if row.right is None or answers is None:
+    predictions = row.checkpoints[0].predictions
+    if row.right is None or predictions is None:
         return {}
     sizes, mean = {}, row.right.mean(axis=0)
-    for label in np.unique(answers.labels).tolist():
-        inside = answers.labels == label
-        if (groups := meaningful(answers.group[inside])) is not None:
+    for label in np.unique(predictions.labels).tolist():
+        inside = predictions.labels == label
+        if (groups := meaningful(predictions.group[inside])) is not None:
             sizes[label] = effective_size(mean[inside], groups, confidence=confidence)
     return sizes
 

@@ -14,7 +14,7 @@ from bench.comparison.settings import described
 from bench.comparison.speeds import Network
 from bench.config import Budget, without_repetition
 from bench.records.ids import hash_of, identity
-from bench.records.predictions import Answers, pool, read_answers
+from bench.records.predictions import StoredPredictions, pool, read_predictions
 from bench.records.schema import Outcome, RunRecord
 from bench.stats.macro import macro_scores
 from bench.stats.pairs import Floats, Right
@@ -43,12 +43,12 @@ class TableKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One seed of a row: a successful run, or one per fold; ``answers`` is None if predictions are not available."""
+    """One seed of a row: a successful run, or one per fold; ``predictions`` is None if not available."""
 
     # No slots, as cached_property needs ``__dict__``; so in ``Row``.
     seed: int
     records: tuple[RunRecord, ...]
-    answers: Answers | None
+    predictions: StoredPredictions | None
 
     @cached_property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -119,17 +119,17 @@ class Row:
     @cached_property
     def right(self) -> Right | None:
         """Whether each checkpoint is correct on each image ``[S, N]``; None if any predictions are missing."""
-        answers = [checkpoint.answers for checkpoint in self.checkpoints]
+        predictions = [checkpoint.predictions for checkpoint in self.checkpoints]
         # All seeds or none: a test on fewer seeds than the table shows would not be a test of this row.
-        if not answers or None in answers:
+        if not predictions or None in predictions:
             return None
-        return np.stack([answer.right for answer in answers if answer is not None])
+        return np.stack([part.right for part in predictions if part is not None])
 
     @property
     def losses(self) -> Floats | None:
         """The calibrated log loss of each checkpoint on each image ``[S, N]``, in nats; None if any is not stored."""
         by_checkpoint = [
-            None if checkpoint.answers is None else checkpoint.answers.log_p_true_calibrated
+            None if checkpoint.predictions is None else checkpoint.predictions.log_p_true_calibrated
             for checkpoint in self.checkpoints
         ]
         log_probabilities = [values for values in by_checkpoint if values is not None]
@@ -343,7 +343,7 @@ def _row(  # noqa: PLR0913 - the fields of a row
         done = _latest_of_each_fold([record for record in records if record.outcome is not None])
         # A seed without one of the folds of the table was tested on other images than the rows that have it.
         if done and len(done) == len(folds):
-            checkpoints.append(Checkpoint(seed=seed, records=tuple(done), answers=_pooled(done, results)))
+            checkpoints.append(Checkpoint(seed=seed, records=tuple(done), predictions=_pooled(done, results)))
         elif done:
             incomplete.append(f"seed {seed}: {len(done)} of {len(folds)} folds")
     return Row(
@@ -366,7 +366,7 @@ def _latest_of_each_fold(records: Sequence[RunRecord]) -> list[RunRecord]:
     return [latest[fold] for fold in sorted(latest, key=lambda fold: fold or 0)]
 
 
-def _pooled(records: Sequence[RunRecord], results: Path) -> Answers | None:
-    parts = [read_answers(record, results) for record in records]
-    answers = [part for part in parts if part is not None]
-    return pool(answers) if len(answers) == len(parts) else None
+def _pooled(records: Sequence[RunRecord], results: Path) -> StoredPredictions | None:
+    parts = [read_predictions(record, results) for record in records]
+    predictions = [part for part in parts if part is not None]
+    return pool(predictions) if len(predictions) == len(parts) else None

@@ -162,9 +162,9 @@ def _gap(checkpoint: Checkpoint) -> str:
     counts = {split: sum(checkpoint.records[0].dataset.counts[split]) for split in ("val", "test")}
     accuracies = {split: checkpoint.mean(split, "top1_accuracy") for split in counts}
     effect = 1.0
-    if checkpoint.answers is not None and (groups := meaningful(checkpoint.answers.group)) is not None:
+    if checkpoint.predictions is not None and (groups := meaningful(checkpoint.predictions.group)) is not None:
         # Groups of val are not stored; its design effect is taken to be that of test.
-        effect = max(counts["test"] / effective_size(checkpoint.answers.right, groups), 1.0)
+        effect = max(counts["test"] / effective_size(checkpoint.predictions.right, groups), 1.0)
     right = {split: round(accuracies[split] * counts[split]) for split in counts}
     sure = independent_difference(*[(right[split] / effect, counts[split] / effect) for split in ("val", "test")])
     return f"{100 * (accuracies['val'] - accuracies['test']):+.1f} ({100 * sure.low:+.1f} to {100 * sure.high:+.1f})"

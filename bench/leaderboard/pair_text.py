@@ -123,7 +123,7 @@ def _times(first: Side, second: Side) -> list[str]:
 
 def _minority(first: Side, second: Side) -> list[str]:
     classes = minority_classes(first.table)
-    rows = np.isin(first.answers.labels, classes) if first.answers is not None else np.zeros(0, dtype=bool)
+    rows = np.isin(first.predictions.labels, classes) if first.predictions is not None else np.zeros(0, dtype=bool)
     names = ", ".join(first.row.first.dataset.class_names[label] for label in classes)
     if not classes:
         return ["No minority class: every class has at least half of the median class's train images."]
@@ -226,11 +226,17 @@ def diversity_table(comparison: Comparison) -> list[str]:
 def _diversity(first: Row, second: Row) -> str:
     if first is second:
         return NO_VALUE
-    others = {checkpoint.seed: checkpoint.answers for checkpoint in second.checkpoints}
+    others = {checkpoint.seed: checkpoint.predictions for checkpoint in second.checkpoints}
     pairs = [
-        (checkpoint.answers, others[checkpoint.seed]) for checkpoint in first.checkpoints if others.get(checkpoint.seed)
+        (checkpoint.predictions, others[checkpoint.seed])
+        for checkpoint in first.checkpoints
+        if others.get(checkpoint.seed)
     ]
-    both = [(answers.right, other.right) for answers, other in pairs if answers is not None and other is not None]
+    both = [
+        (predictions.right, other.right)
+        for predictions, other in pairs
+        if predictions is not None and other is not None
+    ]
     if not both:
         return "no common seed"
     disagreement = np.mean([right != other for right, other in both])

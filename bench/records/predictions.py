@@ -22,7 +22,7 @@ HEADER: Final = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answers:
+class StoredPredictions:
     """Predictions on N test images in order of image id, each array ``[N]``.
 
     ``log_p_true`` and ``log_p_predicted`` are log-probabilities (nats) of the true and the predicted class. The
@@ -53,7 +53,7 @@ class Answers:
         return np.exp(self.log_p_predicted.astype(np.float64))
 
 
-def read_answers(record: RunRecord, results: Path) -> Answers | None:
+def read_predictions(record: RunRecord, results: Path) -> StoredPredictions | None:
     """Return the predictions of a run, or None if they are missing or damaged."""
     # A summary over 1 MB stays among the artifacts, to keep the folder of records small enough for a repository.
     beside = record_path(results, record).with_suffix(".npz")
@@ -61,16 +61,16 @@ def read_answers(record: RunRecord, results: Path) -> Answers | None:
     for path in (beside, stored_with_artifacts):
         try:
             with zipfile.ZipFile(path) as stored:
-                answers = pool([_answers(stored)])
+                predictions = pool([_from_npz(stored)])
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
             continue
         # A file of another split, or of one fold, is no substitute.
-        if len(answers.labels) == sum(record.dataset.counts["test"]):
-            return answers
+        if len(predictions.labels) == sum(record.dataset.counts["test"]):
+            return predictions
     return None
 
 
-def _answers(stored: zipfile.ZipFile) -> Answers:
+def _from_npz(stored: zipfile.ZipFile) -> StoredPredictions:
     """Return the content of an npz file; before version 5 it has probabilities instead of logarithms, and no groups."""
     arrays = {name.removesuffix(".npy"): _array(stored.read(name)) for name in stored.namelist()}
     for name in ("p_true", "p_predicted"):
@@ -80,7 +80,7 @@ def _answers(stored: zipfile.ZipFile) -> Answers:
     # Without groups every image is a group of its own.
     arrays.setdefault("group", np.arange(len(arrays["labels"]), dtype=np.int32))
     image_ids = tuple(arrays.pop("image_ids").tolist())
-    return Answers(image_ids=image_ids, **arrays)
+    return StoredPredictions(image_ids=image_ids, **arrays)
 
 
 def _array(data: bytes) -> NDArray[Any]:
@@ -97,7 +97,7 @@ def _array(data: bytes) -> NDArray[Any]:
     return np.frombuffer(data, dtype=header["type"].decode(), count=int(header["length"]), offset=start)
 
 
-def pool(parts: Sequence[Answers]) -> Answers:
+def pool(parts: Sequence[StoredPredictions]) -> StoredPredictions:
     """Return the predictions of disjoint folds as one, in order of image id.
 
     A field that is None in one part is None in the result. Group numbers are those of the data set, equal in all folds.
@@ -109,8 +109,8 @@ def pool(parts: Sequence[Answers]) -> Answers:
     ids = np.array(every)
     order = np.argsort(ids, kind="stable")
     pooled: dict[str, Any] = {}
-    for field in fields(Answers):
+    for field in fields(StoredPredictions):
         columns = [getattr(part, field.name) for part in parts]
         if field.name != "image_ids" and all(column is not None for column in columns):
             pooled[field.name] = np.concatenate(columns)[order]
-    return Answers(image_ids=tuple(ids[order].tolist()), **pooled)
+    return StoredPredictions(image_ids=tuple(ids[order].tolist()), **pooled)

@@ -179,8 +179,8 @@ def _rounded(values: NDArray[np.float64], digits: int) -> list[list[float]]:
 
 def _predictions(comparison: Comparison) -> Json:
     """Return what the first seed of each compared row predicts for each test image."""
-    rows = [(row, row.checkpoints[0].answers) for row in comparison.compared]
-    answered = [(row, answers) for row, answers in rows if answers is not None]
+    rows = [(row, row.checkpoints[0].predictions) for row in comparison.compared]
+    answered = [(row, predictions) for row, predictions in rows if predictions is not None]
     if not answered:
         return {"ids": [], "labels": "", "rows": []}
     first = answered[0][1]
@@ -191,11 +191,11 @@ def _predictions(comparison: Comparison) -> Json:
             {
                 "id": row.row_id,
                 "seed": row.checkpoints[0].seed,
-                "predicted": _packed(answers.predicted, "<u2"),
-                "p": _packed(_percent(answers.log_p_predicted), "<u1"),
-                "p_true": _packed(_percent(answers.log_p_true), "<u1"),
+                "predicted": _packed(predictions.predicted, "<u2"),
+                "p": _packed(_percent(predictions.log_p_predicted), "<u1"),
+                "p_true": _packed(_percent(predictions.log_p_true), "<u1"),
             }
-            for row, answers in answered
+            for row, predictions in answered
         ],
     }
 

@@ -110,16 +110,16 @@ def _reliability(comparison: Comparison) -> list[Json]:
     """Return [confidence, accuracy, low, high, images] of each bin of confidence, for the first seed of each row."""
     diagrams = []
     for row in comparison.compared:
-        answers = row.checkpoints[0].answers
-        if answers is None:
+        predictions = row.checkpoints[0].predictions
+        if predictions is None:
             continue
-        bins, points = ece_bins(answers.p_predicted), []
+        bins, points = ece_bins(predictions.p_predicted), []
         for bin_number in np.unique(bins):
             inside = bins == bin_number
-            right = answers.right[inside]
-            sure = proportion_interval(right, meaningful(answers.group[inside]))
+            right = predictions.right[inside]
+            sure = proportion_interval(right, meaningful(predictions.group[inside]))
             # At the mean confidence of the bin, as in the definition of ECE, and not at its centre.
-            values = (answers.p_predicted[inside].mean(), right.mean(), sure.low, sure.high)
+            values = (predictions.p_predicted[inside].mean(), right.mean(), sure.low, sure.high)
             points.append([round(100 * float(value), 2) for value in values] + [int(inside.sum())])
         diagrams.append({"id": row.row_id, "points": points})
     return diagrams
@@ -129,11 +129,11 @@ def _risk(comparison: Comparison) -> list[Json]:
     """Return [coverage, error rate] of the most confident predictions, for the first seed of each row."""
     curves = []
     for row in comparison.compared:
-        answers = row.checkpoints[0].answers
-        if answers is None:
+        predictions = row.checkpoints[0].predictions
+        if predictions is None:
             continue
-        order = np.argsort(-answers.p_predicted, kind="stable")
-        risk = 100 * np.cumsum(~answers.right[order]) / np.arange(1, len(order) + 1)
+        order = np.argsort(-predictions.p_predicted, kind="stable")
+        risk = 100 * np.cumsum(~predictions.right[order]) / np.arange(1, len(order) + 1)
         kept = np.unique(np.linspace(0, len(order) - 1, POINTS).astype(int))
         points = [[round(100 * (rank + 1) / len(order), 2), round(float(risk[rank]), 2)] for rank in kept.tolist()]
         curves.append({"id": row.row_id, "points": points})

@@ -29,15 +29,15 @@ PIXEL_ART_PX: Final = 32
 def pictured(comparison: Comparison) -> list[str]:
     """Return the ids of the test images that get a picture: most often misclassified first, then least confident."""
     every = [
-        checkpoint.answers
+        checkpoint.predictions
         for row in comparison.compared
         for checkpoint in row.checkpoints[:1]
-        if checkpoint.answers is not None
+        if checkpoint.predictions is not None
     ]
     if not every:
         return []
-    wrong = np.sum([~answers.right for answers in every], axis=0)
-    confidence = np.mean([answers.p_predicted for answers in every], axis=0)
+    wrong = np.sum([~predictions.right for predictions in every], axis=0)
+    confidence = np.mean([predictions.p_predicted for predictions in every], axis=0)
     order = np.lexsort((confidence, -wrong))
     return [every[0].image_ids[image] for image in order[:PICTURES].tolist()]
 

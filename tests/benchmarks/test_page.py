@@ -72,10 +72,10 @@ def large(folder: Path) -> Path:
         right = rng.random(IMAGES) < 0.6 + model / 60
         predicted = np.where(right, labels, rng.integers(0, CLASSES, IMAGES)).astype(np.int32)
         confidence = np.log(rng.uniform(0.2, 1, IMAGES)).astype(np.float32)
-        answers = examples.answered(
+        predictions = examples.predictions_of(
             right, labels, classes=CLASSES, predicted=predicted, log_p_predicted=confidence, image_ids=ids
         )
-        kept = examples.keep(folder / "results", f"model{model:02d}", answers, info)
+        kept = examples.keep(folder / "results", f"model{model:02d}", predictions, info)
         write_json({"data": str(root)}, folder / "results" / "artifacts" / kept.train_id / PLACE)
     return folder / "results"
 

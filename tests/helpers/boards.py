@@ -16,4 +16,4 @@ def some_right(share: float, seed: int = 0, labels: np.ndarray = LABELS) -> np.n
 
 def keep(results: Path, model: str, right: np.ndarray, **changes: object) -> object:
     info = examples.data_of(LABELS, NAMES)
-    return examples.keep(results, model, examples.answered(right, LABELS, classes=3), info, **changes)
+    return examples.keep(results, model, examples.predictions_of(right, LABELS, classes=3), info, **changes)

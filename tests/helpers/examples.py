@@ -12,7 +12,7 @@ from bench.recipes import RECIPES
 from bench.records.environment import Environment
 from bench.records.ids import hash_of
 from bench.records.measurements import Disturbance, Measurement
-from bench.records.predictions import Answers
+from bench.records.predictions import StoredPredictions
 from bench.records.schema import (
     SCHEMA_VERSION,
     ArtifactInfo,
@@ -146,12 +146,12 @@ def confusion(counts: tuple[int, ...], accuracy: float) -> tuple[tuple[int, ...]
     return tuple(map(tuple, rows.tolist()))
 
 
-def answered(
+def predictions_of(
     right: np.ndarray, labels: np.ndarray, *, classes: int, confidence: float = 0.7, **changes: Any
-) -> Answers:
+) -> StoredPredictions:
     """Return predictions for synthetic images; errors are predicted as the next class."""
     shares = np.full(len(labels), confidence, dtype=np.float32)
-    made = Answers(
+    made = StoredPredictions(
         image_ids=tuple(f"{number:06d}.png" for number in range(len(labels))),
         labels=labels.astype(np.int32),
         predicted=np.where(right, labels, (labels + 1) % classes).astype(np.int32),
@@ -169,14 +169,14 @@ def data_of(labels: np.ndarray, class_names: tuple[str, ...], **changes: Any) ->
     return replace(dataset(class_names), counts=splits, **changes)
 
 
-def keep(results: Path, model: str, answers: Answers, info: DatasetInfo, **changes: Any) -> RunRecord:
+def keep(results: Path, model: str, predictions: StoredPredictions, info: DatasetInfo, **changes: Any) -> RunRecord:
     """Write the record and predictions of a run into a results folder, as a real run does."""
     classes = len(info.class_names)
-    made = outcome(info, float(answers.right.mean()))
+    made = outcome(info, float(predictions.right.mean()))
     # Rows of one architecture and image size share their latency.
     made = replace(made, model=replace(made.model, name=model, timm_name=model))
     matrix = np.zeros((classes, classes), dtype=int)
-    np.add.at(matrix, (answers.labels, answers.predicted), 1)
+    np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
     scores = replace(made.metrics, test_confusion_matrix=tuple(map(tuple, matrix.tolist())))
     seed, split = changes.pop("seed", 0), changes.pop("split", SplitConfig())
     config = replace(changes.pop("config", RECIPES["quick"]("resnet50")), dataset=info.name, model=model)
@@ -185,9 +185,9 @@ def keep(results: Path, model: str, answers: Answers, info: DatasetInfo, **chang
     whole = {"config": config, "outcome": replace(made, metrics=scores), "train_id": run_id, "run_id": run_id}
     kept = record(info=info, **(whole | changes))
     write_json(kept, record_path(results, kept))
-    stored = {field.name: getattr(answers, field.name) for field in fields(answers)}
+    stored = {field.name: getattr(predictions, field.name) for field in fields(predictions)}
     stored = {name: value for name, value in stored.items() if value is not None}
-    stored["image_ids"] = np.array(answers.image_ids)
+    stored["image_ids"] = np.array(predictions.image_ids)
     np.savez_compressed(record_path(results, kept).with_suffix(".npz"), **stored)
     return kept
 

@@ -25,8 +25,8 @@ def timed(milliseconds: float, **changes: object) -> Measurement:
 
 def keep(results: Path, model: str, share: float, seed: int = 0, config_seed: int = 0, **changes: object) -> RunRecord:
     right = np.random.default_rng(seed).random(300) < share
-    answers = examples.answered(right, LABELS, classes=2)
-    return examples.keep(results, model, answers, examples.data_of(LABELS, NAMES), seed=config_seed, **changes)
+    predictions = examples.predictions_of(right, LABELS, classes=2)
+    return examples.keep(results, model, predictions, examples.data_of(LABELS, NAMES), seed=config_seed, **changes)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_run_without_predictions_is_not_compared(three: Path, capsys: pytest.C
 def test_other_test_images_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep(tmp_path, "a", 0.8)
     info = replace(examples.data_of(LABELS, NAMES), split_digest="e" * 16)
-    examples.keep(tmp_path, "b", examples.answered(LABELS == 0, LABELS, classes=2), info)
+    examples.keep(tmp_path, "b", examples.predictions_of(LABELS == 0, LABELS, classes=2), info)
     assert main(["compare", "a", "b", "--results", str(tmp_path)]) == 2
     assert "different test splits are not compared" in said(capsys)
 
@@ -187,7 +187,7 @@ def test_recommend_ships_the_seed_best_on_val(tmp_path: Path, capsys: pytest.Cap
 
 def test_recommend_needs_one_table(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info = examples.data_of(LABELS, NAMES, name="birds", digest="b" * 16)
-    examples.keep(three, "net", examples.answered(LABELS == 0, LABELS, classes=2), info)
+    examples.keep(three, "net", examples.predictions_of(LABELS == 0, LABELS, classes=2), info)
     assert recommend(three) == 2
     assert "holds 2 tables" in said(capsys)
     assert recommend(three, "--data", "pets") == 0

@@ -24,9 +24,9 @@ def trained(
 ) -> RunRecord:
     """A run with these accuracies on val after its epochs of 30 s and 1,000 images; 2 GMACs per image."""
     info = examples.data_of(LABELS, NAMES)
-    answers = examples.answered(some_right(0.7, labels=LABELS, seed=seed), LABELS, classes=3)
+    predictions = examples.predictions_of(some_right(0.7, labels=LABELS, seed=seed), LABELS, classes=3)
     config = with_overrides(RECIPES["quick"]("a"), {} if layers == "all" else {"tune_layers": layers})
-    kept = examples.keep(results, "a", answers, info, seed=seed, config=config)
+    kept = examples.keep(results, "a", predictions, info, seed=seed, config=config)
     assert kept.outcome is not None
     history = tuple(
         replace(examples.EPOCH, epoch=place, train_time_s=30.0, images=1000, val_top1_accuracy=accuracy)

@@ -24,17 +24,17 @@ def results(tmp_path: Path) -> Path:
     info = examples.data_of(labels, boards.NAMES, grouped_by="patient")
     models = drawn(np.random.default_rng(13), [0.6, 0.72], images=240, cluster=10)
     for name, right in zip(("first", "second"), models, strict=True):
-        answers = examples.answered(right[0], labels, classes=3, group=GROUPS.astype(np.int32))
-        examples.keep(tmp_path, name, answers, info)
+        predictions = examples.predictions_of(right[0], labels, classes=3, group=GROUPS.astype(np.int32))
+        examples.keep(tmp_path, name, predictions, info)
     return tmp_path
 
 
 def alone(grouped: Path, target: Path) -> Comparison:
     """Return the same table without groups."""
     for row in analysis.read(grouped)[0].compared:
-        answers = row.checkpoints[0].answers
-        assert answers is not None
-        plain = examples.answered(answers.right, answers.labels, classes=3)
+        predictions = row.checkpoints[0].predictions
+        assert predictions is not None
+        plain = examples.predictions_of(predictions.right, predictions.labels, classes=3)
         examples.keep(target, row.first.config.model, plain, row.first.dataset)
     return analysis.read(target)[0]
 
@@ -87,7 +87,7 @@ def test_compare_tests_groups(results: Path, capsys: pytest.CaptureFixture[str])
 
 def test_leaks_of_a_grouped_split_are_named(tmp_path: Path) -> None:
     info = examples.data_of(boards.LABELS, boards.NAMES, grouped_by="patient", split_source="given")
-    answers = examples.answered(boards.some_right(0.7), boards.LABELS, classes=3, leaked=np.arange(240) < 12)
-    examples.keep(tmp_path, "net", answers, info)
+    predictions = examples.predictions_of(boards.some_right(0.7), boards.LABELS, classes=3, leaked=np.arange(240) < 12)
+    examples.keep(tmp_path, "net", predictions, info)
     text = page.markdown(page.write(tmp_path))
     assert "12 of 240 test images have a duplicate or an image of their group (by `patient`) in train or val" in text

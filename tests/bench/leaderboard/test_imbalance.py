@@ -37,8 +37,8 @@ def test_technique_is_compared_with_the_same_setting_without_it(tmp_path: Path) 
         ("b", "focal", ()): helped,
     }
     for (model, name, changes), right in runs.items():
-        answers = examples.answered(right, labels, classes=3)
-        examples.keep(tmp_path, model, answers, info, config=technique(model, name, **dict(changes)))
+        predictions = examples.predictions_of(right, labels, classes=3)
+        examples.keep(tmp_path, model, predictions, info, config=technique(model, name, **dict(changes)))
     (found,) = analysis.read(tmp_path)
     by_setting = {effect.row.setting[0]: effect for effect in effects(found)}
     assert set(by_setting) == {"imbalance=focal", "imbalance=class-weights"}
@@ -66,7 +66,7 @@ def test_table_without_techniques_has_no_section_of_them(tmp_path: Path) -> None
     examples.keep(
         tmp_path,
         "a",
-        examples.answered(some_right(0.7, labels=labels), labels, classes=3),
+        examples.predictions_of(some_right(0.7, labels=labels), labels, classes=3),
         examples.data_of(labels, NAMES),
     )
     (found,) = analysis.read(tmp_path)
@@ -92,8 +92,8 @@ def test_false_effects_of_techniques_are_rare(tmp_path: Path) -> None:
         hard = np.random.default_rng(number).uniform(0.3, 0.95, len(labels))
         for place, name in enumerate(names):
             right = np.random.default_rng([number, place + 1]).random(len(labels)) < hard
-            answers = examples.answered(right, labels, classes=3)
-            examples.keep(folder, "a", answers, info, config=technique("a", name))
+            predictions = examples.predictions_of(right, labels, classes=3)
+            examples.keep(folder, "a", predictions, info, config=technique("a", name))
         (one,) = analysis.read(folder)
         assert len(effects(one)) == len(names) - 1
         found += any(effect.holm <= 0.05 for effect in effects(one))

@@ -199,17 +199,17 @@ def test_five_seeds_allow_conclusions_on_models(tmp_path: Path) -> None:
 def test_folds_are_pooled(tmp_path: Path) -> None:
     """Also one that was trained by itself, by ``--fold``."""
     right, parts = some_right(0.8), np.array_split(np.random.default_rng(0).permutation(240), 3)
-    whole = examples.answered(right, LABELS, classes=3)
+    whole = examples.predictions_of(right, LABELS, classes=3)
     for fold, part in enumerate(parts):
         ids = tuple(whole.image_ids[row] for row in part)
-        answers = examples.answered(right[part], LABELS[part], classes=3, image_ids=ids)
+        predictions = examples.predictions_of(right[part], LABELS[part], classes=3, image_ids=ids)
         info = examples.data_of(LABELS[part], NAMES, split_digest=f"{fold}" * 16, folds_digest="f" * 16)
         config = with_overrides(RECIPES["quick"]("net"), {"folds": 3} | ({"fold": 2} if fold == 2 else {}))
-        examples.keep(tmp_path, "net", answers, info, config=config, split=SplitConfig(folds=3, fold=fold))
+        examples.keep(tmp_path, "net", predictions, info, config=config, split=SplitConfig(folds=3, fold=fold))
     found = table(tmp_path)
     (entry,) = found.table.rows
-    assert entry.checkpoints[0].answers is not None
-    assert entry.checkpoints[0].answers.image_ids == whole.image_ids
+    assert entry.checkpoints[0].predictions is not None
+    assert entry.checkpoints[0].predictions.image_ids == whole.image_ids
     assert entry.accuracy == pytest.approx(right.mean())
     assert "3 folds, every image tested once" in page.markdown([found])
     assert found.number == 240
@@ -218,8 +218,8 @@ def test_folds_are_pooled(tmp_path: Path) -> None:
 def fold_of_three(results: Path, model: str, fold: int, seed: int = 0) -> None:
     info = examples.data_of(LABELS, NAMES, split_digest=f"{fold}" * 16, folds_digest="f" * 16)
     ids = tuple(f"{fold}-{image:03d}" for image in range(len(LABELS)))
-    answers = examples.answered(some_right(0.8, seed=seed), LABELS, classes=3, image_ids=ids)
-    examples.keep(results, model, answers, info, split=SplitConfig(folds=3, fold=fold))
+    predictions = examples.predictions_of(some_right(0.8, seed=seed), LABELS, classes=3, image_ids=ids)
+    examples.keep(results, model, predictions, info, split=SplitConfig(folds=3, fold=fold))
 
 
 def test_a_seed_without_a_fold_of_the_other_rows_is_incomplete(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_two_test_images_decide_nothing(tmp_path: Path) -> None:
     labels = np.array([0, 1])
     info = examples.data_of(labels, ("cat", "dog"))
     for model, right in (("good", [True, True]), ("poor", [False, False])):
-        examples.keep(tmp_path, model, examples.answered(np.array(right), labels, classes=2), info)
+        examples.keep(tmp_path, model, examples.predictions_of(np.array(right), labels, classes=2), info)
     (found,) = analysis.read(tmp_path)
     words = words_of(tmp_path)
     assert "no significant difference to poor" in words
@@ -292,15 +292,15 @@ def test_two_test_images_decide_nothing(tmp_path: Path) -> None:
 def test_an_absent_class_has_no_recall(tmp_path: Path) -> None:
     labels = np.arange(60) % 2
     info = examples.data_of(labels, NAMES)
-    examples.keep(tmp_path, "net", examples.answered(some_right(0.8, labels=labels), labels, classes=2), info)
+    examples.keep(tmp_path, "net", examples.predictions_of(some_right(0.8, labels=labels), labels, classes=2), info)
     (found,) = analysis.read(tmp_path)
     assert recalls(found.table.rows[0])[2] is None
     assert "| `eel` | 0 | - |" in page.markdown([found])
 
 
 def test_a_constant_answer_is_no_better_than_majority(tmp_path: Path) -> None:
-    answers = examples.answered(LABELS == 0, LABELS, classes=3, predicted=np.zeros(240, dtype=np.int32))
-    examples.keep(tmp_path, "stuck", answers, examples.data_of(LABELS, NAMES))
+    predictions = examples.predictions_of(LABELS == 0, LABELS, classes=3, predicted=np.zeros(240, dtype=np.int32))
+    examples.keep(tmp_path, "stuck", predictions, examples.data_of(LABELS, NAMES))
     assert "Not significantly better than the majority-class baseline (cat): stuck." in words_of(tmp_path)
     assert rows(tmp_path, 1)["stuck"]["Worst class % (simultaneous 95 % CI)"].startswith("dog: 0.0")
 
@@ -310,7 +310,7 @@ def test_small_classes_and_initialisation_are_noted(tmp_path: Path) -> None:
     info = examples.data_of(labels, NAMES)
     for model, init in (("a", "random"), ("b", "pretrained")):
         right = some_right(0.7, labels=labels, seed=ord(model))
-        examples.keep(tmp_path, model, examples.answered(right, labels, classes=3), info, init=init)
+        examples.keep(tmp_path, model, examples.predictions_of(right, labels, classes=3), info, init=init)
     words = words_of(tmp_path)
     assert "Classes with fewer than 30 test images have wide intervals: eel (14)." in words
     assert "Initialisation differs (pretrained, random)" in words
@@ -320,8 +320,8 @@ def test_minority_classes_are_tested_separately(tmp_path: Path) -> None:
     labels = np.repeat([0, 1, 2], [100, 90, 40])
     info = examples.data_of(labels, NAMES)
     good = some_right(0.7, labels=labels)
-    examples.keep(tmp_path, "a", examples.answered(good | (labels == 2), labels, classes=3), info)
-    examples.keep(tmp_path, "b", examples.answered(good & (labels != 2), labels, classes=3), info)
+    examples.keep(tmp_path, "a", examples.predictions_of(good | (labels == 2), labels, classes=3), info)
+    examples.keep(tmp_path, "b", examples.predictions_of(good & (labels != 2), labels, classes=3), info)
     (found,) = analysis.read(tmp_path)
     assert minority_classes(found.table) == [2]
     compared = found.minority
@@ -334,7 +334,7 @@ def test_minority_classes_are_those_of_train_where_test_is_even(tmp_path: Path) 
     labels = np.repeat([0, 1, 2], 60)
     counts = {"train": (100, 90, 10), "val": (20, 18, 2), "test": (60, 60, 60)}
     info = replace(examples.data_of(labels, NAMES), counts=counts)
-    examples.keep(tmp_path, "a", examples.answered(some_right(0.7, labels=labels), labels, classes=3), info)
+    examples.keep(tmp_path, "a", examples.predictions_of(some_right(0.7, labels=labels), labels, classes=3), info)
     assert minority_classes(table(tmp_path).table) == [2]
 
 

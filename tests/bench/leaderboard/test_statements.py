@@ -22,8 +22,10 @@ from tests.helpers.markdown import rendered_tables
 def keep(results: Path, model: str, right: np.ndarray, p_true: np.ndarray, seed: int = 0) -> None:
     """A run whose calibrated probabilities of the true classes are ``p_true``."""
     log_p = np.log(p_true).astype(np.float32)
-    answers = examples.answered(right, LABELS, classes=3, log_p_true_calibrated=log_p, log_p_predicted_calibrated=log_p)
-    examples.keep(results, model, answers, examples.data_of(LABELS, NAMES), seed=seed)
+    predictions = examples.predictions_of(
+        right, LABELS, classes=3, log_p_true_calibrated=log_p, log_p_predicted_calibrated=log_p
+    )
+    examples.keep(results, model, predictions, examples.data_of(LABELS, NAMES), seed=seed)
 
 
 def table(results: Path) -> Comparison:
@@ -70,8 +72,8 @@ def test_compare_states_the_log_loss(surer: Path, capsys: pytest.CaptureFixture[
 
 def test_without_calibrated_probabilities_nothing_is_said_of_log_loss(tmp_path: Path) -> None:
     for model in ("a", "b"):
-        answers = examples.answered(some_right(0.8), LABELS, classes=3)
-        examples.keep(tmp_path, model, answers, examples.data_of(LABELS, NAMES))
+        predictions = examples.predictions_of(some_right(0.8), LABELS, classes=3)
+        examples.keep(tmp_path, model, predictions, examples.data_of(LABELS, NAMES))
     found = table(tmp_path)
     assert found.losses is None
     assert "og loss, nats" not in page.markdown([found])

@@ -29,9 +29,9 @@ OLD_GMACS = 0.001
 
 def keep(results: Path, *, seed: int = 0, model: str = "test_vit", **changes: Any) -> RunRecord:
     """Write the record of a ViT of three classes at 96 px that was counted without its attention."""
-    answers = examples.answered(some_right(0.9, seed), LABELS, classes=3)
+    predictions = examples.predictions_of(some_right(0.9, seed), LABELS, classes=3)
     config = replace(RECIPES["quick"](model), model=model)
-    kept = examples.keep(results, model, answers, examples.data_of(LABELS, NAMES), seed=seed, config=config)
+    kept = examples.keep(results, model, predictions, examples.data_of(LABELS, NAMES), seed=seed, config=config)
     assert kept.outcome is not None
     info = replace(
         kept.outcome.model,

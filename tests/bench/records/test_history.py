@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.recipes import RECIPES, epochs_text, sizes_text
-from bench.records.predictions import read_answers
+from bench.records.predictions import read_predictions
 from bench.records.schema import SCHEMA_VERSION, RunRecord
 from bench.records.store import read_record, write_json
 from bench.tuning.records import ADDED
@@ -152,12 +152,12 @@ def test_answers_match_the_recorded_score(version: int, tmp_path: Path) -> None:
     folder = tmp_path / "records" / record.environment.machine
     folder.mkdir(parents=True)
     shutil.copyfile(FIXTURES / f"v{version}.npz", folder / f"{record.run_id}.npz")
-    answers = read_answers(record, tmp_path)
-    assert answers is not None
-    assert (len(answers.right), float(answers.right.mean())) == (179, accuracy_of(record))
-    assert (answers.p_predicted > 0.1).all()
-    assert len(set(answers.group.tolist())) == 179
-    assert answers.log_p_true_calibrated is None
+    predictions = read_predictions(record, tmp_path)
+    assert predictions is not None
+    assert (len(predictions.right), float(predictions.right.mean())) == (179, accuracy_of(record))
+    assert (predictions.p_predicted > 0.1).all()
+    assert len(set(predictions.group.tolist())) == 179
+    assert predictions.log_p_true_calibrated is None
 
 
 @pytest.mark.parametrize("version", VERSIONS)

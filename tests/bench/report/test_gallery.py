@@ -22,7 +22,7 @@ def test_mistakes_have_pictures_first_and_then_the_least_confident(
     answered = {"classes": 3, "log_p_predicted": np.log(sure)}
     info = examples.data_of(LABELS, NAMES)
     for model, hits in (("one", right), ("other", right & (np.arange(240) != 200))):
-        examples.keep(tmp_path, model, examples.answered(hits, LABELS, **answered), info)
+        examples.keep(tmp_path, model, examples.predictions_of(hits, LABELS, **answered), info)
     (found,) = read(tmp_path)
     numbers = [int(image_id.split(".")[0]) for image_id in gallery.pictured(found)]
     assert set(numbers[:3]) == {5, 6, 7}  # wrong by both
@@ -30,6 +30,6 @@ def test_mistakes_have_pictures_first_and_then_the_least_confident(
 
 
 def test_failed_rows_choose_no_pictures(tmp_path: Path) -> None:
-    answers = examples.answered(np.ones(240, dtype=bool), LABELS, classes=3)
-    examples.keep(tmp_path, "broken", answers, examples.data_of(LABELS, NAMES), status="failed", outcome=None)
+    predictions = examples.predictions_of(np.ones(240, dtype=bool), LABELS, classes=3)
+    examples.keep(tmp_path, "broken", predictions, examples.data_of(LABELS, NAMES), status="failed", outcome=None)
     assert [image for comparison in read(tmp_path) for image in gallery.pictured(comparison)] == []

@@ -36,7 +36,7 @@ def report(results: Path, *flags: str) -> Path:
 def keep(results: Path, model: str, share: float, **changes: object) -> RunRecord:
     right = np.random.default_rng(len(model)).random(90) < share
     return examples.keep(
-        results, model, examples.answered(right, LABELS, classes=3), examples.data_of(LABELS, ODD), **changes
+        results, model, examples.predictions_of(right, LABELS, classes=3), examples.data_of(LABELS, ODD), **changes
     )
 
 
@@ -282,8 +282,8 @@ def test_a_poor_test_split_or_model_is_a_page_too(name: str, tmp_path: Path) -> 
     info = examples.data_of(labels, ODD)
     for number, predicted in enumerate(models):
         right = predicted == labels
-        answers = examples.answered(right, labels, classes=3, predicted=predicted.astype(np.int32))
-        examples.keep(tmp_path, f"net {number}", answers, info)
+        predictions = examples.predictions_of(right, labels, classes=3, predicted=predicted.astype(np.int32))
+        examples.keep(tmp_path, f"net {number}", predictions, info)
     page = report(tmp_path).read_text(encoding="utf-8")
     assert page.count('class="board-of"') == 1
     assert not re.search(r"\b(nan|inf)\b", page, flags=re.IGNORECASE)
@@ -308,9 +308,9 @@ def photos(make_folder: MakeFolder, tmp_path: Path) -> Path:
     ids = tuple(sorted(audit.images[row].image_id for row in splits.test))
     labels = np.array([audit.class_names.index(image_id.split("/")[0]) for image_id in ids])
     info = examples.data_of(labels, audit.class_names, digest=audit.digest, split_digest=splits.digest)
-    answers = examples.answered(np.zeros(len(ids), dtype=bool), labels, classes=2, image_ids=ids)
+    predictions = examples.predictions_of(np.zeros(len(ids), dtype=bool), labels, classes=2, image_ids=ids)
     results = tmp_path / "results"
-    kept = examples.keep(results, "net", answers, info)
+    kept = examples.keep(results, "net", predictions, info)
     write_json({"data": str(root)}, results / "artifacts" / kept.train_id / PLACE)
     return results
 
@@ -345,8 +345,8 @@ def test_images_that_are_on_every_machine_need_no_artifacts(tmp_path: Path, monk
     ids = tuple(sorted(audit.images[row].image_id for row in splits.test))
     labels = np.array([audit.class_names.index(image_id.split("/")[1]) for image_id in ids])
     info = examples.data_of(labels, audit.class_names, digest=audit.digest, split_digest=splits.digest)
-    answers = examples.answered(np.zeros(len(ids), dtype=bool), labels, classes=10, image_ids=ids)
-    examples.keep(tmp_path, "net", answers, replace(info, name="digits-uneven"))
+    predictions = examples.predictions_of(np.zeros(len(ids), dtype=bool), labels, classes=10, image_ids=ids)
+    examples.keep(tmp_path, "net", predictions, replace(info, name="digits-uneven"))
     assert report(tmp_path).read_text(encoding="utf-8").count("data:image/png") == len(ids)
 
 
@@ -367,8 +367,10 @@ def test_twenty_models_a_hundred_classes_and_ten_thousand_images_stay_small_and_
         right = rng.random(10_000) < 0.6 + model / 60
         predicted = np.where(right, labels, rng.integers(0, 100, 10_000)).astype(np.int32)
         confidence = rng.uniform(0.2, 1, 10_000).astype(np.float32)
-        answers = examples.answered(right, labels, classes=100, predicted=predicted, log_p_predicted=np.log(confidence))
-        examples.keep(tmp_path, f"model-{model:02d}", answers, info)
+        predictions = examples.predictions_of(
+            right, labels, classes=100, predicted=predicted, log_p_predicted=np.log(confidence)
+        )
+        examples.keep(tmp_path, f"model-{model:02d}", predictions, info)
     page = report(tmp_path)
     assert page.stat().st_size < 15e6
     with visiting(page) as visit:

@@ -10,7 +10,7 @@ from bench import harness
 from bench.comparison import analysis
 from bench.config import with_overrides
 from bench.recipes import RECIPES
-from bench.records.predictions import read_answers
+from bench.records.predictions import read_predictions
 from bench.records.schema import Latency, Outcome
 from bench.records.store import read_record, write_json
 from bench.runs import execution
@@ -70,10 +70,10 @@ def test_summary_uses_the_fitted_temperature(task: Task, monkeypatch: pytest.Mon
     calibration = Calibration(temperature=2.0, test_log_loss=0.1, test_ece=0.1)
     scored = replace(outcome, metrics=replace(outcome.metrics, calibration=calibration))
     replace_training(monkeypatch, [scored], measured_in=-1)
-    answers = read_answers(execution.run_and_record(task), task.paths.results)
-    assert answers is not None
-    assert answers.log_p_true == pytest.approx(-np.log(1 + np.exp(-1)))
-    assert answers.log_p_true_calibrated == pytest.approx(-np.log(1 + np.exp(-0.5)))
+    predictions = read_predictions(execution.run_and_record(task), task.paths.results)
+    assert predictions is not None
+    assert predictions.log_p_true == pytest.approx(-np.log(1 + np.exp(-1)))
+    assert predictions.log_p_true_calibrated == pytest.approx(-np.log(1 + np.exp(-0.5)))
 
 
 def planned(

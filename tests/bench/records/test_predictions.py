@@ -5,27 +5,29 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.records.predictions import Answers, pool, read_answers
+from bench.records.predictions import StoredPredictions, pool, read_predictions
 from bench.records.schema import RunRecord
 from tests.helpers import examples
 
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 RIGHT = np.array([True, False, True, True, True, False])
 INFO = examples.data_of(LABELS, ("cat", "dog", "eel"))
-SORTED = examples.answered(RIGHT, LABELS, classes=3)
+SORTED = examples.predictions_of(RIGHT, LABELS, classes=3)
 
 
-def taken(rows: list[int]) -> Answers:
+def taken(rows: list[int]) -> StoredPredictions:
     """Return the predictions of these rows."""
     ids = tuple(SORTED.image_ids[row] for row in rows)
-    return replace(examples.answered(RIGHT[rows], LABELS[rows], classes=3), image_ids=ids, group=SORTED.group[rows])
+    return replace(
+        examples.predictions_of(RIGHT[rows], LABELS[rows], classes=3), image_ids=ids, group=SORTED.group[rows]
+    )
 
 
-def keep(results: Path, answers: Answers) -> RunRecord:
-    return examples.keep(results, "resnet50", answers, INFO)
+def keep(results: Path, predictions: StoredPredictions) -> RunRecord:
+    return examples.keep(results, "resnet50", predictions, INFO)
 
 
-def same(found: Answers | None) -> bool:
+def same(found: StoredPredictions | None) -> bool:
     assert found is not None
     columns = ("labels", "predicted", "group", "log_p_true", "log_p_predicted")
     return found.image_ids == SORTED.image_ids and all(
@@ -35,7 +37,7 @@ def same(found: Answers | None) -> bool:
 
 def test_answers_are_sorted_by_image(tmp_path: Path) -> None:
     record = keep(tmp_path, taken([3, 0, 5, 1, 4, 2]))
-    assert same(read_answers(record, tmp_path))
+    assert same(read_predictions(record, tmp_path))
 
 
 def test_folds_are_pooled_in_order_of_images() -> None:
@@ -43,4 +45,4 @@ def test_folds_are_pooled_in_order_of_images() -> None:
 
 
 def test_answers_to_other_images_are_ignored(tmp_path: Path) -> None:
-    assert read_answers(keep(tmp_path, taken([0, 1, 2, 3, 4])), tmp_path) is None
+    assert read_predictions(keep(tmp_path, taken([0, 1, 2, 3, 4])), tmp_path) is None
