@@ -18,14 +18,16 @@ from imgcls.training.setup import Training, TrainingSetup
 
 MODEL = ArchitectureConfig(dropout=0.3)
 CPU = torch.device("cpu")
+PX = 32
+"""The size of the images: as large as the network needs, because most tests of training train several times."""
 
 
 @functools.cache
 def spec() -> ModelSpec:
-    return resolve_spec("test_efficientnet", LoaderConfig(image_size=64), random_weights)
+    return resolve_spec("test_efficientnet", LoaderConfig(image_size=PX), random_weights)
 
 
-def source(count: int, seed: int, px: int = 64) -> Source:
+def source(count: int, seed: int, px: int = PX) -> Source:
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     pixels = rng.integers(0, 100, (count, px, px, 3)) + 50 * labels[:, None, None, None]
@@ -40,7 +42,7 @@ def setting(folder: Path, *, epochs: int = 3, lr: float = 1e-2, seed: int = 0, *
         "train_source": source(40, 1),
         "val_source": source(15, 2),
         "normalisation": spec().normalisation,
-        "loader": LoaderConfig(image_size=64, batch_size=8),
+        "loader": LoaderConfig(image_size=PX, batch_size=8),
         "architecture": MODEL,
         "train": TrainConfig(epochs=epochs, lr=lr, lr_patience=0),
         "seed": seed,

@@ -21,7 +21,7 @@ from imgcls.training.events import EpochResult, Step
 from imgcls.training.fitting import fit, gmacs_of
 from imgcls.training.setup import Training, TrainingSetup
 from tests.helpers.macs import counted_by_torch
-from tests.helpers.trainings import CPU, MODEL, run, same, setting, source, spec
+from tests.helpers.trainings import CPU, MODEL, PX, run, same, setting, source, spec
 
 STEP_S, EVALUATION_S = 1.0, 100.0
 
@@ -76,7 +76,7 @@ def test_images_are_within_half_a_batch_or_two_per_cent(images: int, count: int,
         train_source=replace(source(3, 1), indices=source(1, 1).indices.repeat(count)),
         val_source=source(3, 2),
         normalisation=spec().normalisation,
-        loader=LoaderConfig(image_size=64, batch_size=batch),
+        loader=LoaderConfig(image_size=PX, batch_size=batch),
         architecture=MODEL,
         train=TrainConfig(budget=f"images={images}"),
         seed=0,
@@ -136,13 +136,13 @@ def test_finished_budget_is_not_trained_again(tmp_path: Path) -> None:
 
 def test_budget_of_compute_counts_three_passes(tmp_path: Path) -> None:
     network = spec()
-    gmacs = complexity.count(build_model(network, MODEL, num_classes=3), 64).gmacs
+    gmacs = complexity.count(build_model(network, MODEL, num_classes=3), PX).gmacs
     training = fit(
         network,
         num_classes=3,
         train_source=source(40, 1),
         val_source=source(15, 2),
-        loader=LoaderConfig(image_size=64, batch_size=8),
+        loader=LoaderConfig(image_size=PX, batch_size=8),
         architecture=MODEL,
         train=TrainConfig(budget=f"tmacs={100 * 3 * gmacs / 1e3}", device="cpu", train_threads=1),
         seed=0,
@@ -173,7 +173,7 @@ def test_budget_of_compute_includes_attention(tmp_path: Path) -> None:
 
 def test_counting_compute_does_not_change_the_training(tmp_path: Path) -> None:
     """The network that is counted takes no random numbers from the one that is trained."""
-    gmacs = complexity.count(build_model(spec(), MODEL, num_classes=3), 64).gmacs
+    gmacs = complexity.count(build_model(spec(), MODEL, num_classes=3), PX).gmacs
     states = []
     for place, budget in enumerate(("images=80", f"tmacs={80 * 3 * gmacs / 1e3}")):
         (tmp_path / str(place)).mkdir()
@@ -183,7 +183,7 @@ def test_counting_compute_does_not_change_the_training(tmp_path: Path) -> None:
                 num_classes=3,
                 train_source=source(40, 1),
                 val_source=source(15, 2),
-                loader=LoaderConfig(image_size=64, batch_size=8),
+                loader=LoaderConfig(image_size=PX, batch_size=8),
                 architecture=MODEL,
                 train=TrainConfig(budget=budget, device="cpu", train_threads=1),
                 seed=0,
