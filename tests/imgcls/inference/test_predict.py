@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -143,10 +144,12 @@ def test_closing_drops_what_is_not_begun(
 ) -> None:
     """Every batch but the first lasts until those that are not begun have been dropped."""
     dropped, load, before = threading.Event(), predict.load_square, set(threading.enumerate())
+    by_thread: dict[int, list[Path]] = defaultdict(list)
 
     def slow(path: Path, resize: Any) -> Any:
-        pixels = load(path, resize)
-        assert len(decoded) <= predict.BATCH or dropped.wait(60)
+        pixels, done = load(path, resize), by_thread[threading.get_ident()]
+        done.append(path)
+        assert done == photos[: predict.BATCH][: len(done)] or dropped.wait(60)
         return pixels
 
     class Pool(ThreadPoolExecutor):
