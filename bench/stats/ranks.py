@@ -45,10 +45,10 @@ def rank_intervals(comparison: PairwiseTests) -> list[RankInterval]:
     """
     # Intervals instead of groups of equal rows: "not significantly different" is not transitive, so that groups would
     # separate rows that the tests do not separate.
-    # [i, j]: row j is significantly better than row i.
+    # [i, j]: row i is significantly better than row j.
     better = comparison.apart & (comparison.differences > 0)
-    best = 1 + better.sum(axis=1)
-    worst = len(better) - better.sum(axis=0)
+    best = 1 + better.sum(axis=0)
+    worst = len(better) - better.sum(axis=1)
     return [RankInterval(first, last) for first, last in zip(best.tolist(), worst.tolist(), strict=True)]
 
 
@@ -96,7 +96,7 @@ def bounds_to_best(models: Sequence[Right], groups: Groups | None = None) -> lis
 
     def against(row: int, best: int) -> Paired:
         # Two-sided at twice the level: its lower bound is one-sided at that level.
-        return compare_pair(models[best], models[row], groups, level=min(2 * levels[best], 1.0))
+        return compare_pair(models[row], models[best], groups, level=min(2 * levels[best], 1.0))
 
     bounds = []
     for row in range(len(models)):
