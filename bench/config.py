@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
 import tyro
@@ -16,6 +17,9 @@ from imgcls.config import (
     parse_budget,
 )
 from imgcls.errors import ConfigError
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+"""The folder of this code, which may be a checkout."""
 
 DEFAULT_MODELS = ("resnet50", "efficientnet_b0", "inception_v3")
 

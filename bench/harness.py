@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from bench.comparison.analysis import Comparison
+from bench.comparison.results.values import TableResult
 from bench.comparison.tables import TableKey, table_key
 from bench.config import DEFAULT_MODELS, RunConfig, Value
 from bench.latency.measure import measure_all
@@ -48,7 +48,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
     verify: bool = False,
     force: bool = False,
     **overrides: Value,
-) -> Comparison:
+) -> TableResult:
     """Train, evaluate, export and measure models under one budget; write the leaderboard and return its table.
 
     Each run is a process of its own. ``recipe`` is by default quick for the digits, and finetune for other data.
@@ -70,7 +70,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
     )
     tasks = unique([plan(config, force=force) for config in configs])
     check_writable(Path(results))
-    return carry_out(tasks).comparison
+    return carry_out(tasks).table
 
 
 class Planner(Protocol):
@@ -158,7 +158,7 @@ class Finished:
     """Result of carrying out tasks: whether every run and measurement succeeded, and the table of the runs."""
 
     ok: bool
-    comparison: Comparison
+    table: TableResult
 
 
 def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
@@ -182,12 +182,8 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
         ok = ok and measured.ok
     # A results folder may hold other tables too.
     run_ids = {task.run_id for task in tasks}
-    comparison = next(
-        comparison
-        for comparison in page.write(results)
-        if any(record.run_id in run_ids for record in comparison.table.records)
-    )
-    return Finished(ok=ok, comparison=comparison)
+    table = next(table for table in page.write(tasks[0].paths) if run_ids & {*table.run_ids})
+    return Finished(ok=ok, table=table)
 
 
 def _warn_of_others(records: Sequence[RunRecord]) -> None:

@@ -175,6 +175,9 @@ def _folds(split: SplitConfig) -> list[SplitConfig]:
     return [replace(split, fold=fold) for fold in range(split.folds)]
 
 
+SHARES: Final = (0.25, 0.5, 1.0)
+"""Shares of train that a learning curve trains on; the last two are a doubling."""
+
 OWN_EPOCHS: Final = {"report": "the report's epochs (15 for EfficientNet-B0, 20 for the others)"}
 """The rule of epochs of each recipe in which they differ between models."""
 OWN_SIZES: Final = {

@@ -6,16 +6,25 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from bench.cli.arguments import CompareArgs, RecommendArgs, ReportArgs, ResultsArgs, TablesArgs
-from bench.comparison import analysis, recommend
+from bench.cli.limits import limits_of, require_visible
+from bench.comparison import analysis
 from bench.comparison.analysis import Comparison
-from bench.comparison.recommend import NOTHING_FITS
-from bench.leaderboard import advice, pair_text
+from bench.comparison.decisions.compare import compare
+from bench.comparison.decisions.recommend import recommend
+from bench.comparison.decisions.sides import choose
+from bench.leaderboard.advice import advice
 from bench.leaderboard.page import heading, write
+from bench.leaderboard.pair_text import pair_document
 from bench.leaderboard.terminal import tables
 from bench.records.paths import Paths
+from bench.render.documents import Block
+from bench.render.terminal import terminal
 from imgcls.data.sources.rows import is_table
 from imgcls.data.sources.table import read_table
 from imgcls.errors import ConfigError
+
+NOTHING_FITS = 3
+"""Exit status if no row meets all limits, or if the one that does has learned nothing."""
 
 
 def leaderboard(args: ResultsArgs, console: Console) -> int:
@@ -23,7 +32,7 @@ def leaderboard(args: ResultsArgs, console: Console) -> int:
     if not args.results.is_dir():
         message = f"--results {args.results}: no such folder; run-all makes one"
         raise ConfigError(message)
-    show(tables(write(args.results)), console)
+    show(tables(write(Paths(results=args.results))), console)
     return 0
 
 
@@ -34,21 +43,21 @@ def show(parts: Iterable[RenderableType], console: Console) -> None:
         console.print(part, markup=False)
 
 
+def show_document(blocks: Sequence[Block], console: Console) -> None:
+    """Print a document."""
+    show(terminal(blocks), console)
+
+
 def compare_two(args: CompareArgs, console: Console) -> int:
     """Print the paired comparison of two rows or runs."""
-    show(pair_text.comparison_of((args.first, args.second), read_tables(args)), console)
+    first, second = choose((args.first, args.second), read_tables(args))
+    show_document(pair_document(compare(second, first)), console)
     return 0
 
 
 def recommend_one(args: RecommendArgs, console: Console) -> int:
     """Print the recommended model; return 3 if no row meets all limits."""
-    limits = recommend.limits_of(
-        runtime=args.runtime,
-        margin=args.margin,
-        max_latency_ms=args.max_latency_ms,
-        min_recall=args.min_recall,
-        max_size_mb=args.max_size_mb,
-    )
+    limits = limits_of(args)
     comparisons = read_tables(args, args.machine)
     # Rows of different tables differ in data, budget or machine, and are not compared with each other.
     if len(comparisons) > 1:
@@ -62,9 +71,10 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
         machines = ", ".join(measured) or "none"
         message = f"--machine {args.machine}: has not measured this table; machines that have: {machines}"
         raise ConfigError(message)
-    answer = advice.advice(limits, comparisons[0], args.results)
-    show(answer.lines, console)
-    return 0 if answer.fits else NOTHING_FITS
+    require_visible(limits.margin, comparisons[0].number)
+    recommendation = recommend(comparisons[0], limits, args.results)
+    show(map(str, advice(recommendation)), console)
+    return NOTHING_FITS if recommendation.row is None or recommendation.weak else 0
 
 
 def report(args: ReportArgs, console: Console) -> int:
@@ -110,4 +120,4 @@ def _dataset_name(data: str) -> str:
 
 
 def _listed(comparisons: Sequence[Comparison]) -> str:
-    return "; ".join(f"{comparison.table.key.id} ({heading(comparison)})" for comparison in comparisons)
+    return "; ".join(f"{comparison.table.key.id} ({heading(comparison.table.key)})" for comparison in comparisons)

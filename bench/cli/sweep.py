@@ -15,9 +15,9 @@ from bench.config import RunConfig
 from bench.harness import Planner
 from bench.leaderboard.cells import hyperparameters_text
 from bench.records.paths import check_writable
-from bench.report import study_page
 from bench.runs.plan import Task
 from bench.tuning import study
+from bench.tuning.pages import document
 from bench.tuning.records import StudyRecord, SweepBudget, config_of, study_file, tuned_by
 from bench.tuning.search import without_refused_sizes
 from bench.tuning.space import Space, parse_space
@@ -150,7 +150,7 @@ def _carry_out(search: Search, task: Task, space: Space, *, since: float) -> Stu
     if record is None:
         LOGGER.error("stopped before the budget was used up; repeat the command to resume")
         return None
-    study_page.write(record, task.paths.results)
+    document.write(record, task.paths.results)
     _report(record, args)
     return record
 
@@ -164,6 +164,6 @@ def _report(record: StudyRecord, args: SearchArgs) -> None:
         beside = f"; default: {score_text(default)}" if default else ""
         chosen = hyperparameters_text(best.hyperparameters)
         LOGGER.info("best on val: %s: %s%s (%s)", chosen, score_text(best), beside, counts)
-        command = study_page.rerun_command(record, data=args.data, labels=args.labels, weights=args.weights)
+        command = document.rerun_command(record, data=args.data, labels=args.labels, weights=args.weights)
         LOGGER.info("to train it again: %s", command)
     LOGGER.info("written: %s", study_file(args.results, record.name).with_suffix(".md"))

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparison.sessions import Sessions, sessions_of
+from bench.comparison.latencies.sessions import Sessions, sessions_of
+from bench.comparison.latencies.speeds import Network
 from bench.comparison.settings import described
-from bench.comparison.speeds import Network
 from bench.config import Budget, without_repetition
 from bench.records.ids import hash_of, identity
 from bench.records.predictions import StoredPredictions, pool, read_predictions
@@ -19,6 +20,9 @@ from bench.records.schema import Outcome, RunRecord
 from bench.stats.macro import macro_scores
 from bench.stats.pairs import Floats, Right
 from imgcls.evaluation.baseline import Majority, always
+
+CHECKPOINTS_SHOWN: Final = 100
+"""Checkpoints that tables show one by one, from the first rows: bootstraps of all would take most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

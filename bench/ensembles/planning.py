@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.compare import rows_named
+from bench.comparison.decisions.sides import rows_named
 from bench.comparison.tables import Checkpoint, Row
 from bench.config import RunConfig
 from bench.ensembles.voting import RULES

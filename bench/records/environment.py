@@ -14,6 +14,8 @@ from typing import Final
 
 import psutil
 
+from bench.config import REPOSITORY
+
 # What a result may depend on. onnxruntime-gpu and onnxruntime are alternatives: the first is for machines where CUDA
 # is possible.
 PACKAGES: Final = (
@@ -29,8 +31,6 @@ PACKAGES: Final = (
     "scikit-learn",
     "fvcore",
 )
-
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from bench.records.environment import REPOSITORY
+from bench.config import REPOSITORY
 from bench.records.paths import OUTCOME
 from bench.records.schema import RunRecord
 from bench.records.store import read_record

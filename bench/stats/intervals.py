@@ -107,7 +107,7 @@ def independent_difference(first: tuple[float, float], second: tuple[float, floa
 def paired_difference(gained: float, lost: float, total: float, *, confidence: float = 0.95) -> Interval:
     """Return the score interval of the difference of two accuracies on the same images (Tango 1998).
 
-    ``gained`` images are classified correctly only by the second model, ``lost`` images only by the first; all three
+    ``gained`` images are classified correctly only by the first model, ``lost`` images only by the second; all three
     may be scaled to an effective sample size. The bounds are found by root search, because neither scipy nor
     scikit-learn has an interval for paired proportions.
     """

@@ -17,7 +17,7 @@ import torch
 
 from bench import harness
 from bench.comparison import analysis
-from bench.comparison.speeds import shown
+from bench.comparison.latencies.speeds import shown
 from bench.config import with_overrides
 from bench.latency.measure import Measured
 from bench.recipes import RECIPES

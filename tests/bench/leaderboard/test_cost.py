@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.comparison import analysis
-from bench.comparison.pareto import cost_so_far, cost_to_accuracy
+from bench.comparison.costs import cost_so_far, cost_to_accuracy
 from bench.config import with_overrides, with_values
 from bench.leaderboard import page
 from bench.recipes import RECIPES

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from bench.comparison import analysis
-from bench.comparison.compare import effects
+from bench.comparison.decisions.compare import effects
 from bench.config import RunConfig, with_overrides
 from bench.leaderboard import page
 from bench.recipes import RECIPES

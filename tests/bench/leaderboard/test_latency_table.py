@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.comparison import analysis
-from bench.comparison.sessions import is_outlier, relative_half_width, round_samples, sessions_of
+from bench.comparison.latencies.sessions import is_outlier, relative_half_width, round_samples, sessions_of
 from bench.comparison.tables import group
 from bench.latency.protocol import PROTOCOL_VERSION
 from bench.leaderboard import page

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from bench.comparison import analysis
-from bench.comparison.acceptance import acceptance, acceptance_on
+from bench.comparison.latencies.acceptance import acceptance, acceptance_on
 from bench.leaderboard import page, spreadsheet, terminal
 from bench.records.measurements import Check, Measurement
 from bench.records.schema import Latency, RunRecord

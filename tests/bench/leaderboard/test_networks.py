@@ -10,8 +10,8 @@ from rich.console import Console
 
 from bench.cli.main import main
 from bench.comparison import analysis
-from bench.comparison.recommend import p90
-from bench.comparison.speeds import reference_runtime, shown
+from bench.comparison.decisions.recommend import p90
+from bench.comparison.latencies.speeds import reference_runtime, shown
 from bench.config import with_overrides
 from bench.leaderboard import page, spreadsheet, terminal
 from bench.leaderboard.summary import notes, summary

@@ -12,7 +12,7 @@ import pytest
 import timm
 
 from bench.comparison import analysis
-from bench.comparison.pareto import cost_to_accuracy
+from bench.comparison.costs import cost_to_accuracy
 from bench.leaderboard import page, spreadsheet
 from bench.recipes import RECIPES
 from bench.records.schema import RunRecord

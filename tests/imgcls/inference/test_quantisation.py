@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from bench.comparison.acceptance import acceptance
+from bench.comparison.latencies.acceptance import acceptance
 from bench.latency.cold_start import CheckTask
 from bench.latency.protocol import PROTOCOL_VERSION
 from bench.latency.worker import WORKER

@@ -15,7 +15,7 @@ import { icon, KINDS, mark } from "./looks.js";
  */
 export function explorer(board) {
   const costs = board.metrics.filter((metric) => metric.better === "low");
-  const first = costs.find((metric) => metric.unit === "ms" && board.rows.some((row) => row.values[metric.key])) || costs[0];
+  const first = costs.find((metric) => metric.kind === "latency" && board.rows.some((row) => row.values[metric.key])) || costs[0];
   const state = { x: first.key, y: "top1", log: true };
   const place = html("div"), about = html("div", { class: "about", role: "status" }, "Choose a point for the details of its row.");
   const draw = () => place.replaceChildren(picture(board, state, (row) => about.replaceChildren(details(board, row))));

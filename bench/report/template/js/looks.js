@@ -2,7 +2,7 @@
 
 import { svg } from "./elements.js";
 
-/** @typedef {{key: string, title: string, unit: string, better: "high" | "low"}} Metric */
+/** @typedef {{kind: "measure" | "latency", key: string, title: string, short: string, unit: string, better: "high" | "low"}} Metric */
 /**
  * @typedef {{id: string, name: string, model: string, family: string, colour: string, setting: string[], kind: string, init: string,
  *   rank: [number, number] | null, best: number | null, weak: boolean, seeds: number[], failed: string | null, from: string[],

@@ -1,77 +1,54 @@
 """Costs of rows: Pareto fronts of accuracy against cost, and the cost of training to an accuracy on val."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparison.sessions import interval_over_rounds, over_rounds
-from bench.comparison.speeds import reference_runtime, runtime_text, shown
+from bench.comparison.latencies.sessions import interval_over_rounds, over_rounds
+from bench.comparison.latencies.speeds import reference_runtime, runtime_text, shown
+from bench.comparison.measures import MEASURES, Estimate, of_interval
 from bench.comparison.tables import Row, Table
 from bench.records.schema import RunRecord
 from bench.stats.groups import Groups
-from bench.stats.intervals import Interval, mean_interval, percentile
+from bench.stats.intervals import percentile
 from bench.stats.resampling import front_probability, resampled_accuracies
 
 P90: Final = 90
 
+LATENCY: Final = "latency"
+"""Key of the front whose cost is the latency on the reference runtime."""
+
+Drawn = NDArray[np.float64]
+"""Values of a cost over rounds or seeds, which are resampled; a single one counts as exact."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cost:
-    """A cost of a row, its 95 % interval (None if it is exact), and its values over rounds or seeds for resampling."""
+class FrontPoint:
+    """A cost of a row, and its bootstrap probability of being on the Pareto front of accuracy and that cost."""
 
-    value: float
-    interval: Interval | None
-    drawn: NDArray[np.float64]
-
-
-def _exact(value: float) -> Cost:
-    return Cost(value=value, interval=None, drawn=np.array([value]))
-
-
-def _latency(entry: Row, runtime: str | None) -> Cost | None:
-    row = shown(entry, runtime) if runtime else None
-    if row is None:
-        return None
-    # The value is the percentile of all queries, as in the tables; rounds are resampled as wholes, because queries of
-    # one round are not independent.
-    value, drawn = percentile(row[1].samples_ms, P90), np.array(over_rounds(row[1], P90))
-    return Cost(value=value, interval=interval_over_rounds(row[1], P90), drawn=drawn)
-
-
-def _training(row: Row) -> Cost:
-    # With folds a checkpoint is several trainings, all of which have to be paid for.
-    times = [sum(outcome.training.train_time_s for outcome in checkpoint.outcomes) for checkpoint in row.checkpoints]
-    interval = mean_interval(times) if len(times) > 1 else None
-    return Cost(value=float(np.mean(times)), interval=interval, drawn=np.array(times))
-
-
-COSTS: Final[dict[str, Callable[[Row, str | None], Cost | None]]] = {
-    "p90 latency, ms": _latency,
-    "GMACs": lambda entry, _: _exact(entry.outcome.model.gmacs),
-    "Params, M": lambda entry, _: _exact(entry.outcome.model.num_params / 1e6),
-    "ONNX, MB": lambda entry, _: _exact(entry.outcome.artifact.size_bytes / 1e6),
-    "Training, s": lambda entry, _: _training(entry),
-}
-"""Functions that return a cost of a row for a reference runtime, by title; None if the row has no such value."""
+    cost: Estimate
+    probability: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Front:
-    """One cost of the compared rows that have it, and each row's bootstrap probability of being on the front."""
+    """A cost, the title of its column, and the points of the rows that have it, by row id."""
 
+    key: str
     title: str
-    rows: tuple[Row, ...]
-    costs: tuple[Cost, ...]
-    probabilities: tuple[float, ...]
+    points: Mapping[str, FrontPoint]
 
 
-def fronts(compared: Sequence[Row], table: Table, groups: Groups | None) -> list[Front]:
+def fronts(
+    compared: Sequence[Row], measured: Mapping[str, Mapping[str, Estimate]], table: Table, groups: Groups | None
+) -> list[Front]:
     """Return a front for every cost that at least one of the compared rows has.
 
-    ``groups`` ``[N]`` is the group of each test image; None if all images are independent.
+    ``measured`` are the measures of each row, by row id; ``groups`` ``[N]`` is the group of each test image, None if
+    all are independent.
     """
     if not compared:
         return []
@@ -79,23 +56,51 @@ def fronts(compared: Sequence[Row], table: Table, groups: Groups | None) -> list
     right = np.stack([row.right.mean(axis=0) for row in compared if row.right is not None])
     # One set of resamples for all costs, so that the probabilities of the fronts are comparable.
     accuracies = resampled_accuracies(right, groups)
-    every = []
-    for name, cost_of in COSTS.items():
-        costs = [cost_of(row, runtime) for row in compared]
-        indices = [index for index, cost in enumerate(costs) if cost is not None]
-        if not indices:
-            continue
-        drawn = [cost.drawn for cost in costs if cost is not None]
-        chances = front_probability(accuracies[:, indices], drawn, shared=cost_of is _latency)
-        every.append(
-            Front(
-                title=f"{name} ({runtime_text(runtime, table)})" if cost_of is _latency and runtime else name,
-                rows=tuple(compared[index] for index in indices),
-                costs=tuple(cost for cost in costs if cost is not None),
-                probabilities=tuple(chances.tolist()),
+    costs = (
+        {}
+        if runtime is None
+        else {LATENCY: (f"p90 latency, ms ({runtime_text(runtime, table)})", _latencies(compared, runtime))}
+    )
+    for measure in MEASURES.values():
+        if measure.front:
+            own = {row.row_id: (row, measured[row.row_id].get(measure.key)) for row in compared}
+            costs[measure.key] = (
+                measure.front,
+                {
+                    row_id: (
+                        measure.shown(cost),
+                        np.array([cost.value] if measure.of_seeds is None else measure.of_seeds(row)),
+                    )
+                    for row_id, (row, cost) in own.items()
+                    if cost is not None
+                },
             )
-        )
-    return every
+    return [_front(key, title, drawn, compared, accuracies) for key, (title, drawn) in costs.items() if drawn]
+
+
+def _front(
+    key: str, title: str, costs: Mapping[str, tuple[Estimate, Drawn]], compared: Sequence[Row], accuracies: Drawn
+) -> Front:
+    indices = [index for index, row in enumerate(compared) if row.row_id in costs]
+    drawn = [costs[compared[index].row_id][1] for index in indices]
+    chances = front_probability(accuracies[:, indices], drawn, shared=key == LATENCY).tolist()
+    points = {
+        compared[index].row_id: FrontPoint(cost=costs[compared[index].row_id][0], probability=chance)
+        for index, chance in zip(indices, chances, strict=True)
+    }
+    return Front(key=key, title=title, points=points)
+
+
+def _latencies(rows: Sequence[Row], runtime: str) -> dict[str, tuple[Estimate, Drawn]]:
+    costs = {}
+    for row in rows:
+        if (timed := shown(row, runtime)) is not None:
+            # The value is the percentile of all queries, as in the tables; rounds are resampled as wholes, because
+            # queries of one round are not independent.
+            value, interval = percentile(timed[1].samples_ms, P90), interval_over_rounds(timed[1], P90)
+            cost = Estimate(value) if interval is None else of_interval(value, interval)
+            costs[row.row_id] = cost, np.array(over_rounds(timed[1], P90))
+    return costs
 
 
 TARGETS: Final = (0.80, 0.85, 0.90)
