@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.comparison.analysis import read
-from bench.comparison.measures import MEASURES
+from bench.comparison.measures import MEASURES, Measure
 from bench.comparison.results.building import table_result
 from bench.comparison.results.runs import flat_runs
 from bench.comparison.results.values import RowResult, TableResult
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
     from bench.records.paths import Paths
 
 FAILED: Final = "failed"
-
-MAIN: Final = [measure for measure in MEASURES.values() if measure.main]
 
 PICTURE: Final = "leaderboard-{}.svg"
 """File name of a table's picture, by the id of the table."""
@@ -147,10 +145,15 @@ def main_table(results: TableResult) -> list[Block]:
     These are the latency of other machines than the training machine, if they have measured any, and the reason for
     GMACs that are lower bounds.
     """
-    titles = ("Rank", "Model", "Setting", *(measure.main for measure in MAIN), *LATENCY_COLUMNS)
+    titles = ("Rank", "Model", "Setting", *(measure.main for measure in _measures()), *LATENCY_COLUMNS)
     rows = [*(_row(row, results) for row in results.rows), _majority_row(results)]
     # All columns are kept, even empty ones: readers and scripts find nine in every table.
     return [*table(titles, rows, left=3, keep=len(titles)), *bullets([*machine_lines(results), _lower_bounds(results)])]
+
+
+def _measures() -> list[Measure]:
+    """Return the measures of the main table."""
+    return [measure for measure in MEASURES.values() if measure.main]
 
 
 def machine_lines(results: TableResult) -> list[Text]:
@@ -210,8 +213,8 @@ def detail_tables(results: TableResult, *, sweeps: str = "sweeps") -> dict[str, 
 def _row(row: RowResult, results: TableResult) -> list[Words]:
     start: list[Words] = [str(row.rank or NO_VALUE), Name(row.model), joined(list(map(Name, row.setting))) or NO_VALUE]
     if not row.scored:
-        return [*start, why_failed(row), *[NO_VALUE] * (len(MAIN) - 1 + len(LATENCY_COLUMNS))]
-    top1, *others = (measured(measure, row.measures.get(measure.key)) for measure in MAIN)
+        return [*start, why_failed(row), *[NO_VALUE] * (len(_measures()) - 1 + len(LATENCY_COLUMNS))]
+    top1, *others = (measured(measure, row.measures.get(measure.key)) for measure in _measures())
     note = "" if row.rank else ", predictions missing"
     latencies = [median_text(row.latency(runtime, results.measured_on)) for runtime in LATENCY_COLUMNS.values()]
     return [*start, text(top1, note), *others, *latencies]
@@ -232,7 +235,7 @@ def _majority_row(results: TableResult) -> list[Words]:
         NO_VALUE,
         text("majority-class baseline (", Name(majority.class_name), ")"),
         NO_VALUE,
-        *(scores.get(measure.key, NO_VALUE) for measure in MAIN),
+        *(scores.get(measure.key, NO_VALUE) for measure in _measures()),
         *[NO_VALUE] * len(LATENCY_COLUMNS),
     ]
 

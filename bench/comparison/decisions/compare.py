@@ -85,7 +85,7 @@ class PairComparison:
 
 def compare(row: Side, against: Side) -> PairComparison:
     """Compare two rows or runs that were tested on the same images."""
-    right, other, table = row.right, against.right, against.table
+    other, right, table = against.right, row.right, against.table
     groups, images = groups_of([against.row, row.row]), right.shape[1]
     labels, predictions = minority_classes(table), against.predictions
     inside = np.zeros(images, dtype=bool) if predictions is None else np.isin(predictions.labels, labels)

@@ -14,7 +14,6 @@ from bench.records.paths import Paths
 from bench.stats.pairs import ALPHA
 from bench.stats.power import Power
 from bench.stats.ranks import ToBest, bounds_to_best, images_for_margin
-from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
 
 
@@ -88,8 +87,7 @@ class Recommendation:
 
 
 def recommend(comparison: Comparison, limits: Limits, results: Path) -> Recommendation:
-    """Return the recommendation; raises ConfigError for a limit on a class that the table does not have."""
-    _require_classes(comparison, limits)
+    """Return the recommendation; ``results`` is the folder of the artifacts."""
     table, majority = comparison.table, comparison.table.majority
     others = tuple(machine for machine in table.machines if machine != table.measured_on)
     common = Recommendation(
@@ -122,14 +120,6 @@ def recommend(comparison: Comparison, limits: Limits, results: Path) -> Recommen
         met=tuple(_met(limit, best, comparison, limits) for limit in limits.limits),
         artifact=_artifact(best, limits.runtime, results),
     )
-
-
-def _require_classes(comparison: Comparison, limits: Limits) -> None:
-    names = comparison.table.first.dataset.class_names
-    for limit in limits.limits:
-        if limit.kind == "recall" and limit.subject not in names:
-            message = f"{limit.label}: no such class; classes: {', '.join(names)}"
-            raise ConfigError(message)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
