@@ -58,7 +58,7 @@ def test_folds_of_given_splits_are_refused() -> None:
 
 @pytest.mark.parametrize("options", [{"folds": 1}, {"folds": 51}, {"fold": 0}, {"folds": 3, "fold": 3}])
 def test_invalid_folds_are_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="fold=0 to 2"):
+    with pytest.raises(ConfigError, match=r"^folds? is "):
         SplitConfig(**options)  # type: ignore[arg-type]
 
 
