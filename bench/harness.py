@@ -26,6 +26,7 @@ from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
 from imgcls.data.audit import Audit
 from imgcls.files import default_cache
+from imgcls.messages import Message, Setting
 from imgcls.models.names import names_weights
 from imgcls.models.registry import Specs, at_size, resolve_specs, timm_name_of, weights_policy
 from imgcls.models.weights import random_weights
@@ -141,14 +142,12 @@ def _specs(configs: Sequence[RunConfig], weights: str) -> Specs:
 
 def _warn_of_unused_group(audit: Audit, configs: Sequence[RunConfig]) -> None:
     if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
-        LOGGER.warning(
-            "the label table has a 'group' column that is not used; "
-            "add --group-by group to keep related images together"
-        )
+        text, hint = "the label table has a 'group' column that is not used; add ", " to keep related images together"
+        LOGGER.warning(Message((text, Setting("group_by", GROUP), hint)))
 
 
 def _log_audit(audit: Audit, flags: str) -> None:
-    LOGGER.info(str(audit))
+    LOGGER.info(audit.summary())
     if audit.removed:
         LOGGER.info("skipped files and reasons: python -m bench audit %s", flags)
 

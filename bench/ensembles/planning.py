@@ -23,6 +23,7 @@ from imgcls.data.decode import Resize
 from imgcls.data.sources.names import unescape
 from imgcls.errors import ConfigError
 from imgcls.evaluation.predictions import load_predictions, predictions_file
+from imgcls.messages import Setting
 from imgcls.models.registry import ModelSpec
 from imgcls.models.structure import Structure
 from imgcls.models.weights import Weights
@@ -44,8 +45,8 @@ def choose(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[Row]
             ", ".join(f"{comparison.table.key.dataset} (table {comparison.table.key.id})" for comparison in comparisons)
             or "none"
         )
-        message = f"ensemble: the results hold {len(comparisons)} tables: {listed}; choose one by --table ID"
-        raise ConfigError(message)
+        message = f"ensemble: the results hold {len(comparisons)} tables: {listed}; choose one by "
+        raise ConfigError(message, Setting("table"), " ID")
     candidates = rows_named(names, comparisons) if names else comparisons[0].ordered
     rows = [row for row in candidates if row.checkpoints and row.first.ensemble is None]
     if len({row.row_id for row in rows}) < MEMBERS:
@@ -60,8 +61,7 @@ def choose(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[Row]
 def tasks_of(rows: Sequence[Row], rule: str, *, paths: Paths, environment: Environment) -> list[Task]:
     """Return the task of each seed that all rows have; raises ConfigError if networks or seeds do not match."""
     if rule not in RULES:
-        message = f"--rule {rule}: unknown; known: {', '.join(RULES)}"
-        raise ConfigError(message)
+        raise ConfigError(Setting("rule", rule), f": unknown; known: {', '.join(RULES)}")
     # The same network and ids, whatever the order in which the rows are named, or their accuracies at the time.
     rows = sorted(rows, key=lambda row: row.row_id)
     by_seed = [{checkpoint.seed: checkpoint for checkpoint in row.checkpoints} for row in rows]

@@ -66,7 +66,7 @@ def probe_here(task: Task) -> Probed | str:
         status = launch([WORKER, "probe", str(file)], answers.append, threads=task.config.train.train_threads)
     file.unlink(missing_ok=True)
     if not answers:
-        return f"the probe ended with status {status}; a lack of memory is likely: use --micro-batch"
+        return f"the probe ended with status {status}; a lack of memory is likely: use a smaller micro-batch"
     return msgspec.json.decode(answers[-1], type=Probed | str)
 
 

@@ -23,6 +23,7 @@ from imgcls.errors import ConfigError, RunError, UserError
 from imgcls.inference.card import Card, read_card
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.synthetic import SYNTHETIC
+from imgcls.messages import Message, Setting
 
 LOGGER = logging.getLogger(__name__)
 
@@ -112,9 +113,9 @@ def check_copies(copies: Sequence[Copy]) -> None:
         try:
             require_exported(copy.folder / ONNX, copy.record.outcome.artifact.sha256)
         except (UserError, RunError) as error:
-            reasons.append(f"--artifacts {copy.folder}: {error}")
+            reasons.append((Setting("artifacts", str(copy.folder)), f": {error}"))
     if len(reasons) == len(copies):
-        raise ConfigError(reasons[0])
+        raise ConfigError(*reasons[0])
 
 
 def _copied_models(copies: Sequence[Copy]) -> list[session.Model]:
@@ -125,10 +126,8 @@ def _copied_models(copies: Sequence[Copy]) -> list[session.Model]:
         if record.train_id in models:
             continue
         if not (copy.folder / SYNTHETIC).exists():
-            message = (
-                "  %s: parity is not checked: no %s among its artifacts; --force on the training machine writes it"
-            )
-            LOGGER.warning(message, record.config.model, SYNTHETIC)
+            text = f"  {record.config.model}: parity is not checked: no {SYNTHETIC} among its artifacts; "
+            LOGGER.warning(Message((text, Setting("force", value=True), " on the training machine writes it")))
         size = outcome.model.image_size
         models[record.train_id] = session.Model(
             subject=Subject(train_id=record.train_id, folder=str(copy.folder.absolute()), image_size=size),
@@ -169,7 +168,8 @@ def _earlier(path: Path, sha256: str) -> Latency | None:
 def _has_artifacts(record: RunRecord, paths: Paths) -> bool:
     if paths.outcome(record.train_id).exists():
         return True
-    LOGGER.warning("  %s: no artifacts here to measure; --force trains again", record.config.model)
+    text = f"  {record.config.model}: no artifacts here to measure; "
+    LOGGER.warning(Message((text, Setting("force", value=True), " trains again")))
     return False
 
 

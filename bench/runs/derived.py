@@ -24,7 +24,7 @@ def adjusted(task: Task, train_id: str) -> tuple[dict[str, torch.Tensor], Traini
     # In the network's own biases, so that every runtime and ``predict`` have the adjusted logits.
     done = task.paths.outcome(train_id)
     if not done.exists():
-        message = "--imbalance post-hoc: the same training with --imbalance none is not in this results folder"
+        message = "imbalance post-hoc: the same training with imbalance none is not in this results folder"
         raise RunError(message)
     trained = msgspec.json.decode(done.read_bytes(), type=Outcome).training
     model = load_trained(task.paths.artifacts(train_id) / WEIGHTS)

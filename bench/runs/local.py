@@ -16,6 +16,7 @@ from bench.runs.plan import Probe, Task, finished_record, make_record, record_fi
 from bench.runs.processes import launch
 from bench.runs.worker import WORKER
 from imgcls.config import LoaderConfig, Precision, TrainConfig
+from imgcls.messages import Message, Part, Setting
 from imgcls.models.registry import ModelSpec
 from imgcls.training.precision import decide
 
@@ -60,7 +61,7 @@ def done_already(task: Task, title: str) -> RunRecord | None:
     if before is None or task.force:
         return None
     # Also if the code has changed: with the commit in a run's id, every commit would repeat all trainings.
-    LOGGER.info("%s: already done%s", title, _other_code(before, task))
+    LOGGER.info(Message((f"{title}: already done", *_other_code(before, task))))
     return before
 
 
@@ -73,11 +74,11 @@ def write_failed(task: Task, error: str, started: dt.datetime) -> RunRecord:
     return record
 
 
-def _other_code(record: RunRecord, task: Task) -> str:
+def _other_code(record: RunRecord, task: Task) -> tuple[Part, ...]:
     then, now = record.environment.git_commit, task.environment.git_commit
     if then == now:
-        return ""
-    return f" (by other code, commit {(then or 'unknown')[:8]}; --force repeats it)"
+        return ()
+    return (f" (by other code, commit {(then or 'unknown')[:8]}; ", Setting("force", value=True), " repeats it)")
 
 
 def decide_here(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, paths: Paths) -> Precision:

@@ -26,6 +26,7 @@ from imgcls.data.splits import Splits, class_counts, make_splits, missing_classe
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
+from imgcls.messages import Setting
 from imgcls.models.building import require_pretrained
 from imgcls.models.registry import ModelSpec
 from imgcls.training.setup import resolve_train
@@ -56,7 +57,7 @@ class Task:
     derived_from: tuple[str, ...] = ()
     tuning: Tuning | None = None
     adjusts: str | None = None
-    """Training whose logits are adjusted (``--imbalance post-hoc``); None: the run trains."""
+    """Training whose logits are adjusted (``imbalance`` post-hoc); None: the run trains."""
     ensemble: Ensemble | None = None
     """Members whose finished trainings are combined; None: the run trains."""
 
@@ -147,8 +148,8 @@ def _fitting(config: RunConfig, spec: ModelSpec, decide: Decide) -> RunConfig:
     if config.train.tune_layers != "all":
         require_pretrained(spec)
     if config.train.imbalance == "post-hoc" and not spec.structure.heads:
-        message = f"--imbalance post-hoc: {spec.name} does not end in linear classifiers; use logit-adjustment"
-        raise ConfigError(message)
+        reason = f": {spec.name} does not end in linear classifiers; use logit-adjustment"
+        raise ConfigError(Setting("imbalance", "post-hoc"), reason)
     precision = config.train.precision
     # Every device has float32, so that nothing is asked.
     return with_precision(config, "fp32" if precision == "fp32" else decide(spec, config.loader, config.train))

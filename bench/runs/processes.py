@@ -20,6 +20,7 @@ from typing import Literal, NoReturn, TextIO
 import msgspec
 
 from bench.progress import LOGGERS, Event
+from imgcls.messages import Message
 
 PARENT_GONE_STATUS = 129
 """Exit status of a worker whose caller has ended: 128 + SIGHUP."""
@@ -50,7 +51,7 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
 
     logger: str
     level: int
-    message: str | Event
+    message: str | Event | Message
 
 
 def ignore(_answer: bytes) -> None:
@@ -163,8 +164,9 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = LogLine(logger=record.name, level=record.levelno, message=record.getMessage())
-        if isinstance(record.msg, Event):
-            # ValueError for a loss that is not finite, which JSON cannot represent: its text is sent instead.
+        if isinstance(record.msg, Event | Message):
+            # ValueError for a number that is not finite, such as a loss, and that JSON cannot represent: its text is
+            # sent instead.
             with contextlib.suppress(ValueError):
                 _write(self._lines, "log", msgspec.structs.replace(line, message=record.msg))
                 return

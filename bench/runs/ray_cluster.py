@@ -21,6 +21,7 @@ from bench.runs.processes import steady_memory
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache, write_bytes
+from imgcls.messages import Setting
 from imgcls.models.registry import ModelSpec
 from imgcls.parallel import usable_cores
 from imgcls.training.precision import decide
@@ -57,15 +58,14 @@ def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
     try:
         import ray  # noqa: PLC0415 - optional
     except ImportError:
-        message = "--launcher ray: Ray is not installed; pip install 'imgcls-bench[ray]'"
-        raise ConfigError(message) from None
+        reason = ": Ray is not installed; pip install 'imgcls-bench[ray]'"
+        raise ConfigError(Setting("launcher", "ray"), reason) from None
     _init(ray, address)
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         gpus = int(sum(node.get("GPU", 0) for node in nodes))
         if 0 < gpus < jobs:
-            message = f"--jobs {jobs}: the cluster has {gpus} GPU(s), and each training takes one"
-            raise ConfigError(message)
+            raise ConfigError(Setting("jobs", jobs), f": the cluster has {gpus} GPU(s), and each training takes one")
         # Any node may receive a training, so the node with the fewest cores determines the threads of all.
         at_once = -(-jobs // len(nodes))
         cores = int(min(node.get("CPU", 1) for node in nodes))
@@ -87,8 +87,8 @@ def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may n
         ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        message = f"--ray-address {address or '(none)'}: no cluster there ({why}); use HOST:PORT, or auto"
-        raise ConfigError(message) from error
+        reason = f": no cluster there ({why}); use HOST:PORT, or auto"
+        raise ConfigError(Setting("ray_address", address or "(none)"), reason) from error
 
 
 def _knock(address: str) -> None:

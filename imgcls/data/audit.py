@@ -24,6 +24,7 @@ from imgcls.data.sources.names import file_of
 from imgcls.data.sources.version import version_of
 from imgcls.errors import DataError
 from imgcls.files import default_cache, write_text
+from imgcls.messages import Message, Part, Setting
 from imgcls.parallel import OnProgress, map_chunks, silent
 
 AUDIT_VERSION: Final = 2
@@ -76,6 +77,10 @@ class Audit:
     """Further columns of the table of labels."""
 
     def __str__(self) -> str:
+        """Return the summary as text."""
+        return str(self.summary())
+
+    def summary(self) -> Message:
         """Return a summary for people, one line or a few."""
         share = len(self.removed) / (len(self.images) + len(self.removed))
         first = (
@@ -83,25 +88,24 @@ class Audit:
             f"{len(self.removed)} skipped ({100 * share:.2f} %); {len(self.exact_duplicates)} groups of exact and "
             f"{len(self.near_duplicates)} of near-duplicates"
         )
-        lines = [first]
+        parts: list[Part] = [first]
         similar = sum(map(len, self.near_duplicates))
         if 2 * similar > len(self.images):
-            lines.append(
-                f"{similar:,} of {len(self.images):,} images are near-duplicates of another; for frames of one scene "
-                "consider --group-by, for different objects under a fixed camera --near-duplicates keep"
-            )
+            parts.append(f"\n{similar:,} of {len(self.images):,} images are near-duplicates of another")
+            parts += ["; for frames of one scene consider ", Setting("group_by")]
+            parts += [", for different objects under a fixed camera ", Setting("near_duplicates", "keep")]
         if self.broken_groups:
-            lines.append(
-                f"{self.broken_groups} chain(s) of near-duplicates over 1 % of the set were divided into groups of "
+            parts.append(
+                f"\n{self.broken_groups} chain(s) of near-duplicates over 1 % of the set were divided into groups of "
                 "confirmed pairs"
             )
         if self.too_small_to_search:
-            lines.append(f"{self.too_small_to_search:,} image(s) under 32 px were not searched for near-duplicates")
+            parts.append(f"\n{self.too_small_to_search:,} image(s) under 32 px were not searched for near-duplicates")
         if self.empty_folders:
             names = ", ".join(self.empty_folders[:NAMES_SHOWN])
             more = f" and {len(self.empty_folders) - NAMES_SHOWN} more" if len(self.empty_folders) > NAMES_SHOWN else ""
-            lines.append(f"class folders without files, ignored: {names}{more}")
-        return "\n".join(lines)
+            parts.append(f"\nclass folders without files, ignored: {names}{more}")
+        return Message(tuple(parts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from imgcls.config import ArchitectureConfig, Norm
 from imgcls.errors import ConfigError
+from imgcls.messages import Setting
 from imgcls.models.registry import AUX_POOL, AUX_STOCK_PX, ModelSpec
 from imgcls.models.structure import Structure, pretrained_cfg
 
@@ -62,8 +63,8 @@ def memory_format(structure: Structure, image_size: int) -> torch.memory_format:
 def require_pretrained(spec: ModelSpec) -> None:
     """Raise ConfigError unless the model is pre-trained: random layers have no features to fit a classifier to."""
     if spec.weights.init == "random":
-        message = f"--tune-layers: {spec.name} starts from random weights; use all, or pre-trained weights"
-        raise ConfigError(message)
+        reason = f": {spec.name} starts from random weights; use all, or pre-trained weights"
+        raise ConfigError(Setting("tune_layers"), reason)
 
 
 def shift_logits(model: nn.Module, heads: "Sequence[str]", offsets: Tensor) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imgcls.errors import ConfigError, ImageSizeError
+from imgcls.messages import Setting
 from imgcls.models.heads import linear_heads
 from imgcls.models.weights import Weights, shapes_of
 
@@ -80,9 +81,9 @@ def _find(architecture: str, weights: Weights, image_size: int, *, has_aux_head:
         raise ImageSizeError(architecture, image_size, reason, nearest)
     if weights.file is None:
         message = f"{architecture}: not a classifier of square images ({reason}); choose another model"
-    else:
-        message = f"--weights: the file does not fit {architecture} ({probe.reason}); use weights of that architecture"
-    raise ConfigError(message)
+        raise ConfigError(message)
+    reason = f": the file does not fit {architecture} ({probe.reason}); use weights of that architecture"
+    raise ConfigError(Setting("weights"), reason)
 
 
 def _crashes(layer: nn.Module) -> bool:

@@ -11,6 +11,7 @@ import torch
 from imgcls.config import MIN_BATCH, ArchitectureConfig, LoaderConfig, TrainConfig
 from imgcls.data.loaders import Source, share_of, undersampled
 from imgcls.errors import ConfigError, OutOfMemoryError
+from imgcls.messages import Setting
 from imgcls.models import complexity
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec
@@ -43,8 +44,8 @@ def fit(  # noqa: PLR0913 - the parts of a training
     Raises NonFiniteLossError and OutOfMemoryError, and ConfigError for the technique post-hoc.
     """
     if train.imbalance == "post-hoc":
-        message = "imbalance post-hoc adjusts a finished training; it has none of its own: use none"
-        raise ConfigError(message)
+        hint = (" adjusts a finished training; it has none of its own: use ", Setting("imbalance", "none"))
+        raise ConfigError(Setting("imbalance", "post-hoc"), *hint)
     use_threads(train.train_threads)
     torch.manual_seed(seed)
     aux_head = spec.has_aux_head and architecture.aux_weight > 0
@@ -98,6 +99,6 @@ def _named_lack_of_memory(loader: LoaderConfig) -> Iterator[None]:
         if not is_memory_error and not any(words in str(error).lower() for words in OUT_OF_MEMORY):
             raise
         size, px = loader.micro_batch or loader.batch_size, loader.image_size
-        smaller = "--micro-batch or --image-size" if size > MIN_BATCH else "--image-size"
+        smaller = "micro-batch or image size" if size > MIN_BATCH else "image size"
         message = f"out of memory in training with {size} images of {px} px at once; a smaller {smaller} needs less"
         raise OutOfMemoryError(message) from error

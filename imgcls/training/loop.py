@@ -185,7 +185,7 @@ def _train_step(
         # item() waits for the device: the price of stopping before a non-finite loss reaches the weights.
         total += share * loss.item()
         if not np.isfinite(total):
-            message = f"the loss is {total} at epoch {place[0]}, step {place[1]}; a lower --lr may help"
+            message = f"the loss is {total} at epoch {place[0]}, step {place[1]}; a lower learning rate may help"
             raise NonFiniteLossError(message)
         torch.autograd.backward(share * loss if share < 1 else loss)
     learner.optimizer.step()

@@ -82,4 +82,4 @@ LOSSES: Final[dict[str, Loss]] = {
     "logit-adjustment": logit_adjustment,
     "balanced-softmax": balanced_softmax,
 }
-"""Losses of the techniques of ``--imbalance`` that have one; the others use cross-entropy."""
+"""Losses of the techniques of ``TrainConfig.imbalance`` that have one; the others use cross-entropy."""

@@ -54,7 +54,7 @@ OPTIMIZERS: Final[dict[str, Callable[[nn.Module, TrainConfig], Optimizer]]] = {
     "adam": adam,
     "adamw": adamw,
 }
-"""Optimizers by the name that ``--optimizer`` takes."""
+"""Optimizers by the value of ``TrainConfig.optimizer``."""
 
 
 def plateau(optimizer: Optimizer, setup: TrainingSetup, spent: Spent) -> LRScheduler:
@@ -92,4 +92,4 @@ SCHEDULES: Final[dict[str, Callable[[Optimizer, TrainingSetup, Spent], LRSchedul
     "plateau": plateau,
     "cosine": cosine,
 }
-"""Schedules by the name that ``--schedule`` takes."""
+"""Schedules by the value of ``TrainConfig.schedule``."""

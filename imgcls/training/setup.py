@@ -12,6 +12,7 @@ from imgcls.config import ArchitectureConfig, Device, LoaderConfig, TrainConfig,
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source
 from imgcls.errors import ConfigError
+from imgcls.messages import Setting
 from imgcls.models.structure import Structure
 from imgcls.parallel import usable_cores
 from imgcls.training.events import EpochResult, FitMethod, Report
@@ -137,8 +138,8 @@ def resolve_train(train: TrainConfig, *, cuda: bool) -> TrainConfig:
     one.
     """
     if train.device == "cuda" and not cuda:
-        message = "--device cuda: no CUDA device here; use --device cpu or auto"
-        raise ConfigError(message)
+        hint = (": no CUDA device here; use ", Setting("device", "cpu"), " or auto")
+        raise ConfigError(Setting("device", "cuda"), *hint)
     device: Device = train.device
     if device == "auto":
         device = "cuda" if cuda else "cpu"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.progress import Count, Epoch
 from bench.runs.processes import Tell, serve
+from imgcls.messages import Message, Setting
 from tests.helpers.examples import EPOCH
 
 LOGGER = logging.getLogger("bench.somewhere")
@@ -21,6 +22,7 @@ def report(_path: Path, tell: Tell) -> int:
     LOGGER.warning("beware of %s", "[brackets]")
     LOGGER.debug(Count(title="caching", done=1, total=2, left_s=1.0))
     LOGGER.info(Epoch(result=replace(EPOCH, val_loss=float("nan")), epochs=3, left_s=1.0))
+    LOGGER.info(Message(("use ", Setting("weights", "none"))))
     print("a library prints", flush=True)  # noqa: T201 - must not reach the caller
     tell({"answer": 1})
     return 3

@@ -16,6 +16,7 @@ from imgcls.data.sources.rows import SEPARATORS, is_table
 from imgcls.data.sources.table import read_table
 from imgcls.errors import ConfigError, DataError
 from imgcls.files import default_cache, write_once
+from imgcls.messages import Setting
 
 
 def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = None) -> Dataset:
@@ -44,12 +45,11 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
         return read_table(root)
     if root.is_file():
         kind = "an archive; unpack it, and give the folder" if _is_archive(root) else "a file; give a folder or a table"
-        message = f"--data {data}: {kind}"
-        raise DataError(message)
+        raise DataError(Setting("data", data), f": {kind}")
     if not root.is_dir():
         what = "file" if is_table(root) else "folder"
-        message = f"--data {data}: no such {what}, and no data set of that name; known: {', '.join(DATASETS)}"
-        raise DataError(message)
+        reason = f": no such {what}, and no data set of that name; known: {', '.join(DATASETS)}"
+        raise DataError(Setting("data", data), reason)
     return read_folder(root, name=name_of(root))
 
 
@@ -67,13 +67,13 @@ def name_of(root: Path) -> str:
 
 
 def _with_labels(root: Path, table: Path) -> Dataset:
-    for flag, path, there in (("--data", root, root.is_dir()), ("--labels", table, table.is_file())):
-        if not there:
-            message = f"{flag} {path}: no such {'folder' if path is root else 'file'}"
-            raise DataError(message)
+    if not root.is_dir():
+        raise DataError(Setting("data", str(root)), ": no such folder")
+    if not table.is_file():
+        raise DataError(Setting("labels", str(table)), ": no such file")
     if not is_table(table):
-        message = f"--labels {table}: not a table of labels; use a file ending in {' or '.join(SEPARATORS)}"
-        raise ConfigError(message)
+        reason = f": not a table of labels; use a file ending in {' or '.join(SEPARATORS)}"
+        raise ConfigError(Setting("labels", str(table)), reason)
     return read_table(table, root=root, name=name_of(root))
 
 

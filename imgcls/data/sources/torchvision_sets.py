@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imgcls.errors import DataError
+from imgcls.messages import Setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +52,7 @@ TORCHVISION_SETS: Final[dict[str, TorchvisionSet]] = {
         parts={"train": {"split": "train", "size": "320px"}, "test": {"split": "val", "size": "320px"}},
     ),
 }
-"""Public data sets by the name that ``--data`` takes (https://docs.pytorch.org/vision/stable/datasets.html)."""
+"""Public data sets by the name that ``load_dataset`` takes (https://docs.pytorch.org/vision/stable/datasets.html)."""
 
 
 def write_named_set(folder: Path, *, name: str) -> None:
@@ -66,8 +67,8 @@ def write_named_set(folder: Path, *, name: str) -> None:
             _write_part(_open_part(entry, raw, kwargs), folder / (split or ""))
     # torchvision raises RuntimeError if a download is incomplete or has a wrong checksum.
     except (urllib.error.URLError, ConnectionError, TimeoutError, RuntimeError) as error:
-        message = f"--data {name}: cannot be downloaded here ({_first_line(error)}); use a folder, or 'digits'"
-        raise DataError(message) from error
+        reason = f": cannot be downloaded here ({_first_line(error)}); use a folder, or 'digits'"
+        raise DataError(Setting("data", name), reason) from error
     # Kept after an error: torchvision does not download an archive with the right checksum again.
     shutil.rmtree(raw, ignore_errors=True)
 

@@ -356,7 +356,7 @@ def test_audit_counts_splits_sources_and_groups(
 def test_unused_group_column_is_a_warning(table: Path, caplog: pytest.LogCaptureFixture) -> None:
     configs = configs_of(["test_efficientnet"], recipe="quick", seeds=[0], overrides={})
     planner(configs, data=str(table), weights="none", results=table.parent / "results")
-    assert "the label table has a 'group' column that is not used; add --group-by group" in caplog.text
+    assert "the label table has a 'group' column that is not used; add group_by=\"group\"" in caplog.text
     caplog.clear()
     grouped = configs_of(["test_efficientnet"], recipe="quick", seeds=[0], overrides={"group_by": "group"})
     planner(grouped, data=str(table), weights="none", results=table.parent / "results")

@@ -162,5 +162,5 @@ def test_a_folder_without_copies_is_refused(made: str, says: str, tmp_path: Path
         home.mkdir()
     if made == "no record":
         carried(home)
-    with pytest.raises(ConfigError, match=f"^--artifacts {home}: .*{says}"):
+    with pytest.raises(ConfigError, match=f'^artifacts="{home}": .*{says}'):
         find_copies(home)

@@ -118,7 +118,7 @@ def test_post_hoc_without_its_training_is_a_failed_row(make_folder: MakeFolder, 
     record = execution.run_and_record(adjusted)
     assert record.status == "failed"
     assert record.error is not None
-    assert "the same training with --imbalance none is not in this results folder" in record.error
+    assert "the same training with imbalance none is not in this results folder" in record.error
 
 
 def test_post_hoc_refuses_a_model_without_a_linear_classifier(make_folder: MakeFolder, tmp_path: Path) -> None:

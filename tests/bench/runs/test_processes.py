@@ -9,6 +9,7 @@ import pytest
 
 from bench.progress import Count
 from bench.runs.processes import STEADY_MEMORY, launch
+from imgcls.messages import Message, Setting
 
 WORKER = "tests.helpers.worker"
 
@@ -20,7 +21,7 @@ def test_worker_log_is_logged_by_its_caller(
     with caplog.at_level(logging.DEBUG, logger="bench"):
         assert launch([WORKER, "report", "-"], answers.append) == 3
     assert [json.loads(answer) for answer in answers] == [{"answer": 1}]
-    warning, count, epoch = caplog.records
+    warning, count, epoch, message = caplog.records
     assert (warning.name, warning.levelname, warning.getMessage()) == (
         "bench.somewhere",
         "WARNING",
@@ -28,6 +29,7 @@ def test_worker_log_is_logged_by_its_caller(
     )
     assert count.msg == Count(title="caching", done=1, total=2, left_s=1.0)
     assert "epoch 1/3" in epoch.getMessage()
+    assert message.msg == Message(("use ", Setting("weights", "none")))
     printed = capfd.readouterr()
     assert "a library prints" in printed.err
     assert not printed.out

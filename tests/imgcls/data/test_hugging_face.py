@@ -92,7 +92,7 @@ def test_set_is_written_once(tmp_path: Path, cache: Path) -> None:
 
 
 def test_name_without_network_is_refused(cache: Path) -> None:
-    with pytest.raises(DataError, match="--data hf:someone/pets: no data set that can be read here"):
+    with pytest.raises(DataError, match='data="hf:someone/pets": no data set that can be read here'):
         load_dataset("hf:someone/pets", cache=cache)
 
 

@@ -277,9 +277,9 @@ def test_bytes_that_are_not_utf8_are_refused(root: Path) -> None:
 
 
 def test_wrong_labels_argument_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"--labels .*none\.csv: no such file"):
+    with pytest.raises(DataError, match=r'labels=".*none\.csv": no such file'):
         load_dataset(str(root), labels=str(tmp_path / "none.csv"))
-    with pytest.raises(DataError, match=r"--data .*nowhere: no such folder"):
+    with pytest.raises(DataError, match=r'data=".*nowhere": no such folder'):
         load_dataset(str(tmp_path / "nowhere"), labels=str(root / "labels.csv"))
     (root / "labels.txt").touch()
     with pytest.raises(ConfigError, match=r"use a file ending in .csv or .tsv"):

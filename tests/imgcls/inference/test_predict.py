@@ -138,7 +138,7 @@ def test_closing_drops_what_is_not_begun(model: Path, photos: list[Path], decode
 
 @pytest.mark.parametrize("top_k", [0, 4])
 def test_too_many_or_no_classes_are_refused(model: Path, photos: list[Path], top_k: int) -> None:
-    with pytest.raises(ConfigError, match=rf"--top-k is {top_k}; .*model\.onnx has 3 classes, use 1 to 3"):
+    with pytest.raises(ConfigError, match=rf"top_k is {top_k}; .*model\.onnx has 3 classes, use 1 to 3"):
         classify(model, photos, top_k=top_k)
 
 

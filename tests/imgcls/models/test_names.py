@@ -42,7 +42,7 @@ def test_folder_by_its_path(tmp_path: Path) -> None:
 
 def test_named_weights_exclude_random_ones(tmp_path: Path) -> None:
     name = f"local-dir:{write_weights(tmp_path) / TINY}"
-    with pytest.raises(ConfigError, match=r"names pre-trained weights, which --weights none excludes"):
+    with pytest.raises(ConfigError, match='names pre-trained weights, which weights="none" excludes'):
         resolve_spec(name, SMALL, weights_policy("none", [name]))
 
 
