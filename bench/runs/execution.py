@@ -45,7 +45,7 @@ from imgcls.models.weights import sha256_of
 from imgcls.training import fitting
 from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
 from imgcls.training.events import Report
-from imgcls.training.setup import Training
+from imgcls.training.plan import Training, TrainingPlan
 
 LOGGER = logging.getLogger(__name__)
 
@@ -68,8 +68,8 @@ def fit(
 ) -> Training:
     """Build the model from its seed and train it, without the test split."""
     config = task.config
-    return fitting.fit(
-        task.spec,
+    plan = TrainingPlan(
+        spec=task.spec,
         num_classes=len(task.dataset.class_names),
         train_source=train_source,
         val_source=val_source,
@@ -81,6 +81,7 @@ def fit(
         report=report,
         rungs=rungs,
     )
+    return fitting.fit(plan)
 
 
 def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:

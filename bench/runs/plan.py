@@ -28,7 +28,7 @@ from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
 from imgcls.models.building import require_pretrained
 from imgcls.models.registry import ModelSpec
-from imgcls.training.setup import resolve_train
+from imgcls.training.plan import resolve_train
 
 AnyTask = TypeVar("AnyTask")
 

@@ -21,7 +21,7 @@ from imgcls.data.prepared import Prepared
 from imgcls.errors import NonFiniteLossError, OutOfMemoryError
 from imgcls.models.registry import resolve_spec
 from imgcls.models.weights import random_weights
-from imgcls.training.setup import Training
+from imgcls.training.plan import Training
 from tests.helpers.examples import EPOCH
 from tests.helpers.images import MakeFolder
 from tests.helpers.macs import counted_by_torch
