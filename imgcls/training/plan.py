@@ -94,8 +94,7 @@ class TrainingPlan:
         images = amount
         if quantity == "tmacs":
             assert self.gmacs is not None, "fit counts them"
-            # A step is three forward passes of its images; the classifier pre-fit is one, without a backward pass.
-            images = 1e3 * amount / (3 * self.gmacs) - self._features / 3
+            images = self.train.images_within(amount, gmacs=self.gmacs, features=self._features)
         size, count = self.loader.batch_size, len(self.train_source)
         epochs, rest = divmod(images, count - (count % size == 1))
         return max(1, int(epochs) * self.steps_per_epoch + round(rest / size))

@@ -149,6 +149,11 @@ def test_budget_of_compute_includes_attention(tmp_path: Path) -> None:
     assert images_of(training) == pytest.approx(100, abs=8)
 
 
+def test_compute_grows_with_image_area() -> None:
+    larger = replace(spec(), resize=replace(spec().resize, size=128))
+    assert gmacs_of(larger, 2) == pytest.approx(4 * gmacs_of(spec(), 2), rel=0.05)
+
+
 def test_counting_compute_does_not_change_the_training(tmp_path: Path) -> None:
     """The network that is counted takes no random numbers from the one that is trained."""
     gmacs = complexity.count(build_model(spec(), MODEL, num_classes=3), 64).gmacs
