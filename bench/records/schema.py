@@ -263,6 +263,12 @@ class RunRecord:
     test_scorings: int = 1
 
     @property
+    def finished(self) -> Outcome:
+        """The outcome of a run that is known not to have failed."""
+        assert self.outcome is not None, "a failed run has none"
+        return self.outcome
+
+    @property
     def network(self) -> str | None:
         """The id of the network, which a latency belongs to; None of a failed run. Each ensemble has one of its own.
 
