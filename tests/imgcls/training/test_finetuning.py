@@ -93,16 +93,16 @@ def test_head_is_the_logistic_regression_of_the_features(tmp_path: Path, monkeyp
     penalty = 0.1
     monkeypatch.setattr(head, "PENALTIES", (penalty,))
     model, chosen = network().eval(), setting(tmp_path, train=replace(FINE, tune_layers="head"))
-    features = features_of(model, chosen.train_source.pixels, chosen.normalisation)
+    features = features_of(model, chosen.train_source.pixels, chosen.spec.normalisation)
     mean, std = features.mean(axis=0), features.std(axis=0, ddof=1)
     scaled = (features - mean) / std
     labels = chosen.train_source.labels
     oracle = LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-8, max_iter=5000).fit(scaled, labels)
     result = head.fit_head(model, chosen).epoch
-    logits = logits_of(model, chosen.train_source, normalisation=chosen.normalisation, device=CPU)
+    logits = logits_of(model, chosen.train_source, normalisation=chosen.spec.normalisation, device=CPU)
     ours = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
     np.testing.assert_allclose(ours, oracle.predict_proba(scaled), atol=2e-3)
-    val = logits_of(model, chosen.val_source, normalisation=chosen.normalisation, device=CPU)
+    val = logits_of(model, chosen.val_source, normalisation=chosen.spec.normalisation, device=CPU)
     assert result.val_top1_accuracy == top1_accuracy(val, chosen.val_source.labels)
     assert result.images == len(labels)
 

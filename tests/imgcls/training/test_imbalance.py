@@ -166,7 +166,7 @@ def test_classifier_alone_predicts_the_minority_more_often(name: str, tmp_path: 
         torch.manual_seed(0)
         model = build_model(spec(), MODEL, num_classes=3)
         head.fit_head(model, chosen)
-        found = logits_of(model, chosen.val_source, normalisation=chosen.normalisation, device=CPU)
+        found = logits_of(model, chosen.val_source, normalisation=chosen.spec.normalisation, device=CPU)
         return int((found.argmax(axis=1) == 2).sum())
 
     assert predicted(name) > predicted("none")
