@@ -217,6 +217,15 @@ class TrainConfig:
         require(name="lr_patience", value=self.lr_patience, low=0, high=100_000, hint="use 0 or more")
         require(name="train_threads", value=self.train_threads, low=0, high=4096, hint="use 0 (all) or more")
 
+    @property
+    def passes_per_image(self) -> int:
+        """Forward passes that an image costs in training: three with a backward pass, one through frozen layers."""
+        return 1 if self.tune_layers == "head" else 3
+
+    def images_within(self, tmacs: float, *, gmacs: float, features: float = 0.0) -> float:
+        """Return the images that can be trained on with a compute of which ``features`` images pass frozen layers."""
+        return 1e3 * tmacs / (self.passes_per_image * gmacs) - features / self.passes_per_image
+
     def _require_effect(self) -> None:
         """Raise ConfigError for a value that would have no effect, but stand in the setting's name."""
         head_only = Setting("tune_layers", "head")

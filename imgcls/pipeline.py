@@ -26,8 +26,8 @@ from imgcls.models.building import require_pretrained, save_trained
 from imgcls.models.registry import ModelSpec, resolve_spec, timm_name_of, weights_policy
 from imgcls.training.events import Report, silent
 from imgcls.training.fitting import fit
+from imgcls.training.plan import Training, TrainingPlan, resolve_train
 from imgcls.training.precision import decide
-from imgcls.training.setup import Training, resolve_train
 
 SETTINGS: Final = "settings.json"
 """File beside the weights with the digest of everything that a training depends on."""
@@ -74,8 +74,8 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
     _claim(home, hashlib.sha256(json.dumps(msgspec.to_builtins(identity)).encode()).hexdigest())
     data = prepare(audit, splits, spec.resize, root=dataset.root, cache=cache or default_cache())
-    training = fit(
-        spec,
+    plan = TrainingPlan(
+        spec=spec,
         num_classes=len(audit.class_names),
         train_source=data.source("train"),
         val_source=data.source("val"),
@@ -86,8 +86,9 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
         folder=home,
         report=report,
     )
-    classes = len(audit.class_names)
-    write_aside(home / WEIGHTS, lambda path: save_trained(training.state, spec, num_classes=classes, path=path))
+    training = fit(plan)
+    num_classes = plan.num_classes
+    write_aside(home / WEIGHTS, lambda path: save_trained(training.state, spec, num_classes=num_classes, path=path))
     return FineTuned(spec=spec, data=data, training=training, device=torch.device(train.device), folder=home)
 
 

@@ -142,10 +142,8 @@ def cost_so_far(record: RunRecord) -> list[tuple[float, float, float]]:
     features: float = training.head_images or 0
     if training.head_images is None and train.tune_layers == "head-then-all":
         features = _train_images(record) * train.feature_views
-    # Frozen layers have no backward pass, which takes twice the operations of the forward pass.
-    factor = 1 if train.tune_layers == "head" else 3
     seconds = training.head_time_s + np.cumsum([epoch.train_time_s for epoch in training.history])
-    passes = features + factor * np.cumsum([epoch.images for epoch in training.history])
+    passes = features + train.passes_per_image * np.cumsum([epoch.images for epoch in training.history])
     return [
         (minutes, images * record.outcome.model.training_gmacs / 1e3, epoch.val_top1_accuracy)
         for minutes, images, epoch in zip((seconds / 60).tolist(), passes.tolist(), training.history, strict=True)

@@ -99,7 +99,6 @@ def _task(
         candidate_ids=tuple(row.row_id for row in rows),
     )
     first = next(record for record, weight in zip(records, weights, strict=True) if weight > 0)
-    assert first.outcome is not None
     config = replace(first.config, model=NAME, overrides={}, seed=checkpoints[0].seed)
     location = msgspec.json.decode((paths.artifacts(first.train_id) / PLACE).read_bytes(), type=dict[str, str])
     return Task(
@@ -107,7 +106,7 @@ def _task(
         run_id=hash_of([_shared(config), replace(ensemble, candidates=()), environment.machine]),
         train_id=hash_of([ensemble.members, NAME]),
         config=config,
-        spec=_spec(first.outcome.model, records),
+        spec=_spec(first.finished.model, records),
         dataset=first.dataset,
         environment=environment,
         data=unescape(location["data"]),
@@ -148,8 +147,7 @@ def _require_one_input(records: Sequence[RunRecord], names: Sequence[str]) -> No
     """Raise ConfigError unless all networks read images of the same size, resized in the same way."""
     inputs = {}
     for record, name in zip(records, names, strict=True):
-        assert record.outcome is not None
-        model = record.outcome.model
+        model = record.finished.model
         crop = "" if model.crop_pct is None else f", crop {model.crop_pct:g}"
         inputs[name] = f"{model.image_size} px, {model.interpolation}{crop}"
     if len(set(inputs.values())) > 1:

@@ -156,4 +156,5 @@ def _images(task: Task, quantity: str, amount: float, features: int) -> float:
         return amount
     from imgcls.training.fitting import gmacs_of  # noqa: PLC0415 - only a budget of compute needs it
 
-    return max(1e3 * amount / (3 * gmacs_of(task.spec, len(task.dataset.class_names))) - features / 3, 0.0)
+    gmacs = gmacs_of(task.spec, len(task.dataset.class_names))
+    return max(task.config.train.images_within(amount, gmacs=gmacs, features=features), 0.0)

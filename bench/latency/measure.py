@@ -109,9 +109,8 @@ def check_copies(copies: Sequence[Copy]) -> None:
     """Raise ConfigError if no run has the ONNX file that it exported; if some have, the others become failed rows."""
     reasons = []
     for copy in copies:
-        assert copy.record.outcome is not None
         try:
-            require_exported(copy.folder / ONNX, copy.record.outcome.artifact.sha256)
+            require_exported(copy.folder / ONNX, copy.record.finished.artifact.sha256)
         except (UserError, RunError) as error:
             reasons.append((Setting("artifacts", str(copy.folder)), f": {error}"))
     if len(reasons) == len(copies):
@@ -121,8 +120,7 @@ def check_copies(copies: Sequence[Copy]) -> None:
 def _copied_models(copies: Sequence[Copy]) -> list[session.Model]:
     models = {}
     for copy in copies:
-        record, outcome = copy.record, copy.record.outcome
-        assert outcome is not None
+        record, outcome = copy.record, copy.record.finished
         if record.train_id in models:
             continue
         if not (copy.folder / SYNTHETIC).exists():
@@ -141,8 +139,7 @@ def _copied_models(copies: Sequence[Copy]) -> list[session.Model]:
 
 def _write_file(record: RunRecord, timed: session.SessionResult, *, environment: Environment, results: Path) -> None:
     """Write the latency of a copied run; earlier rows of other runtimes and threads are kept."""
-    assert record.outcome is not None
-    sha256 = record.outcome.artifact.sha256
+    sha256 = record.finished.artifact.sha256
     path = Paths(results=results).latency_file(environment.machine, record.run_id)
     with locks.record_lock(results, record.run_id):
         before = _earlier(path, sha256) or Latency(environment=environment)
@@ -179,19 +176,18 @@ def _models(records: Sequence[RunRecord], paths: Paths, *, look: bool) -> list[s
     for record in records:
         if record.train_id in models:
             continue
-        assert record.outcome is not None
         images = _images(record, paths) if look else None
         folder = paths.artifacts(record.train_id)
         models[record.train_id] = session.Model(
             subject=Subject(
                 train_id=record.train_id,
                 folder=str(folder),
-                image_size=record.outcome.model.image_size,
+                image_size=record.finished.model.image_size,
                 files=images.test_files if images else (),
                 card=_card(folder / ONNX) if images else None,
             ),
             name=f"{record.config.model} ({record.dataset.name})",
-            onnx_sha256=record.outcome.artifact.sha256,
+            onnx_sha256=record.finished.artifact.sha256,
             pictures=images.pictures if images else None,
         )
     return list(models.values())

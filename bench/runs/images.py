@@ -120,8 +120,7 @@ def find_images(record: RunRecord, paths: Paths) -> RunImages:
     if splits.digest != record.dataset.split_digest:
         message = f"the split of {record.dataset.name} has changed since the run: digest {splits.digest}"
         raise MissingImagesError(message)
-    assert record.outcome is not None
-    model = record.outcome.model
+    model = record.finished.model
     resize = Resize(size=model.image_size, interpolation=model.interpolation, crop_pct=model.crop_pct)
     count = progress.counting(f"caching {resize.size} px")
     build_cache(source.audit, resize, root=source.root, cache=paths.cache, progress=count)

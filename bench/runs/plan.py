@@ -29,7 +29,7 @@ from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_
 from imgcls.messages import Setting
 from imgcls.models.building import require_pretrained
 from imgcls.models.registry import ModelSpec
-from imgcls.training.setup import resolve_train
+from imgcls.training.plan import resolve_train
 
 AnyTask = TypeVar("AnyTask")
 

@@ -76,13 +76,12 @@ def best_probabilities(models: Sequence[Right], groups: Groups | None = None, *,
 class ToBest:
     """A row against the best row: the difference (0 for the most accurate), and its simultaneous lower bound.
 
-    The bounds of all rows hold together with 95 % confidence, whichever row is the best. ``against`` is the row that
-    determines the bound, and ``difference`` is to that row.
+    The bounds of all rows hold together with 95 % confidence, whichever row is the best. ``difference`` is to
+    the row that determines the bound.
     """
 
     difference: float
     low: float
-    against: int
 
 
 def bounds_to_best(models: Sequence[Right], groups: Groups | None = None) -> list[ToBest]:
@@ -103,10 +102,10 @@ def bounds_to_best(models: Sequence[Right], groups: Groups | None = None) -> lis
         pairs = {best: against(row, best) for best in range(len(models)) if best != row}
         lowest = min(pairs, key=lambda best: pairs[best].interval.low, default=row)
         if lowest == row:
-            bounds.append(ToBest(difference=0.0, low=0.0, against=row))
+            bounds.append(ToBest(difference=0.0, low=0.0))
             continue
         pair = pairs[lowest]
-        bounds.append(ToBest(difference=pair.difference, low=min(pair.interval.low, 0.0), against=lowest))
+        bounds.append(ToBest(difference=pair.difference, low=min(pair.interval.low, 0.0)))
     return bounds
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgcls.errors import ParityError
-from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.evaluation.predictions import Predictions, predict_all
 from imgcls.evaluation.results import Flip, Parity
 from imgcls.inference.card import Card, preprocess
@@ -65,7 +64,6 @@ def parity_of(logits: Logits, trained: Predictions, *, batch_rel_error: float | 
         cosine=_cosine(logits, trained.logits),
         top1_agreement=1 - len(flips) / len(trained.labels),
         flips=flips,
-        test_top1_accuracy=top1_accuracy(logits, trained.labels),
         only_trained_right=int((was_right & ~right).sum()),
         only_runtime_right=int((right & ~was_right).sum()),
         batch_rel_error=batch_rel_error,

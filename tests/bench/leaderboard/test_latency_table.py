@@ -28,7 +28,6 @@ def int8(lost: int, images: int = 1000) -> Check:
         max_rel_logit_error=0.1,
         top1_agreement=0.9,
         flips=(),
-        test_top1_accuracy=0.8,
         only_trained_right=lost,
         only_runtime_right=0,
     )

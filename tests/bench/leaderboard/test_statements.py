@@ -20,9 +20,7 @@ from tests.helpers.documents import markdown_of, notes_of, summary_of, tables_of
 def keep(results: Path, model: str, right: np.ndarray, p_true: np.ndarray, seed: int = 0) -> None:
     """A run whose calibrated probabilities of the true classes are ``p_true``."""
     log_p = np.log(p_true).astype(np.float32)
-    predictions = examples.predictions_of(
-        right, LABELS, classes=3, log_p_true_calibrated=log_p, log_p_predicted_calibrated=log_p
-    )
+    predictions = examples.predictions_of(right, LABELS, classes=3, log_p_true_calibrated=log_p)
     examples.keep(results, model, predictions, examples.data_of(LABELS, NAMES), seed=seed)
 
 

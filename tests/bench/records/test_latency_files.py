@@ -28,7 +28,7 @@ def timed(
 
 
 def checked(inputs: str) -> Check:
-    parity = Parity(max_rel_logit_error=1e-6, top1_agreement=1.0, flips=(), test_top1_accuracy=None)
+    parity = Parity(max_rel_logit_error=1e-6, top1_agreement=1.0, flips=())
     kept = {"protocol_version": PROTOCOL_VERSION, "precision": "fp32", "parity": parity}
     return Check(runtime="onnxruntime-cpu", status="ok", inputs=inputs, **kept)  # type: ignore[arg-type]
 

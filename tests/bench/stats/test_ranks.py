@@ -176,7 +176,6 @@ def test_bounds_become_short_with_many_images() -> None:
     assert -0.002 < best.low <= 0
     assert -0.02 < near.low < near.difference < 0
     assert far.low < -0.08
-    assert far.against == 0
 
 
 def test_bounds_of_one_row_and_of_equal_rows() -> None:

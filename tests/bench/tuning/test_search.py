@@ -28,7 +28,7 @@ Score = Callable[[Task], float]
 
 @pytest.fixture
 def task(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
-    monkeypatch.setattr(search, "macs_per_image", lambda _spec, _classes: 1e9)
+    monkeypatch.setattr(search, "gmacs_of", lambda _spec, _classes: 1.0)
     monkeypatch.setattr(search, "POLL_S", 0.1)
     storage.quiet()
     recipe = RECIPES["standard"]("test_efficientnet")

@@ -231,7 +231,6 @@ def test_acceptance_of_a_reduced_precision(lost: int, gained: int, images: int, 
         max_rel_logit_error=0.1,
         top1_agreement=0.9,
         flips=(),
-        test_top1_accuracy=0.8,
         only_trained_right=lost,
         only_runtime_right=gained,
     )
