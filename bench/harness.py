@@ -26,7 +26,7 @@ from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
 from imgcls.data.audit import Audit
 from imgcls.files import default_cache
-from imgcls.models.names import names_weights
+from imgcls.models.model_names import names_weights
 from imgcls.models.registry import Specs, at_size, resolve_specs, timm_name_of, weights_policy
 from imgcls.models.weights import random_weights
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from imgcls.config import ArchitectureConfig, LoaderConfig, SplitConfig, TrainConfig
     from imgcls.data.audit import Audit, audit_dataset
     from imgcls.data.sources.folder import Dataset
-    from imgcls.data.sources.named import load_dataset
+    from imgcls.data.sources.registry import load_dataset
     from imgcls.data.splits import Splits, make_splits
     from imgcls.errors import ConfigError, DataError, RunError, UserError
     from imgcls.inference.predict import Answer, classify
@@ -25,7 +25,7 @@ _HOMES: Final = {
     "Audit": "imgcls.data.audit",
     "audit_dataset": "imgcls.data.audit",
     "Dataset": "imgcls.data.sources.folder",
-    "load_dataset": "imgcls.data.sources.named",
+    "load_dataset": "imgcls.data.sources.registry",
     "Splits": "imgcls.data.splits",
     "make_splits": "imgcls.data.splits",
     "ConfigError": "imgcls.errors",

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from imgcls.errors import ConfigError
 
+SPLITS: Final = ("train", "val", "test")
 MAX_FOLDS: Final = 50
 MIN_BATCH: Final = 2
 """Batch norm needs two images."""

@@ -16,7 +16,7 @@ from rich.table import Table
 from bench.cli.arguments import PredictArgs
 from bench.progress import counting
 from imgcls.data.decode import quiet_libraries
-from imgcls.data.sources.names import escape
+from imgcls.data.sources.file_names import escape
 from imgcls.data.sources.photos import list_photos
 from imgcls.errors import ConfigError
 from imgcls.inference.predict import Answer, classify

@@ -15,7 +15,7 @@ from bench.latency.protocol import enough_queries
 from bench.records.schema import RunRecord
 from bench.stats.intervals import percentile
 from bench.stats.ranks import ToBest, bounds_to_best
-from imgcls.data.sources.names import composed
+from imgcls.data.sources.file_names import composed
 from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
 

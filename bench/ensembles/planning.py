@@ -20,7 +20,7 @@ from bench.records.schema import Ensemble, Member, ModelInfo, RunRecord
 from bench.runs.plan import Task
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import Resize
-from imgcls.data.sources.names import unescape
+from imgcls.data.sources.file_names import unescape
 from imgcls.errors import ConfigError
 from imgcls.evaluation.predictions import load_predictions, predictions_file
 from imgcls.models.registry import ModelSpec

@@ -14,10 +14,10 @@ from bench.records.store import write_json
 from imgcls.data.audit import Audit, audit_dataset
 from imgcls.data.cache import build_cache, cache_path
 from imgcls.data.decode import Resize
+from imgcls.data.sources.file_names import ESCAPED, escape, unescape
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.hugging_face import PREFIX
-from imgcls.data.sources.named import INCLUDED, load_dataset
-from imgcls.data.sources.names import ESCAPED, escape, unescape
+from imgcls.data.sources.registry import INCLUDED, load_dataset
 from imgcls.data.splits import make_splits
 from imgcls.errors import RunError, UserError
 

@@ -18,9 +18,8 @@ from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
 from bench.records.schema import SCHEMA_VERSION, UNGROUPED, DatasetInfo, Ensemble, Outcome, RunRecord, Tuning
 from bench.records.store import read_if_whole
-from imgcls.config import LoaderConfig, Precision, SplitConfig, TrainConfig
+from imgcls.config import SPLITS, LoaderConfig, Precision, SplitConfig, TrainConfig
 from imgcls.data.audit import Audit
-from imgcls.data.drawing import SPLITS
 from imgcls.data.groups import apart
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.errors import ConfigError

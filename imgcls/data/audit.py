@@ -19,8 +19,8 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableError, decode, quiet_libraries
 from imgcls.data.duplicates import MAX_GROUP_SHARE, near_groups
+from imgcls.data.sources.file_names import file_of
 from imgcls.data.sources.folder import Dataset, Removal
-from imgcls.data.sources.names import file_of
 from imgcls.data.sources.version import version_of
 from imgcls.errors import DataError
 from imgcls.files import default_cache, write_text

@@ -10,7 +10,7 @@ from typing import Final
 from scipy.cluster.hierarchy import DisjointSet
 
 from imgcls.data.audit import Audit, AuditedImage
-from imgcls.data.sources.names import composed
+from imgcls.data.sources.file_names import composed
 from imgcls.errors import ConfigError
 
 PARENT: Final = "parent"

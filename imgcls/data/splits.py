@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.config import SplitConfig
+from imgcls.config import SPLITS, SplitConfig
 from imgcls.data.audit import Audit, AuditedImage
-from imgcls.data.drawing import SPLITS, deal, draw, groups_by_class, groups_with
 from imgcls.data.groups import apart, grouped
+from imgcls.data.stratification import deal, draw, groups_by_class, groups_with
 from imgcls.errors import ConfigError, DataError
 
 VAL_FRACTION: Final = 0.1

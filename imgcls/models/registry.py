@@ -14,7 +14,7 @@ from imgcls.data.augment import Normalisation
 from imgcls.data.decode import RESAMPLING, Resize
 from imgcls.errors import ConfigError, GroupedConfigError
 from imgcls.hub import why_unreachable
-from imgcls.models.names import LOCAL, current_name, names_weights
+from imgcls.models.model_names import LOCAL, current_name, names_weights
 from imgcls.models.structure import Structure, find_structure
 from imgcls.models.weights import Weights, folder_weights, hub_weights, in_cache, named_weights, random_weights
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imgcls.data.sources.names import composed, escape, ids_of
+from imgcls.data.sources.file_names import composed, escape, ids_of
 from imgcls.data.sources.walking import Walk, reason_of_link, subfolders_of, walk
 from imgcls.errors import DataError
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgcls.data.sources.names import Locator
+from imgcls.data.sources.file_names import Locator
 from imgcls.data.sources.rows import is_table, read_rows
 from imgcls.data.sources.walking import walk
 from imgcls.errors import DataError

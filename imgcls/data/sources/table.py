@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from imgcls.data.sources.file_names import Located, Locator, composed, ids_of
 from imgcls.data.sources.folder import SPLIT_NAMES, SPLIT_OF, Dataset, ImageFile, Removal
-from imgcls.data.sources.names import Located, Locator, composed, ids_of
 from imgcls.data.sources.rows import Row, read_rows
 from imgcls.errors import DataError
 

@@ -1,4 +1,4 @@
-"""Named data sets: scikit-learn's digits, and public data sets, written as class folders on first use."""
+"""The named data sets: scikit-learn's digits, and public data sets, written as class folders on first use."""
 
 from collections.abc import Callable
 from functools import partial
