@@ -104,8 +104,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     # Tasks name a folder of weights by its last part, and so do the settings that a study found.
     by_name = {spec.name: spec for spec in specs.values()}
     _, audit = audited(data, paths.cache, labels=labels, verify=verify)
-    _log_audit(audit, data if labels is None else f"{data} --labels {labels}")
-    _warn_of_unused_group(audit, configs)
+    _log_audit(audit, configs, data if labels is None else f"{data} --labels {labels}")
     plans = {split: plan_data(audit, split, data=data, labels=labels) for split in {config.split for config in configs}}
     environment = read_environment()
 
@@ -139,18 +138,15 @@ def _specs(configs: Sequence[RunConfig], weights: str) -> Specs:
     return resolve_specs(models, weights_policy(weights, names.values()))
 
 
-def _warn_of_unused_group(audit: Audit, configs: Sequence[RunConfig]) -> None:
+def _log_audit(audit: Audit, configs: Sequence[RunConfig], flags: str) -> None:
+    LOGGER.info(str(audit))
+    if audit.removed:
+        LOGGER.info("skipped files and reasons: python -m bench audit %s", flags)
     if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
         LOGGER.warning(
             "the label table has a 'group' column that is not used; "
             "add --group-by group to keep related images together"
         )
-
-
-def _log_audit(audit: Audit, flags: str) -> None:
-    LOGGER.info(str(audit))
-    if audit.removed:
-        LOGGER.info("skipped files and reasons: python -m bench audit %s", flags)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

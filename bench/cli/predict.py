@@ -36,13 +36,14 @@ def show_predictions(args: PredictArgs, console: Console) -> int:
         raise ConfigError(message)
     photos = list_photos(inputs)
     total = len(photos) * len(models)
+    writer = _csv_lines(args.top_k) if args.csv else _json_lines() if args.json else _table(console, models)
     # On a terminal that shows the data a bar would overwrite it.
     progress = silent if args.data_only and os.isatty(1) else counting("predicting")
     failed = 0
     # Quiet here and not in the library: between two photos, its generator must not keep the caller's standard error.
     with quiet_libraries(), contextlib.closing(classify(models, photos, top_k=args.top_k)) as predictions:
         try:
-            with _writer(args, console, models) as write:
+            with writer as write:
                 for done, prediction in enumerate(predictions, 1):
                     write(prediction)
                     failed += prediction.error is not None
@@ -63,12 +64,6 @@ def _divided(paths: Sequence[Path]) -> tuple[Sequence[Path], Sequence[Path]]:
         raise ConfigError(message)
     # A model that is named twice would only repeat its predictions.
     return tuple(dict.fromkeys(paths[:count])), paths[count:]
-
-
-def _writer(args: PredictArgs, console: Console, models: Sequence[Path]) -> contextlib.AbstractContextManager[Write]:
-    if args.csv:
-        return _csv_lines(args.top_k)
-    return _json_lines() if args.json else _table(console, models)
 
 
 @contextlib.contextmanager

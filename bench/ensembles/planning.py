@@ -11,7 +11,6 @@ from scipy.special import softmax
 from bench.comparison.analysis import Comparison
 from bench.comparison.compare import rows_named
 from bench.comparison.tables import Checkpoint, Row
-from bench.config import RunConfig
 from bench.ensembles.voting import RULES
 from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity
@@ -104,7 +103,7 @@ def _task(
     location = msgspec.json.decode((paths.artifacts(first.train_id) / PLACE).read_bytes(), type=dict[str, str])
     return Task(
         # Without the names of rows, which those of other rows may change.
-        run_id=hash_of([_shared(config), replace(ensemble, candidates=()), environment.machine]),
+        run_id=hash_of([identity(config), replace(ensemble, candidates=()), environment.machine]),
         train_id=hash_of([ensemble.members, NAME]),
         config=config,
         spec=_spec(first.outcome.model, records),
@@ -116,10 +115,6 @@ def _task(
         derived_from=tuple(member.run_id for member in ensemble.members),
         ensemble=ensemble,
     )
-
-
-def _shared(config: RunConfig) -> dict[str, object]:
-    return identity(replace(config, overrides={}))
 
 
 def _spec(model: ModelInfo, records: Sequence[RunRecord]) -> ModelSpec:

@@ -60,7 +60,9 @@ def done_already(task: Task, title: str) -> RunRecord | None:
     if before is None or task.force:
         return None
     # Also if the code has changed: with the commit in a run's id, every commit would repeat all trainings.
-    LOGGER.info("%s: already done%s", title, _other_code(before, task))
+    then, now = before.environment.git_commit, task.environment.git_commit
+    other = "" if then == now else f" (by other code, commit {(then or 'unknown')[:8]}; --force repeats it)"
+    LOGGER.info("%s: already done%s", title, other)
     return before
 
 
@@ -71,13 +73,6 @@ def write_failed(task: Task, error: str, started: dt.datetime) -> RunRecord:
     record = make_record(task, started=started, duration_s=duration_s, outcome=None, error=error)
     write_json(record, record_file(task))
     return record
-
-
-def _other_code(record: RunRecord, task: Task) -> str:
-    then, now = record.environment.git_commit, task.environment.git_commit
-    if then == now:
-        return ""
-    return f" (by other code, commit {(then or 'unknown')[:8]}; --force repeats it)"
 
 
 def decide_here(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, paths: Paths) -> Precision:

@@ -134,18 +134,13 @@ def serve(arguments: list[str], kinds: Mapping[str, Callable[[Path, Tell], int]]
     # Ctrl-C reaches all processes of a terminal; the caller handles it and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    lines = _own_output()
+    # Only ``lines`` writes to standard output; what is printed goes to standard error: by file descriptor, because
+    # native code does not print through ``sys.stdout``.
+    lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _forward_logs(lines)
     kind, path = arguments
     return kinds[kind](Path(path), lambda content: _write(lines, "result", content))
-
-
-def _own_output() -> TextIO:
-    """Return a stream to standard output, and redirect everything else that is printed to standard error."""
-    # By file descriptor, because native code does not print through ``sys.stdout``.
-    lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return lines
 
 
 def _write(lines: TextIO, kind: str, content: object) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from scipy.cluster.hierarchy import DisjointSet
 
-from imgcls.data.audit import Audit, AuditedImage
+from imgcls.data.audit import Audit
 from imgcls.data.sources.file_names import composed
 from imgcls.errors import ConfigError
 
@@ -64,12 +64,8 @@ def _values(audit: Audit, group_by: str) -> list[str]:
         names = ", ".join((PARENT, *audit.columns))
         message = f"--group-by {group_by}: not a regular expression ({error}), and none of: {names}"
         raise ConfigError(message) from error
-    return [_match(pattern, image) for image in audit.images]
-
-
-def _match(pattern: "re.Pattern[str]", image: AuditedImage) -> str:
-    match = pattern.search(image.image_id)
-    return (match.group(1 if pattern.groups else 0) or "") if match else ""
+    matches = [pattern.search(image.image_id) for image in audit.images]
+    return [(match.group(1 if pattern.groups else 0) or "") if match else "" for match in matches]
 
 
 def _merged(groups: Sequence[int], values: Sequence[str]) -> list[int]:

@@ -177,7 +177,11 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
         return draw(audit, range(len(audit.images)), {"test": TEST_FRACTION, "val": VAL_FRACTION}, config), "ours"
     given = {name: [i for i, image in enumerate(audit.images) if image.split == name] for name in SPLITS}
     if config.val_as_test:
-        given = _val_as_test(audit, given)
+        if given["test"] or not given["val"]:
+            splits = ", ".join(name for name in SPLITS if given[name])
+            message = f"--val-as-test: {audit.name} has {splits}; it needs train and val without test"
+            raise ConfigError(message)
+        given = {"train": given["train"], "val": [], "test": given["val"]}
     if not given["test"]:
         hint = "--val-as-test to use val, or " if given["val"] else ""
         message = f"{audit.name} has no usable test image: add some, or use {hint}--split ours to divide anew"
@@ -200,14 +204,6 @@ def _refuse_without_given(audit: Audit, config: SplitConfig) -> None:
             flag = f"--{name.replace('_', '-')}"
             message = f"{flag}: {audit.name} is not divided by split folders; our own split keeps duplicates together"
             raise ConfigError(message)
-
-
-def _val_as_test(audit: Audit, given: dict[str, list[int]]) -> dict[str, list[int]]:
-    if given["test"] or not given["val"]:
-        splits = ", ".join(name for name in SPLITS if given[name])
-        message = f"--val-as-test: {audit.name} has {splits}; it needs train and val without test"
-        raise ConfigError(message)
-    return {"train": given["train"], "val": [], "test": given["val"]}
 
 
 def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:

@@ -106,18 +106,16 @@ def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base but Exception
-        message = f"{path}: not an ONNX model that can be read ({_first_line(error)})"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        message = f"{path}: not an ONNX model that can be read ({reason})"
         raise ConfigError(message) from error
-    return Classifier(name=str(path), session=session, card=_card(session, path))
-
-
-def _card(session: onnxruntime.InferenceSession, path: Path) -> Card:
     # From the open session: ``read_card`` would need the onnx package and load the file again.
     metadata: dict[str, Any] = session.get_modelmeta().custom_metadata_map
     try:
-        return msgspec.json.decode(metadata[CARD_KEY], type=Card)
+        card = msgspec.json.decode(metadata[CARD_KEY], type=Card)
     except (KeyError, msgspec.DecodeError) as error:
         raise missing_card(path) from error
+    return Classifier(name=str(path), session=session, card=card)
 
 
 def classify(
@@ -180,7 +178,3 @@ def _prediction(model: Classifier, photo: Path, outcome: NDArray[np.float32] | s
     return PhotoPrediction(
         photo=str(photo), model=model.name, uncalibrated_reason=reason, predictions=predictions, logits=outcome
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
