@@ -27,7 +27,7 @@ from imgcls.config import RuntimeConfig
 from imgcls.data.audit import Audit
 from imgcls.files import default_cache
 from imgcls.messages import Message, Setting
-from imgcls.models.names import names_weights
+from imgcls.models.model_names import names_weights
 from imgcls.models.registry import Specs, at_size, resolve_specs, timm_name_of, weights_policy
 from imgcls.models.weights import random_weights
 
@@ -105,8 +105,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     # Tasks name a folder of weights by its last part, and so do the settings that a study found.
     by_name = {spec.name: spec for spec in specs.values()}
     _, audit = audited(data, paths.cache, labels=labels, verify=verify)
-    _log_audit(audit, data if labels is None else f"{data} --labels {labels}")
-    _warn_of_unused_group(audit, configs)
+    _log_audit(audit, configs, data if labels is None else f"{data} --labels {labels}")
     plans = {split: plan_data(audit, split, data=data, labels=labels) for split in {config.split for config in configs}}
     environment = read_environment()
 
@@ -140,16 +139,13 @@ def _specs(configs: Sequence[RunConfig], weights: str) -> Specs:
     return resolve_specs(models, weights_policy(weights, names.values()))
 
 
-def _warn_of_unused_group(audit: Audit, configs: Sequence[RunConfig]) -> None:
+def _log_audit(audit: Audit, configs: Sequence[RunConfig], flags: str) -> None:
+    LOGGER.info(str(audit))
+    if audit.removed:
+        LOGGER.info("skipped files and reasons: python -m bench audit %s", flags)
     if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
         text, hint = "the label table has a 'group' column that is not used; add ", " to keep related images together"
         LOGGER.warning(Message((text, Setting("group_by", GROUP), hint)))
-
-
-def _log_audit(audit: Audit, flags: str) -> None:
-    LOGGER.info(audit.summary())
-    if audit.removed:
-        LOGGER.info("skipped files and reasons: python -m bench audit %s", flags)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting
 
+SPLITS: Final = ("train", "val", "test")
 MAX_FOLDS: Final = 50
 MIN_BATCH: Final = 2
 """Batch norm needs two images."""

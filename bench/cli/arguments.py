@@ -242,7 +242,7 @@ class PredictArgs:
     """Predict the classes of photos with exported models; needs neither torch nor the data set.
 
     Flags come before the models or after the photos. A photo that cannot be used is a row with the reason, and the exit
-    status is then 1; the others are answered.
+    status is then 1; the others are predicted.
     """
 
     paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="MODEL.onnx... IMAGE...")] = ()

@@ -12,10 +12,10 @@ from bench.cli.parsing import in_flags
 from bench.records.paths import Paths, keep_from_data, mark
 from bench.records.store import write_json
 from bench.runs.images import audited
+from imgcls.config import SPLITS
 from imgcls.data.audit import Audit
-from imgcls.data.drawing import SPLITS
 from imgcls.data.groups import grouped
-from imgcls.data.sources.named import DATASETS, INCLUDED, load_dataset
+from imgcls.data.sources.registry import DATASETS, INCLUDED, load_dataset
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
 

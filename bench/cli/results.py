@@ -21,7 +21,7 @@ from bench.leaderboard.terminal import tables
 from bench.records.paths import Paths
 from bench.render.documents import Block
 from bench.render.terminal import terminal
-from imgcls.data.sources.names import composed
+from imgcls.data.sources.file_names import composed
 from imgcls.data.sources.rows import is_table
 from imgcls.data.sources.table import read_table
 from imgcls.errors import ConfigError

@@ -105,16 +105,11 @@ def _tune(search: Search, bases: Sequence[Task]) -> list[StudyRecord]:
     spaces = [without_refused_sizes(parse_space(search.args.space, task.config), task) for task in bases]
     # The tasks were planned with the threads of runs, but several trials may share the machine.
     threads = search.args.run.train.train_threads or search.launcher.trial_threads
-    done = [
-        _carry_out(search, _with_threads(task, threads), space, since=time.time())
-        for task, space in zip(bases, spaces, strict=True)
-    ]
+    done = []
+    for task, space in zip(bases, spaces, strict=True):
+        config = replace(task.config, train=replace(task.config.train, train_threads=threads))
+        done.append(_carry_out(search, replace(task, config=config), space, since=time.time()))
     return [record for record in done if record is not None]
-
-
-def _with_threads(task: Task, threads: int) -> Task:
-    train = replace(task.config.train, train_threads=threads)
-    return replace(task, config=replace(task.config, train=train))
 
 
 def _tuned(task: Task, record: StudyRecord, planner: Planner, args: RunAllArgs) -> Task:

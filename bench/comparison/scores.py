@@ -21,7 +21,7 @@ from bench.stats.groups import (
     repeated_interval,
 )
 from bench.stats.intervals import Interval, Score, wilson_interval
-from bench.stats.macro import Draws, MacroIntervals, macro_intervals
+from bench.stats.macro import DrawCache, MacroIntervals, macro_intervals
 from bench.stats.resampling import calibrated_ece, uniforms_for
 from imgcls.parallel import usable_cores
 
@@ -76,7 +76,7 @@ def over_seeds(values: Sequence[float], intervals: Sequence[Interval], component
 def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
     """Return the intervals of macro-F1 and balanced accuracy of checkpoints, on all cores if there are many images."""
     # Checkpoints of one table have the same numbers of images per class, so that their bootstraps share draws.
-    draws = Draws()
+    draws = DrawCache()
 
     def interval(checkpoint: Checkpoint) -> MacroIntervals:
         predictions = checkpoint.predictions

@@ -11,7 +11,6 @@ from scipy.special import softmax
 from bench.comparison.analysis import Comparison
 from bench.comparison.decisions.sides import rows_named
 from bench.comparison.tables import Checkpoint, Row
-from bench.config import RunConfig
 from bench.ensembles.voting import RULES
 from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity
@@ -20,7 +19,7 @@ from bench.records.schema import Ensemble, Member, ModelInfo, RunRecord
 from bench.runs.plan import Task
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import Resize
-from imgcls.data.sources.names import unescape
+from imgcls.data.sources.file_names import unescape
 from imgcls.errors import ConfigError
 from imgcls.evaluation.predictions import load_predictions, predictions_file
 from imgcls.messages import Setting
@@ -103,7 +102,7 @@ def _task(
     location = msgspec.json.decode((paths.artifacts(first.train_id) / PLACE).read_bytes(), type=dict[str, str])
     return Task(
         # Without the names of rows, which those of other rows may change.
-        run_id=hash_of([_shared(config), replace(ensemble, candidates=()), environment.machine]),
+        run_id=hash_of([identity(config), replace(ensemble, candidates=()), environment.machine]),
         train_id=hash_of([ensemble.members, NAME]),
         config=config,
         spec=_spec(first.finished.model, records),
@@ -115,10 +114,6 @@ def _task(
         derived_from=tuple(member.run_id for member in ensemble.members),
         ensemble=ensemble,
     )
-
-
-def _shared(config: RunConfig) -> dict[str, object]:
-    return identity(replace(config, overrides={}))
 
 
 def _spec(model: ModelInfo, records: Sequence[RunRecord]) -> ModelSpec:

@@ -59,15 +59,15 @@ class Estimate:
 
 def probe_here(task: Task) -> Probed | str:
     """Probe a task in a process of its own, alone on this machine."""
-    file, answers = task.paths.task(f"probe-{task.run_id}"), list[bytes]()
+    file, results = task.paths.task(f"probe-{task.run_id}"), list[bytes]()
     write_task(task, file)
     LOGGER.info("  %s: a training of %d steps on random images", task.config.model, STEPS)
     with locks.machine_alone(purpose="estimate a run"):
-        status = launch([WORKER, "probe", str(file)], answers.append, threads=task.config.train.train_threads)
+        status = launch([WORKER, "probe", str(file)], results.append, threads=task.config.train.train_threads)
     file.unlink(missing_ok=True)
-    if not answers:
+    if not results:
         return f"the probe ended with status {status}; a lack of memory is likely: use a smaller micro-batch"
-    return msgspec.json.decode(answers[-1], type=Probed | str)
+    return msgspec.json.decode(results[-1], type=Probed | str)
 
 
 def estimate(tasks: Sequence[Task], probe: Probe = probe_here) -> list[Estimate]:

@@ -48,7 +48,12 @@ def measure_all(
 
     ``known`` are all records of the results folder: the anchor is compared with their sessions on this machine.
     """
-    here = [record for record in records if _has_artifacts(record, paths)]
+    here = []
+    for record in records:
+        if paths.outcome(record.train_id).exists():
+            here.append(record)
+        else:
+            LOGGER.warning("  %s: no artifacts here to measure; --force trains again", record.config.model)
     if not here:
         return Measured(rows=(), ok=not records)
     environment = read_environment()
@@ -160,14 +165,6 @@ def _earlier(path: Path, sha256: str) -> Latency | None:
     except (OSError, ValueError):
         return None
     return before.latency if before.onnx_sha256 == sha256 else None
-
-
-def _has_artifacts(record: RunRecord, paths: Paths) -> bool:
-    if paths.outcome(record.train_id).exists():
-        return True
-    text = f"  {record.config.model}: no artifacts here to measure; "
-    LOGGER.warning(Message((text, Setting("force", value=True), " trains again")))
-    return False
 
 
 def _models(records: Sequence[RunRecord], paths: Paths, *, look: bool) -> list[session.Model]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Final
 
 import msgspec
@@ -64,18 +64,13 @@ def identity(config: object) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
         if is_dataclass(value):
             # An empty part is omitted too, so that a new part with defaults only changes no id.
             content |= {field.name: nested} if (nested := identity(value)) else {}
-        elif value != _default(field):
+        elif value != FROZEN_DEFAULTS.get(field.name, default):
             content[field.name] = value
     return content
-
-
-def _default(field: "Field[Any]") -> object:
-    if field.name in FROZEN_DEFAULTS:
-        return FROZEN_DEFAULTS[field.name]
-    return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def hash_of(content: object) -> str:

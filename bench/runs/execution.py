@@ -26,7 +26,7 @@ from imgcls.data.audit import audit_dataset
 from imgcls.data.loaders import Source
 from imgcls.data.prepared import Prepared
 from imgcls.data.prepared import prepare as prepare_data
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.data.splits import make_splits
 from imgcls.evaluation.calibration import calibrate
 from imgcls.evaluation.forward import predict_split, reference_logits

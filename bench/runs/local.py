@@ -89,11 +89,11 @@ def decide_here(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, pa
 
     def measure(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float] | None:
         # As in ``_run``: a lack of memory ends that process only, which also has the threads and memory of a training.
-        file, answers = paths.task(f"precision-{spec.architecture}"), list[bytes]()
+        file, results = paths.task(f"precision-{spec.architecture}"), list[bytes]()
         write_task(Probe(spec=spec, loader=loader, train=train), file)
-        launch([WORKER, "precision", str(file)], answers.append, threads=train.train_threads)
+        launch([WORKER, "precision", str(file)], results.append, threads=train.train_threads)
         file.unlink(missing_ok=True)
-        return msgspec.json.decode(answers[-1], type=list[float]) if answers else None
+        return msgspec.json.decode(results[-1], type=list[float]) if results else None
 
     alone = partial(locks.machine_alone, purpose="choose a precision")
     return decide(spec, loader, train, cache=paths.cache, measure=measure, alone=alone)

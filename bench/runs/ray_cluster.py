@@ -83,19 +83,14 @@ def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may n
     options |= {"address": address} if address else {"num_cpus": usable_cores(), "include_dashboard": False}
     try:
         if address and address != "auto":
-            _knock(address)
+            # If nothing listens there, Ray itself would wait for minutes.
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S).close()
         ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         reason = f": no cluster there ({why}); use HOST:PORT, or auto"
         raise ConfigError(Setting("ray_address", address or "(none)"), reason) from error
-
-
-def _knock(address: str) -> None:
-    """Raise OSError or ValueError if nothing listens at an address, for which Ray itself would wait for minutes."""
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S):
-        pass
 
 
 def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any, Any]:

@@ -235,15 +235,14 @@ def _interval(change: Floats, steps: int, groups: Groups | None, level: float) -
         gained, lost = (round(float(np.clip(side * change, 0, None).sum())) for side in (1, -1))
         scale = effective_size(change, groups) / len(change)
         return paired_difference(scale * gained, scale * lost, scale * len(change), confidence=1 - level)
-    interval = mean_interval(change, confidence=1 - level) if groups is None else _over_groups(change, groups, level)
+    if groups is None:
+        interval = mean_interval(change, confidence=1 - level)
+    else:
+        mean, error = float(change.mean()), math.sqrt(float(variance_of_mean(change, groups)))
+        reach = float(stdtrit(number_of(groups, len(change)) - 1, 1 - level / 2)) * error
+        interval = Interval(low=mean - reach, high=mean + reach)
     # A t interval is not bounded, but a difference between accuracies is.
     return Interval(low=max(interval.low, -1.0), high=min(interval.high, 1.0))
-
-
-def _over_groups(change: Floats, groups: Groups, level: float) -> Interval:
-    mean, error = float(change.mean()), math.sqrt(float(variance_of_mean(change, groups)))
-    reach = float(stdtrit(number_of(groups, len(change)) - 1, 1 - level / 2)) * error
-    return Interval(low=mean - reach, high=mean + reach)
 
 
 def freedom(images: float, number: int, seeds: Sequence[tuple[float, int]]) -> float:

@@ -22,10 +22,10 @@ from bench.records.paths import Paths
 from bench.runs.execution import prepare
 from bench.runs.plan import Task
 from bench.tuning import space, storage
+from bench.tuning.conversion import records
+from bench.tuning.objective import Fitted, OnProgress, TrialProgress, run_trial, rungs_for
 from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial, config_of
 from bench.tuning.space import Space
-from bench.tuning.trial import Fitted, OnProgress, TrialProgress, run_trial, rungs_for
-from bench.tuning.trials import records
 from imgcls.errors import ConfigError, RunError
 from imgcls.files import write_aside
 from imgcls.models.building import save_trained

@@ -9,8 +9,8 @@ from typing import Final
 
 from scipy.cluster.hierarchy import DisjointSet
 
-from imgcls.data.audit import Audit, AuditedImage
-from imgcls.data.sources.names import composed
+from imgcls.data.audit import Audit
+from imgcls.data.sources.file_names import composed
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting
 
@@ -65,12 +65,8 @@ def _values(audit: Audit, group_by: str) -> list[str]:
         names = ", ".join((PARENT, *audit.columns))
         reason = f": not a regular expression ({error}), and none of: {names}"
         raise ConfigError(Setting("group_by", group_by), reason) from error
-    return [_match(pattern, image) for image in audit.images]
-
-
-def _match(pattern: "re.Pattern[str]", image: AuditedImage) -> str:
-    match = pattern.search(image.image_id)
-    return (match.group(1 if pattern.groups else 0) or "") if match else ""
+    matches = [pattern.search(image.image_id) for image in audit.images]
+    return [(match.group(1 if pattern.groups else 0) or "") if match else "" for match in matches]
 
 
 def _merged(groups: Sequence[int], values: Sequence[str]) -> list[int]:

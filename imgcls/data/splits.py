@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.config import SplitConfig
+from imgcls.config import SPLITS, SplitConfig
 from imgcls.data.audit import Audit, AuditedImage
-from imgcls.data.drawing import SPLITS, deal, draw, groups_by_class, groups_with
 from imgcls.data.groups import apart, grouped
+from imgcls.data.stratification import deal, draw, groups_by_class, groups_with
 from imgcls.errors import ConfigError, DataError
 from imgcls.messages import Part, Setting
 
@@ -176,7 +176,11 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
         return draw(audit, range(len(audit.images)), {"test": TEST_FRACTION, "val": VAL_FRACTION}, config), "ours"
     given = {name: [i for i, image in enumerate(audit.images) if image.split == name] for name in SPLITS}
     if config.val_as_test:
-        given = _val_as_test(audit, given)
+        if given["test"] or not given["val"]:
+            splits = ", ".join(name for name in SPLITS if given[name])
+            reason = f": {audit.name} has {splits}; it needs train and val without test"
+            raise ConfigError(Setting("val_as_test", value=True), reason)
+        given = {"train": given["train"], "val": [], "test": given["val"]}
     if not given["test"]:
         hint = (Setting("val_as_test", value=True), " to use val, or ") if given["val"] else ()
         message = f"{audit.name} has no usable test image: add some, or use "
@@ -198,14 +202,6 @@ def _refuse_without_given(audit: Audit, config: SplitConfig) -> None:
         if getattr(config, name):
             reason = f": {audit.name} is not divided by split folders; our own split keeps duplicates together"
             raise ConfigError(Setting(name, value=True), reason)
-
-
-def _val_as_test(audit: Audit, given: dict[str, list[int]]) -> dict[str, list[int]]:
-    if given["test"] or not given["val"]:
-        splits = ", ".join(name for name in SPLITS if given[name])
-        reason = f": {audit.name} has {splits}; it needs train and val without test"
-        raise ConfigError(Setting("val_as_test", value=True), reason)
-    return {"train": given["train"], "val": [], "test": given["val"]}
 
 
 def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:

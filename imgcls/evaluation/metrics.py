@@ -64,7 +64,8 @@ def log_loss(logits: Floats, labels: Labels) -> float:
 
 def ece(logits: Floats, labels: Labels) -> float:
     """Return the expected calibration error over 15 equal-width bins of the top confidence (Guo et al. 2017)."""
-    probabilities = _probabilities(logits)
+    # scikit-learn clips probabilities at the epsilon of their type: in float32, log loss could not exceed 16 nats.
+    probabilities = softmax(logits.astype(np.float64), axis=1)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bins = ece_bins(confidence)
@@ -98,9 +99,3 @@ def confusion_matrix(logits: Floats, labels: Labels) -> tuple[tuple[int, ...], .
     classes = np.arange(logits.shape[1])
     counts = sklearn_metrics.confusion_matrix(labels, logits.argmax(axis=1), labels=classes)
     return tuple(tuple(int(count) for count in row) for row in counts)
-
-
-def _probabilities(logits: Floats) -> NDArray[np.float64]:
-    # scikit-learn clips probabilities at the epsilon of their type: in float32, log loss could not exceed 16 nats.
-    probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
-    return probabilities

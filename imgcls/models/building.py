@@ -135,7 +135,7 @@ def save_trained(state: dict[str, Tensor], spec: ModelSpec, *, num_classes: int,
 
 def save_ensemble(files: "Sequence[Path]", parts: "Sequence[Part]", path: Path) -> None:
     """Write the ensemble of the networks in ``files``, each with its weight and normalisation, as one network."""
-    ensemble = Ensemble([load_trained(file) for file in files], parts)
+    ensemble = EnsembleModule([load_trained(file) for file in files], parts)
     _save(storable(ensemble), {"members": [_description(file) for file in files]}, path)
 
 
@@ -171,7 +171,7 @@ def _empty(network: Network) -> nn.Module:
     if "members" in network:
         # Weights and normalisations are read with the parameters.
         neutral = Part(weight=1.0, scale=(1.0, 1.0, 1.0), shift=(0.0, 0.0, 0.0))
-        return Ensemble([_empty(member) for member in network["members"]], [neutral] * len(network["members"]))
+        return EnsembleModule([_empty(member) for member in network["members"]], [neutral] * len(network["members"]))
     name = network["timm_name"].split(".")[0]
     return timm.create_model(name, pretrained=False, **network["options"])
 
@@ -185,7 +185,7 @@ class Part:
     shift: tuple[float, ...]
 
 
-class Ensemble(nn.Module):
+class EnsembleModule(nn.Module):
     """Several networks as one, whose logits are the logarithm of the weighted mean of their probabilities."""
 
     def __init__(self, members: "Sequence[nn.Module]", parts: "Sequence[Part]") -> None:

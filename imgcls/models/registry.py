@@ -15,7 +15,7 @@ from imgcls.data.decode import RESAMPLING, Resize
 from imgcls.errors import ConfigError, GroupedConfigError
 from imgcls.hub import why_unreachable
 from imgcls.messages import Message, Setting
-from imgcls.models.names import LOCAL, current_name, names_weights
+from imgcls.models.model_names import LOCAL, current_name, names_weights
 from imgcls.models.structure import Structure, find_structure
 from imgcls.models.weights import Weights, folder_weights, hub_weights, in_cache, named_weights, random_weights
 
@@ -152,14 +152,6 @@ def timm_name_of(model: str) -> str:
     return entry.timm_name if entry else current_name(model, tuple(MODELS))
 
 
-def _require_tag(timm_name: str, weights: Weights) -> None:
-    """Raise ConfigError if a name asks for another tag than that of the weights."""
-    architecture, tag = split_model_name_tag(timm_name)
-    if tag and tag != weights.tag and not names_weights(timm_name):
-        reason = f": the folder has {architecture}.{weights.tag}, not {timm_name}; ask for {architecture}"
-        raise ConfigError(Setting("weights"), reason)
-
-
 def at_size(spec: ModelSpec, image_size: int) -> ModelSpec:
     """Return the specification of the same weights at another image size; raises ConfigError if they cannot have it."""
     structure = find_structure(spec.architecture, spec.weights, image_size, has_aux_head=spec.has_aux_head)
@@ -180,8 +172,11 @@ def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> M
     weights = weights_for(timm_name)
     cfg = weights.cfg
     assert cfg.architecture is not None
-    if entry is None and weights.file is not None:
-        _require_tag(timm_name, weights)
+    architecture, tag = split_model_name_tag(timm_name)
+    another_tag = tag and tag != weights.tag and not names_weights(timm_name)
+    if entry is None and weights.file is not None and another_tag:
+        message = f"--weights: the folder has {architecture}.{weights.tag}, not {timm_name}; ask for {architecture}"
+        raise ConfigError(message)
     has_aux_head = bool(entry and entry.has_aux_head)
     return ModelSpec(
         name=f"{LOCAL}{Path(model).name}" if model.startswith(LOCAL) else model,

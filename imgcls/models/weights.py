@@ -14,7 +14,7 @@ from timm.models import PretrainedCfg, split_model_name_tag
 from imgcls.errors import ConfigError
 from imgcls.hub import HubError, HubFile, MissingError, fetch, find_cached, has_file
 from imgcls.messages import Setting
-from imgcls.models.names import HUB, LOCAL, default_cfg, names_weights
+from imgcls.models.model_names import HUB, LOCAL, default_cfg, names_weights
 
 WEIGHTS_FILE: Final = "model.safetensors"
 

@@ -83,7 +83,9 @@ def _fit_linear(model: nn.Module, heads: Sequence[nn.Module], plan: TrainingPlan
     if not all(torch.isfinite(values).all() for values in (*features, *val)):
         message = "the features of the pre-trained layers are not finite; use other weights"
         raise NonFiniteLossError(message)
-    drawn = _drawn(labels, plan)
+    # A sampler draws from the features, so that each image passes the network once.
+    generator = torch.Generator().manual_seed(mixed(plan.seed, 0, 4))
+    drawn = SAMPLERS.get(plan.train.imbalance, shuffled)(labels.cpu(), generator).to(labels.device)
     fits = [
         _put_best(head, (own[drawn], labels[drawn]), (own_val, val_labels), plan)
         for head, own, own_val in zip(heads, features, val, strict=True)
@@ -108,12 +110,6 @@ def _fit_linear(model: nn.Module, heads: Sequence[nn.Module], plan: TrainingPlan
         images=len(labels),
     )
     return result, val_logits
-
-
-def _drawn(labels: Tensor, plan: TrainingPlan) -> Tensor:
-    """Return the rows that a sampler draws from the features: each image passes the network once."""
-    generator = torch.Generator().manual_seed(mixed(plan.seed, 0, 4))
-    return SAMPLERS.get(plan.train.imbalance, shuffled)(labels.cpu(), generator).to(labels.device)
 
 
 def _views(plan: TrainingPlan) -> Iterator[Iterator[Batch]]:

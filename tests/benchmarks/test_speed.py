@@ -28,7 +28,7 @@ from imgcls.data.audit import audit_dataset
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import load_square
 from imgcls.data.loaders import Source, train_batches
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.inference.card import preprocess
 from imgcls.inference.export import export_onnx
 from imgcls.inference.predict import classify, open_classifier

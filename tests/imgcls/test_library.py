@@ -20,6 +20,11 @@ def test_public_names_can_be_imported() -> None:
         _ = imgcls.nothing
 
 
+def test_a_deprecated_name_warns() -> None:
+    with pytest.warns(DeprecationWarning, match=r"imgcls\.Answer is now imgcls\.PhotoPrediction"):
+        assert imgcls.Answer is imgcls.PhotoPrediction
+
+
 def test_importing_takes_a_tenth_of_a_second() -> None:
     code = "import time; began = time.perf_counter(); import imgcls; print(time.perf_counter() - began)"
     took = [

@@ -18,7 +18,7 @@ from bench.records.schema import RunRecord
 from bench.records.store import write_json
 from bench.render.spreadsheet import csv_text
 from imgcls.data.audit import audit_dataset
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.data.splits import make_splits
 from tests.conftest import MakeFolder
 from tests.helpers import examples

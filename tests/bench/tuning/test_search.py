@@ -13,13 +13,13 @@ from bench import harness
 from bench.recipes import RECIPES
 from bench.runs.plan import Task
 from bench.tuning import search, storage
+from bench.tuning.conversion import records
+from bench.tuning.objective import RUNGS, Fitted, OnProgress, TrialProgress, rungs_for
 from bench.tuning.records import StudyRecord, SweepBudget, TrialRecord, best_trial
 from bench.tuning.search import SweepTask, work
 from bench.tuning.space import DEFAULT_SPACE, Space, parse_space
 from bench.tuning.storage import open_storage
 from bench.tuning.study import finish, plan_study
-from bench.tuning.trial import RUNGS, Fitted, OnProgress, TrialProgress, rungs_for
-from bench.tuning.trials import records
 from imgcls.errors import ConfigError, RunError
 from tests.helpers.images import MakeFolder
 

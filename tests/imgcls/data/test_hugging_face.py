@@ -8,7 +8,7 @@ import pytest
 
 from imgcls.data.audit import audit_dataset
 from imgcls.data.sources.folder import Dataset
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.errors import ConfigError, DataError
 from tests.helpers.images import smooth_image
 

@@ -9,9 +9,9 @@ import pytest
 
 from imgcls.data.audit import audit_dataset
 from imgcls.data.groups import grouped
+from imgcls.data.sources.file_names import ESCAPED
 from imgcls.data.sources.folder import Dataset
-from imgcls.data.sources.named import load_dataset
-from imgcls.data.sources.names import ESCAPED
+from imgcls.data.sources.registry import load_dataset
 from imgcls.errors import ConfigError, DataError
 from tests.helpers.images import MakeFolder, smooth_image
 

@@ -55,7 +55,7 @@ def check(run: Path, runtime: str, *, convert: bool = False, sha256: str | None 
         image_size=32,
         threads=1,
         onnx_sha256=sha256 or sha256_of(run / ONNX),
-        answer=str(run / "answer.json"),
+        result_file=str(run / "check.json"),
         pictures=Pictures(
             pixels=str(run / "pixels.npy"),
             train_rows=tuple(range(IMAGES)),
@@ -67,7 +67,7 @@ def check(run: Path, runtime: str, *, convert: bool = False, sha256: str | None 
     if convert:
         assert launch([WORKER, "convert", str(run / "check.task")]) == 0
     assert launch([WORKER, "check", str(run / "check.task")]) == 0
-    return msgspec.json.decode((run / "answer.json").read_bytes(), type=Check)
+    return msgspec.json.decode((run / "check.json").read_bytes(), type=Check)
 
 
 def test_fresh_process_repeats_trained_logits(run: Path) -> None:

@@ -3,17 +3,14 @@
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.config import SplitConfig
+from imgcls.config import SPLITS, SplitConfig
 from imgcls.data.audit import Audit
 from imgcls.errors import DataError
 from imgcls.messages import Setting
-
-SPLITS: Final = ("train", "val", "test")
 
 Group = tuple[int, ...]
 """Indices of images that must stay in one split."""

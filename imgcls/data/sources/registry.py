@@ -1,4 +1,4 @@
-"""Named data sets: scikit-learn's digits, and public data sets, written as class folders on first use."""
+"""The named data sets: scikit-learn's digits, and public data sets, written as class folders on first use."""
 
 from collections.abc import Callable
 from functools import partial
@@ -44,20 +44,17 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
     if is_table(root) and root.is_file():
         return read_table(root)
     if root.is_file():
-        kind = "an archive; unpack it, and give the folder" if _is_archive(root) else "a file; give a folder or a table"
+        import tarfile  # noqa: PLC0415 - for the message of an error only
+        import zipfile  # noqa: PLC0415
+
+        archive = zipfile.is_zipfile(root) or tarfile.is_tarfile(root) or root.suffix.lower() in ARCHIVES
+        kind = "an archive; unpack it, and give the folder" if archive else "a file; give a folder or a table"
         raise DataError(Setting("data", data), f": {kind}")
     if not root.is_dir():
         what = "file" if is_table(root) else "folder"
         reason = f": no such {what}, and no data set of that name; known: {', '.join(DATASETS)}"
         raise DataError(Setting("data", data), reason)
     return read_folder(root, name=name_of(root))
-
-
-def _is_archive(path: Path) -> bool:
-    import tarfile  # noqa: PLC0415 - for the message of an error only
-    import zipfile  # noqa: PLC0415
-
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path) or path.suffix.lower() in ARCHIVES
 
 
 def name_of(root: Path) -> str:

@@ -1,4 +1,4 @@
-"""One trial: train on train, score on val at the rungs and at the end; the test split is never read."""
+"""The objective of a study: train on train, score on val at the rungs and at the end; test is never read."""
 
 import shutil
 from collections.abc import Callable

@@ -12,10 +12,10 @@ from bench.recipes import RECIPES
 from bench.runs import execution
 from bench.runs.execution import prepare
 from bench.runs.plan import Task
+from bench.tuning.objective import RUNGS, TrialProgress, run_trial
 from bench.tuning.records import SweepBudget
 from bench.tuning.search import SweepTask, evaluate_here
 from bench.tuning.space import apply
-from bench.tuning.trial import RUNGS, TrialProgress, run_trial
 from imgcls.data.prepared import Prepared
 from imgcls.errors import NonFiniteLossError, OutOfMemoryError
 from imgcls.training.plan import Training

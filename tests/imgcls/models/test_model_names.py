@@ -7,7 +7,7 @@ import pytest
 
 from imgcls.config import LoaderConfig
 from imgcls.errors import ConfigError
-from imgcls.models.names import current_name, default_cfg
+from imgcls.models.model_names import current_name, default_cfg
 from imgcls.models.registry import resolve_spec, weights_policy
 from imgcls.models.weights import random_weights
 from tests.helpers.weights import TINY, write_weights
