@@ -81,6 +81,7 @@ def _row(row: RowResult, colours: Mapping[str, str]) -> Json:
         "failed": None if row.scored else str(why_failed(row)),
         "from": list(row.derived_from),
         "values": _values(row),
+        "recalls": [None if recall is None else [100 * end for end in _value(recall)] for recall in row.recalls],
         "missing": {_key(latency): latency.state for latency in row.latencies if latency.p50 is None},
     }
 

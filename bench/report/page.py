@@ -44,20 +44,30 @@ MODULES: Final = (
 )
 """Modules of the page's script, each after those that it imports from."""
 
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of the page: its title, and its charts by their keys in ``template/js/page.js``."""
+
+    title: str
+    charts: tuple[str, ...] = ()
+    unfolded: bool = False
+
+
 SECTIONS: Final = {
-    "leaderboard": "Leaderboard",
-    "explorer": "Accuracy against cost",
-    "pairs": "Pairs",
-    "confusion": "Confusions",
-    "images": "Images",
-    "curves": "Learning curves",
-    "latency": "Latency",
-    "calibration": "Calibration",
-    "tables": "Tables",
-    "audit": "Audit",
-    "provenance": "Provenance",
+    "leaderboard": Section("Leaderboard", ("leaderboard",), unfolded=True),
+    "explorer": Section("Accuracy against cost", ("explorer",), unfolded=True),
+    "pairs": Section("Pairs", ("pairs",), unfolded=True),
+    "confusion": Section("Confusions", ("confusion",), unfolded=True),
+    "images": Section("Images", ("images",), unfolded=True),
+    "curves": Section("Learning curves and cost", ("learning", "cost")),
+    "latency": Section("Latency", ("latency",)),
+    "calibration": Section("Calibration", ("calibration",)),
+    "tables": Section("Tables"),
+    "audit": Section("Audit"),
+    "provenance": Section("Provenance"),
 }
-"""Sections of a table by their place in the page's address, with their titles in the table of contents."""
+"""Sections of a table by their place in the page's address."""
 
 
 def write(comparisons: Sequence[Comparison], paths: "Paths", folder: Path, *, images: bool) -> Path:

@@ -6,7 +6,7 @@ import { svg } from "./elements.js";
 /**
  * @typedef {{id: string, name: string, model: string, family: string, colour: string, setting: string[], kind: string, init: string,
  *   rank: [number, number] | null, best: number | null, weak: boolean, seeds: number[], failed: string | null, from: string[],
- *   values: Record<string, number[]>, missing: Record<string, string>}} Row
+ *   values: Record<string, number[]>, recalls: (number[] | null)[], missing: Record<string, string>}} Row
  */
 
 /** @type {Record<string, string>} */
