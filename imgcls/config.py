@@ -61,8 +61,9 @@ def require(*, name: str, value: float | None, low: float, high: float, hint: st
 class SplitConfig:
     """Division of the images into train, val and test."""
 
-    split: Literal["auto", "ours"] = "auto"
-    """auto: use train/val/test folders if the data set has them; ours: always divide 80/10/10."""
+    split: Literal["auto", "generated", "ours"] = "auto"
+    """auto: use train/val/test folders if the data set has them; generated: always divide 80/10/10 (ours: the same, its
+    former name)."""
     split_seed: int = 0
     """Seed of the split and of undersampling; independent of the training seeds."""
     max_class_ratio: float | None = None
@@ -84,7 +85,9 @@ class SplitConfig:
     """With train and val folders, but no test folder: use val as test, and cut a new val from train."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the ranges, and read the former name of a value."""
+        if self.split == "ours":
+            object.__setattr__(self, "split", "generated")
         require(name="folds", value=self.folds, low=2, high=MAX_FOLDS, hint=f"use 2 to {MAX_FOLDS}")
         if self.fold is not None and self.folds is None:
             raise ConfigError(Setting("fold"), f" is {self.fold}; it needs ", Setting("folds"), value=self.fold)

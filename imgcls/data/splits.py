@@ -86,7 +86,7 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
         dropped=tuple(sorted(index for name in SPLITS for index in set(whole[name]) - set(parts[name]))),
         leaks=_leaks(audit, parts) if similar is None else _leaks(similar, parts),
         source=source if config.near_duplicates == "group" else f"{source}, near-duplicates as different images",
-        given=audit.given_splits and config.split != "ours",
+        given=audit.given_splits and config.split != "generated",
         digest=_digest(audit, {**parts, "train": kept}, config),
         groups=tuple(image.group for image in audit.images),
         folds_digest=None if folds is None else _digest_of_folds(audit, folds, config),
@@ -127,9 +127,9 @@ def _assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None
     if config.folds is None:
         return None
     _refuse_without_given(audit, config)
-    if audit.given_splits and config.split != "ours":
+    if audit.given_splits and config.split != "generated":
         reason = f": {audit.name} has train/test folders of its own; add "
-        raise ConfigError(Setting("folds", config.folds), reason, Setting("split", "ours"), " to ignore them")
+        raise ConfigError(Setting("folds", config.folds), reason, Setting("split", "generated"), " to ignore them")
     _require_groups(audit, config, least=max(config.folds, LEAST_FOR_TWO_FOLDS // (config.folds - 1)))
     return deal(audit, range(len(audit.images)), config.folds, config.split_seed)
 
@@ -170,10 +170,10 @@ def missing_classes(audit: Audit, splits: Splits) -> list[str]:
 
 
 def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], str]:
-    if not audit.given_splits or config.split == "ours":
+    if not audit.given_splits or config.split == "generated":
         _refuse_without_given(audit, config)
         _require_groups(audit, config, least=MIN_GROUPS)
-        return draw(audit, range(len(audit.images)), {"test": TEST_FRACTION, "val": VAL_FRACTION}, config), "ours"
+        return draw(audit, range(len(audit.images)), {"test": TEST_FRACTION, "val": VAL_FRACTION}, config), "generated"
     given = {name: [i for i, image in enumerate(audit.images) if image.split == name] for name in SPLITS}
     if config.val_as_test:
         if given["test"] or not given["val"]:
@@ -184,10 +184,10 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
     if not given["test"]:
         hint = (Setting("val_as_test", value=True), " to use val, or ") if given["val"] else ()
         message = f"{audit.name} has no usable test image: add some, or use "
-        raise DataError(message, *hint, Setting("split", "ours"), " to divide anew")
+        raise DataError(message, *hint, Setting("split", "generated"), " to create a new split")
     if not given["train"]:
-        message = f"{audit.name} has no usable image in train: add some, or divide the images anew with "
-        raise DataError(message, Setting("split", "ours"))
+        message = f"{audit.name} has no usable image in train: add some, or create a new split with "
+        raise DataError(message, Setting("split", "generated"))
     source = "given, val as test" if config.val_as_test else "given"
     # A published division is used as it is, even if a split lacks a class: results on it must stay comparable.
     if given["val"]:

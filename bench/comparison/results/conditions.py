@@ -1,5 +1,6 @@
 """How the rows of a table were made, as values: the conditions of all runs, and the studies of the tuned ones."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -84,7 +85,8 @@ def conditions_of(table: Table) -> Conditions:
     models = {record.outcome.model.name: record.outcome.model for record in records if record.outcome is not None}
     return Conditions(
         images={name: sum(counts) for name, counts in data.counts.items()},
-        split_source=data.split_source,
+        # Records of earlier versions have the former word.
+        split_source=re.sub("^ours", "generated", data.split_source),
         folds=table.folds,
         data_digest=data.digest,
         split_digest=data.folds_digest or data.split_digest,

@@ -191,7 +191,7 @@ def test_cuda_without_a_device_is_refused(capsys: pytest.CaptureFixture[str], tm
         ({}, "no images"),
         ({"cat": 5}, "one class only"),
         ({"cat": 5, "dog": 2}, "class 'dog' of pets has 2 usable"),
-        ({"train/cat": 3, "train/dog": 3, "val/cat": 2, "val/dog": 2}, "--split ours"),
+        ({"train/cat": 3, "train/dog": 3, "val/cat": 2, "val/dog": 2}, "--split generated"),
         (
             {"train/cat": 1, "val/cat": 2, "val/dog": 2, "test/cat": 2, "test/dog": 2},
             "train of pets has 1 usable image(s); 2 or more are needed",

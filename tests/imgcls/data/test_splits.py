@@ -108,9 +108,9 @@ def test_missing_val_is_cut_from_train() -> None:
 
 def test_missing_test_is_refused() -> None:
     audit = audit_of([[0], [1]] * 20, splits=["train"] * 30 + ["val"] * 10)
-    with pytest.raises(DataError, match='split="ours"'):
+    with pytest.raises(DataError, match='split="generated"'):
         make_splits(audit, SplitConfig())
-    assert make_splits(audit, SplitConfig(split="ours")).source == "ours"
+    assert make_splits(audit, SplitConfig(split="generated")).source == "generated"
 
 
 def test_missing_class_is_reported() -> None:
@@ -141,7 +141,7 @@ def test_leaks_of_a_given_split_are_counted() -> None:
     splits = make_splits(divided(), SplitConfig())
     assert splits.leaks == (16, 17)
     assert not splits.dropped
-    ours = make_splits(divided(), SplitConfig(split="ours"))
+    ours = make_splits(divided(), SplitConfig(split="generated"))
     assert not ours.leaks
 
 
@@ -197,7 +197,7 @@ def test_images_that_look_alike_can_be_different_ones(kept: NearDuplicates) -> N
     assert splits.groups[0] == splits.groups[3]
     assert len(set(splits.groups)) == 39
     assert splits.leaks == (splits.test if kept == "report" else ())
-    assert splits.source == "ours, near-duplicates as different images"
+    assert splits.source == "generated, near-duplicates as different images"
 
 
 def test_near_duplicates_are_part_of_the_split() -> None:
