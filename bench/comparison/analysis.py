@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.comparison.costs import Front, fronts
 from bench.comparison.measures import MEASURES, Estimate
 from bench.comparison.scores import accuracy, bootstrapped, expected_eces, macro_f1, minority_classes
-from bench.comparison.tables import CHECKPOINTS_SHOWN, Checkpoint, Row, Table, group
+from bench.comparison.tables import CHECKPOINTS_SHOWN, Checkpoint, ComparedRow, Row, Table, compared_row, group
 from bench.records.schema import RunRecord
 from bench.records.store import read_records, recounted
 from bench.stats.groups import (
@@ -63,7 +63,7 @@ class Comparison:
 
     # No slots, as cached_property needs ``__dict__``. No generated equality, as it would compare arrays.
     table: Table
-    compared: tuple[Row, ...]
+    compared: tuple[ComparedRow, ...]
     pairwise: PairwiseTests
     ranks: Mapping[str, RankInterval]
     power: Power | None
@@ -97,8 +97,7 @@ class Comparison:
         """Whether the majority-class baseline is correct on each test image ``[N]``; None without predictions."""
         if not self.compared:
             return None
-        predictions = self.compared[0].checkpoints[0].predictions
-        assert predictions is not None
+        predictions = self.compared[0].predictions[0]
         label = self.table.first.dataset.class_names.index(self.table.majority.class_name)
         return np.asarray(predictions.labels == label)
 
@@ -126,12 +125,11 @@ class Comparison:
         minority = minority_classes(self.table)
         if len(self.compared) < 2 or not minority:  # noqa: PLR2004 - a pair
             return None
-        predictions = self.compared[0].checkpoints[0].predictions
-        assert predictions is not None
+        predictions = self.compared[0].predictions[0]
         rows = np.flatnonzero(np.isin(predictions.labels, minority))
         if len(rows) == 0:
             return None
-        right: list[Right] = [row.right[:, rows] for row in self.compared if row.right is not None]
+        right: list[Right] = [row.right[:, rows] for row in self.compared]
         groups = None if self.groups is None else self.groups[rows]
         return compare_all(right, groups), len(rows), number_of(groups, len(rows))
 
@@ -140,8 +138,8 @@ class Comparison:
         """The test images that leaked into train or val; None if there are none, or if that is not known."""
         if not self.compared:
             return None
-        predictions, right = self.compared[0].checkpoints[0].predictions, self.compared[0].right
-        if predictions is None or right is None or predictions.leaked is None or not predictions.leaked.any():
+        predictions, right = self.compared[0].predictions[0], self.compared[0].right
+        if predictions.leaked is None or not predictions.leaked.any():
             return None
         leaked = predictions.leaked
         others = float(right[:, ~leaked].mean()) if not leaked.all() else None
@@ -171,7 +169,7 @@ class Comparison:
     @cached_property
     def seeds(self) -> SeedComponent | None:
         """The variance of accuracy between seeds, pooled over the rows; None if no row has several seeds."""
-        right = [row.right for row in self.compared if row.right is not None]
+        right = [row.right for row in self.compared]
         return seed_component(right, self.groups) or self._component(lambda checkpoint: checkpoint.accuracy)
 
     @cached_property
@@ -207,7 +205,7 @@ class Comparison:
         return dict(zip(stored, expected_eces(list(stored.values())), strict=True))
 
     @cached_property
-    def no_better_than_majority(self) -> tuple[Row, ...]:
+    def no_better_than_majority(self) -> tuple[ComparedRow, ...]:
         """The compared rows with a seed that is not significantly more accurate than the majority-class baseline.
 
         By the test of single checkpoints, not adjusted for several rows. Every seed counts: a mean above the baseline
@@ -221,7 +219,7 @@ class Comparison:
             tests = compare_all([right[None], baseline[None]], self.groups)
             return bool(tests.apart[0, 1] and tests.differences[0, 1] > 0)
 
-        return tuple(row for row in self.compared if row.right is not None and not all(map(better, row.right)))
+        return tuple(row for row in self.compared if not all(map(better, row.right)))
 
     @cached_property
     def losses(self) -> LossTests | None:
@@ -237,17 +235,15 @@ class Comparison:
     @cached_property
     def best(self) -> Mapping[str, float]:
         """The bootstrap probability of each compared row of being the most accurate, over test groups and seeds."""
-        right = [row.right for row in self.compared if row.right is not None]
+        right = [row.right for row in self.compared]
         shares = best_probabilities(right, self.groups).tolist()
         return {row.row_id: share for row, share in zip(self.compared, shares, strict=True)}
 
-    def pair(self, first: Row, second: Row) -> Paired:
+    def pair(self, first: ComparedRow, second: ComparedRow) -> Paired:
         """Return the paired test of two rows: the first minus the second.
 
         The intervals of all pairs of the table hold together, and agree with the adjusted p values.
         """
-        assert first.right is not None
-        assert second.right is not None
         number = len(self.compared)
         level = ALPHA / max(number * (number - 1) // 2, 1)
         paired = compare_pair(first.right, second.right, self.groups, level=level)
@@ -276,14 +272,11 @@ class Comparison:
 
 def find(table: Table) -> Comparison:
     """Compare all rows of a table whose predictions are available."""
-    # The paired tests match images by position, so that only rows with the same images in the same order take part.
-    images = next(
-        (checkpoint.predictions.image_ids for checkpoint in _checkpoints(table) if checkpoint.predictions), ()
-    )
-    rows = [row for row in table.rows if row.right is not None and _same_images(row, images)]
+    checkpoints = [checkpoint for row in table.rows for checkpoint in row.checkpoints]
+    images = next((checkpoint.predictions.image_ids for checkpoint in checkpoints if checkpoint.predictions), ())
+    rows = [row for row in (compared_row(row, images) for row in table.rows) if row is not None]
     compared = sorted(rows, key=lambda row: -row.accuracy)
-    right = [row.right for row in compared if row.right is not None]
-    groups = groups_of(compared)
+    right, groups = [row.right for row in compared], groups_of(compared)
     pairwise = compare_all(right, groups)
     return Comparison(
         table=table,
@@ -305,16 +298,6 @@ def groups_of(rows: Sequence[Row]) -> Groups | None:
         if checkpoint.predictions is not None
     )
     return next((groups for group in groupings if (groups := meaningful(group)) is not None), None)
-
-
-def _same_images(row: Row, image_ids: Sequence[str]) -> bool:
-    """Return whether all predictions of a row are of the given images."""
-    ours = [checkpoint.predictions.image_ids for checkpoint in row.checkpoints if checkpoint.predictions]
-    return all(ids == image_ids for ids in ours)
-
-
-def _checkpoints(table: Table) -> list[Checkpoint]:
-    return [checkpoint for row in table.rows for checkpoint in row.checkpoints]
 
 
 def read(results: Path, machine: str | None = None) -> list[Comparison]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.comparison.latencies.sessions import interval_over_rounds, over_rounds
 from bench.comparison.latencies.speeds import reference_runtime, runtime_text, shown
 from bench.comparison.measures import MEASURES, Estimate, of_interval
-from bench.comparison.tables import Row, Table
+from bench.comparison.tables import ComparedRow, Row, Table
 from bench.records.schema import RunRecord
 from bench.stats.groups import Groups
 from bench.stats.intervals import percentile
@@ -43,7 +43,7 @@ class Front:
 
 
 def fronts(
-    compared: Sequence[Row], measured: Mapping[str, Mapping[str, Estimate]], table: Table, groups: Groups | None
+    compared: Sequence[ComparedRow], measured: Mapping[str, Mapping[str, Estimate]], table: Table, groups: Groups | None
 ) -> list[Front]:
     """Return a front for every cost that at least one of the compared rows has.
 
@@ -53,7 +53,7 @@ def fronts(
     if not compared:
         return []
     runtime = reference_runtime(table.rows)
-    right = np.stack([row.right.mean(axis=0) for row in compared if row.right is not None])
+    right = np.stack([row.right.mean(axis=0) for row in compared])
     # One set of resamples for all costs, so that the probabilities of the fronts are comparable.
     accuracies = resampled_accuracies(right, groups)
     costs = (

@@ -36,8 +36,6 @@ def learning_curve(runs: Mapping[float, set[str]], comparisons: Sequence[Compari
     if [share for share, _, _ in curve][-2:] != list(SHARES[-2:]):
         return LearningCurve(scores=scores)
     (_, half, comparison), (_, whole, _) = curve[-2:]
-    assert half.right is not None
-    assert whole.right is not None
     return LearningCurve(
         scores=scores,
         doubling=difference(whole.right, half.right, comparison.groups),

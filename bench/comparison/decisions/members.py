@@ -26,7 +26,7 @@ def against_members(run_ids: set[str], comparisons: Sequence[Comparison]) -> lis
                 continue
             members = members_of(row, comparison.compared)
             best = max(members, key=lambda member: member.accuracy, default=None)
-            if best is not None and best.right is not None and row.right is not None:
+            if best is not None:
                 gap = difference(row.right, best.right, comparison.groups)
                 ensembles.append(AgainstMember(name=row.name, member=best.name, difference=gap))
     return ensembles

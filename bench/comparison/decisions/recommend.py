@@ -9,7 +9,7 @@ from bench.comparison.decisions.limits import Limit, LimitResult, Limits, chosen
 from bench.comparison.latencies.figures import Latency
 from bench.comparison.latencies.speeds import same_network
 from bench.comparison.measures import Estimate, of_interval, of_score
-from bench.comparison.tables import Row
+from bench.comparison.tables import ComparedRow, Row
 from bench.records.paths import Paths
 from bench.stats.pairs import ALPHA
 from bench.stats.power import Power
@@ -130,9 +130,9 @@ class _Choice:
     ``row`` is shown to be within the margin; False without a margin.
     """
 
-    fitting: Sequence[Row]
+    fitting: Sequence[ComparedRow]
     bounds: Mapping[str, ToBest]
-    row: Row
+    row: ComparedRow
     within: bool
 
 
@@ -157,7 +157,9 @@ def _choice(comparison: Comparison, limits: Limits, kept: Sequence[Limit]) -> _C
     return _Choice(fitting=fitting, bounds=bounds, row=row, within=bool(near))
 
 
-def _candidate(row: Row, best: Row, comparison: Comparison, limits: Limits, bounds: Mapping[str, ToBest]) -> Candidate:
+def _candidate(
+    row: ComparedRow, best: ComparedRow, comparison: Comparison, limits: Limits, bounds: Mapping[str, ToBest]
+) -> Candidate:
     candidate = Candidate(
         name=row.name,
         top1=of_score(comparison.accuracy(row)),
@@ -173,7 +175,7 @@ def _candidate(row: Row, best: Row, comparison: Comparison, limits: Limits, boun
     return replace(candidate, gap=gap, holm=comparison.adjusted(row, best))
 
 
-def _met(limit: Limit, best: Row, comparison: Comparison, limits: Limits) -> MetLimit:
+def _met(limit: Limit, best: ComparedRow, comparison: Comparison, limits: Limits) -> MetLimit:
     """Return the limit as the best row meets it, and what it costs, as a limit may be stricter than needed."""
     choice = _choice(comparison, limits, [other for other in limits.limits if other != limit])
     without = None

@@ -219,8 +219,6 @@ def _sources(comparison: Comparison) -> Sources | None:
     if len(comparison.compared) < PAIR:
         return None
     first, second = comparison.compared[:PAIR]
-    assert first.right is not None
-    assert second.right is not None
     return sources_of(first.right, second.right, comparison.groups)
 
 

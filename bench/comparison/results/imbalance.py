@@ -23,18 +23,14 @@ def effects(comparison: Comparison) -> dict[str, Effect]:
     """
     rows, groups = comparison.compared, comparison.groups
     plain = {_setting(row.first.base): row.right for row in rows if row.first.base.train.imbalance == "none"}
-    pairs = [
-        (row.row_id, row.right, plain.get(_setting(row.first.base)))
-        for row in rows
-        if row.first.base.train.imbalance != "none"
-    ]
     matched = [
-        (row_id, right, baseline) for row_id, right, baseline in pairs if right is not None and baseline is not None
+        (row.row_id, row.right, plain[_setting(row.first.base)])
+        for row in rows
+        if row.first.base.train.imbalance != "none" and _setting(row.first.base) in plain
     ]
-    predictions = rows[0].checkpoints[0].predictions if rows else None
-    if not matched or predictions is None:
+    if not matched:
         return {}
-    inside = np.isin(predictions.labels, minority_classes(comparison.table))
+    inside = np.isin(rows[0].predictions[0].labels, minority_classes(comparison.table))
     if not inside.any() or inside.all():
         return {}
     tested = [(_on(inside, right, plain, groups), _on(~inside, right, plain, groups)) for _, right, plain in matched]
