@@ -1,12 +1,19 @@
 """Fixtures of all tests: folders of small images, a tiny exported model, and a cache folder for each test."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+
+from bench.runs.processes import SPIN_COUNT
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the import of the hub library, which reads it once
+# As in our own training processes: threads that wait for each other must not use up the cores of the tests beside them.
+os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+import torch
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.inference.export import export_onnx
@@ -16,6 +23,22 @@ from imgcls.models.building import build_model, save_trained
 from imgcls.models.registry import resolve_spec
 from imgcls.models.weights import random_weights
 from tests.helpers.images import MakeFolder, smooth_image
+
+# The networks are tiny, and two tests run at a time: more threads would take longer. A training sets its own number.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the locks of the machine in the temporary files of this run of the tests.
+
+    Otherwise a latency measurement of a test waits for the trainings of the tests beside it, and they for it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", tempfile.gettempdir())  # Ray's sockets need short paths
+        patch.setenv("TMPDIR", str(tmp_path_factory.getbasetemp()))
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.getbasetemp()))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,9 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +14,7 @@ import pytest
 import torch
 
 from bench import harness
+from bench.cli import run
 from bench.comparison import analysis
 from bench.comparison.latencies.speeds import shown
 from bench.config import with_overrides
@@ -30,11 +29,14 @@ from imgcls.evaluation.predictions import load_predictions
 from imgcls.inference.predict import classify
 from tests.helpers import examples, latency_rows
 from tests.helpers.boards import keep, some_right
-from tests.helpers.commands import bench, kill, start
+from tests.helpers.commands import bench, bench_here, kill, start
 from tests.helpers.images import MakeFolder
+from tests.helpers.short_protocol import SHORT_FULL
+from tests.helpers.waiting import busy_processes, until
 from tests.helpers.weights import write_weights
 
-SMALL = ("--recipe", "quick", "--weights", "none", "--image-size", "32")
+# One thread, because other tests run on the other cores.
+SMALL = ("--recipe", "quick", "--weights", "none", "--image-size", "32", "--train-threads", "1")
 FLAGS = (*SMALL, "--epochs", "1")
 ONE_RUNTIME = ("--runtimes", "onnxruntime-cpu")
 
@@ -50,33 +52,29 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_training_beside_other_processes_is_reported(tmp_path: Path) -> None:
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(psutil.cpu_count() or 1)]
-    try:
-        flags = ("run", "test_efficientnet", *FLAGS, *ONE_RUNTIME, "--results", str(tmp_path))
-        status, output = bench(*flags, environment={"IMGCLS_CACHE": str(tmp_path / "cache")})
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
+def test_training_beside_other_processes_is_reported(make_folder: MakeFolder, tmp_path: Path) -> None:
+    data = ("--data", str(make_folder({"cat": 60, "dog": 60})))
+    flags = ("run", "test_efficientnet", *data, *FLAGS, *ONE_RUNTIME, "--results", str(tmp_path / "results"))
+    with busy_processes():
+        status, output = bench_here(*flags)
     assert status == 0, output
     assert "% of the CPU during training (test_efficientnet): training times and images/s are not those of" in output
-    (record,) = read_records(tmp_path)
+    (record,) = read_records(tmp_path / "results")
     assert record.outcome is not None
     assert (record.outcome.training.others_share or 0.0) > 0.2
     assert (
         "of the CPU during 1 of 1 trainings, whose times and images/s are too slow: `test_efficientnet` (seed 0)"
-        in (tmp_path / "leaderboard.md").read_text()
+        in (tmp_path / "results" / "leaderboard.md").read_text()
     )
 
 
 def test_frozen_features_are_a_row_beside_the_fine_tuned_model(make_folder: MakeFolder, tmp_path: Path) -> None:
     root, results = make_folder({"cat": 30, "dog": 30}), tmp_path / "results"
     weights = write_weights(tmp_path / "weights")
-    small = ("--image-size", "32", "--epochs", "2", "--precision", "fp32", *ONE_RUNTIME)
+    small = ("--image-size", "32", "--epochs", "2", "--precision", "fp32", "--train-threads", "1", *ONE_RUNTIME)
     flags = ("--data", str(root), "--weights", str(weights), *small, "--results", str(results))
     for layers in ((), ("--tune-layers", "head", "--feature-views", "2")):
-        status, output = bench("run", "test_efficientnet", *flags, *layers)
+        status, output = bench_here("run", "test_efficientnet", *flags, *layers)
         assert status == 0, output
     (comparison,) = analysis.read(results)
     by_setting = {row.setting: row.outcome.training for row in comparison.table.rows}
@@ -96,7 +94,7 @@ def test_run_on_a_table_finds_its_images_again(make_folder: MakeFolder, tmp_path
     table.write_text("\n".join(["path,label,session", *rows, "all/none.png,a,s0"]), encoding="utf-8")
     environment, results = {"IMGCLS_CACHE": str(tmp_path / "cache")}, str(tmp_path / "results")
     data = ("--data", str(root), "--labels", str(table), "--group-by", "session")
-    status, output = bench(
+    status, output = bench_here(
         "run", "test_efficientnet", *data, *FLAGS, *ONE_RUNTIME, "--results", results, environment=environment
     )
     assert status == 0, output
@@ -104,7 +102,7 @@ def test_run_on_a_table_finds_its_images_again(make_folder: MakeFolder, tmp_path
     (record,) = read_records(Path(results))
     assert record.dataset.grouped_by == "session"
     assert record.dataset.removed == {"no such file": 1}
-    status, output = bench("report", "--results", results, environment=environment)
+    status, output = bench_here("report", "--results", results, environment=environment)
     assert status == 0, output
     assert "No thumbnails" not in (Path(results) / "report" / "index.html").read_text(encoding="utf-8")
 
@@ -136,10 +134,10 @@ def test_run_all_writes_its_results(done: Path) -> None:
 def test_a_network_is_measured_once(make_folder: MakeFolder, tmp_path: Path) -> None:
     """Two seeds of two settings; the rows of both have the latency of one run, and a repetition measures nothing."""
     data, results = ("--data", str(make_folder({"cat": 20, "dog": 20}))), tmp_path / "results"
-    flags = ("run", "test_efficientnet", *data, *FLAGS, *ONE_RUNTIME, "--results", str(results))
+    flags = ("run", "test_efficientnet", *data, *FLAGS, *ONE_RUNTIME, "--results", str(results), "--seeds", "0", "1")
     for setting in ((), ("--lr", "0.01"), ("--lr", "0.01")):
         before = read_records(results)
-        status, output = bench(*flags, "--seeds", "0", "1", *setting, environment={"IMGCLS_CACHE": str(tmp_path / "c")})
+        status, output = bench_here(*flags, *setting)
         assert status == 0, output
     assert read_records(results) == before
     found = {(one.config.train.lr, one.config.seed): bool(one.measurements) for one in read_records(results)}
@@ -215,7 +213,7 @@ def test_finished_runs_are_skipped(done: Path) -> None:
     before = read_records(done / "results")
     models = ("--models", "test_efficientnet", "test_resnet")
     environment = {"IMGCLS_CACHE": str(done / "cache")}
-    status, output = bench("run-all", *models, *FLAGS, "--results", str(done / "results"), environment=environment)
+    status, output = bench_here("run-all", *models, *FLAGS, "--results", str(done / "results"), environment=environment)
     assert status == 0
     assert output.count("already done") == 2
     assert "epoch 1/1" not in output
@@ -226,7 +224,7 @@ def test_run_without_artifacts_is_repeated(done: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     shutil.copytree(done / "results" / "records", results / "records")
     environment = {"IMGCLS_CACHE": str(done / "cache")}
-    status, output = bench("run", "test_efficientnet", *FLAGS, "--results", str(results), environment=environment)
+    status, output = bench_here("run", "test_efficientnet", *FLAGS, "--results", str(results), environment=environment)
     assert status == 0, output
     assert "epoch 1/1" in output
     assert "already done" not in output
@@ -235,7 +233,7 @@ def test_run_without_artifacts_is_repeated(done: Path, tmp_path: Path) -> None:
 def test_new_runtimes_do_not_retrain(done: Path) -> None:
     flags = (*FLAGS, "--runtimes", "onnxruntime-cpu", "--results", str(done / "results"))
     environment = {"IMGCLS_CACHE": str(done / "cache")}
-    status, output = bench("run", "test_resnet", *flags, environment=environment)
+    status, output = bench_here("run", "test_resnet", *flags, environment=environment)
     assert status == 0
     assert "epoch 1/1" not in output
     same = [record for record in read_records(done / "results") if record.config.model == "test_resnet"]
@@ -248,7 +246,7 @@ def test_leaderboard_is_rebuilt_from_records(done: Path) -> None:
     page = done / "results" / "leaderboard.md"
     before = page.read_text()
     page.unlink()
-    status, _ = bench("leaderboard", "--results", str(done / "results"))
+    status, _ = bench_here("leaderboard", "--results", str(done / "results"))
     assert status == 0
     assert page.read_text() == before
 
@@ -260,13 +258,13 @@ def test_predict_repeats_the_test_predictions(done: Path, capsys: pytest.Capture
     root = done / "cache" / "datasets" / "digits"
     predictions = classify(folder / "model.onnx", [root / image_id for image_id in stored.image_ids])
     assert [photo.class_name for photo in predictions] == [str(label) for label in stored.logits.argmax(axis=1)]
-    status, output = bench("predict", str(folder / "model.onnx"), str(root / predictions.image_ids[0]))
+    status, output = bench_here("predict", str(folder / "model.onnx"), str(root / stored.image_ids[0]))
     assert status == 0
     assert "Probability" in output
     assert not capsys.readouterr().err
 
 
-def test_killed_measurement_is_resumed(done: Path, tmp_path: Path) -> None:
+def test_killed_measurement_is_resumed(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = tmp_path / "results"
     shutil.copytree(done / "results", results)
     before = read_records(results)[0]
@@ -275,14 +273,12 @@ def test_killed_measurement_is_resumed(done: Path, tmp_path: Path) -> None:
             path.unlink()
     command = ("measure", "--results", str(results), "--runtimes", "onnxruntime-cpu")
     environment = {"IMGCLS_CACHE": str(done / "cache")}
-    process = start(*command, environment=environment)
-    deadline = time.monotonic() + 120
-    while not list(results.glob("artifacts/.measure/*/round-0-*.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    process = start(*command, environment=environment, module="tests.helpers.short_protocol")
+    until(lambda: list(results.glob("artifacts/.measure/*/round-0-*.json")), what="the end of the first round")
     kill(process)
     first = json.loads(next(results.glob("artifacts/.measure/*/round-0-*.json")).read_text())[0]["samples_ms"][0]
-    status, output = bench(*command, environment=environment)
+    monkeypatch.setattr(run, "FULL", SHORT_FULL)
+    status, output = bench_here(*command, environment=environment)
     assert status == 0, output
     assert "round 5 of 5" in output
     (record,) = read_records(results)
@@ -327,10 +323,13 @@ def test_failures_do_not_stop_other_runs(make_folder: MakeFolder, tmp_path: Path
 def test_full_disk_is_a_failed_row(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20})
     flags = ("--data", str(root), *FLAGS, "--results", str(tmp_path / "results"))
-    limited = ("bash", "-c", 'ulimit -f 1000; exec "$0" "$@"')  # 1 MB per file: less than the checkpoint needs
-    process = start("run", "test_efficientnet", *flags, before=limited)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1, output
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))  # less than the checkpoint needs
+    try:
+        status, output = bench_here("run", "test_efficientnet", *flags)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 1, output
     (record,) = read_records(tmp_path / "results")
     assert record.status == "failed"
     assert not list((tmp_path / "results").rglob("*.partial"))
@@ -339,13 +338,13 @@ def test_full_disk_is_a_failed_row(make_folder: MakeFolder, tmp_path: Path) -> N
 def killed_child(results: Path, flags: tuple[str, ...]) -> tuple[int, str]:
     """Kill the training process, but not the command, as the kernel does when memory runs out."""
     process = start("run", "test_resnet", *flags, "--epochs", "500", "--results", str(results))
-    deadline = time.monotonic() + 120
-    workers: list[psutil.Process] = []
-    while not workers and time.monotonic() < deadline:
-        time.sleep(0.2)
-        workers = [child for child in psutil.Process(process.pid).children() if "bench.runs.worker" in child.cmdline()]
-    time.sleep(2)
-    workers[0].kill()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 1/" in line:
+            break
+    children = psutil.Process(process.pid).children()
+    (worker,) = (child for child in children if "bench.runs.worker" in child.cmdline())
+    worker.kill()
     output, _ = process.communicate(timeout=120)
     return process.returncode, output
 
@@ -390,7 +389,7 @@ def test_interrupted_run_is_resumed(make_folder: MakeFolder, tmp_path: Path) -> 
     assert process.returncode == 130
     left = [other for other in psutil.process_iter() if "bench.runs.worker" in _words(other)]
     assert not [other for other in left if str(tmp_path) in " ".join(_words(other))]
-    status, output = bench("run", "test_resnet", *flags, "--epochs", "60")
+    status, output = bench_here("run", "test_resnet", *flags, "--epochs", "60")
     assert status == 0
     assert "epoch 1/60" not in output
     (record,) = read_records(tmp_path / "results")
@@ -401,9 +400,9 @@ def test_interrupted_run_is_resumed(make_folder: MakeFolder, tmp_path: Path) -> 
 def test_forced_run_counts_test_scorings(make_folder: MakeFolder, tmp_path: Path) -> None:
     root, results = make_folder({"cat": 20, "dog": 20}), tmp_path / "results"
     command = ("run", "test_efficientnet", "--data", str(root), *FLAGS, *ONE_RUNTIME, "--results", str(results))
-    assert bench(*command)[0] == 0
+    assert bench_here(*command)[0] == 0
     first = read_records(results)[0]
-    status, output = bench(*command, "--force")
+    status, output = bench_here(*command, "--force")
     assert status == 0, output
     second = read_records(results)[0]
     assert (first.test_scorings, second.test_scorings) == (1, 2)
@@ -418,12 +417,12 @@ def test_forced_run_counts_test_scorings(make_folder: MakeFolder, tmp_path: Path
 def test_folds_test_every_image_once(make_folder: MakeFolder, tmp_path: Path) -> None:
     root, results = make_folder({"cat": 12, "dog": 12}), tmp_path / "results"
     flags = ("--data", str(root), "--folds", "2", *FLAGS, *ONE_RUNTIME, "--results", str(results))
-    status, output = bench("run", "test_efficientnet", *flags)
+    status, output = bench_here("run", "test_efficientnet", *flags)
     assert status == 0, output
     (found,) = analysis.read(results)
     (row,) = found.table.rows
     assert [record.config.split.fold for record in row.checkpoints[0].records] == [0, 1]
-    assert row.checkpoints[0].answers is not None
-    tested = row.checkpoints[0].answers.image_ids
+    assert row.checkpoints[0].predictions is not None
+    tested = row.checkpoints[0].predictions.image_ids
     assert sorted(tested) == sorted(path.relative_to(root).as_posix() for path in root.glob("*/*.png"))
     assert "2 folds, every image tested once" in (results / "leaderboard.md").read_text()

@@ -27,6 +27,7 @@ from imgcls.config import ArchitectureConfig, Augmentation, LoaderConfig, TrainC
 from imgcls.data.audit import audit_dataset
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import load_square
+from imgcls.data.duplicates import near_groups
 from imgcls.data.loaders import Source, train_batches
 from imgcls.data.sources.registry import load_dataset
 from imgcls.inference.card import preprocess
@@ -43,7 +44,7 @@ from imgcls.training.optimizers import BETAS
 from imgcls.training.plan import TrainingPlan
 from imgcls.training.precision import decide
 from tests.helpers import examples
-from tests.helpers.images import smooth_image
+from tests.helpers.images import frames, smooth_image
 
 CPU = torch.device("cpu")
 PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -327,6 +328,39 @@ def test_help(benchmark: Any) -> None:
         rounds=7,
         warmup_rounds=1,
     )
+
+
+@pytest.mark.benchmark
+def test_import_of_the_library(benchmark: Any) -> None:
+    """``import imgcls`` in a fresh process; the goal is a tenth of a second."""
+    code = "import time; began = time.perf_counter(); import imgcls; print(time.perf_counter() - began)"
+    took_ms: list[float] = []
+
+    def load() -> None:
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        took_ms.append(1e3 * float(done.stdout))
+
+    benchmark.pedantic(load, rounds=7, warmup_rounds=1)
+    benchmark.extra_info["import alone, median, ms"] = round(statistics.median(took_ms[1:]), 1)
+    print(benchmark.name, benchmark.extra_info)  # noqa: T201
+
+
+@pytest.mark.benchmark
+def test_grouping_of_the_frames_of_one_scene(benchmark: Any) -> None:
+    """Seconds for 8,000 near-duplicates over those for 2,000: 4 if the time is linear, 16 if all pairs are compared."""
+    hashes, thumbnails = frames(8000)
+    ratios: list[float] = []
+
+    def pair() -> None:
+        few_s, many_s = (
+            seconds(lambda count=count: near_groups(hashes[:count], thumbnails[:count], largest=20))  # type: ignore[misc]
+            for count in (2000, 8000)
+        )
+        ratios.append(many_s / few_s)
+
+    benchmark.pedantic(pair, rounds=ROUNDS, warmup_rounds=1)
+    benchmark.extra_info["8,000 over 2,000, median"] = round(statistics.median(ratios[1:]), 2)
+    print(benchmark.name, benchmark.extra_info)  # noqa: T201
 
 
 @pytest.mark.benchmark

@@ -1,10 +1,21 @@
-"""Running the real command in a separate process."""
+"""Running a command in a separate process, or in this one."""
 
+import contextlib
+import importlib
+import io
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench.cli.main import main
+from bench.runs.processes import Answer, ignore
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -15,11 +26,14 @@ def _as_from_a_terminal() -> None:
 
 
 def start(
-    *arguments: str, environment: dict[str, str] | None = None, before: tuple[str, ...] = ()
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    before: tuple[str, ...] = (),
+    module: str = "bench",
 ) -> "subprocess.Popen[str]":
     """Start ``python -m bench`` as the leader of a process group."""
     return subprocess.Popen(
-        [*before, sys.executable, "-m", "bench", *arguments],
+        [*before, sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
@@ -35,6 +49,42 @@ def bench(*arguments: str, environment: dict[str, str] | None = None) -> tuple[i
     process = start(*arguments, environment=environment)
     output, _ = process.communicate(timeout=500)
     return process.returncode, output
+
+
+def launch_here(command: list[str], answer: Answer = ignore, *, threads: int | None = None) -> int:
+    """Carry out the task of a worker in this process, in place of ``launch``."""
+    del threads  # read by libraries when they are loaded
+    module, kind, path = command
+    status: int = importlib.import_module(module).KINDS[kind](
+        Path(path), lambda content: answer(json.dumps(msgspec.to_builtins(content), allow_nan=False).encode())
+    )
+    return status
+
+
+@contextlib.contextmanager
+def without_processes() -> Iterator[None]:
+    """Carry out trainings, checks and measurements in this process, which has loaded torch."""
+    import torch  # here, because starting a command does not need it
+
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        for caller in ("bench.latency.session", "bench.runs.local"):
+            patch.setattr(f"{caller}.launch", launch_here)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)  # a training has set its own
+
+
+def bench_here(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run a command as ``bench`` does, but in this process; for tests of what it does, not of its processes."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, without_processes():
+        for name, value in (environment or {}).items():
+            patch.setenv(name, value)
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            status = main(arguments)
+    return status, output.getvalue()
 
 
 def kill(process: "subprocess.Popen[str]") -> None:

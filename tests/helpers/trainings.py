@@ -19,14 +19,16 @@ from imgcls.training.plan import Training, TrainingPlan
 
 MODEL = ArchitectureConfig(dropout=0.3)
 CPU = torch.device("cpu")
+PX = 32
+"""The size of the images: as large as the network needs, because most tests of training train several times."""
 
 
 @functools.cache
 def spec() -> ModelSpec:
-    return resolve_spec("test_efficientnet", LoaderConfig(image_size=64), random_weights)
+    return resolve_spec("test_efficientnet", LoaderConfig(image_size=PX), random_weights)
 
 
-def source(count: int, seed: int, px: int = 64) -> Source:
+def source(count: int, seed: int, px: int = PX) -> Source:
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     pixels = rng.integers(0, 100, (count, px, px, 3)) + 50 * labels[:, None, None, None]
@@ -44,7 +46,7 @@ def setting(
         num_classes=3,
         train_source=source(40, 1),
         val_source=source(15, 2),
-        loader=LoaderConfig(image_size=64, batch_size=8),
+        loader=LoaderConfig(image_size=PX, batch_size=8),
         architecture=MODEL,
         train=replace(train, device="cpu", train_threads=1),
         seed=0,

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -23,21 +22,20 @@ DATA = bytes(range(256)) * 400  # 0.1 MB
 # One process for all faults, because the library reads its endpoint when it is imported; in threads, because some of
 # its retries and the deadlines take seconds.
 ASK_ALL = """
-import json, sys, time
+import json, sys
 from concurrent.futures import ThreadPoolExecutor
 from imgcls import hub
 
 hub.ANSWER_S = 8
 
 def ask(repo):
-    began = time.perf_counter()
     try:
         file = hub.fetch(repo, "model.safetensors")
     except Exception as error:
         answer = {"error": type(error).__name__, "line": str(error)}
     else:
         answer = {"path": str(file.path), "sha256": file.sha256, "revision": file.revision}
-    return repo, answer | {"seconds": time.perf_counter() - began}
+    return repo, answer
 
 with ThreadPoolExecutor(32) as pool:
     print(json.dumps(dict(pool.map(ask, sys.argv[1:]))))
@@ -111,12 +109,18 @@ def test_refusal_has_one_line_with_cause_and_advice(
 
 
 def test_silent_hub_is_not_reached(answers: dict[str, Any]) -> None:
-    assert "the hub cannot be reached (" in answers["hub/silent"]["line"]
-    assert answers["hub/silent"]["seconds"] < 5
+    line = answers["hub/silent"]["line"]
+    assert "the hub cannot be reached (" in line
+    # The limit of the HTTP library, two seconds, and not the deadline of the question.
+    assert "timed out" in line
 
 
-def test_no_fault_takes_longer_than_its_deadline(answers: dict[str, Any]) -> None:
-    assert {repo: answer["seconds"] for repo, answer in answers.items() if answer["seconds"] > 15} == {}
+def test_only_a_download_without_end_needs_its_deadline(answers: dict[str, Any]) -> None:
+    """All others end by themselves, before it; ``nox -s perf`` measures their seconds."""
+    assert len(answers) == len(get_args(Fault)) + 3
+    late = {repo for repo, answer in answers.items() if "no end within" in answer.get("line", "")}
+    # The library tries again after a silence of a second, for about as long as the deadline.
+    assert {"hub/drip"} <= late <= {"hub/drip", "hub/silent-content"}
 
 
 @pytest.mark.usefixtures("answers")
@@ -227,11 +231,9 @@ def test_full_disk_is_named(tmp_path: Path, before: tuple[str, ...]) -> None:
 
 
 PROBE = """
-import time
 from imgcls import hub
-began = time.perf_counter()
 reason = hub.why_unreachable()
-print(hub.hub_answers(), round(time.perf_counter() - began, 1), reason)
+print(hub.hub_answers(), reason)
 """
 
 
@@ -239,7 +241,7 @@ print(hub.hub_answers(), round(time.perf_counter() - began, 1), reason)
 def test_hub_that_refuses_is_reached(tmp_path: Path, fault: Fault | None) -> None:
     with serve({}, {} if fault is None else {SITE: fault}) as endpoint:
         done = run(PROBE, env=environment(endpoint, tmp_path))
-    assert done.stdout.split()[::2] == ["True", "None"]
+    assert done.stdout.split() == ["True", "None"]
 
 
 def test_refused_connection_is_no_hub(tmp_path: Path) -> None:
@@ -253,22 +255,21 @@ def test_refused_connection_is_no_hub(tmp_path: Path) -> None:
 def test_hub_that_never_answers_is_abandoned(tmp_path: Path) -> None:
     with serve({}, {SITE: "silent"}) as endpoint:
         done = run(PROBE, env=environment(endpoint, tmp_path) | {"HF_HUB_ETAG_TIMEOUT": "1"})
-    answers, seconds, reason = done.stdout.split(maxsplit=2)
+    answers, reason = done.stdout.split(maxsplit=1)
     assert answers == "False"
-    assert 2 <= float(seconds) < 4  # two probes
-    assert "timed out" in reason
+    assert "timed out" in reason  # the limit of a second; the deadline of 30 s would say "no end within 30 s"
 
 
 def test_look_up_of_the_name_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub.ANSWER_S == 30
-    end = threading.Event()
-    session = SimpleNamespace(head=lambda *_args, **_kwargs: end.wait(30))  # a look-up of the name has no timeout
+    end, ended = threading.Event(), []
+    # A look-up of the name has no timeout.
+    session = SimpleNamespace(head=lambda *_args, **_kwargs: ended.append(end.wait(60)))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: session)
     monkeypatch.setattr(hub, "ANSWER_S", 1.0)
-    began = time.perf_counter()
     assert hub.why_unreachable() == "no end within 1 s"
-    assert time.perf_counter() - began < 3
+    assert not ended, "the look-up was awaited"
     end.set()
 
 

@@ -1,7 +1,6 @@
 """An interrupted audit ends its worker processes without warnings."""
 
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.commands import start
+from tests.helpers.waiting import until
 
 
 @pytest.fixture
@@ -27,10 +27,8 @@ def large(tmp_path: Path) -> Path:
 
 def test_a_terminated_audit_leaves_no_warnings(large: Path, tmp_path: Path) -> None:
     process = start("audit", str(large), "--results", str(tmp_path / "results"))
-    deadline = time.monotonic() + 60
-    while not (workers := psutil.Process(process.pid).children(recursive=True)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(0.5)
+    workers = until(lambda: psutil.Process(process.pid).children(recursive=True), what="a worker of the audit")
+    until(lambda: any(worker.cpu_times().user > 0.3 for worker in workers), what="work of a worker")
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output

@@ -19,6 +19,7 @@ from bench.records.store import read_records
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file
 from imgcls.inference.runtimes import ONNX
 from tests.helpers import documents
+from tests.helpers.commands import without_processes
 from tests.helpers.images import smooth_image
 
 MODELS = ("test_byobnet", "test_efficientnet")
@@ -29,7 +30,7 @@ SETTING = {"epochs": 1, "image_size": 64, "runtimes": ("onnxruntime-cpu",)}
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The results of two models with two seeds, in a folder that no test changes."""
     home = tmp_path_factory.mktemp("ensemble")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, without_processes():
         patch.setenv("IMGCLS_CACHE", str(home / "cache"))
         for label, name in enumerate(("cat", "dog")):
             (home / "pets" / name).mkdir(parents=True)
@@ -43,9 +44,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def results(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def results(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("IMGCLS_CACHE", str(trained / "cache"))
-    return Path(shutil.copytree(trained / "results", tmp_path / "results"))
+    with without_processes():
+        yield Path(shutil.copytree(trained / "results", tmp_path / "results"))
 
 
 def ensembles(results: Path) -> list[RunRecord]:

@@ -25,6 +25,7 @@ from bench.runs.images import remember_place
 from imgcls.config import RuntimeConfig
 from imgcls.inference.runtimes import ONNX, ONNX_FP16, ONNX_INT8
 from imgcls.inference.synthetic import SYNTHETIC
+from tests.helpers.commands import without_processes
 from tests.helpers.examples import SHORT
 from tests.helpers.images import smooth_image
 
@@ -66,7 +67,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         assert record.error is None
         remember_place(task)
         runtime = RuntimeConfig(runtimes=("onnxruntime-cpu", INT8), threads=1)
-        assert measure.measure_all([record], task.paths, protocol=PROTOCOL, runtime=runtime, known=()).ok
+        with without_processes():
+            assert measure.measure_all([record], task.paths, protocol=PROTOCOL, runtime=runtime, known=()).ok
     shutil.rmtree(home / "pets")
     shutil.rmtree(home / "cache")
     return Trained(results=home / "results", record=record)
@@ -84,9 +86,10 @@ def copied(server: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path / "from-server" / "model"
 
 
-def measured(copied: Path, *runtimes: str) -> int:
+def measured(copied: Path, *runtimes: str, processes: bool = False) -> int:
     flags = ("--artifacts", str(copied.parent), "--results", str(copied.parent.parent / "results"))
-    return main(["measure", *flags, "--runtimes", *(runtimes or ("onnxruntime-cpu",))])
+    with nullcontext() if processes else without_processes():
+        return main(["measure", *flags, "--runtimes", *(runtimes or ("onnxruntime-cpu",))])
 
 
 def written(copied: Path) -> LatencyFile:
@@ -111,7 +114,7 @@ def test_copied_artifacts_are_measured_alone(
     before = record_path(server.results, server.record).read_bytes()
     away = server.results.rename(server.results.with_name("away"))
     try:
-        assert measured(copied, "onnxruntime-cpu", "pytorch-cpu") == 0
+        assert measured(copied, "onnxruntime-cpu", "pytorch-cpu", processes=True) == 0
     finally:
         away.rename(server.results)
     out = capsys.readouterr().out

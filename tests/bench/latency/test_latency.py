@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import msgspec
@@ -24,33 +24,68 @@ from tests.helpers.examples import SHORT, disturbance
 STAMP = Stamp(session_id="s", measured_at="now", commit="c")
 
 
-def test_both_minimums_are_met() -> None:
-    quick = measure(lambda: None, lambda: None, min_queries=64, min_duration_s=0.05)
-    assert len(quick.samples_ms) > 64
-    slow = measure(lambda: time.sleep(0.002), lambda: None, min_queries=64, min_duration_s=0.0)
+class Clock:
+    """In place of the module ``time``: it advances only by waiting and by working, which takes CPU time as well."""
+
+    def __init__(self) -> None:
+        self.now_s = self.cpu_s = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+    def thread_time(self) -> float:
+        return self.cpu_s
+
+    def wait(self, duration_s: float) -> None:
+        self.now_s += duration_s
+
+    def work(self, duration_s: float) -> None:
+        self.wait(duration_s)
+        self.cpu_s += duration_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(protocol, "time", made)
+    return made
+
+
+def test_both_minimums_are_met(clock: Clock) -> None:
+    quick = measure(lambda: clock.wait(0.0005), lambda: None, min_queries=64, min_duration_s=0.05)
+    assert len(quick.samples_ms) == pytest.approx(100, abs=1)
+    slow = measure(lambda: clock.wait(0.002), lambda: None, min_queries=64, min_duration_s=0.0)
     assert len(slow.samples_ms) == 64
 
 
-def test_query_ends_when_synchronize_returns() -> None:
-    samples = measure(lambda: None, lambda: time.sleep(0.003), min_queries=5, min_duration_s=0)
-    assert min(samples.samples_ms) >= 3
+def test_query_ends_when_synchronize_returns(clock: Clock) -> None:
+    samples = measure(lambda: clock.wait(0.25), lambda: clock.wait(0.003), min_queries=5, min_duration_s=0)
+    assert samples.samples_ms == pytest.approx([253] * 5)
 
 
-def test_samples_exclude_the_warm_up() -> None:
+def test_samples_exclude_the_warm_up(clock: Clock) -> None:
     durations = iter([0.5] * protocol.WARM_UP_QUERIES + [0.001] * 5)
-    samples = measure(lambda: time.sleep(next(durations)), lambda: None, min_queries=5, min_duration_s=0)
-    assert max(samples.samples_ms) < 400
+    samples = measure(lambda: clock.wait(next(durations)), lambda: None, min_queries=5, min_duration_s=0)
+    assert samples.samples_ms == pytest.approx([1] * 5)
 
 
-def test_waiting_thread_has_a_low_cpu_share() -> None:
-    def work() -> None:
-        until = time.thread_time() + 0.002
-        while time.thread_time() < until:
-            pass
+def test_waiting_thread_has_a_low_cpu_share(clock: Clock) -> None:
+    def half() -> None:
+        clock.work(0.001)
+        clock.wait(0.001)
 
-    busy = measure(work, lambda: None, min_queries=50, min_duration_s=0.3)
-    waiting = measure(lambda: time.sleep(0.002), lambda: None, min_queries=50, min_duration_s=0.3)
-    assert waiting.cpu_share < 0.3 < busy.cpu_share
+    shares = [
+        measure(run, lambda: None, min_queries=50, min_duration_s=0.3).cpu_share
+        for run in (lambda: clock.work(0.002), half, lambda: clock.wait(0.002))
+    ]
+    assert shares == pytest.approx([1, 0.5, 0])
+
+
+def test_clock_is_that_of_the_host() -> None:
+    """Beside the simulated clock: a query that sleeps takes no less, and hardly any CPU time."""
+    samples = measure(lambda: threading.Event().wait(0.02), lambda: None, min_queries=10, min_duration_s=0)
+    assert min(samples.samples_ms) >= 20
+    assert samples.cpu_share < 0.5
 
 
 @pytest.mark.parametrize("count", [1, 999, 1000, 1001, 54_321])

@@ -358,7 +358,7 @@ def test_changed_images_are_not_shown_for_those_of_the_run(photos: Path, make_fo
 
 
 @needs_chromium
-def test_twenty_models_a_hundred_classes_and_ten_thousand_images_stay_small_and_open_fast(tmp_path: Path) -> None:
+def test_twenty_models_a_hundred_classes_and_ten_thousand_images_stay_small_and_open(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(100), 100)
     names = tuple(f"class number {number}" for number in range(100))
@@ -378,8 +378,7 @@ def test_twenty_models_a_hundred_classes_and_ten_thousand_images_stay_small_and_
         assert visit.complaints == []
         assert visit.page.locator("table.board tbody tr").count() == 20
         assert visit.page.locator("svg.confusions rect[fill]").count() > 500
-    # On an idle machine the paint takes less than a second; nox -s perf measures it.
-    assert 0 < seen < 3000, f"{seen} ms"
+    assert seen > 0, "nothing was painted"  # how fast, measures nox -s perf
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,9 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +28,7 @@ from bench.tuning.records import SweepBudget
 from bench.tuning.search import SweepTask, evaluate_here
 from tests.helpers.commands import bench
 from tests.helpers.images import MakeFolder
+from tests.helpers.waiting import until
 
 
 def plan(data: Path, results: Path, *, epochs: int) -> Task:
@@ -53,17 +52,15 @@ def ray_workers(name: str) -> list[psutil.Process]:
 
 @contextmanager
 def one_killed(name: str) -> Iterator[None]:
-    """Kill the first worker that runs a task of this name, one second after its start."""
+    """Kill the first worker that runs a task of this name, after half a second of its work."""
     killed: list[int] = []
 
     def kill_one() -> None:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and not killed:
-            time.sleep(0.05)
-            for worker in ray_workers(name)[:1]:
-                time.sleep(1)
-                os.kill(worker.pid, signal.SIGKILL)
-                killed.append(worker.pid)
+        worker = until(lambda: ray_workers(name), what=f"a worker that runs {name}")[0]
+        began_s = worker.cpu_times().user
+        until(lambda: worker.cpu_times().user > began_s + 0.5, what=f"work of {name}")
+        worker.kill()
+        killed.append(worker.pid)
 
     killer = threading.Thread(target=kill_one)
     killer.start()

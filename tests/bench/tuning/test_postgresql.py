@@ -16,6 +16,8 @@ from bench.tuning.storage import locked, open_storage, quiet
 from tests.helpers.commands import start
 from tests.helpers.images import MakeFolder
 
+# Outside the temporary files of the tests, which the server's own user cannot read.
+HOME = tempfile.gettempdir()
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="no PostgreSQL server is installed (Debian: postgresql)")
 
@@ -28,7 +30,7 @@ def run(*command: str | Path) -> None:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    home, programs = Path(tempfile.mkdtemp(prefix="postgresql-")), INSTALLED[-1].parent
+    home, programs = Path(tempfile.mkdtemp(prefix="postgresql-", dir=HOME)), INSTALLED[-1].parent
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     if os.geteuid() == 0:

@@ -1,6 +1,5 @@
 """The real sweep command: killed and resumed, started twice, and used by run-all."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from bench.records.store import read_records
 from bench.tuning.conversion import records
 from bench.tuning.records import TrialRecord, read_study, study_file
 from bench.tuning.storage import default_url, open_storage, quiet
-from tests.helpers.commands import bench, kill, start
+from tests.helpers.commands import bench_here, kill, start
 from tests.helpers.images import MakeFolder
+from tests.helpers.waiting import until
 
 TINY = ("--recipe", "quick", "--weights", "none", "--image-size", "32")
 
@@ -33,25 +33,23 @@ def is_worker(process: psutil.Process) -> bool:
 
 def wait_for_worker(command: int, *, not_pid: int = 0) -> psutil.Process:
     """Wait until the command has a worker process."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        time.sleep(0.2)
-        for child in psutil.Process(command).children():
-            if is_worker(child) and child.pid != not_pid:
-                return child
-    pytest.fail("no worker was started")
+
+    def workers() -> list[psutil.Process]:
+        return [child for child in psutil.Process(command).children() if is_worker(child) and child.pid != not_pid]
+
+    return until(workers, what="a worker of the sweep")[0]
 
 
 def wait_for_running(results: Path, name: str, *, more_than: int) -> None:
     """Wait until a trial with a number above ``more_than`` is running."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if study_db(results).exists():
-            running = [trial for trial in trials_of(results, name) if trial.state == "running"]
-            if running and running[-1].number > more_than and running[-1].planned_tmacs:
-                return
-        time.sleep(0.3)
-    pytest.fail("no trial was started")
+
+    def running() -> bool:
+        if not study_db(results).exists():
+            return False
+        trials = [trial for trial in trials_of(results, name) if trial.state == "running"]
+        return bool(trials) and trials[-1].number > more_than and bool(trials[-1].planned_tmacs)
+
+    until(running, what=f"a running trial after number {more_than}", every_s=0.3)
 
 
 def study_db(results: Path) -> Path:
@@ -70,7 +68,7 @@ def test_kills_do_not_change_the_trial_count(make_folder: MakeFolder, tmp_path: 
     wait_for_worker(process.pid, not_pid=worker.pid)
     wait_for_running(results, name, more_than=0)
     kill(process)
-    status, output = bench(*command)
+    status, output = bench_here(*command)
     assert status == 0, output
     trials = trials_of(results, name)
     assert sum(trial.state in {"complete", "pruned"} for trial in trials) == 5
@@ -102,7 +100,7 @@ def test_run_all_with_tuning(make_folder: MakeFolder, tmp_path: Path, capsys: py
     root, results = make_folder({"cat": 20, "dog": 20}), tmp_path / "results"
     flags = ("--models", "test_resnet", *TINY, "--runtimes", "onnxruntime-cpu", "--results", str(results))
     data = ("--data", str(root))
-    status, output = bench("run-all", *flags, *data, "--tune-trials", "3", "--jobs", "2")
+    status, output = bench_here("run-all", *flags, *data, "--tune-trials", "3", "--jobs", "2")
     assert status == 0, output
     default, tuned = sorted(read_records(results), key=lambda record: record.tuning is not None)
     assert default.tuning is None
@@ -115,7 +113,7 @@ def test_run_all_with_tuning(make_folder: MakeFolder, tmp_path: Path, capsys: py
     assert tuned.config == replace(study.tuned_config, train=replace(study.tuned_config.train, train_threads=threads))
     assert tuned.tuning.val_top1_accuracy == study.best.val_top1_accuracy
     assert tuned.tuning.val_top1_accuracy >= (tuned.tuning.default_val_top1_accuracy or 0)
-    status, output = bench("run-all", *flags, *data, "--tuned")
+    status, output = bench_here("run-all", *flags, *data, "--tuned")
     assert status == 0, output
     assert output.count("already done") == 2
     other = make_folder({"cat": 20, "dog": 20, "owl": 20}, start=500)

@@ -1,7 +1,9 @@
 """Prediction from exported files: classes, their order, probabilities, and what is refused."""
 
 import contextlib
-import time
+import threading
+from collections import defaultdict
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,6 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     def load(path: Path, resize: Any) -> Any:
         seen.append(path)
-        time.sleep(0.002)
         return load_square(path, resize)
 
     monkeypatch.setattr(predict, "load_square", load)
@@ -119,21 +120,52 @@ MOST_AHEAD = (parallel.AHEAD * CORES + 1) * predict.BATCH
 """Photos in the batches that are handed to threads before the first prediction."""
 
 
-def test_few_photos_are_decoded_ahead(model: Path, photos: list[Path], decoded: list[Path]) -> None:
+def test_few_photos_are_decoded_ahead(
+    model: Path, photos: list[Path], decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[Future[Any]] = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+            handed.append(super().submit(*args, **kwargs))
+            return handed[-1]
+
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", Pool)
     with contextlib.closing(classify(model, photos * CORES * 50)) as predictions:
         next(predictions)
-        time.sleep(0.5)  # enough to decode several times as many
+        for batch in handed:
+            batch.result()
         assert predict.BATCH < len(decoded) <= MOST_AHEAD
+        assert len(handed) * predict.BATCH <= MOST_AHEAD
 
 
-def test_closing_drops_what_is_not_begun(model: Path, photos: list[Path], decoded: list[Path]) -> None:
+def test_closing_drops_what_is_not_begun(
+    model: Path, photos: list[Path], decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every batch but the first lasts until those that are not begun have been dropped."""
+    dropped, load, before = threading.Event(), predict.load_square, set(threading.enumerate())
+    by_thread: dict[int, list[Path]] = defaultdict(list)
+
+    def slow(path: Path, resize: Any) -> Any:
+        pixels, done = load(path, resize), by_thread[threading.get_ident()]
+        done.append(path)
+        assert done == photos[: predict.BATCH][: len(done)] or dropped.wait(60)
+        return pixels
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - theirs
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            dropped.set()
+            super().shutdown(wait=wait)
+
+    monkeypatch.setattr(predict, "load_square", slow)
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", Pool)
     predictions = classify(model, photos * CORES * 50)
     next(predictions)
     predictions.close()
-    begun = len(decoded)
-    assert begun < MOST_AHEAD
-    time.sleep(0.1)
-    assert len(decoded) == begun
+    assert dropped.is_set()
+    assert set(threading.enumerate()) <= before, "a thread is left that could decode more"
+    assert predict.BATCH <= len(decoded) <= (1 + CORES) * predict.BATCH < MOST_AHEAD
 
 
 @pytest.mark.parametrize("top_k", [0, 4])

@@ -21,7 +21,7 @@ from imgcls.training.events import EpochResult, Step
 from imgcls.training.fitting import fit, gmacs_of
 from imgcls.training.plan import Training, TrainingPlan
 from tests.helpers.macs import counted_by_torch
-from tests.helpers.trainings import MODEL, run, same, setting, source, spec
+from tests.helpers.trainings import MODEL, PX, run, same, setting, source, spec
 
 STEP_S, EVALUATION_S = 1.0, 100.0
 
@@ -74,7 +74,7 @@ def test_images_are_within_half_a_batch_or_two_per_cent(images: int, count: int,
         Path(),
         train=TrainConfig(budget=f"images={images}"),
         train_source=replace(source(3, 1), indices=source(1, 1).indices.repeat(count)),
-        loader=LoaderConfig(image_size=64, batch_size=batch),
+        loader=LoaderConfig(image_size=PX, batch_size=batch),
     )
     assert chosen.duration.steps is not None
     per_epoch = [min(batch, count - start) for start in range(0, count, batch) if count - start > 1]
@@ -127,7 +127,7 @@ def test_finished_budget_is_not_trained_again(tmp_path: Path) -> None:
 
 
 def test_budget_of_compute_counts_three_passes(tmp_path: Path) -> None:
-    gmacs = complexity.count(build_model(spec(), MODEL, num_classes=3), 64).gmacs
+    gmacs = complexity.count(build_model(spec(), MODEL, num_classes=3), PX).gmacs
     training = fit(setting(tmp_path, train=TrainConfig(budget=f"tmacs={100 * 3 * gmacs / 1e3}")))
     assert images_of(training) == pytest.approx(100, abs=4)
 
@@ -156,7 +156,7 @@ def test_compute_grows_with_image_area() -> None:
 
 def test_counting_compute_does_not_change_the_training(tmp_path: Path) -> None:
     """The network that is counted takes no random numbers from the one that is trained."""
-    gmacs = complexity.count(build_model(spec(), MODEL, num_classes=3), 64).gmacs
+    gmacs = complexity.count(build_model(spec(), MODEL, num_classes=3), PX).gmacs
     budgets = ("images=80", f"tmacs={80 * 3 * gmacs / 1e3}")
     states = [fit(setting(tmp_path / budget, train=TrainConfig(budget=budget))).state for budget in budgets]
     assert all(torch.equal(first, second) for first, second in zip(*(state.values() for state in states), strict=True))

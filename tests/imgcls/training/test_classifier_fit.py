@@ -15,7 +15,7 @@ from imgcls.models.structure import Structure
 from imgcls.training.head import fit_head
 from imgcls.training.loop import train
 from imgcls.training.plan import HEAD_EPOCHS
-from tests.helpers.trainings import MODEL, setting, source, spec
+from tests.helpers.trainings import MODEL, PX, setting, source, spec
 
 FROZEN = TrainConfig(tune_layers="head", norm="frozen", augmentation="none")
 BY_GRADIENT = replace(spec(), structure=replace(spec().structure, heads=()))
@@ -38,7 +38,7 @@ class Twins(nn.Module):
 
 def test_each_head_is_fitted_by_itself(tmp_path: Path) -> None:
     network = Twins()
-    assert list(linear_heads(network, torch.zeros(2, 3, 64, 64))) == ["first", "second"]
+    assert list(linear_heads(network, torch.zeros(2, 3, PX, PX))) == ["first", "second"]
     ends = Structure(options={}, classifier=("first", "second"), heads=("first", "second"))
     result = fit_head(network, setting(tmp_path, train=FROZEN, spec=replace(spec(), structure=ends))).epoch
     assert result.val_top1_accuracy == 1.0

@@ -27,7 +27,7 @@ from imgcls.training.events import EpochResult, HeadFit
 from imgcls.training.fitting import fit
 from imgcls.training.optimizers import adamw, cosine
 from imgcls.training.plan import Spent, Training
-from tests.helpers.trainings import CPU, MODEL, run, same, setting, source, spec
+from tests.helpers.trainings import CPU, MODEL, PX, run, same, setting, source, spec
 
 FINE = TrainConfig(epochs=2, lr=1e-3, optimizer="adamw", schedule="cosine", select="last")
 
@@ -214,7 +214,7 @@ def test_micro_batches_sum_to_the_gradient_of_the_batch(norm: Norm, tmp_path: Pa
     architecture = ArchitectureConfig(dropout=0.0)
 
     def loss(micro_batch: int | None) -> float:
-        loader = LoaderConfig(image_size=64, batch_size=8, micro_batch=micro_batch)
+        loader = LoaderConfig(image_size=PX, batch_size=8, micro_batch=micro_batch)
         chosen = setting(tmp_path / str(micro_batch), train=config, loader=loader, architecture=architecture)
         torch.manual_seed(0)
         model = build_model(spec(), architecture, num_classes=3)
@@ -233,7 +233,7 @@ def test_no_micro_batch_holds_a_single_image(count: int, tmp_path: Path, monkeyp
         return real(outputs, labels, chosen)
 
     monkeypatch.setattr(loop, "training_loss", recording)
-    loader = LoaderConfig(image_size=64, batch_size=32, micro_batch=8)
+    loader = LoaderConfig(image_size=PX, batch_size=32, micro_batch=8)
     tiny = setting(tmp_path, train=replace(FINE, epochs=1), loader=loader, train_source=source(count, 1))
     loop.train(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)), tiny)
     assert sum(sizes) in {count, count - 1}  # a last batch of one image is dropped
@@ -255,7 +255,7 @@ def test_lack_of_memory_names_the_remedy(error: Exception, tmp_path: Path, monke
         raise error
 
     monkeypatch.setattr(loop, "training_loss", fail)
-    remedy = r"training with 8 images of 64 px at once; a smaller micro-batch or image size needs less"
+    remedy = rf"training with 8 images of {PX} px at once; a smaller micro-batch or image size needs less"
     with pytest.raises(OutOfMemoryError, match=remedy):
         fitted(tmp_path)
 
@@ -415,7 +415,7 @@ def test_head_of_other_networks(model: str, tmp_path: Path) -> None:
 
 def enlarged(images: Source, size: int) -> Source:
     pixels = np.zeros((len(images.pixels), size, size, 3), dtype=np.uint8)
-    pixels[:, :64, :64] = images.pixels
+    pixels[:, :PX, :PX] = images.pixels
     return replace(images, pixels=pixels)
 
 

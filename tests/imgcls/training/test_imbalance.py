@@ -20,7 +20,7 @@ from imgcls.training import head
 from imgcls.training.fitting import fit
 from imgcls.training.losses import LOSSES, class_loss, training_loss
 from imgcls.training.plan import TrainingPlan
-from tests.helpers.trainings import CPU, MODEL, run, setting, spec
+from tests.helpers.trainings import CPU, MODEL, PX, run, setting, spec
 
 COUNTS = torch.tensor([8.0, 4.0, 1.0, 3.0])
 LABELS = torch.tensor([0, 1, 2, 3, 0])
@@ -39,7 +39,7 @@ def uneven(counts: tuple[int, ...]) -> Source:
     labels = np.repeat(np.arange(len(counts)), counts)
     rng = np.random.default_rng(len(labels))
     brightness = np.clip(40 * labels + rng.normal(40, 40, len(labels)), 0, 200)
-    pixels = rng.integers(0, 50, (len(labels), 64, 64, 3)) + brightness[:, None, None, None]
+    pixels = rng.integers(0, 50, (len(labels), PX, PX, 3)) + brightness[:, None, None, None]
     return Source(pixels=pixels.astype(np.uint8), indices=np.arange(len(labels)), labels=labels)
 
 
@@ -177,6 +177,6 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> N
     losses = []
     for size in (None, 4):
         chosen = with_technique(tmp_path / str(size), "class-weights", epochs=1, norm="frozen")
-        loader = LoaderConfig(image_size=64, batch_size=8, micro_batch=size)
+        loader = LoaderConfig(image_size=PX, batch_size=8, micro_batch=size)
         losses.append(run(replace(chosen, loader=loader)).history[-1].train_loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

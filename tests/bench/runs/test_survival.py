@@ -11,7 +11,7 @@ from imgcls.evaluation.predictions import load_predictions
 from tests.helpers.commands import bench, kill, start
 
 KILLS = 5
-TRAINING = ("--image-size", "64", "--epochs", "12", "--dropout", "0.3")
+TRAINING = ("--image-size", "32", "--epochs", "12", "--dropout", "0.3")
 FLAGS = ("test_efficientnet", "--weights", "none", *TRAINING, "--runtimes", "onnxruntime-cpu")
 
 
