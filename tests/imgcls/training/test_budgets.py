@@ -150,7 +150,7 @@ def test_budget_of_compute_includes_attention(tmp_path: Path) -> None:
 
 
 def test_compute_grows_with_image_area() -> None:
-    larger = replace(spec(), resize=replace(spec().resize, size=128))
+    larger = replace(spec(), resize=replace(spec().resize, size=2 * PX))
     assert gmacs_of(larger, 2) == pytest.approx(4 * gmacs_of(spec(), 2), rel=0.05)
 
 
