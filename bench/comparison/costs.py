@@ -125,14 +125,10 @@ class ToAccuracy:
 def cost_to_accuracy(row: Row, target: float) -> ToAccuracy:
     """Return the cost of a row's trainings (seeds and folds) until the first epoch with this accuracy on val."""
     trainings = [record for checkpoint in row.checkpoints for record in checkpoint.records]
-    costs = [cost for record in trainings if (cost := _until(record, target)) is not None]
+    first = [next((cost[:2] for cost in cost_so_far(record) if cost[2] >= target), None) for record in trainings]
+    costs = [cost for cost in first if cost is not None]
     minutes, tmacs = np.mean(costs, axis=0).tolist() if costs else (None, None)
     return ToAccuracy(target=target, trainings=len(trainings), reached=len(costs), minutes=minutes, tmacs=tmacs)
-
-
-def _until(record: RunRecord, target: float) -> tuple[float, float] | None:
-    """Return minutes and 1e12 MACs of a training until val has reached an accuracy; None if it has not."""
-    return next(((minutes, tmacs) for minutes, tmacs, reached in cost_so_far(record) if reached >= target), None)
 
 
 def cost_so_far(record: RunRecord) -> list[tuple[float, float, float]]:
@@ -141,16 +137,13 @@ def cost_so_far(record: RunRecord) -> list[tuple[float, float, float]]:
     training, train = record.outcome.training, record.config.train
     features: float = training.head_images or 0
     if training.head_images is None and train.tune_layers == "head-then-all":
-        features = _train_images(record) * train.feature_views
+        # A record that did not store how many images its classifier was fitted to.
+        counts = [count for count in record.dataset.counts["train"] if count]
+        images = min(counts) * len(counts) if train.imbalance == "undersample" else sum(counts)
+        features = train.train_share * images * train.feature_views
     seconds = training.head_time_s + np.cumsum([epoch.train_time_s for epoch in training.history])
     passes = features + train.passes_per_image * np.cumsum([epoch.images for epoch in training.history])
     return [
         (minutes, images * record.outcome.model.training_gmacs / 1e3, epoch.val_top1_accuracy)
         for minutes, images, epoch in zip((seconds / 60).tolist(), passes.tolist(), training.history, strict=True)
     ]
-
-
-def _train_images(record: RunRecord) -> float:
-    """Return the number of train images of a run that did not store how many its classifier was fitted to."""
-    train, counts = record.config.train, [count for count in record.dataset.counts["train"] if count]
-    return train.train_share * (min(counts) * len(counts) if train.imbalance == "undersample" else sum(counts))

@@ -56,7 +56,13 @@ def _not_compared(recommendation: Recommendation) -> list[Text]:
 def _answer(best: Candidate, recommendation: Recommendation) -> list[Text]:
     lines = [text(f"Ship {best.name}: top-1 ", per_cent(best.top1), f" %, {_timing(best)}.")]
     margin = recommendation.limits.margin
-    lines += _faster(recommendation) if margin is None else _within(best, recommendation, margin)
+    if margin is None:
+        lines.append(text(f"It is the most accurate of {recommendation.fitting} rows within the limits."))
+        lines += [
+            text(f"Faster: {row.name}, {_timing(row)}: {_gap(row)}, simultaneous.") for row in recommendation.faster
+        ]
+    else:
+        lines += _within(best, recommendation, margin)
     # For each limit: whether the whole interval meets it, and what it costs, as a limit may be stricter than needed.
     for met in recommendation.met:
         if not met.result.sure:
@@ -67,14 +73,6 @@ def _answer(best: Candidate, recommendation: Recommendation) -> list[Text]:
     if recommendation.power is not None:
         lines.append(text(f"{power_text(recommendation.power)} {power_basis(recommendation.power)}"))
     return [line for line in lines if line]
-
-
-def _faster(recommendation: Recommendation) -> list[Text]:
-    """Return what each faster row within the limits would lose."""
-    lines = [text(f"It is the most accurate of {recommendation.fitting} rows within the limits.")]
-    return lines + [
-        text(f"Faster: {row.name}, {_timing(row)}: {_gap(row)}, simultaneous.") for row in recommendation.faster
-    ]
 
 
 def _gap(row: Candidate) -> str:

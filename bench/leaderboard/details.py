@@ -1,12 +1,11 @@
 """The tables below the main one: rows, machines, pairs, checkpoints, classes, imbalance, diversity, fronts, costs."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from bench.comparison.costs import FrontPoint, ToAccuracy
 from bench.comparison.measures import MEASURES, Estimate
 from bench.comparison.results.building import MOST_DIVERSE, PAIRS_SHOWN
-from bench.comparison.results.values import CheckpointResult, Effect, RowResult, TableResult
+from bench.comparison.results.values import CheckpointResult, RowResult, TableResult
 from bench.leaderboard.cells import latency_text, measured, nats, p_value, per_cent, points
 from bench.render.documents import NO_VALUE, Block, Name, Number, Paragraph, Text, Words, joined, table, text
 from imgcls.inference.runtimes import ONNX, RUNTIMES
@@ -218,18 +217,16 @@ def _technique(row: RowResult) -> list[Words]:
     top1, macro_f1, worst = (row.measures.get(key) for key in ("top1", "macro_f1", "worst"))
     scores: list[Words] = [NO_VALUE if score is None else _percent(score) for score in (top1, macro_f1)]
     scores.append(NO_VALUE if worst is None else text(_percent(worst), " (", Name(worst.subject or ""), ")"))
-    return [Name(row.model), row.imbalance, *scores, *_effect(row.effect)]
+    effect = row.effect
+    if effect is None:
+        return [Name(row.model), row.imbalance, *scores, *[NO_VALUE] * 4]
+    detectable = "more than 100" if effect.detectable is None else Number(100 * effect.detectable, spec=".1f")
+    gaps = (points(effect.minority), p_value(effect.holm), detectable, points(effect.others))
+    return [Name(row.model), row.imbalance, *scores, *gaps]
 
 
 def _percent(score: Estimate) -> Number:
     return Number(100 * score.value, spec=".1f")
-
-
-def _effect(effect: Effect | None) -> Sequence[Words]:
-    if effect is None:
-        return [NO_VALUE] * 4
-    detectable = "more than 100" if effect.detectable is None else Number(100 * effect.detectable, spec=".1f")
-    return [points(effect.minority), p_value(effect.holm), detectable, points(effect.others)]
 
 
 def diversity_table(results: TableResult) -> list[Block]:

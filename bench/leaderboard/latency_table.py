@@ -74,7 +74,9 @@ def _line(line: LatencyLine) -> list[Words]:
         line.runtime,
         line.precision or NO_VALUE,
         str(line.threads or NO_VALUE),
-        _validity(line),
+        text(line.state, *(() if line.reason is None else (": ", Name(line.reason))))
+        if line.shown_at is None
+        else text("see ", Name(line.shown_at)),
         figure(p50),
         figure(p90),
         *(NO_VALUE if shown is None else Number(shown.value) for shown in tail),
@@ -82,18 +84,18 @@ def _line(line: LatencyLine) -> list[Words]:
         NO_VALUE if ratio is None else Number(ratio.value, ratio.low, ratio.high, ".3f"),
         NO_VALUE if line.device is None else text(Number(line.device.value), _mark(outlier=line.device.outlier)),
         _throughput(line),
-        _whole(line),
+        NO_VALUE
+        if line.whole is None
+        else text(
+            Number(line.whole.value),
+            f" ({', '.join(f'{100 * share:.0f} %' for share in line.shares)})",
+            _mark(outlier=line.whole.outlier),
+        ),
         joined([Number(value, spec=".0f") for value in line.cold_start_ms], " + ") or NO_VALUE,
         NO_VALUE if line.peak_memory_bytes is None else Number(line.peak_memory_bytes / 2**20, spec=".0f"),
         NO_VALUE if line.size_bytes is None else Number(line.size_bytes / 1e6, spec=".1f"),
         *_parity(line.parity),
     ]
-
-
-def _validity(line: LatencyLine) -> Words:
-    if line.shown_at is not None:
-        return text("see ", Name(line.shown_at))
-    return line.state if line.reason is None else text(line.state, ": ", Name(line.reason))
 
 
 def _mark(*, outlier: bool) -> str:
@@ -105,13 +107,6 @@ def _throughput(line: LatencyLine) -> Words:
         return NO_VALUE
     speed, batch = line.throughput
     return text(Number(speed.value, spec=".0f"), f" ({batch})", _mark(outlier=speed.outlier))
-
-
-def _whole(line: LatencyLine) -> Words:
-    if line.whole is None:
-        return NO_VALUE
-    shares = ", ".join(f"{100 * share:.0f} %" for share in line.shares)
-    return text(Number(line.whole.value), f" ({shares})", _mark(outlier=line.whole.outlier))
 
 
 def _parity(parity: Parity | None) -> list[Words]:

@@ -60,7 +60,10 @@ def _tests(pair: PairComparison) -> list[Words]:
         "The test is not adjusted for other pairs; the leaderboard adjusts for all pairs of its table (Holm).",
     ]
     if pair.loss is not None:
-        lines.append(_loss(pair))
+        gap, p = nats(pair.loss[0]), pair.loss[1]
+        interval = f"95 % CI {gap.low:+.3f} to {gap.high:+.3f}"
+        decided = "a significant difference" if pair.loss_significant else "no significant difference"
+        lines.append(f"Log loss: {gap.value:+.3f} nats ({interval}); {p_words(p)}: {decided}.")
     if pair.power is not None:
         lines += [power_text(pair.power), power_basis(pair.power)]
     if pair.row.init != pair.against.init:
@@ -77,14 +80,6 @@ def _difference(difference: Difference, test: Test) -> Words:
         return text(gap, "; p ", p, " (Welch's t over seeds and images)")
     kind = "exact p" if test == "exact" else "p (numbers of seeds differ)"
     return text(gap, f"; {kind} ", p, ", mid-p ", p_value(difference.mid_p))
-
-
-def _loss(pair: PairComparison) -> str:
-    """Return the comparison of log loss, a finer measure."""
-    assert pair.loss is not None
-    gap, p = nats(pair.loss[0]), pair.loss[1]
-    kind = "a significant difference" if pair.loss_significant else "no significant difference"
-    return f"Log loss: {gap.value:+.3f} nats (95 % CI {gap.low:+.3f} to {gap.high:+.3f}); {p_words(p)}: {kind}."
 
 
 def _times(pair: PairComparison) -> list[Words]:

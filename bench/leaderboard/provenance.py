@@ -67,6 +67,10 @@ def _tuned(run: TunedRun, sweeps: str) -> list[Words]:
 def facts(results: TableResult) -> list[Block]:
     """Return the conditions under which the runs of a table were made."""
     conditions, key = results.conditions, results.key
+    folds = conditions.folds
+    split = conditions.split_source
+    if folds is not None:
+        split = f"{folds}{', every image tested once' if folds.are_all else ''}; sizes of the first"
     sizes = ", ".join(f"{name} {count:,}" for name, count in conditions.images.items())
     digests = f"data digest {conditions.data_digest}, split digest {conditions.split_digest}"
     removed = ", ".join(f"{number} {reason}" for reason, number in conditions.removed.items()) or "none"
@@ -77,7 +81,7 @@ def facts(results: TableResult) -> list[Block]:
     runtimes = joined([Name(name) for name in LATENCY_COLUMNS.values()])
     return bullets(
         [
-            f"Data: {len(results.class_names)} classes; images: {sizes} (split: {_split(conditions)}; {digests})",
+            f"Data: {len(results.class_names)} classes; images: {sizes} (split: {split}; {digests})",
             text("Cleaning: files skipped: ", Name(removed), dropped, _duplicates(conditions.duplicates)),
             text("Groups of images that are not independent: by ", Name(conditions.grouped_by))
             if conditions.grouped_by
@@ -95,13 +99,6 @@ def facts(results: TableResult) -> list[Block]:
             *(text("Note: ", note) for note in _notes(conditions)),
         ]
     )
-
-
-def _split(conditions: Conditions) -> str:
-    folds = conditions.folds
-    if folds is None:
-        return conditions.split_source
-    return f"{folds}{', every image tested once' if folds.are_all else ''}; sizes of the first"
 
 
 def _duplicates(duplicates: Duplicates) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bench.comparison.analysis import Comparison
 from bench.comparison.latencies.figures import Latency
-from bench.comparison.measures import MEASURES, Estimate
+from bench.comparison.measures import MEASURES, Estimate, Measure
 from bench.comparison.results.curves import curves_of
 from bench.comparison.results.values import PairResult, RowResult, TableResult
 from bench.comparison.settings import colours_of
@@ -27,7 +27,7 @@ def content_of(results: TableResult, comparison: Comparison) -> Json:
     """Return what the charts of a table show; ``results`` must have the intervals of all pairs."""
     colours = colours_of([row.model for row in results.rows])
     return {
-        "metrics": [*_measures(), *_latency_metrics(results)],
+        "metrics": [*map(_metric, MEASURES.values()), *_latency_metrics(results)],
         "rows": [_row(row, colours) for row in results.rows],
         "pairs": _pairs(results),
         "classes": list(results.class_names),
@@ -37,11 +37,9 @@ def content_of(results: TableResult, comparison: Comparison) -> Json:
     }
 
 
-def _measures() -> list[Json]:
-    return [
-        {"kind": "measure", "key": key, "title": one.title, "short": one.title, "unit": one.unit, "better": one.better}
-        for key, one in MEASURES.items()
-    ]
+def _metric(measure: Measure) -> Json:
+    title = {"title": measure.title, "short": measure.title}
+    return {"kind": "measure", "key": measure.key, "unit": measure.unit, "better": measure.better} | title
 
 
 def _latency_metrics(results: TableResult) -> list[Json]:

@@ -17,7 +17,7 @@ import torch
 
 from bench import progress
 from bench.records import locks
-from bench.records.environment import Environment, peak_memory_bytes, read_environment, watch_others
+from bench.records.environment import peak_memory_bytes, read_environment, watch_others
 from bench.records.schema import ArtifactInfo, ModelInfo, Outcome, RunRecord, Scores, TrainingInfo
 from bench.records.store import read_if_whole, write_json
 from bench.runs import derived, failures
@@ -101,7 +101,11 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     )
     scores = replace(_score(val=val, test=test), train_metrics=_train_metrics(task, prepared))
     outcome = Outcome(
-        environment=_environment(task),
+        # Of this machine, which may not be the caller's: Ray copies the packages to its workers without their git
+        # repository, so that the commit is that of the caller's code.
+        environment=replace(
+            read_environment(), git_commit=task.environment.git_commit, git_dirty=task.environment.git_dirty
+        ),
         model=_model_info(task),
         training=info,
         metrics=scores,
@@ -126,13 +130,6 @@ def _trained(task: Task, prepared: Prepared) -> TrainingInfo:
         lambda path: save_trained(state, task.spec, num_classes=num_classes, path=path),
     )
     return info
-
-
-def _environment(task: Task) -> Environment:
-    """Return the environment of this machine, which may not be the caller's, with the commit of the caller's code."""
-    # Ray copies the packages to its workers without their git repository.
-    code = task.environment
-    return replace(read_environment(), git_commit=code.git_commit, git_dirty=code.git_dirty)
 
 
 def _score(*, val: Predictions, test: Predictions) -> Scores:

@@ -88,6 +88,7 @@ def compare(row: Side, against: Side) -> PairComparison:
     other, right, table = against.right, row.right, against.table
     groups, images = groups_of([against.row, row.row]), right.shape[1]
     labels, predictions = minority_classes(table), against.predictions
+    alone: Test = "exact" if len(right) == len(other) else "unequal seeds"
     inside = np.zeros(images, dtype=bool) if predictions is None else np.isin(predictions.labels, labels)
     return PairComparison(
         row=_side(row),
@@ -98,7 +99,7 @@ def compare(row: Side, against: Side) -> PairComparison:
         images=images,
         groups=number_of(groups, images),
         accuracy=difference(right, other, groups),
-        test=_test(right, other),
+        test="over seeds" if speaks_of_models(right, other) else alone,
         # The fourfold table is that of McNemar's test, which applies only to single checkpoints.
         fourfold=_fourfold(right[0], other[0]) if len(right) == len(other) == 1 else None,
         loss=_loss(row, against, groups),
@@ -132,12 +133,6 @@ def _side(side: Side) -> SideResult:
         budget=side.table.key.budget,
         recalls=tuple(None if score is None else of_score(score) for score in recalls(side.row)),
     )
-
-
-def _test(right: Right, other: Right) -> Test:
-    if speaks_of_models(right, other):
-        return "over seeds"
-    return "exact" if len(right) == len(other) else "unequal seeds"
 
 
 def _fourfold(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.tables import Checkpoint, Row, Table
+from bench.comparison.tables import Row, Table
 from bench.records.predictions import StoredPredictions
 from bench.stats.pairs import Right
 from imgcls.errors import ConfigError
@@ -97,7 +97,11 @@ def _sides(name: str, comparisons: Sequence[Comparison]) -> list[Side]:
             if row.row_id.startswith(name)
         ]
         sides += [
-            Side(name=f"{row.name}, seed {checkpoint.seed}", comparison=comparison, row=_alone(row, checkpoint))
+            Side(
+                name=f"{row.name}, seed {checkpoint.seed}",
+                comparison=comparison,
+                row=replace(row, records=checkpoint.records, checkpoints=(checkpoint,)),
+            )
             for comparison, row in rows
             for checkpoint in row.checkpoints
             # A run of one fold has predictions for that fold's images only, and cannot stand for the row.
@@ -108,10 +112,6 @@ def _sides(name: str, comparisons: Sequence[Comparison]) -> list[Side]:
         message = f"unknown row or run {name!r}; available rows: {', '.join(names) or 'none'}"
         raise ConfigError(message)
     return sides
-
-
-def _alone(row: Row, checkpoint: Checkpoint) -> Row:
-    return replace(row, records=checkpoint.records, checkpoints=(checkpoint,))
 
 
 def _same_images(first: Side, second: Side) -> bool:

@@ -39,14 +39,11 @@ def acceptance(check: Check | None) -> Acceptance:
         return Acceptance(word="not checked")
     interval = paired_difference(gained, lost, check.num_images)
     difference = (gained - lost) / check.num_images
-    return Acceptance(word=_word(check.precision, interval), difference=difference, interval=interval)
-
-
-def _word(precision: str, interval: Interval) -> Word:
+    word: Word = "refused" if interval.high < MARGIN else "too few images to tell"
     # The check compares float32 by its logits: if these differ, it fails and there is no parity to judge here.
-    if precision == "fp32" or interval.low > MARGIN:
-        return "accepted"
-    return "refused" if interval.high < MARGIN else "too few images to tell"
+    if check.precision == "fp32" or interval.low > MARGIN:
+        word = "accepted"
+    return Acceptance(word=word, difference=difference, interval=interval)
 
 
 def check_of(record: RunRecord, runtime: str, machine: str) -> Check | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from bench.comparison.measures import Estimate, of_interval
 from bench.comparison.scores import accuracy_interval
 from bench.comparison.tables import Checkpoint, Table, TestedFolds
-from bench.config import OF_THE_TABLE, RunConfig
+from bench.config import OF_THE_TABLE
 from bench.recipes import training_text
 from bench.records.schema import UNGROUPED, ModelInfo, RunRecord
 from bench.stats.intervals import wilson_interval
@@ -212,7 +212,10 @@ def _tuned(record: RunRecord, records: Sequence[RunRecord], scored: Mapping[str,
     tuning, images = record.tuning, sum(record.dataset.counts["val"])
     assert tuning is not None
     default_val = tuning.default_val_top1_accuracy
-    default = _default_setting(record)
+    # A study has one seed, while its setting may be run with several, each compared with the default of its own seed.
+    own, base = record.config, record.base
+    train = replace(base.train, device=own.train.device, train_threads=own.train.train_threads)
+    default = replace(base, seed=own.seed, train=train, runtime=own.runtime)
     same = (other for other in records if other.tuning is None and (other.config, other.init) == (default, record.init))
     return TunedRun(
         model=record.config.model,
@@ -229,14 +232,6 @@ def _tuned(record: RunRecord, records: Sequence[RunRecord], scored: Mapping[str,
         minutes=tuning.trial_time_s / 60,
         study=tuning.study,
     )
-
-
-def _default_setting(record: RunRecord) -> RunConfig:
-    """Return the default setting with the seed, device, threads and runtimes of this run."""
-    base, own = record.base, record.config
-    # A study has one seed, while its setting may be run with several, each compared with the default of its own seed.
-    train = replace(base.train, device=own.train.device, train_threads=own.train.train_threads)
-    return replace(base, seed=own.seed, train=train, runtime=own.runtime)
 
 
 def _test(record: RunRecord | None, scored: Mapping[str, Checkpoint]) -> Estimate | None:

@@ -13,7 +13,6 @@ from bench.comparison.latencies.speeds import runtimes_of, shown
 from bench.comparison.tables import Row
 from bench.stats.groups import meaningful, proportion_interval
 from imgcls.evaluation.binning import ece_bins
-from imgcls.training.events import EpochResult
 
 POINTS: Final = 200
 """Points of a risk-coverage curve and of a distribution of latencies."""
@@ -36,10 +35,6 @@ def _scored(comparison: Comparison) -> list[Row]:
     return [row for row in comparison.ordered if row.checkpoints]
 
 
-def _histories(row: Row) -> list[tuple[EpochResult, ...]]:
-    return [outcome.training.history for checkpoint in row.checkpoints for outcome in checkpoint.outcomes]
-
-
 def _band(x: Iterable[float], runs: Sequence[Sequence[float]]) -> list[list[float]]:
     """Return points [x, mean, least, most] over runs; as far as all of them go."""
     return [
@@ -54,7 +49,8 @@ def _learning(comparison: Comparison) -> list[Json]:
     fields = {"train_loss": 1, "val_loss": 1, "val_top1_accuracy": 100, "lr": 1}
     curves = []
     for row in _scored(comparison):
-        histories = [history for history in _histories(row) if history]
+        outcomes = [outcome for checkpoint in row.checkpoints for outcome in checkpoint.outcomes]
+        histories = [outcome.training.history for outcome in outcomes if outcome.training.history]
         if histories:
             series = {
                 field.removesuffix("_accuracy"): _band(

@@ -58,7 +58,10 @@ def document(record: StudyRecord, study: "optuna.Study", drawn: "Sequence[str]" 
     """Return the document; ``drawn`` are the names of its plots."""
     title = text("Study ", Name(record.name))
     blocks = [Section(title, (), level=1), *bullets(_facts(record)), *_result(record), *_trials(record)]
-    blocks += [_importance(record, study), _cost(record), *_rerun(record)]
+    blocks += [_importance(record, study), _cost(record)]
+    if record.best is not None:
+        command = Command(rerun_command(record))
+        blocks.append(Section(text("Command to train the best setting again"), (command,)))
     if drawn:
         pictures = tuple(Picture(name, f"{record.name}-{name}.png") for name in drawn)
         blocks.append(Section(text("Plots"), pictures))
@@ -72,20 +75,17 @@ def _facts(record: StudyRecord) -> list[Words]:
     images = f"{sum(data.counts['train']):,} train and {sum(data.counts['val'])} val images"
     digests = f"data digest {data.digest}, split digest {data.split_digest}"
     default = f"{budget_text(record.base.budget)}; {training_text(record.base)}"
+    rungs = " and ".join(f"{rung:.0%}" for rung in record.rungs)
+    pruning = f"pruned by ASHA at {rungs} of each trial's own steps" if rungs else "no pruning: trials are too short"
     return [
         text("Model: ", Name(record.base.model), f", init: {record.origin[1]}, seed {record.base.seed}"),
         text("Data: ", Name(data.name), f", {images} ({digests}); the test split was not read"),
         f"Default setting: recipe {record.base.recipe}, {default}",
-        f"Search space: {ranges}; sampler: TPE; {_pruning(record)}",
+        f"Search space: {ranges}; sampler: TPE; {pruning}",
         REGIME,
         f"Budget: {record.budget}; see Cost for what was used",
         f"Machine: {machines}; code {(environment.git_commit or 'unknown')[:8]}",
     ]
-
-
-def _pruning(record: StudyRecord) -> str:
-    rungs = " and ".join(f"{rung:.0%}" for rung in record.rungs)
-    return f"pruned by ASHA at {rungs} of each trial's own steps" if rungs else "no pruning: trials are too short"
 
 
 def _range(record: StudyRecord, name: str) -> str:
@@ -184,12 +184,6 @@ def _cost(record: StudyRecord) -> Section:
         "was spent in training steps."
     )
     return Section(text("Cost"), tuple(bullets(lines)))
-
-
-def _rerun(record: StudyRecord) -> list[Block]:
-    if record.best is None:
-        return []
-    return [Section(text("Command to train the best setting again"), (Command(rerun_command(record)),))]
 
 
 def rerun_command(
