@@ -16,6 +16,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 import torch
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
+from imgcls.data.audit import audit_dataset
+from imgcls.data.sources.named import load_dataset
 from imgcls.inference.export import export_onnx
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
@@ -66,6 +68,14 @@ def make_folder(tmp_path: Path) -> MakeFolder:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the images of the digits and their audit, which take seconds; copy the folder before changing it."""
+    cache = tmp_path_factory.mktemp("digits")
+    audit_dataset(load_dataset("digits", cache=cache), cache=cache)
+    return cache
 
 
 @pytest.fixture(scope="session")

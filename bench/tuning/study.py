@@ -123,8 +123,14 @@ def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
 def _begin(command: list[str], threads: int) -> "subprocess.Popen[bytes]":
     child = start(command, threads=threads)
     # Its output must be read, or the pipe fills and the child stops.
-    threading.Thread(target=relay, args=(child,), daemon=True).start()
+    threading.Thread(target=_relayed, args=(child,), daemon=True).start()
     return child
+
+
+def _relayed(child: "subprocess.Popen[bytes]") -> None:
+    # As a context, which closes its pipes: a notebook or a test carries out more than one study.
+    with child:
+        relay(child)
 
 
 def finish(

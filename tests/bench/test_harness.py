@@ -42,9 +42,10 @@ ONE_RUNTIME = ("--runtimes", "onnxruntime-cpu")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> Path:
     """Results of one run-all of two models on digits."""
     home = tmp_path_factory.mktemp("done")
+    shutil.copytree(digits_cache, home / "cache")
     environment = {"IMGCLS_CACHE": str(home / "cache")}
     models = ("--models", "test_efficientnet", "test_resnet")
     status, output = bench("run-all", *models, *FLAGS, "--results", str(home / "results"), environment=environment)

@@ -101,9 +101,15 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
         (["--data", "/no/such.csv"], "--data /no/such.csv: no such file"),
     ],
 )
-def test_invalid_value_is_named_with_a_hint(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_invalid_value_is_named_with_a_hint(  # noqa: PLR0913, PLR0917 - the cases, and fixtures
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    digits_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("IMGCLS_CACHE", str(digits_cache))
     assert says in complaint(["run-all", *arguments], capsys, tmp_path / "results")
 
 

@@ -68,7 +68,8 @@ def test_false_differences_and_intervals(seeds: int, cluster: int, luck: float, 
 
 
 def test_log_loss_finds_with_half_the_images_what_accuracy_finds() -> None:
-    rng, tables = np.random.default_rng(3), 300
+    # Enough tables: with half the images, accuracy itself finds about half as many, 45 fewer of 150; the limit is 12.
+    rng, tables = np.random.default_rng(3), 150
     by_accuracy = by_loss = 0
     for _ in range(tables):
         right, losses = with_losses(rng, [0.87, 0.9], images=1200)
