@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 
 from imgcls.config import LoaderConfig, TrainConfig, parse_budget
 from imgcls.errors import ConfigError, DataError, GroupedConfigError, ImageSizeError, UserError
