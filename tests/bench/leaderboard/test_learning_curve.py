@@ -12,6 +12,7 @@ from bench.leaderboard.advice import photos_advice
 from bench.recipes import RECIPES
 from bench.records.store import read_records
 from tests.helpers.boards import keep, some_right
+from tests.helpers.commands import without_processes
 from tests.helpers.images import MakeFolder
 
 
@@ -46,7 +47,8 @@ def test_command_trains_each_share_on_the_same_split(
     data, results = str(make_folder({"cat": 40, "dog": 40})), tmp_path / "results"
     flags = ["--data", data, "--recipe", "quick", "--weights", "none", "--image-size", "32", "--epochs", "1"]
     flags += ["--runtimes", "onnxruntime-cpu", "--results", str(results)]
-    assert main(["learning-curve", "test_efficientnet", *flags, "--seeds", "0"]) == 0
+    with without_processes():
+        assert main(["learning-curve", "test_efficientnet", *flags, "--seeds", "0"]) == 0
     assert "From half of train to all of it" in capsys.readouterr().out
     found = {record.config.train.train_share: record for record in read_records(results)}
     assert sorted(found) == [0.25, 0.5, 1.0]

@@ -8,10 +8,10 @@ import numpy as np
 
 from bench.records.store import read_records
 from imgcls.evaluation.predictions import load_predictions
-from tests.helpers.commands import bench, kill, start
+from tests.helpers.commands import bench_here, kill, start
 
 KILLS = 5
-TRAINING = ("--image-size", "32", "--epochs", "12", "--dropout", "0.3")
+TRAINING = ("--image-size", "32", "--epochs", "12", "--dropout", "0.3", "--train-threads", "1")
 FLAGS = ("test_efficientnet", "--weights", "none", *TRAINING, "--runtimes", "onnxruntime-cpu")
 
 
@@ -40,12 +40,12 @@ def killed_once(flags: tuple[str, ...], rng: random.Random, *, in_training: bool
 def test_five_kills_do_not_change_the_result(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"times drawn with seed {seed}")  # noqa: T201 - pytest shows it if the test fails
-    status, output = bench("run", *FLAGS, "--results", str(tmp_path / "whole"))
+    status, output = bench_here("run", *FLAGS, "--results", str(tmp_path / "whole"))
     assert status == 0, output
     flags = (*FLAGS, "--results", str(tmp_path / "killed"))
     rng = random.Random(seed)  # noqa: S311 - not for cryptography
     kills = sum(killed_once(flags, rng, in_training=number % 2 == 0) for number in range(KILLS))
-    status, output = bench("run", *flags)
+    status, output = bench_here("run", *flags)
     assert status == 0, output
     weights, logits, _ = finished(tmp_path / "whole")
     weights_after, logits_after, resumed = finished(tmp_path / "killed")
