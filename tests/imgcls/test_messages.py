@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from imgcls.data.sources.registry import load_dataset
 
 from imgcls.config import LoaderConfig, TrainConfig, parse_budget
+from imgcls.data.sources.registry import load_dataset
 from imgcls.errors import ConfigError, DataError, GroupedConfigError, ImageSizeError, UserError
 from imgcls.messages import Message, Setting
 from tests.helpers.audits import audit_of
