@@ -57,7 +57,8 @@ def write(record: StudyRecord, results: "Path") -> None:
 def document(record: StudyRecord, study: "optuna.Study", drawn: "Sequence[str]" = ()) -> list[Block]:
     """Return the document; ``drawn`` are the names of its plots."""
     title = text("Study ", Name(record.name))
-    blocks = [Section(title, (), level=1), *bullets(_facts(record)), *_result(record), *_trials(record)]
+    blocks = [Section(title, (), level=1), *bullets(_facts(record))]
+    blocks += [Section(text("Result"), tuple(bullets(_result(record)))), *_trials(record)]
     blocks += [_importance(record, study), _cost(record)]
     if record.best is not None:
         command = Command(rerun_command(record))
@@ -95,10 +96,10 @@ def _range(record: StudyRecord, name: str) -> str:
     return f"{hyperparameter.low:g} to {hyperparameter.high:g}{' (logarithmic)' if hyperparameter.log else ''}"
 
 
-def _result(record: StudyRecord) -> list[Block]:
+def _result(record: StudyRecord) -> list[Text]:
     best, default = record.best, record.default
     if best is None:
-        return [Paragraph(text("No trial finished, so there is no tuned setting."))]
+        return [text("No trial finished, so there is no tuned setting.")]
     number = sum(record.dataset.counts["val"])
     chosen = f"{best.number}, {hyperparameters_text(best.hyperparameters)}"
     lines = [text(f"Best: trial {chosen}: top-1 ", _score(best, number), f" % on {number} val images.")]
@@ -113,7 +114,7 @@ def _result(record: StudyRecord) -> list[Block]:
         "one training each) do not cover. The test score of a tuned run ("
     )
     lines.append(text(bias, Name("run-all --tuned"), ") does not have this bias."))
-    return bullets(lines)
+    return lines
 
 
 def _score(trial: TrialRecord, number: int) -> Text:
