@@ -200,8 +200,8 @@ class RecommendArgs(TablesArgs):
     max_size_mb: float | None = None
     """Maximum size in MB of the model file that the runtime reads."""
     limit: tuple[str, ...] = ()
-    """Limits on measures, each as MEASURE=VALUE: at most, or at least where high values are better, such as gmacs=0.5.
-    Known: top1, macro_f1, worst (%), log_loss (nats), params (M), gmacs, size (MB), training (s)."""
+    """Limits on measures of a row over its seeds, each as MEASURE=VALUE, such as gmacs=0.5: at most, or at least where
+    high values are better. Known: top1, macro_f1, worst (%), log_loss (nats), params (M), gmacs, training (s)."""
     machine: str | None = None
     """Machine whose latency counts; None: the machine that trained, or another one if that has measured nothing."""
 

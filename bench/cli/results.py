@@ -161,6 +161,12 @@ def _measure(text: str) -> Limit:
     if key not in MEASURES or not _number(value) >= 0:
         message = f"--limit {text}: use MEASURE=VALUE, such as gmacs=0.5; measures: {', '.join(MEASURES)}"
         raise ConfigError(message)
+    if MEASURES[key].unit == "%" and _number(value) <= 1:
+        message = f"--limit {text}: {key} is in per cent; use a value above 1, such as {key}=80"
+        raise ConfigError(message)
+    if key == "size":
+        message = f"--limit {text}: use --max-size-mb, which is about the file that the runtime reads"
+        raise ConfigError(message)
     return Limit(kind="measure", label=f"--limit {text}", subject=key, bound=_number(value) / MEASURES[key].scale)
 
 

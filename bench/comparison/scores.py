@@ -179,12 +179,6 @@ def worst_class(row: Row) -> tuple[str, Score] | None:
     return min(scored_classes, key=lambda pair: pair[1].value, default=None)
 
 
-def small_classes(table: Table) -> list[tuple[str, int]]:
-    """Return the names and test images of the classes with 1 to 29 test images."""
-    counts = zip(table.first.dataset.class_names, table.test_counts, strict=True)
-    return [(name, count) for name, count in counts if 0 < count < SMALL_CLASS]
-
-
 def minority_classes(table: Table) -> list[int]:
     """Return the classes with fewer than half as many train images as the median class, before undersampling."""
     counts = table.first.dataset.counts

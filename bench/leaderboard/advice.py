@@ -137,7 +137,11 @@ def _limit_words(limit: Limit, result: LimitResult) -> str:
     value = result.value
     match limit.kind:
         case "runtime":
-            return f"accuracy check: {result.state}" if result.fits else _WITHHELD[result.state]
+            return (
+                f"accuracy check: {result.state}"
+                if result.fits
+                else _WITHHELD.get(result.state, f"{result.state} on this runtime")
+            )
         case "latency" if value is not None:
             spread = (
                 "quick run, not validated" if value.low is None else f"95 % CI {value.low:.3g} to {value.high:.3g} ms"

@@ -267,7 +267,7 @@ def pareto_table(results: TableResult) -> list[Block]:
         lines.append([Name(row.name), *map(_on_front, own)])
     words = (
         "Share of 2,000 bootstrap samples. Resampled are the test images for accuracy, the rounds for latency and the "
-        "seeds for training time; a cost from one round or one seed counts as exact."
+        "seeds for costs that differ between them; a cost from one round or one seed counts as exact."
     )
     titles = ["Probability of being on the front", *(front.title for front in results.fronts)]
     return [*table(titles, lines), Paragraph(text(words))]

@@ -214,10 +214,10 @@ def _row(row: RowResult, results: TableResult) -> list[Words]:
     start: list[Words] = [str(row.rank or NO_VALUE), Name(row.model), joined(list(map(Name, row.setting))) or NO_VALUE]
     if not row.scored:
         return [*start, why_failed(row), *[NO_VALUE] * (len(_measures()) - 1 + len(LATENCY_COLUMNS))]
-    top1, *others = (measured(measure, row.measures.get(measure.key)) for measure in _measures())
-    note = "" if row.rank else ", predictions missing"
+    note = {} if row.rank else {"top1": ", predictions missing"}
+    cells = [text(measured(one, row.measures.get(one.key)), note.get(one.key, "")) for one in _measures()]
     latencies = [median_text(row.latency(runtime, results.measured_on)) for runtime in LATENCY_COLUMNS.values()]
-    return [*start, text(top1, note), *others, *latencies]
+    return [*start, *cells, *latencies]
 
 
 def why_failed(row: RowResult) -> Text:

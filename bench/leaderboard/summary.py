@@ -16,7 +16,7 @@ SENTENCES_SHOWN: Final = 4
 
 
 def summary(table: TableResult) -> list[Text]:
-    """Return at most four sentences: accuracy, significant differences, what could have been detected, a caveat."""
+    """Return the first four statements: leaks, if any, accuracy, significant differences, what is detectable."""
     return _ordered(table)[:SENTENCES_SHOWN]
 
 
@@ -164,8 +164,10 @@ def _speed(table: TableResult) -> Text:
     )
     ratio = speed.ratio
     if ratio is not None and ratio.low is not None and ratio.low > 1:
-        interval = f"95 % CI {ratio.low:.1f} to {ratio.high:.1f}"
-        return text(f"On {runtime}, ", fast, f" is {ratio.value:.1f} x as fast as ", slow, f" ({interval}).")
+        # A ratio near 1 would read "1.0 x as fast".
+        spec = ".1f" if ratio.low >= 1.05 else ".2f"  # noqa: PLR2004 - what rounds to 1.1
+        value, low, high = (format(number, spec) for number in (ratio.value, ratio.low, ratio.high or ratio.value))
+        return text(f"On {runtime}, ", fast, f" is {value} x as fast as ", slow, f" (95 % CI {low} to {high}).")
     if ratio is not None:
         return text(f"On {runtime}, no significant difference in latency between ", fast, " and ", slow, ".")
     times = [three_digits(median) for median in speed.medians_ms]

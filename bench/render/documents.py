@@ -36,7 +36,7 @@ class Link:
 class Number:
     """A number in the unit that is shown, with its 95 % interval if it has one.
 
-    ``spec`` is a format specification, such as ``.1f``; empty, there are three significant digits. Tables are sorted by
+    ``spec`` is a format specification, such as ``.1f``; empty: as ``three_digits`` writes it. Tables are sorted by
     the numbers of their cells, so that a number is never read back from text.
     """
 
@@ -56,7 +56,7 @@ class Number:
 
 
 def three_digits(value: float) -> str:
-    """Return a number of at least 0 with three significant digits, but whole if it is above 100."""
+    """Return a number of at least 0 with three significant digits; with two below 1, and whole above 100."""
     return f"{value:.{max(0, 2 - int(math.log10(max(value, 0.01)) + 1e-9))}f}"
 
 

@@ -79,6 +79,7 @@ def _row(row: RowResult, colours: Mapping[str, str]) -> Json:
         "failed": None if row.scored else str(why_failed(row)),
         "from": list(row.derived_from),
         "values": _values(row),
+        "at_least": [key for key, estimate in row.measures.items() if estimate.kind == "at least"],
         "recalls": [None if recall is None else [100 * end for end in _value(recall)] for recall in row.recalls],
         "missing": {_key(latency): latency.state for latency in row.latencies if latency.p50 is None},
     }
@@ -100,7 +101,9 @@ def _values(row: RowResult) -> dict[str, list[float]]:
 
 
 def _value(estimate: Estimate) -> list[float]:
-    return [end for end in (estimate.value, estimate.low, estimate.high) if end is not None]
+    # The least and the greatest of a few seeds are no interval.
+    ends = () if estimate.kind == "range" else (estimate.low, estimate.high)
+    return [estimate.value, *(end for end in ends if end is not None)]
 
 
 def _pairs(results: TableResult) -> Json:

@@ -7,7 +7,6 @@ from typing import Final, Literal
 from bench.comparison.analysis import Comparison
 from bench.comparison.latencies.acceptance import acceptance_on, admitted, check_of
 from bench.comparison.latencies.figures import Latency, latency_of
-from bench.comparison.latencies.speeds import shown, withheld
 from bench.comparison.measures import MEASURES, Estimate, of_score
 from bench.comparison.scores import recalls
 from bench.comparison.tables import Checkpoint, Row
@@ -63,8 +62,9 @@ def meets(row: Row, limit: Limit, comparison: Comparison, limits: Limits) -> Lim
 
 def _runtime(row: Row, _limit: Limit, _comparison: Comparison, runtime: str) -> LimitResult:
     """Check that a row has a latency on the runtime, and weights that may be used there."""
-    if shown(row, runtime) is None:
-        return LimitResult(fits=False, state=withheld(row, runtime) or "not measured")
+    latency = latency_on(row, runtime)
+    if latency.p50 is None:
+        return LimitResult(fits=False, state=latency.state)
     if not usable(row, runtime):
         return LimitResult(fits=False, state="not checked")
     accepted = acceptance_on(chosen(row, runtime)[1], runtime, row.measured_on).word
@@ -96,19 +96,22 @@ def _size(row: Row, limit: Limit, _comparison: Comparison, runtime: str) -> Limi
     size = check.size_bytes if check and check.size_bytes else None
     # Float32 runtimes read the exported file, whose size the training has recorded; a converted file has its own.
     if size is None and RUNTIMES[runtime].precision == "fp32":
-        size = row.outcome.artifact.size_bytes
+        outcome = chosen(row, runtime)[1].outcome
+        size = outcome.artifact.size_bytes if outcome else None
     return LimitResult(fits=False) if size is None else LimitResult(fits=size <= limit.bound, value=Estimate(size))
 
 
 def _measure(row: Row, limit: Limit, comparison: Comparison, _runtime: str) -> LimitResult:
-    """Check any measure: at least the bound where high values are better, else at most."""
+    """Check any measure of the row, over its seeds: at least the bound where high values are better, else at most."""
     value, measure = comparison.measures[row.row_id].get(limit.subject), MEASURES[limit.subject]
     if value is None:
         return LimitResult(fits=False)
+    # The least and the greatest of a few seeds are no interval.
+    low, high = (None, None) if value.kind == "range" else (value.low, value.high)
     if measure.better == "high":
-        worst = value.value if value.low is None else value.low
+        worst = value.value if low is None else low
         return LimitResult(fits=value.value >= limit.bound, sure=worst >= limit.bound, value=value)
-    worst = value.value if value.high is None else value.high
+    worst = value.value if high is None else high
     # Of a lower bound nothing is known above it.
     sure = worst <= limit.bound and value.kind != "at least"
     return LimitResult(fits=value.value <= limit.bound, sure=sure, value=value)

@@ -109,6 +109,9 @@ def recommend(comparison: Comparison, limits: Limits, results: Path) -> Recommen
         (row for row in fitting if _median(row, limits.runtime) < _median(best, limits.runtime)),
         key=lambda row: _median(row, limits.runtime),
     )
+    if limits.margin is not None:
+        # A row may have the lower median, and be within the margin, but not be the fastest by p90, which decides.
+        faster = [row for row in faster if choice.bounds[row.row_id].low <= -limits.margin]
     return replace(
         common,
         row=_candidate(best, best, comparison, limits, choice.bounds),
@@ -144,7 +147,7 @@ def _choice(comparison: Comparison, limits: Limits, kept: Sequence[Limit]) -> _C
     fitting = [row for row in comparison.compared if all(meets(row, limit, comparison, limits).fits for limit in kept)]
     if not fitting:
         return None
-    to_best = bounds_to_best([row.right for row in fitting if row.right is not None], comparison.groups)
+    to_best = bounds_to_best([row.right for row in fitting], comparison.groups)
     bounds = {row.row_id: bound for row, bound in zip(fitting, to_best, strict=True)}
     near = [
         (p90.value, index)

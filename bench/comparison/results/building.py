@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from bench.comparison.analysis import Comparison, read
+from bench.comparison.analysis import Comparison
 from bench.comparison.costs import TARGETS, cost_to_accuracy
 from bench.comparison.latencies.figures import latency_of
 from bench.comparison.latencies.lines import latency_lines
@@ -46,11 +45,6 @@ MOST_DIVERSE: Final = 10
 """Rows whose diversity is shown, the most accurate first."""
 
 PAIR: Final = 2
-
-
-def read_results(results: Path, machine: str | None = None) -> list[TableResult]:
-    """Read all records of a results folder, and return the results of each of its tables."""
-    return [table_result(comparison) for comparison in read(results, machine)]
 
 
 def table_result(comparison: Comparison, *, all_intervals: bool = False) -> TableResult:
@@ -119,7 +113,6 @@ def _row(row: Row, comparison: Comparison, machines: Sequence[MachineResult], ef
         networks=tuple(network.id for network in row.networks),
         rank=comparison.ranks.get(row.row_id),
         probability_best=comparison.best.get(row.row_id),
-        # Its errors say nothing about the images: it has learned nothing.
         weak=any(row.row_id == other.row_id for other in comparison.no_better_than_majority),
         seeds=tuple(checkpoint.seed for checkpoint in row.checkpoints),
         accuracies=tuple(checkpoint.accuracy for checkpoint in row.checkpoints),
@@ -143,7 +136,7 @@ def _row(row: Row, comparison: Comparison, machines: Sequence[MachineResult], ef
 
 
 def _origin(row: Row, rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the ids of the rows that a row derives from: the default setting of a tuned one, an ensemble's members."""
+    """Return the ids of the rows that a row derives from: an ensemble's members, else the model's default setting."""
     if row.first.ensemble is not None:
         return tuple(member.row_id for member in members_of(row, rows))
     if kind_of(row.first) == "default":

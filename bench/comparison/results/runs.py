@@ -1,12 +1,13 @@
 """Each run of a table as a flat row, unrounded, for the CSV and the page; and its record as text."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.comparison.analysis import Comparison
 from bench.comparison.latencies.acceptance import admitted
 from bench.comparison.latencies.sessions import relative_half_width
 from bench.comparison.measures import MEASURES
-from bench.comparison.tables import Row
+from bench.comparison.tables import Checkpoint, Row
 from bench.recipes import epochs_text, sizes_text
 from bench.records.schema import RunRecord
 from bench.records.store import to_json
@@ -73,11 +74,15 @@ def _flat(record: RunRecord) -> FlatRun:
 def _of_outcome(record: RunRecord, row: Row, comparison: Comparison) -> FlatRun:
     flat: FlatRun = {}
     if record.outcome is not None:
-        outcome, measures = record.outcome, comparison.measures.get(row.row_id, {})
+        outcome = record.outcome
+        # Of this run alone, and also of one whose seed lacks folds.
+        alone = replace(row, checkpoints=(Checkpoint(seed=record.config.seed, records=(record,), predictions=None),))
+        named = [measure for measure in MEASURES.values() if measure.csv]
+        measures = {measure.csv: measure.of(comparison, alone) for measure in named}
         flat |= {f"test_{name}": value for name, value in outcome.metrics.test_metrics.items()}
         flat |= {f"train_{name}": value for name, value in outcome.metrics.train_metrics.items()}
         flat |= {f"val_{name}": value for name, value in outcome.metrics.val_metrics.items()}
-        flat |= {MEASURES[key].csv: measures[key].value for key in MEASURES if MEASURES[key].csv and key in measures}
+        flat |= {name: estimate.value for name, estimate in measures.items() if estimate is not None}
         # Of a lower bound only, as the page marks it.
         if lacking := outcome.model.uncounted_products:
             flat |= {"gmacs_lack": "; ".join(lacking)}

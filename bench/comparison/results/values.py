@@ -1,4 +1,4 @@
-"""The results of a table as plain values, which can be written as JSON: all that leaderboard and page show."""
+"""The results of a table as plain values, which can be written as JSON: all that the leaderboard shows."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,7 +74,7 @@ class RowResult:
     """A row: one setting of one model, with its complete seeds.
 
     ``measures`` are by key, in base units; empty without a score. ``rank`` and ``probability_best`` are None if the row
-    was not compared, because predictions are missing. ``weak``: a seed is not significantly better than the
+    was not compared: predictions are missing, or it has no score. ``weak``: a seed is not significantly better than the
     majority-class baseline. ``derived_from`` holds the ids of the rows that it was tuned or made from. ``uncounted``
     are operators whose matrix products are missing from GMACs. ``recalls`` are by class, None without test images.
     """

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.arguments import RecommendArgs
 from bench.cli.main import main
+from bench.cli.parsing import parse
 from bench.comparison import analysis
 from bench.comparison.measures import MEASURES, Estimate, Measure
 from tests.helpers.boards import keep, some_right
@@ -71,3 +73,19 @@ def test_wrong_limit_is_one_line(results: Path, limit: str, capsys: pytest.Captu
     (line,) = capsys.readouterr().err.splitlines()
     assert f"--limit {limit}: use MEASURE=VALUE" in line
     assert "top1, macro_f1" in line
+
+
+@pytest.mark.parametrize(("limit", "advice"), [("top1=0.9", "top1 is in per cent"), ("size=9", "use --max-size-mb")])
+def test_limit_in_another_unit_or_of_another_flag_is_one_line(
+    results: Path, limit: str, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recommend", "--results", str(results), "--limit", limit]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--limit {limit}: {advice}" in line
+
+
+def test_help_names_every_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(RecommendArgs, ["--help"], "recommend")
+    words = capsys.readouterr().out
+    assert all(key in words for key in MEASURES if key != "size")

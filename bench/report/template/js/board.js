@@ -2,7 +2,7 @@
 
 import { downloads } from "./chart.js";
 import { choice, figure, html, svg, withInterval } from "./elements.js";
-import { icon, KINDS, mark } from "./looks.js";
+import { bound, icon, KINDS, mark } from "./looks.js";
 import { ALPHA } from "./pairs.js";
 
 /** @typedef {import("./looks.js").Row} Row */
@@ -133,8 +133,8 @@ function line(row, board, columns, metric, range) {
     if (key === "best") return html("td", { class: "number" }, row.best === null ? "-" : String(Math.round(100 * row.best)));
     if (row.failed) return key === metric.key ? html("td", { class: "failed" }, row.failed) : html("td", {}, "-");
     const value = row.values[key];
-    if (key !== metric.key) return html("td", { class: "number" }, value ? figure(value[0]) : row.missing[key] || "-");
-    return html("td", {}, value ? bar(value, range, row.kind, colour) : null, html("span", { class: "number" }, value ? withInterval(value, metric.unit).replace(` ${metric.unit}`, "") : row.missing[metric.key] || "not measured"));
+    if (key !== metric.key) return html("td", { class: "number" }, value ? bound(row, key) + figure(value[0]) : row.missing[key] || "-");
+    return html("td", {}, value ? bar(value, range, row.kind, colour) : null, html("span", { class: "number" }, value ? bound(row, key) + withInterval(value, metric.unit).replace(` ${metric.unit}`, "") : row.missing[metric.key] || "not measured"));
   });
   return html("tr", {}, ...cells);
 }

@@ -2,7 +2,7 @@
 
 import { chart, legend } from "./chart.js";
 import { choice, html, withInterval } from "./elements.js";
-import { icon, KINDS, mark } from "./looks.js";
+import { bound, icon, KINDS, mark } from "./looks.js";
 
 /** @typedef {import("./looks.js").Row} Row */
 /** @typedef {import("./looks.js").Metric} Metric */
@@ -92,7 +92,7 @@ function three(value) {
  * @param {Row} row
  */
 function details(board, row) {
-  const lines = board.metrics.filter((metric) => row.values[metric.key]).map((metric) => html("tr", {}, html("th", { scope: "row" }, metric.title), html("td", {}, withInterval(row.values[metric.key], metric.unit))));
+  const lines = board.metrics.filter((metric) => row.values[metric.key]).map((metric) => html("tr", {}, html("th", { scope: "row" }, metric.title), html("td", {}, bound(row, metric.key) + withInterval(row.values[metric.key], metric.unit))));
   const rank = row.rank ? `rank ${[...new Set(row.rank)].join(" to ")}, best with probability ${Math.round(100 * (row.best || 0))} %` : "not ranked";
   return html("div", {}, html("p", {}, icon(row, board.colour(row)), html("b", {}, ` ${row.name}`), ` (${row.init}, seeds ${row.seeds.join(", ")}; ${rank})`), html("table", {}, html("tbody", {}, ...lines)));
 }
