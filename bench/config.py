@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
 import tyro
@@ -16,6 +17,10 @@ from imgcls.config import (
     parse_budget,
 )
 from imgcls.errors import ConfigError
+from imgcls.messages import Setting
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+"""The folder of this code, which may be a checkout."""
 
 DEFAULT_MODELS = ("resnet50", "efficientnet_b0", "inception_v3")
 
@@ -168,8 +173,7 @@ def _with_budget(values: Mapping[str, Any]) -> tuple[dict[str, Any], Quantity | 
     if text is None:
         return dict(values), "epochs" if "epochs" in values else None, values.get("epochs")
     if "epochs" in values:
-        message = f"--budget {text}: not with --epochs"
-        raise ConfigError(message)
+        raise ConfigError(Setting("budget", text), ": not with ", Setting("epochs"))
     quantity, amount = parse_budget(text)
     if quantity == "epochs":
         others = {name: value for name, value in values.items() if name != "budget"}

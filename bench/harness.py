@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from bench.comparison.analysis import Comparison
+from bench.comparison.results.values import TableResult
 from bench.comparison.tables import TableKey, table_key
 from bench.config import DEFAULT_MODELS, RunConfig, Value
 from bench.latency.measure import measure_all
@@ -26,7 +26,8 @@ from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
 from imgcls.data.audit import Audit
 from imgcls.files import default_cache
-from imgcls.models.names import names_weights
+from imgcls.messages import Message, Setting
+from imgcls.models.model_names import names_weights
 from imgcls.models.registry import Specs, at_size, resolve_specs, timm_name_of, weights_policy
 from imgcls.models.weights import random_weights
 
@@ -48,7 +49,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
     verify: bool = False,
     force: bool = False,
     **overrides: Value,
-) -> Comparison:
+) -> TableResult:
     """Train, evaluate, export and measure models under one budget; write the leaderboard and return its table.
 
     Each run is a process of its own. ``recipe`` is by default quick for the digits, and finetune for other data.
@@ -70,7 +71,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
     )
     tasks = unique([plan(config, force=force) for config in configs])
     check_writable(Path(results))
-    return carry_out(tasks).comparison
+    return carry_out(tasks).table
 
 
 class Planner(Protocol):
@@ -104,8 +105,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     # Tasks name a folder of weights by its last part, and so do the settings that a study found.
     by_name = {spec.name: spec for spec in specs.values()}
     _, audit = audited(data, paths.cache, labels=labels, verify=verify)
-    _log_audit(audit, data if labels is None else f"{data} --labels {labels}")
-    _warn_of_unused_group(audit, configs)
+    _log_audit(audit, configs, data if labels is None else f"{data} --labels {labels}")
     plans = {split: plan_data(audit, split, data=data, labels=labels) for split in {config.split for config in configs}}
     environment = read_environment()
 
@@ -139,18 +139,13 @@ def _specs(configs: Sequence[RunConfig], weights: str) -> Specs:
     return resolve_specs(models, weights_policy(weights, names.values()))
 
 
-def _warn_of_unused_group(audit: Audit, configs: Sequence[RunConfig]) -> None:
-    if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
-        LOGGER.warning(
-            "the label table has a 'group' column that is not used; "
-            "add --group-by group to keep related images together"
-        )
-
-
-def _log_audit(audit: Audit, flags: str) -> None:
+def _log_audit(audit: Audit, configs: Sequence[RunConfig], flags: str) -> None:
     LOGGER.info(str(audit))
     if audit.removed:
         LOGGER.info("skipped files and reasons: python -m bench audit %s", flags)
+    if GROUP in audit.columns and all(config.split.group_by is None for config in configs):
+        text, hint = "the label table has a 'group' column that is not used; add ", " to keep related images together"
+        LOGGER.warning(Message((text, Setting("group_by", GROUP), hint)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +153,7 @@ class Finished:
     """Result of carrying out tasks: whether every run and measurement succeeded, and the table of the runs."""
 
     ok: bool
-    comparison: Comparison
+    table: TableResult
 
 
 def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
@@ -182,12 +177,8 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
         ok = ok and measured.ok
     # A results folder may hold other tables too.
     run_ids = {task.run_id for task in tasks}
-    comparison = next(
-        comparison
-        for comparison in page.write(results)
-        if any(record.run_id in run_ids for record in comparison.table.records)
-    )
-    return Finished(ok=ok, comparison=comparison)
+    table = next(table for table in page.write(tasks[0].paths) if run_ids & {*table.run_ids})
+    return Finished(ok=ok, table=table)
 
 
 def _warn_of_others(records: Sequence[RunRecord]) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from bench.config import FIELDS, Budget, RunConfig, Value, with_overrides
 from imgcls.config import ArchitectureConfig, LoaderConfig, SplitConfig, TrainConfig
 from imgcls.errors import ConfigError
+from imgcls.messages import Setting
 
 INCEPTION_MIN_PX: Final = 75
 EMBEDDED: Final = "digits"
@@ -124,7 +125,7 @@ RECIPES: Final[dict[str, Callable[[str], RunConfig]]] = {
     "standard": standard,
     "report": report,
 }
-"""Recipes by the value of ``--recipe``."""
+"""Recipes by name."""
 
 
 def default_recipe(data: str) -> str:
@@ -149,14 +150,11 @@ def configs_of(
     # Names of data sets are valid in any case.
     overrides = ({"no_hflip": True} if data.lower() in UNMIRRORED else {}) | dict(overrides)
     if recipe not in RECIPES:
-        message = f"--recipe {recipe}: unknown; known: {', '.join(RECIPES)}"
-        raise ConfigError(message)
+        raise ConfigError(Setting("recipe", recipe), f": unknown; known: {', '.join(RECIPES)}")
     if not models or not seeds:
-        message = "--models and --seeds need one value or more"
-        raise ConfigError(message)
+        raise ConfigError(Setting("models"), " and ", Setting("seeds"), " need one value or more")
     if wrong := [seed for seed in seeds if not 0 <= seed <= MAX_SEED]:
-        message = f"--seeds {wrong[0]}; use 0 to {MAX_SEED}"
-        raise ConfigError(message)
+        raise ConfigError(Setting("seeds", wrong[0]), f"; use 0 to {MAX_SEED}")
     if unknown := [name for name in overrides if name not in FIELDS]:
         message = f"{unknown[0]}: no such setting; known: {', '.join(FIELDS)}"
         raise ConfigError(message)
@@ -174,6 +172,9 @@ def _folds(split: SplitConfig) -> list[SplitConfig]:
         return [split]
     return [replace(split, fold=fold) for fold in range(split.folds)]
 
+
+SHARES: Final = (0.25, 0.5, 1.0)
+"""Shares of train that a learning curve trains on; the last two are a doubling."""
 
 OWN_EPOCHS: Final = {"report": "the report's epochs (15 for EfficientNet-B0, 20 for the others)"}
 """The rule of epochs of each recipe in which they differ between models."""

@@ -4,6 +4,7 @@ Start with ``docs/library.md``, which contains an example, and the module ``pipe
 they are first used, so that ``import imgcls`` does not load torch.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -11,10 +12,10 @@ if TYPE_CHECKING:
     from imgcls.config import ArchitectureConfig, LoaderConfig, SplitConfig, TrainConfig
     from imgcls.data.audit import Audit, audit_dataset
     from imgcls.data.sources.folder import Dataset
-    from imgcls.data.sources.named import load_dataset
+    from imgcls.data.sources.registry import load_dataset
     from imgcls.data.splits import Splits, make_splits
     from imgcls.errors import ConfigError, DataError, RunError, UserError
-    from imgcls.inference.predict import Answer, classify
+    from imgcls.inference.predict import PhotoPrediction, classify
     from imgcls.pipeline import FineTuned, evaluate, export, fine_tune
 
 _HOMES: Final = {
@@ -25,14 +26,14 @@ _HOMES: Final = {
     "Audit": "imgcls.data.audit",
     "audit_dataset": "imgcls.data.audit",
     "Dataset": "imgcls.data.sources.folder",
-    "load_dataset": "imgcls.data.sources.named",
+    "load_dataset": "imgcls.data.sources.registry",
     "Splits": "imgcls.data.splits",
     "make_splits": "imgcls.data.splits",
     "ConfigError": "imgcls.errors",
     "DataError": "imgcls.errors",
     "RunError": "imgcls.errors",
     "UserError": "imgcls.errors",
-    "Answer": "imgcls.inference.predict",
+    "PhotoPrediction": "imgcls.inference.predict",
     "classify": "imgcls.inference.predict",
     "FineTuned": "imgcls.pipeline",
     "evaluate": "imgcls.pipeline",
@@ -41,8 +42,10 @@ _HOMES: Final = {
 }
 """The module of each public name."""
 
+_RENAMED: Final = {"Answer": "PhotoPrediction"}
+"""The present name of each deprecated one."""
+
 __all__ = [
-    "Answer",
     "ArchitectureConfig",
     "Audit",
     "ConfigError",
@@ -50,6 +53,7 @@ __all__ = [
     "Dataset",
     "FineTuned",
     "LoaderConfig",
+    "PhotoPrediction",
     "RunError",
     "SplitConfig",
     "Splits",
@@ -67,6 +71,9 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562)."""
+    if name in _RENAMED:
+        warnings.warn(f"imgcls.{name} is now imgcls.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name not in _HOMES:
         message = f"module 'imgcls' has no attribute {name!r}"
         raise AttributeError(message)

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from imgcls.errors import ConfigError
+from imgcls.messages import Setting
 
+SPLITS: Final = ("train", "val", "test")
 MAX_FOLDS: Final = 50
 MIN_BATCH: Final = 2
 """Batch norm needs two images."""
@@ -42,28 +44,26 @@ def parse_budget(text: str) -> tuple[str, float]:
     except ValueError:
         value = math.nan
     if quantity not in QUANTITIES or not 0 < value < math.inf:
-        message = f"--budget {text}: write one of {', '.join(f'{name}=AMOUNT' for name in QUANTITIES)}, above 0"
-        raise ConfigError(message)
+        forms = ", ".join(f"{name}=AMOUNT" for name in QUANTITIES)
+        raise ConfigError(Setting("budget", text), f": write one of {forms}, above 0")
     if quantity in {"epochs", "images"} and not value.is_integer():
-        message = f"--budget {text}: {quantity} are whole numbers"
-        raise ConfigError(message)
+        raise ConfigError(Setting("budget", text), f": {quantity} are whole numbers")
     return quantity, value
 
 
 def require(*, name: str, value: float | None, low: float, high: float, hint: str) -> None:
     """Raise ConfigError unless ``low <= value <= high``; None is allowed, NaN is not."""
     if value is not None and (math.isnan(value) or not low <= value <= high):
-        flag = name.replace("_", "-")
-        message = f"--{flag} is {value}; {hint}"
-        raise ConfigError(message)
+        raise ConfigError(Setting(name), f" is {value}; {hint}", value=value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitConfig:
     """Division of the images into train, val and test."""
 
-    split: Literal["auto", "ours"] = "auto"
-    """auto: use train/val/test folders if the data set has them; ours: always divide 80/10/10."""
+    split: Literal["auto", "generated", "ours"] = "auto"
+    """auto: use train/val/test folders if the data set has them; generated: always divide 80/10/10 (ours: the same, its
+    former name)."""
     split_seed: int = 0
     """Seed of the split and of undersampling; independent of the training seeds."""
     max_class_ratio: float | None = None
@@ -85,11 +85,12 @@ class SplitConfig:
     """With train and val folders, but no test folder: use val as test, and cut a new val from train."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the ranges, and read the former name of a value."""
+        if self.split == "ours":
+            object.__setattr__(self, "split", "generated")
         require(name="folds", value=self.folds, low=2, high=MAX_FOLDS, hint=f"use 2 to {MAX_FOLDS}")
         if self.fold is not None and self.folds is None:
-            message = f"--fold is {self.fold}; it needs --folds"
-            raise ConfigError(message)
+            raise ConfigError(Setting("fold"), f" is {self.fold}; it needs ", Setting("folds"), value=self.fold)
         last = (self.folds or 1) - 1
         require(name="fold", value=self.fold, low=0, high=last, hint=f"use 0 to {last}")
         # scikit-learn, which assigns the folds, accepts no larger seed.
@@ -123,11 +124,8 @@ class LoaderConfig:
         )
         if self.micro_batch is not None and (self.micro_batch < MIN_BATCH or self.batch_size % self.micro_batch):
             divisors = [size for size in range(MIN_BATCH, self.batch_size + 1) if self.batch_size % size == 0]
-            message = (
-                f"--micro-batch is {self.micro_batch}; it must divide the batch of {self.batch_size}: use one of "
-                f"{', '.join(map(str, divisors))}"
-            )
-            raise ConfigError(message)
+            hint = f"it must divide the batch of {self.batch_size}: use one of {', '.join(map(str, divisors))}"
+            raise ConfigError(Setting("micro_batch"), f" is {self.micro_batch}; {hint}", value=self.micro_batch)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,27 +214,37 @@ class TrainConfig:
         require(name="warmup", value=self.warmup, low=0, high=0.9, hint="use a share of the steps, 0 to 0.9")
         self._require_effect()
         if self.ema is not None and not 0 < self.ema < 1:
-            message = f"--ema is {self.ema}; use a number between 0 and 1, such as 0.99"
-            raise ConfigError(message)
+            hint = "use a number between 0 and 1, such as 0.99"
+            raise ConfigError(Setting("ema"), f" is {self.ema}; {hint}", value=self.ema)
         require(name="label_smoothing", value=self.label_smoothing, low=0, high=0.99, hint="use 0 to 0.99")
         require(name="lr_factor", value=self.lr_factor, low=1e-6, high=1, hint="use a number in (0, 1]")
         require(name="lr_patience", value=self.lr_patience, low=0, high=100_000, hint="use 0 or more")
         require(name="train_threads", value=self.train_threads, low=0, high=4096, hint="use 0 (all) or more")
 
+    @property
+    def passes_per_image(self) -> int:
+        """Forward passes that an image costs in training: three with a backward pass, one through frozen layers."""
+        return 1 if self.tune_layers == "head" else 3
+
+    def images_within(self, tmacs: float, *, gmacs: float, features: float = 0.0) -> float:
+        """Return the images that can be trained on with a compute of which ``features`` images pass frozen layers."""
+        return 1e3 * tmacs / (self.passes_per_image * gmacs) - features / self.passes_per_image
+
     def _require_effect(self) -> None:
         """Raise ConfigError for a value that would have no effect, but stand in the setting's name."""
+        head_only = Setting("tune_layers", "head")
         ineffective = (
-            ("layer_decay", self.layer_decay < 1 and self.optimizer == "adam", "--optimizer adam", 1),
-            ("warmup", self.warmup > 0 and self.schedule == "plateau", "--schedule plateau", 0),
-            ("feature_views", self.feature_views > 1 and self.tune_layers == "all", "--tune-layers all", 1),
-            ("budget", self.budget is not None and self.tune_layers == "head", "--tune-layers head", "epochs=1"),
-            ("precision", self.precision == "bf16" and self.tune_layers == "head", "--tune-layers head", "fp32"),
+            ("layer_decay", self.layer_decay < 1 and self.optimizer == "adam", Setting("optimizer", "adam"), 1),
+            ("warmup", self.warmup > 0 and self.schedule == "plateau", Setting("schedule", "plateau"), 0),
+            ("feature_views", self.feature_views > 1 and self.tune_layers == "all", Setting("tune_layers", "all"), 1),
+            ("budget", self.budget is not None and self.tune_layers == "head", head_only, "epochs=1"),
+            ("precision", self.precision == "bf16" and self.tune_layers == "head", head_only, "fp32"),
         )
         for name, wrong, beside, neutral in ineffective:
             if wrong:
-                flag = f"--{name.replace('_', '-')}"
-                message = f"{flag} is {getattr(self, name)}; with {beside} it has no effect: use {flag} {neutral}"
-                raise ConfigError(message)
+                value = getattr(self, name)
+                hint = (beside, " it has no effect: use ", Setting(name, neutral))
+                raise ConfigError(Setting(name), f" is {value}; with ", *hint, value=value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,13 +2,31 @@
 
 from collections.abc import Sequence
 
+from imgcls.messages import Message, Part, Setting, Value
+
 
 class UserError(Exception):
-    """A mistake of the user: one line that names the wrong value and the valid ones; exit status 2."""
+    """A mistake of the user: one line that names the wrong value and the valid ones; exit status 2.
+
+    ``str()`` names settings as the library does, the command line names them as flags. ``field`` and ``value`` are the
+    setting with which the message begins, or None.
+    """
+
+    def __init__(self, *parts: Part, value: Value = None) -> None:
+        """Create the error from the parts of its message; ``value`` is for a message that words the value itself."""
+        # Without Exception's own: ``args`` stay the arguments of the subclass, from which ``pickle`` makes a copy.
+        self.message = Message(parts)
+        subject = parts[0] if parts and isinstance(parts[0], Setting) else None
+        self.field = subject.field if subject else None
+        self.value = subject.value if subject and value is None else value
+
+    def __str__(self) -> str:
+        """Return the message, with settings as the library names them."""
+        return str(self.message)
 
 
 class ConfigError(UserError):
-    """An invalid flag, name, size, device or weights folder."""
+    """An invalid setting, name, size, device or weights folder."""
 
 
 class ImageSizeError(ConfigError):
@@ -17,7 +35,10 @@ class ImageSizeError(ConfigError):
     def __init__(self, model: str, image_size: int, reason: str, nearest: int) -> None:
         """Name the model and the reason; the message ends with the size to use."""
         super().__init__(
-            f"--image-size {image_size}: {model} cannot have this size ({reason}); use --image-size {nearest} px"
+            Setting("image_size", image_size),
+            f": {model} cannot have this size ({reason}); use ",
+            Setting("image_size", nearest),
+            " px",
         )
         self.nearest = nearest
 
@@ -27,7 +48,8 @@ class GroupedConfigError(ConfigError):
 
     def __init__(self, errors: Sequence[ConfigError]) -> None:
         """Join the messages, for callers that expect one."""
-        super().__init__("; ".join(map(str, errors)))
+        joined = [part for error in errors for part in ("; ", *error.message.parts)]
+        super().__init__(*joined[1:])
         self.errors = tuple(errors)
 
 

@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -219,6 +219,9 @@ def _refusal(error: Exception, repo: str, name: str, revision: str | None) -> Hu
         return None
     status, code = response.status_code, response.headers.get("X-Error-Code")
     said = response.headers.get("X-Error-Message")
+    # A hub with a limit on requests may say when it takes more of them.
+    limit = response.headers.get("RateLimit", "")
+    wait_s = response.headers.get("Retry-After", "") or "".join(re.findall(r"\bt=(\d+)", limit)[:1])
     with_token = status == HTTPStatus.UNAUTHORIZED and "authorization" in response.request.headers
     text = REFUSALS.get(code) or REFUSALS.get("token" if with_token else status) or OTHER_REFUSAL
     message = text.format(
@@ -227,15 +230,9 @@ def _refusal(error: Exception, repo: str, name: str, revision: str | None) -> Hu
         page=f"{constants.ENDPOINT}/{repo}",
         name=name,
         revision=revision or constants.DEFAULT_REVISION,
-        later=_later(response.headers),
+        later=f"in {wait_s} s" if wait_s.isdigit() else "in some minutes",
     )
     return MissingError(message) if code in MISSING else HubError(message)
-
-
-def _later(headers: Mapping[str, str]) -> str:
-    """Return when a hub with a limit on requests takes more of them."""
-    told = headers.get("Retry-After", "") or "".join(re.findall(r"\bt=(\d+)", headers.get("RateLimit", ""))[:1])
-    return f"in {told} s" if told.isdigit() else "in some minutes"
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:

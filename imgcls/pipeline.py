@@ -26,8 +26,8 @@ from imgcls.models.building import require_pretrained, save_trained
 from imgcls.models.registry import ModelSpec, resolve_spec, timm_name_of, weights_policy
 from imgcls.training.events import Report, silent
 from imgcls.training.fitting import fit
+from imgcls.training.plan import Training, TrainingPlan, resolve_train
 from imgcls.training.precision import decide
-from imgcls.training.setup import Training, resolve_train
 
 SETTINGS: Final = "settings.json"
 """File beside the weights with the digest of everything that a training depends on."""
@@ -69,13 +69,17 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     loader, architecture = loader or LoaderConfig(), architecture or ArchitectureConfig()
     spec = resolve_spec(model, loader, weights_policy(weights, [timm_name_of(model)]))
     # Before the digest: ``auto`` may be another device in a later call.
-    train = _resolved(train or TrainConfig(), spec, loader, cache or default_cache())
+    train = resolve_train(train or TrainConfig(), cuda=torch.cuda.is_available())
+    if train.tune_layers != "all":
+        require_pretrained(spec)
+    precision = decide(spec, loader, train, cache=cache or default_cache(), place="fine_tune")
+    train = replace(train, precision=precision)
     home = Path(folder)
     identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
     _claim(home, hashlib.sha256(json.dumps(msgspec.to_builtins(identity)).encode()).hexdigest())
     data = prepare(audit, splits, spec.resize, root=dataset.root, cache=cache or default_cache())
-    training = fit(
-        spec,
+    plan = TrainingPlan(
+        spec=spec,
         num_classes=len(audit.class_names),
         train_source=data.source("train"),
         val_source=data.source("val"),
@@ -86,17 +90,10 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
         folder=home,
         report=report,
     )
-    classes = len(audit.class_names)
-    write_aside(home / WEIGHTS, lambda path: save_trained(training.state, spec, num_classes=classes, path=path))
+    training = fit(plan)
+    num_classes = plan.num_classes
+    write_aside(home / WEIGHTS, lambda path: save_trained(training.state, spec, num_classes=num_classes, path=path))
     return FineTuned(spec=spec, data=data, training=training, device=torch.device(train.device), folder=home)
-
-
-def _resolved(train: TrainConfig, spec: ModelSpec, loader: LoaderConfig, cache: Path) -> TrainConfig:
-    """Return a config with the device, threads and precision of this machine; raises ConfigError."""
-    train = resolve_train(train, cuda=torch.cuda.is_available())
-    if train.tune_layers != "all":
-        require_pretrained(spec)
-    return replace(train, precision=decide(spec, loader, train, cache=cache, place="fine_tune"))
 
 
 def _claim(folder: Path, digest: str) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.data.audit import audit_dataset
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.inference.export import export_onnx
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS

@@ -13,10 +13,11 @@ from bench.cli.arguments import PlanArgs
 from bench.cli.main import COMMANDS
 from bench.cli.parsing import parse, parse_runs
 from bench.comparison.analysis import read
-from bench.leaderboard import details, latency_table, page, pair_text, provenance
+from bench.comparison.measures import MEASURES
+from bench.leaderboard import details, latency_table, provenance
 from bench.recipes import RECIPES
 from tests.helpers.boards import keep, some_right
-from tests.helpers.markdown import rendered_tables
+from tests.helpers.documents import tables_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -126,13 +127,18 @@ def full_page(results: Path) -> list[list[str]]:
         for model, share in (("a", 0.9), ("b", 0.5)):
             keep(results, model, some_right(share, seed=seed), seed=seed)
     (found,) = read(results)
-    return [table[0] for table in rendered_tables(page.markdown([found]))]
+    return [table[0] for table in tables_of(found)]
 
 
 def test_every_column_is_documented(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
-    columns = {*page.COLUMNS, *details.CHECKPOINT_COLUMNS, *latency_table.COLUMNS, *provenance.COLUMNS}
-    columns |= set(pair_text.IMBALANCE_COLUMNS)
+    columns = {
+        *(measure.main for measure in MEASURES.values() if measure.main),
+        *details.CHECKPOINT_COLUMNS,
+        *latency_table.COLUMNS,
+        *provenance.COLUMNS,
+    }
+    columns |= set(details.IMBALANCE_COLUMNS)
     columns |= {name for header in full_page(tmp_path) for name in header if " p50 / p90" not in name}
     columns -= {"a", "b", "p90 latency, ms (pytorch-cpu)"}
     undocumented = [name for name in sorted(columns) if name not in text]

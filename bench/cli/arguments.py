@@ -199,6 +199,9 @@ class RecommendArgs(TablesArgs):
     """Minimum recall of classes on test, each as CLASS=SHARE, such as glass=0.8."""
     max_size_mb: float | None = None
     """Maximum size in MB of the model file that the runtime reads."""
+    limit: tuple[str, ...] = ()
+    """Limits on measures of a row over its seeds, each as MEASURE=VALUE, such as gmacs=0.5: at most, or at least where
+    high values are better. Known: top1, macro_f1, worst (%), log_loss (nats), params (M), gmacs, training (s)."""
     machine: str | None = None
     """Machine whose latency counts; None: the machine that trained, or another one if that has measured nothing."""
 
@@ -239,7 +242,7 @@ class PredictArgs:
     """Predict the classes of photos with exported models; needs neither torch nor the data set.
 
     Flags come before the models or after the photos. A photo that cannot be used is a row with the reason, and the exit
-    status is then 1; the others are answered.
+    status is then 1; the others are predicted.
     """
 
     paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="MODEL.onnx... IMAGE...")] = ()

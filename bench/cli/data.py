@@ -8,13 +8,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.cli.arguments import AuditArgs, DataArgs
+from bench.cli.parsing import in_flags
 from bench.records.paths import Paths, keep_from_data, mark
 from bench.records.store import write_json
 from bench.runs.images import audited
+from imgcls.config import SPLITS
 from imgcls.data.audit import Audit
-from imgcls.data.drawing import SPLITS
 from imgcls.data.groups import grouped
-from imgcls.data.sources.named import DATASETS, INCLUDED, load_dataset
+from imgcls.data.sources.registry import DATASETS, INCLUDED, load_dataset
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
 
@@ -28,7 +29,7 @@ def show_audit(args: AuditArgs, console: Console) -> int:
     keep_from_data(paths.results, args.folder)
     _, audit = audited(args.folder, paths.cache, labels=args.labels, verify=args.verify)
     # Printed before it is written: a results folder that cannot be written must not cost the result of a long audit.
-    console.print(str(audit), markup=False)
+    console.print(in_flags(audit.summary()), markup=False)
     if args.group_by is not None:
         console.print(_groups_line(audit, args.group_by), markup=False)
     console.print(_class_table(audit))

@@ -1,6 +1,7 @@
 """Display of log records: on a terminal, progress events are drawn in place; everything else is printed as lines."""
 
 import contextlib
+import copy
 import io
 import logging
 import os
@@ -15,7 +16,9 @@ from rich.live import Live
 from rich.logging import RichHandler
 from rich.theme import Theme
 
+from bench.cli.parsing import in_flags
 from bench.progress import LOGGERS
+from imgcls.messages import Message
 
 REDRAW_S: Final = 0.1
 """Minimum time between two drawings: drawing takes CPU time from the work whose progress it shows."""
@@ -81,6 +84,11 @@ class Display(logging.Handler):
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        message: object = record.msg
+        if isinstance(message, Message):
+            # A copy, because other handlers get the same record.
+            record = copy.copy(record)
+            record.msg = in_flags(message)
         text = super().format(record)
         return f"{WARNING_TEXT} {text}" if record.levelno == logging.WARNING else text
 

@@ -26,7 +26,7 @@ from bench.cli.arguments import (
     RunArgs,
     SweepArgs,
 )
-from bench.cli.parsing import complete, parse, parse_runs
+from bench.cli.parsing import complete, in_flags, parse, parse_runs
 from bench.records.environment import read_commit
 from bench.runs.processes import terminate_as_interrupt
 from imgcls.errors import ConfigError, GroupedConfigError, UserError
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
         return int(ended.code or 0)
     except UserError as error:
         for mistake in error.errors if isinstance(error, GroupedConfigError) else (error,):
-            print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)  # noqa: T201
+            print(f"error: {' '.join(in_flags(mistake.message).split())}", file=sys.stderr)  # noqa: T201
         return USER_ERROR_STATUS
     except KeyboardInterrupt:
         print("interrupted; repeat the command to continue", file=sys.stderr)  # noqa: T201

@@ -16,6 +16,7 @@ from bench.config import DEFAULT_MODELS, FIELDS, RunConfig, value_of, with_value
 from bench.recipes import RECIPES, configs_of
 from imgcls.config import Imbalance
 from imgcls.errors import ConfigError
+from imgcls.messages import Message, Setting
 
 Parsed = TypeVar("Parsed")
 
@@ -48,6 +49,17 @@ def named_fields(arguments: Sequence[str]) -> list[str]:
     # is an override too. Fields that are None unless given would show it, but would hide the defaults from --help.
     flags = [word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--")]
     return [name for name in dict.fromkeys(flags) if name in FIELDS]
+
+
+def flag_of(setting: Setting) -> str:
+    """Return a setting as a flag: ``--image-size``, ``--image-size 64`` or, for one without a value, ``--force``."""
+    flag = f"--{setting.field.replace('_', '-')}"
+    return flag if setting.value is None or setting.value is True else f"{flag} {setting.value}"
+
+
+def in_flags(message: Message) -> str:
+    """Return the text of a message, with settings as flags."""
+    return "".join(flag_of(part) if isinstance(part, Setting) else part for part in message.parts)
 
 
 def parse(kind: type[Parsed], arguments: Sequence[str], command: str, *, default: Parsed | None = None) -> Parsed:

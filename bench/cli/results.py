@@ -2,20 +2,36 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console, RenderableType
 
 from bench.cli.arguments import CompareArgs, RecommendArgs, ReportArgs, ResultsArgs, TablesArgs
-from bench.comparison import analysis, recommend
+from bench.comparison import analysis
 from bench.comparison.analysis import Comparison
-from bench.comparison.recommend import NOTHING_FITS
-from bench.leaderboard import advice, pair_text
+from bench.comparison.decisions.compare import compare
+from bench.comparison.decisions.limits import Limit, Limits
+from bench.comparison.decisions.recommend import recommend
+from bench.comparison.decisions.sides import choose
+from bench.comparison.measures import MEASURES
+from bench.leaderboard.advice import advice
 from bench.leaderboard.page import heading, write
+from bench.leaderboard.pair_text import pair_document
 from bench.leaderboard.terminal import tables
 from bench.records.paths import Paths
+from bench.render.documents import Block
+from bench.render.terminal import terminal
+from imgcls.data.sources.file_names import composed
 from imgcls.data.sources.rows import is_table
 from imgcls.data.sources.table import read_table
 from imgcls.errors import ConfigError
+from imgcls.inference.runtimes import RUNTIMES
+
+NOTHING_FITS: Final = 3
+"""Exit status if no row meets all limits, or if the one that does has learned nothing."""
+
+MOST_MARGIN: Final = 50.0
+"""Percentage points below which a margin must be."""
 
 
 def leaderboard(args: ResultsArgs, console: Console) -> int:
@@ -23,7 +39,7 @@ def leaderboard(args: ResultsArgs, console: Console) -> int:
     if not args.results.is_dir():
         message = f"--results {args.results}: no such folder; run-all makes one"
         raise ConfigError(message)
-    show(tables(write(args.results)), console)
+    show(tables(write(Paths(results=args.results))), console)
     return 0
 
 
@@ -34,21 +50,21 @@ def show(parts: Iterable[RenderableType], console: Console) -> None:
         console.print(part, markup=False)
 
 
+def show_document(blocks: Sequence[Block], console: Console) -> None:
+    """Print a document."""
+    show(terminal(blocks), console)
+
+
 def compare_two(args: CompareArgs, console: Console) -> int:
     """Print the paired comparison of two rows or runs."""
-    show(pair_text.comparison_of((args.first, args.second), read_tables(args)), console)
+    first, second = choose((args.first, args.second), read_tables(args))
+    show_document(pair_document(compare(second, first)), console)
     return 0
 
 
 def recommend_one(args: RecommendArgs, console: Console) -> int:
     """Print the recommended model; return 3 if no row meets all limits."""
-    limits = recommend.limits_of(
-        runtime=args.runtime,
-        margin=args.margin,
-        max_latency_ms=args.max_latency_ms,
-        min_recall=args.min_recall,
-        max_size_mb=args.max_size_mb,
-    )
+    limits = limits_of(args)
     comparisons = read_tables(args, args.machine)
     # Rows of different tables differ in data, budget or machine, and are not compared with each other.
     if len(comparisons) > 1:
@@ -62,9 +78,96 @@ def recommend_one(args: RecommendArgs, console: Console) -> int:
         machines = ", ".join(measured) or "none"
         message = f"--machine {args.machine}: has not measured this table; machines that have: {machines}"
         raise ConfigError(message)
-    answer = advice.advice(limits, comparisons[0], args.results)
-    show(answer.lines, console)
-    return 0 if answer.fits else NOTHING_FITS
+    _require_possible(limits, comparisons[0])
+    recommendation = recommend(comparisons[0], limits, args.results)
+    show(map(str, advice(recommendation)), console)
+    return NOTHING_FITS if recommendation.row is None or recommendation.weak else 0
+
+
+def limits_of(args: RecommendArgs) -> Limits:
+    """Return the limits; raises ConfigError if one is invalid."""
+    if args.runtime not in RUNTIMES:
+        message = f"--runtime {args.runtime}: unknown; known: {', '.join(RUNTIMES)}"
+        raise ConfigError(message)
+    limits = [Limit(kind="runtime", label=f"--runtime {args.runtime}")]
+    if args.max_latency_ms is not None:
+        _require_positive("--max-latency-ms", args.max_latency_ms)
+        limits.append(
+            Limit(kind="latency", label=f"--max-latency-ms {args.max_latency_ms:g}", bound=args.max_latency_ms)
+        )
+    # Of a class that is given twice, the last value counts.
+    limits += [
+        Limit(kind="recall", label=f"--min-recall {name}={share:g}", subject=name, bound=share)
+        for name, share in dict(map(_class_and_share, args.min_recall)).items()
+    ]
+    if args.max_size_mb is not None:
+        _require_positive("--max-size-mb", args.max_size_mb)
+        limits.append(Limit(kind="size", label=f"--max-size-mb {args.max_size_mb:g}", bound=1e6 * args.max_size_mb))
+    limits += map(_measure, args.limit)
+    return Limits(
+        runtime=args.runtime, limits=tuple(limits), margin=None if args.margin is None else _margin(args.margin)
+    )
+
+
+def _require_possible(limits: Limits, comparison: Comparison) -> None:
+    """Raise ConfigError for an unknown class, or a margin of less than one image, which is usually a fraction."""
+    names, images = comparison.table.first.dataset.class_names, comparison.number
+    for limit in limits.limits:
+        if limit.kind == "recall" and limit.subject not in names:
+            message = f"--min-recall {limit.subject}: no such class; classes: {', '.join(names)}"
+            raise ConfigError(message)
+    if limits.margin is not None and limits.margin * images < 1:
+        message = (
+            f"--margin {100 * limits.margin:g}: one of {images:,} test images is {100 / images:.2g} percentage points; "
+            "margins are in percentage points, such as 1"
+        )
+        raise ConfigError(message)
+
+
+def _require_positive(flag: str, value: float) -> None:
+    # Negated, so that NaN is refused too.
+    if not value > 0:
+        message = f"{flag} {value:g}: use a number above 0"
+        raise ConfigError(message)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _margin(text: str) -> float:
+    """Return a margin in percentage points as a fraction."""
+    points = _number(text)
+    if not 0 < points < MOST_MARGIN:
+        message = f"--margin {text}: use percentage points above 0 and below {MOST_MARGIN:g}, such as 1"
+        raise ConfigError(message)
+    return points / 100
+
+
+def _class_and_share(text: str) -> tuple[str, float]:
+    # From the right, as the name of a class may contain "=".
+    class_name, _, share = text.rpartition("=")
+    if not class_name or not 0 <= _number(share) <= 1:
+        message = f"--min-recall {text}: use CLASS=SHARE with a share from 0 to 1, such as glass=0.8"
+        raise ConfigError(message)
+    return composed(class_name), _number(share)
+
+
+def _measure(text: str) -> Limit:
+    key, _, value = text.partition("=")
+    if key not in MEASURES or not _number(value) >= 0:
+        message = f"--limit {text}: use MEASURE=VALUE, such as gmacs=0.5; measures: {', '.join(MEASURES)}"
+        raise ConfigError(message)
+    if MEASURES[key].unit == "%" and _number(value) <= 1:
+        message = f"--limit {text}: {key} is in per cent; use a value above 1, such as {key}=80"
+        raise ConfigError(message)
+    if key == "size":
+        message = f"--limit {text}: use --max-size-mb, which is about the file that the runtime reads"
+        raise ConfigError(message)
+    return Limit(kind="measure", label=f"--limit {text}", subject=key, bound=_number(value) / MEASURES[key].scale)
 
 
 def report(args: ReportArgs, console: Console) -> int:
@@ -110,4 +213,4 @@ def _dataset_name(data: str) -> str:
 
 
 def _listed(comparisons: Sequence[Comparison]) -> str:
-    return "; ".join(f"{comparison.table.key.id} ({heading(comparison)})" for comparison in comparisons)
+    return "; ".join(f"{comparison.table.key.id} ({heading(comparison.table.key)})" for comparison in comparisons)

@@ -21,16 +21,20 @@ from bench.cli.arguments import (
     RunArgs,
 )
 from bench.cli.launchers import launcher_of, planner_of
-from bench.cli.results import read_tables, show
+from bench.cli.results import read_tables, show, show_document
 from bench.comparison import analysis
+from bench.comparison.decisions.doubling import learning_curve as curve_of
+from bench.comparison.decisions.members import against_members
 from bench.comparison.tables import TableKey, table_key
 from bench.config import RunConfig, with_overrides
 from bench.ensembles import planning
 from bench.estimates import estimating
+from bench.estimates.document import estimate_document
 from bench.latency import measure
 from bench.latency.protocol import FULL
-from bench.leaderboard import advice, page, pair_text, terminal
-from bench.leaderboard.advice import SHARES
+from bench.leaderboard import page, terminal
+from bench.leaderboard.advice import members_advice, photos_advice
+from bench.recipes import SHARES
 from bench.records.copies import find_copies
 from bench.records.environment import read_environment
 from bench.records.paths import Paths, check_writable
@@ -78,7 +82,7 @@ def plan(args: EstimateArgs, configs: Sequence[RunConfig], console: Console) -> 
     tasks = unique([planner(config, force=args.force) for config in configs])
     check_writable(args.results)
     estimates = estimating.estimate(tasks)
-    show(terminal.estimate_lines(estimates), console)
+    show_document(estimate_document(estimates), console)
     return 1 if any(estimate.error for estimate in estimates) else 0
 
 
@@ -97,7 +101,7 @@ def learning_curve(args: LearningCurveArgs, configs: Sequence[RunConfig], consol
     check_writable(args.results)
     status = _carry_out(unique([task for share_tasks in tasks.values() for task in share_tasks]), console)
     runs = {share: {task.run_id for task in share_tasks} for share, share_tasks in tasks.items()}
-    show(advice.photos_advice(runs, analysis.read(args.results)), console)
+    show(map(str, photos_advice(curve_of(runs, analysis.read(args.results)))), console)
     return status
 
 
@@ -109,7 +113,8 @@ def ensemble(args: EnsembleArgs, console: Console) -> int:
     tasks = planning.tasks_of(rows, rule, paths=paths, environment=read_environment())
     check_writable(args.results)
     status = _carry_out(tasks, console)
-    show(pair_text.against_members({task.run_id for task in tasks}, analysis.read(paths.results)), console)
+    ensembles = against_members({task.run_id for task in tasks}, analysis.read(paths.results))
+    show(map(str, members_advice(ensembles)), console)
     return status
 
 
@@ -119,7 +124,7 @@ def _carry_out(tasks: list[Task], console: Console, train: local.Train = local.t
     except OSError as error:
         LOGGER.error("stopped: the results cannot be written (%s)", error.strerror)  # noqa: TRY400 - a full disk needs no traceback
         return 1
-    show(terminal.tables([finished.comparison]), console)
+    show(terminal.tables([finished.table]), console)
     console.print(f"written: {tasks[0].paths.leaderboard}", markup=False)
     return 0 if finished.ok else 1
 
@@ -160,7 +165,7 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
     records = records if args.every_run else _one_of_each_network(records, paths, machine)
     measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime, known=all_records)
     show(terminal.measured_lines(measured), console)
-    show(terminal.tables(page.write(paths.results)), console)
+    show(terminal.tables(page.write(paths)), console)
     return 0 if measured.ok else 1
 
 

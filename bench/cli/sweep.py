@@ -15,9 +15,9 @@ from bench.config import RunConfig
 from bench.harness import Planner
 from bench.leaderboard.cells import hyperparameters_text
 from bench.records.paths import check_writable
-from bench.report import study_page
 from bench.runs.plan import Task
 from bench.tuning import study
+from bench.tuning.pages import document
 from bench.tuning.records import StudyRecord, SweepBudget, config_of, study_file, tuned_by
 from bench.tuning.search import without_refused_sizes
 from bench.tuning.space import Space, parse_space
@@ -105,16 +105,11 @@ def _tune(search: Search, bases: Sequence[Task]) -> list[StudyRecord]:
     spaces = [without_refused_sizes(parse_space(search.args.space, task.config), task) for task in bases]
     # The tasks were planned with the threads of runs, but several trials may share the machine.
     threads = search.args.run.train.train_threads or search.launcher.trial_threads
-    done = [
-        _carry_out(search, _with_threads(task, threads), space, since=time.time())
-        for task, space in zip(bases, spaces, strict=True)
-    ]
+    done = []
+    for task, space in zip(bases, spaces, strict=True):
+        config = replace(task.config, train=replace(task.config.train, train_threads=threads))
+        done.append(_carry_out(search, replace(task, config=config), space, since=time.time()))
     return [record for record in done if record is not None]
-
-
-def _with_threads(task: Task, threads: int) -> Task:
-    train = replace(task.config.train, train_threads=threads)
-    return replace(task, config=replace(task.config, train=train))
 
 
 def _tuned(task: Task, record: StudyRecord, planner: Planner, args: RunAllArgs) -> Task:
@@ -150,7 +145,7 @@ def _carry_out(search: Search, task: Task, space: Space, *, since: float) -> Stu
     if record is None:
         LOGGER.error("stopped before the budget was used up; repeat the command to resume")
         return None
-    study_page.write(record, task.paths.results)
+    document.write(record, task.paths.results)
     _report(record, args)
     return record
 
@@ -164,6 +159,6 @@ def _report(record: StudyRecord, args: SearchArgs) -> None:
         beside = f"; default: {score_text(default)}" if default else ""
         chosen = hyperparameters_text(best.hyperparameters)
         LOGGER.info("best on val: %s: %s%s (%s)", chosen, score_text(best), beside, counts)
-        command = study_page.rerun_command(record, data=args.data, labels=args.labels, weights=args.weights)
+        command = document.rerun_command(record, data=args.data, labels=args.labels, weights=args.weights)
         LOGGER.info("to train it again: %s", command)
     LOGGER.info("written: %s", study_file(args.results, record.name).with_suffix(".md"))

@@ -1,17 +1,17 @@
 """Statistics of a table, computed once for the leaderboard, the report and the comparison of two rows."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparison.pareto import Front, fronts
+from bench.comparison.costs import Front, fronts
+from bench.comparison.measures import MEASURES, Estimate
 from bench.comparison.scores import accuracy, bootstrapped, expected_eces, macro_f1, minority_classes
-from bench.comparison.tables import Checkpoint, Row, Table, group
+from bench.comparison.tables import CHECKPOINTS_SHOWN, Checkpoint, ComparedRow, Row, Table, compared_row, group
 from bench.records.schema import RunRecord
 from bench.records.store import read_records, recounted
 from bench.stats.groups import (
@@ -39,9 +39,6 @@ from bench.stats.pairs import (
 from bench.stats.power import Power, power_of
 from bench.stats.ranks import RankInterval, best_probabilities, rank_intervals
 
-CHECKPOINTS_SHOWN: Final = 100
-"""Checkpoints that tables show one by one, from the first rows: bootstraps of all would take most of the time."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leaks:
@@ -59,19 +56,18 @@ class Leaks:
 class Comparison:
     """A table with the paired tests, rank intervals and minimum detectable difference of its rows.
 
-    ``compared`` are the rows whose predictions are available, sorted by accuracy, the highest first; ``pairwise`` and
-    ``ranks`` have the same order. ``groups`` ``[N]`` is the group of each test image, None if all are independent. All
-    else is computed on first access and kept.
+    ``compared`` are the rows whose predictions are available, sorted by accuracy, the highest first, which is the order
+    of ``pairwise``; ``ranks`` are by row id. ``groups`` ``[N]`` is the group of each test image, None if all are
+    independent. All else is computed on first access and kept.
     """
 
     # No slots, as cached_property needs ``__dict__``. No generated equality, as it would compare arrays.
     table: Table
-    compared: tuple[Row, ...]
+    compared: tuple[ComparedRow, ...]
     pairwise: PairwiseTests
-    ranks: tuple[RankInterval, ...]
+    ranks: Mapping[str, RankInterval]
     power: Power | None
     groups: Groups | None
-    _pairs: dict[tuple[int, int], Paired] = field(default_factory=dict, repr=False)
 
     @cached_property
     def ordered(self) -> tuple[Row, ...]:
@@ -101,15 +97,24 @@ class Comparison:
         """Whether the majority-class baseline is correct on each test image ``[N]``; None without predictions."""
         if not self.compared:
             return None
-        predictions = self.compared[0].checkpoints[0].predictions
-        assert predictions is not None
+        predictions = self.compared[0].predictions[0]
         label = self.table.first.dataset.class_names.index(self.table.majority.class_name)
         return np.asarray(predictions.labels == label)
 
     @cached_property
     def fronts(self) -> list[Front]:
         """The costs of the compared rows, and the probability of each row of being on each Pareto front."""
-        return fronts(self.compared, self.table, self.groups)
+        return fronts(self.compared, self.measures, self.table, self.groups)
+
+    @cached_property
+    def measures(self) -> Mapping[str, Mapping[str, Estimate]]:
+        """The measures of each row with a score, by row id and key, in base units."""
+        scored = [row for row in self.table.rows if row.checkpoints]
+        values = {row.row_id: {key: measure.of(self, row) for key, measure in MEASURES.items()} for row in scored}
+        return {
+            row_id: {key: estimate for key, estimate in own.items() if estimate is not None}
+            for row_id, own in values.items()
+        }
 
     @cached_property
     def minority(self) -> tuple[PairwiseTests, int, int] | None:
@@ -120,12 +125,11 @@ class Comparison:
         minority = minority_classes(self.table)
         if len(self.compared) < 2 or not minority:  # noqa: PLR2004 - a pair
             return None
-        predictions = self.compared[0].checkpoints[0].predictions
-        assert predictions is not None
+        predictions = self.compared[0].predictions[0]
         rows = np.flatnonzero(np.isin(predictions.labels, minority))
         if len(rows) == 0:
             return None
-        right: list[Right] = [row.right[:, rows] for row in self.compared if row.right is not None]
+        right: list[Right] = [row.right[:, rows] for row in self.compared]
         groups = None if self.groups is None else self.groups[rows]
         return compare_all(right, groups), len(rows), number_of(groups, len(rows))
 
@@ -134,8 +138,8 @@ class Comparison:
         """The test images that leaked into train or val; None if there are none, or if that is not known."""
         if not self.compared:
             return None
-        predictions, right = self.compared[0].checkpoints[0].predictions, self.compared[0].right
-        if predictions is None or right is None or predictions.leaked is None or not predictions.leaked.any():
+        predictions, right = self.compared[0].predictions[0], self.compared[0].right
+        if predictions.leaked is None or not predictions.leaked.any():
             return None
         leaked = predictions.leaked
         others = float(right[:, ~leaked].mean()) if not leaked.all() else None
@@ -147,22 +151,25 @@ class Comparison:
         every = [(row, checkpoint) for row in self.ordered for checkpoint in row.checkpoints]
         return tuple(every[:CHECKPOINTS_SHOWN])
 
-    def macro(self, checkpoint: Checkpoint) -> MacroIntervals:
-        """Return the intervals of macro-F1 and balanced accuracy of one of the table's checkpoints."""
-        # By identity, because a checkpoint holds dicts and arrays and cannot be hashed. The table keeps it alive.
-        if id(checkpoint) not in self._macros:
-            self._macros[id(checkpoint)] = bootstrapped([checkpoint])[0]
-        return self._macros[id(checkpoint)]
-
     @cached_property
-    def _macros(self) -> dict[int, MacroIntervals]:
-        checkpoints = [checkpoint for _, checkpoint in self.shown_checkpoints]
-        return dict(zip(map(id, checkpoints), bootstrapped(checkpoints), strict=True))
+    def macros(self) -> Mapping[tuple[str, int], MacroIntervals]:
+        """The intervals of macro-F1 and balanced accuracy of checkpoints, by row id and seed.
+
+        Of those that tables show one by one, and of those that macro-F1 of their row needs.
+        """
+        first = [(row, checkpoint) for row in self.ordered for checkpoint in row.checkpoints[: self._of_macro]]
+        keyed = {(row.row_id, checkpoint.seed): checkpoint for row, checkpoint in [*self.shown_checkpoints, *first]}
+        return dict(zip(keyed, bootstrapped(list(keyed.values())), strict=True))
+
+    @property
+    def _of_macro(self) -> int | None:
+        # Without several seeds, only the interval of the first checkpoint is read.
+        return None if self._seeds_of_macro else 1
 
     @cached_property
     def seeds(self) -> SeedComponent | None:
         """The variance of accuracy between seeds, pooled over the rows; None if no row has several seeds."""
-        right = [row.right for row in self.compared if row.right is not None]
+        right = [row.right for row in self.compared]
         return seed_component(right, self.groups) or self._component(lambda checkpoint: checkpoint.accuracy)
 
     @cached_property
@@ -179,29 +186,26 @@ class Comparison:
 
     def macro_f1(self, row: Row) -> Score:
         """Return macro-F1 with its interval: over images and seeds if a row of the table has several."""
-        # Without several seeds, only the interval of the first checkpoint is read.
-        checkpoints = row.checkpoints[: None if self._seeds_of_macro else 1]
-        return macro_f1(row, [self.macro(checkpoint).macro_f1 for checkpoint in checkpoints], self._seeds_of_macro)
+        checkpoints = row.checkpoints[: self._of_macro]
+        # A single run of a row has the id of the row.
+        keys = [(row.row_id, checkpoint.seed) for checkpoint in checkpoints]
+        return macro_f1(row, [self.macros[key].macro_f1 for key in keys], self._seeds_of_macro)
 
-    def expected_ece(self, checkpoint: Checkpoint) -> tuple[float, float] | None:
-        """Return mean and 95th percentile of the ECE of a perfectly calibrated model with the same confidences.
+    @cached_property
+    def expected_eces(self) -> Mapping[tuple[str, int], tuple[float, float]]:
+        """Mean and 95th percentile of the ECE of perfectly calibrated models with the same confidences.
 
-        None if its predictions are not available, or if no table shows the checkpoint.
+        Of the checkpoints that tables show one by one and whose predictions are available, by row id and seed.
         """
-        return self._expected_eces.get(id(checkpoint))
-
-    @cached_property
-    def _expected_eces(self) -> dict[int, tuple[float, float]]:
-        keyed_predictions = [
-            (id(checkpoint), checkpoint.predictions)
-            for _, checkpoint in self.shown_checkpoints
+        stored = {
+            (row.row_id, checkpoint.seed): checkpoint.predictions
+            for row, checkpoint in self.shown_checkpoints
             if checkpoint.predictions is not None
-        ]
-        eces = expected_eces([predictions for _, predictions in keyed_predictions])
-        return {key: expected for (key, _), expected in zip(keyed_predictions, eces, strict=True)}
+        }
+        return dict(zip(stored, expected_eces(list(stored.values())), strict=True))
 
     @cached_property
-    def no_better_than_majority(self) -> tuple[Row, ...]:
+    def no_better_than_majority(self) -> tuple[ComparedRow, ...]:
         """The compared rows with a seed that is not significantly more accurate than the majority-class baseline.
 
         By the test of single checkpoints, not adjusted for several rows. Every seed counts: a mean above the baseline
@@ -212,10 +216,10 @@ class Comparison:
             return ()
 
         def better(right: Right) -> bool:
-            tests = compare_all([baseline[None], right[None]], self.groups)
+            tests = compare_all([right[None], baseline[None]], self.groups)
             return bool(tests.apart[0, 1] and tests.differences[0, 1] > 0)
 
-        return tuple(row for row in self.compared if row.right is not None and not all(map(better, row.right)))
+        return tuple(row for row in self.compared if not all(map(better, row.right)))
 
     @cached_property
     def losses(self) -> LossTests | None:
@@ -229,39 +233,31 @@ class Comparison:
         return compare_losses(row_losses, self.groups)
 
     @cached_property
-    def best(self) -> list[float]:
+    def best(self) -> Mapping[str, float]:
         """The bootstrap probability of each compared row of being the most accurate, over test groups and seeds."""
-        right = [row.right for row in self.compared if row.right is not None]
-        return [float(share) for share in best_probabilities(right, self.groups)]
+        right = [row.right for row in self.compared]
+        shares = best_probabilities(right, self.groups).tolist()
+        return {row.row_id: share for row, share in zip(self.compared, shares, strict=True)}
 
-    def rank_of(self, row: Row) -> RankInterval | None:
-        """Return the 95 % rank interval of a row, or None if it was not compared."""
-        return next((rank for other, rank in zip(self.compared, self.ranks, strict=True) if other is row), None)
-
-    def pair(self, first: Row, second: Row) -> Paired:
-        """Return the paired test of two rows; differences are the second minus the first.
+    def pair(self, first: ComparedRow, second: ComparedRow) -> Paired:
+        """Return the paired test of two rows: the first minus the second.
 
         The intervals of all pairs of the table hold together, and agree with the adjusted p values.
         """
-        assert first.right is not None
-        assert second.right is not None
-        key = id(first), id(second)
-        if key not in self._pairs:
-            number = len(self.compared)
-            level = ALPHA / max(number * (number - 1) // 2, 1)
-            paired = compare_pair(first.right, second.right, self.groups, level=level)
-            self._pairs[key] = replace(paired, interval=simultaneous(paired, self.adjusted(first, second)))
-        return self._pairs[key]
+        number = len(self.compared)
+        level = ALPHA / max(number * (number - 1) // 2, 1)
+        paired = compare_pair(first.right, second.right, self.groups, level=level)
+        return replace(paired, interval=simultaneous(paired, self.adjusted(first, second)))
 
     def adjusted(self, first: Row, second: Row) -> float:
         """Return the p value of a pair, adjusted by Holm's method over all pairs of the table."""
-        positions = [next(i for i, other in enumerate(self.compared) if other is row) for row in (first, second)]
-        return float(self.pairwise.holm[positions[0], positions[1]])
+        indices = {row.row_id: index for index, row in enumerate(self.compared)}
+        return float(self.pairwise.holm[indices[first.row_id], indices[second.row_id]])
 
     @property
     def not_compared(self) -> list[Row]:
         """Rows that have a score but no predictions."""
-        return [row for row in self.table.rows if row.checkpoints and self.rank_of(row) is None]
+        return [row for row in self.table.rows if row.checkpoints and row.row_id not in self.ranks]
 
     @property
     def about_models(self) -> bool:
@@ -276,20 +272,17 @@ class Comparison:
 
 def find(table: Table) -> Comparison:
     """Compare all rows of a table whose predictions are available."""
-    # The paired tests match images by position, so that only rows with the same images in the same order take part.
-    images = next(
-        (checkpoint.predictions.image_ids for checkpoint in _checkpoints(table) if checkpoint.predictions), ()
-    )
-    rows = [row for row in table.rows if row.right is not None and _same_images(row, images)]
+    checkpoints = [checkpoint for row in table.rows for checkpoint in row.checkpoints]
+    images = next((checkpoint.predictions.image_ids for checkpoint in checkpoints if checkpoint.predictions), ())
+    rows = [row for row in (compared_row(row, images) for row in table.rows) if row is not None]
     compared = sorted(rows, key=lambda row: -row.accuracy)
-    right = [row.right for row in compared if row.right is not None]
-    groups = groups_of(compared)
+    right, groups = [row.right for row in compared], groups_of(compared)
     pairwise = compare_all(right, groups)
     return Comparison(
         table=table,
         compared=tuple(compared),
         pairwise=pairwise,
-        ranks=tuple(rank_intervals(pairwise)),
+        ranks={row.row_id: rank for row, rank in zip(compared, rank_intervals(pairwise), strict=True)},
         power=power_of(right, groups),
         groups=groups,
     )
@@ -305,26 +298,6 @@ def groups_of(rows: Sequence[Row]) -> Groups | None:
         if checkpoint.predictions is not None
     )
     return next((groups for group in groupings if (groups := meaningful(group)) is not None), None)
-
-
-def _same_images(row: Row, image_ids: Sequence[str]) -> bool:
-    """Return whether all predictions of a row are of the given images."""
-    ours = [checkpoint.predictions.image_ids for checkpoint in row.checkpoints if checkpoint.predictions]
-    return all(ids == image_ids for ids in ours)
-
-
-def _checkpoints(table: Table) -> list[Checkpoint]:
-    return [checkpoint for row in table.rows for checkpoint in row.checkpoints]
-
-
-def count_scorings(table: Table) -> tuple[int, int]:
-    """Return the number of trainings scored on this test split, and of all scorings, repetitions included."""
-    # Records that differ only in what was timed share a training: its scorings must not be added up.
-    times: dict[str, int] = {}
-    for record in table.records:
-        if record.outcome is not None:
-            times[record.train_id] = max(times.get(record.train_id, 0), record.test_scorings)
-    return len(times), sum(times.values())
 
 
 def read(results: Path, machine: str | None = None) -> list[Comparison]:

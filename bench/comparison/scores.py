@@ -21,7 +21,7 @@ from bench.stats.groups import (
     repeated_interval,
 )
 from bench.stats.intervals import Interval, Score, wilson_interval
-from bench.stats.macro import Draws, MacroIntervals, macro_intervals
+from bench.stats.macro import DrawCache, MacroIntervals, macro_intervals
 from bench.stats.resampling import calibrated_ece, uniforms_for
 from imgcls.parallel import usable_cores
 
@@ -76,7 +76,7 @@ def over_seeds(values: Sequence[float], intervals: Sequence[Interval], component
 def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
     """Return the intervals of macro-F1 and balanced accuracy of checkpoints, on all cores if there are many images."""
     # Checkpoints of one table have the same numbers of images per class, so that their bootstraps share draws.
-    draws = Draws()
+    draws = DrawCache()
 
     def interval(checkpoint: Checkpoint) -> MacroIntervals:
         predictions = checkpoint.predictions
@@ -177,12 +177,6 @@ def worst_class(row: Row) -> tuple[str, Score] | None:
     pairs = zip(row.first.dataset.class_names, scores, strict=True)
     scored_classes = [(name, score) for name, score in pairs if score is not None]
     return min(scored_classes, key=lambda pair: pair[1].value, default=None)
-
-
-def small_classes(table: Table) -> list[tuple[str, int]]:
-    """Return the names and test images of the classes with 1 to 29 test images."""
-    counts = zip(table.first.dataset.class_names, table.test_counts, strict=True)
-    return [(name, count) for name, count in counts if 0 < count < SMALL_CLASS]
 
 
 def minority_classes(table: Table) -> list[int]:

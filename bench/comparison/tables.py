@@ -2,16 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparison.sessions import Sessions, sessions_of
+from bench.comparison.latencies.sessions import Sessions, sessions_of
+from bench.comparison.latencies.speeds import Network
 from bench.comparison.settings import described
-from bench.comparison.speeds import Network
 from bench.config import Budget, without_repetition
 from bench.records.ids import hash_of, identity
 from bench.records.predictions import StoredPredictions, pool, read_predictions
@@ -19,6 +20,9 @@ from bench.records.schema import Outcome, RunRecord
 from bench.stats.macro import macro_scores
 from bench.stats.pairs import Floats, Right
 from imgcls.evaluation.baseline import Majority, always
+
+CHECKPOINTS_SHOWN: Final = 100
+"""Checkpoints that tables show one by one, from the first rows: bootstraps of all would take most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +142,35 @@ class Row:
             if log_probabilities and len(log_probabilities) == len(by_checkpoint)
             else None
         )
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRow(Row):
+    """A row that has predictions on the test images of its table; ``predictions`` are those of its checkpoints."""
+
+    predictions: tuple[StoredPredictions, ...]
+
+    @cached_property
+    def right(self) -> Right:
+        """Whether each checkpoint is correct on each image ``[S, N]``."""
+        return np.stack([part.right for part in self.predictions])
+
+
+def compared_row(row: Row, image_ids: Sequence[str]) -> ComparedRow | None:
+    """Return a row with its predictions on some images; None if any are missing, or of other images."""
+    predictions = tuple(
+        checkpoint.predictions
+        for checkpoint in row.checkpoints
+        # The paired tests match images by position: the same images in the same order.
+        if checkpoint.predictions is not None and checkpoint.predictions.image_ids == image_ids
+    )
+    # All seeds or none: a test on fewer seeds than the table shows would not be a test of this row.
+    if not predictions or len(predictions) < len(row.checkpoints):
+        return None
+    return ComparedRow(**{field.name: getattr(row, field.name) for field in fields(row)}, predictions=predictions)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -279,7 +312,7 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
     return tuple(sorted(made, key=lambda row: (row.name, row.records[0].run_id)))
 
 
-def members_of(ensemble: Row, rows: Sequence[Row]) -> list[Row]:
+def members_of(ensemble: Row, rows: Sequence[AnyRow]) -> list[AnyRow]:
     """Return the rows that hold a member of an ensemble's networks."""
     members = {member.run_id for record in ensemble.records if record.ensemble for member in record.ensemble.members}
     return [row for row in rows if any(record.run_id in members for record in row.records)]

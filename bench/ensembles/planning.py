@@ -9,9 +9,8 @@ import numpy as np
 from scipy.special import softmax
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.compare import rows_named
+from bench.comparison.decisions.sides import rows_named
 from bench.comparison.tables import Checkpoint, Row
-from bench.config import RunConfig
 from bench.ensembles.voting import RULES
 from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity
@@ -20,9 +19,10 @@ from bench.records.schema import Ensemble, Member, ModelInfo, RunRecord
 from bench.runs.plan import Task
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import Resize
-from imgcls.data.sources.names import unescape
+from imgcls.data.sources.file_names import unescape
 from imgcls.errors import ConfigError
 from imgcls.evaluation.predictions import load_predictions, predictions_file
+from imgcls.messages import Setting
 from imgcls.models.registry import ModelSpec
 from imgcls.models.structure import Structure
 from imgcls.models.weights import Weights
@@ -44,8 +44,8 @@ def choose(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[Row]
             ", ".join(f"{comparison.table.key.dataset} (table {comparison.table.key.id})" for comparison in comparisons)
             or "none"
         )
-        message = f"ensemble: the results hold {len(comparisons)} tables: {listed}; choose one by --table ID"
-        raise ConfigError(message)
+        message = f"ensemble: the results hold {len(comparisons)} tables: {listed}; choose one by "
+        raise ConfigError(message, Setting("table"), " ID")
     candidates = rows_named(names, comparisons) if names else comparisons[0].ordered
     rows = [row for row in candidates if row.checkpoints and row.first.ensemble is None]
     if len({row.row_id for row in rows}) < MEMBERS:
@@ -60,8 +60,7 @@ def choose(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[Row]
 def tasks_of(rows: Sequence[Row], rule: str, *, paths: Paths, environment: Environment) -> list[Task]:
     """Return the task of each seed that all rows have; raises ConfigError if networks or seeds do not match."""
     if rule not in RULES:
-        message = f"--rule {rule}: unknown; known: {', '.join(RULES)}"
-        raise ConfigError(message)
+        raise ConfigError(Setting("rule", rule), f": unknown; known: {', '.join(RULES)}")
     # The same network and ids, whatever the order in which the rows are named, or their accuracies at the time.
     rows = sorted(rows, key=lambda row: row.row_id)
     by_seed = [{checkpoint.seed: checkpoint for checkpoint in row.checkpoints} for row in rows]
@@ -99,15 +98,14 @@ def _task(
         candidate_ids=tuple(row.row_id for row in rows),
     )
     first = next(record for record, weight in zip(records, weights, strict=True) if weight > 0)
-    assert first.outcome is not None
     config = replace(first.config, model=NAME, overrides={}, seed=checkpoints[0].seed)
     location = msgspec.json.decode((paths.artifacts(first.train_id) / PLACE).read_bytes(), type=dict[str, str])
     return Task(
         # Without the names of rows, which those of other rows may change.
-        run_id=hash_of([_shared(config), replace(ensemble, candidates=()), environment.machine]),
+        run_id=hash_of([identity(config), replace(ensemble, candidates=()), environment.machine]),
         train_id=hash_of([ensemble.members, NAME]),
         config=config,
-        spec=_spec(first.outcome.model, records),
+        spec=_spec(first.finished.model, records),
         dataset=first.dataset,
         environment=environment,
         data=unescape(location["data"]),
@@ -116,10 +114,6 @@ def _task(
         derived_from=tuple(member.run_id for member in ensemble.members),
         ensemble=ensemble,
     )
-
-
-def _shared(config: RunConfig) -> dict[str, object]:
-    return identity(replace(config, overrides={}))
 
 
 def _spec(model: ModelInfo, records: Sequence[RunRecord]) -> ModelSpec:
@@ -148,8 +142,7 @@ def _require_one_input(records: Sequence[RunRecord], names: Sequence[str]) -> No
     """Raise ConfigError unless all networks read images of the same size, resized in the same way."""
     inputs = {}
     for record, name in zip(records, names, strict=True):
-        assert record.outcome is not None
-        model = record.outcome.model
+        model = record.finished.model
         crop = "" if model.crop_pct is None else f", crop {model.crop_pct:g}"
         inputs[name] = f"{model.image_size} px, {model.interpolation}{crop}"
     if len(set(inputs.values())) > 1:

@@ -78,4 +78,4 @@ def _quality(mean: Floats, labels: Labels) -> tuple[float, float]:
 
 
 RULES: Final[dict[str, Callable[[Floats, Labels], Floats]]] = {"soft": soft, "fitted": fitted, "greedy": greedy}
-"""Rules by the name that ``--rule`` takes."""
+"""Rules by name."""

@@ -59,15 +59,15 @@ class Estimate:
 
 def probe_here(task: Task) -> Probed | str:
     """Probe a task in a process of its own, alone on this machine."""
-    file, answers = task.paths.task(f"probe-{task.run_id}"), list[bytes]()
+    file, results = task.paths.task(f"probe-{task.run_id}"), list[bytes]()
     write_task(task, file)
     LOGGER.info("  %s: a training of %d steps on random images", task.config.model, STEPS)
     with locks.machine_alone(purpose="estimate a run"):
-        status = launch([WORKER, "probe", str(file)], answers.append, threads=task.config.train.train_threads)
+        status = launch([WORKER, "probe", str(file)], results.append, threads=task.config.train.train_threads)
     file.unlink(missing_ok=True)
-    if not answers:
-        return f"the probe ended with status {status}; a lack of memory is likely: use --micro-batch"
-    return msgspec.json.decode(answers[-1], type=Probed | str)
+    if not results:
+        return f"the probe ended with status {status}; a lack of memory is likely: use a smaller micro-batch"
+    return msgspec.json.decode(results[-1], type=Probed | str)
 
 
 def estimate(tasks: Sequence[Task], probe: Probe = probe_here) -> list[Estimate]:
@@ -156,4 +156,5 @@ def _images(task: Task, quantity: str, amount: float, features: int) -> float:
         return amount
     from imgcls.training.fitting import gmacs_of  # noqa: PLC0415 - only a budget of compute needs it
 
-    return max(1e3 * amount / (3 * gmacs_of(task.spec, len(task.dataset.class_names))) - features / 3, 0.0)
+    gmacs = gmacs_of(task.spec, len(task.dataset.class_names))
+    return max(task.config.train.images_within(amount, gmacs=gmacs, features=features), 0.0)

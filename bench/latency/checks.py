@@ -79,7 +79,7 @@ def _compared(task: CheckTask, cold: ColdStart, check: Check) -> Check:
     parity = check_parity(cold.session.run, card, pixels=pixels, rows=rows, trained=trained, precision=precision)
     if task.inputs == "synthetic":
         # Without true classes there is no accuracy, and none may be read from the check later.
-        parity = replace(parity, test_top1_accuracy=None, only_trained_right=None, only_runtime_right=None)
+        parity = replace(parity, only_trained_right=None, only_runtime_right=None)
     return replace(check, parity=parity, num_images=len(rows))
 
 

@@ -19,7 +19,7 @@ from imgcls.inference.session import Images, Session
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckTask:
-    """One model in one runtime, and the inputs of its parity check.
+    """One model in one runtime, the inputs of its parity check, and the file that the check is written to.
 
     With "test" and without ``pictures``, parity is not checked and no int8 file can be made.
     """
@@ -29,7 +29,7 @@ class CheckTask:
     image_size: int
     threads: int
     onnx_sha256: str
-    answer: str
+    result_file: str
     pictures: Pictures | None
     inputs: Inputs = "test"
 

@@ -23,6 +23,7 @@ from imgcls.errors import ConfigError, RunError, UserError
 from imgcls.inference.card import Card, read_card
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.synthetic import SYNTHETIC
+from imgcls.messages import Message, Setting
 
 LOGGER = logging.getLogger(__name__)
 
@@ -47,7 +48,12 @@ def measure_all(
 
     ``known`` are all records of the results folder: the anchor is compared with their sessions on this machine.
     """
-    here = [record for record in records if _has_artifacts(record, paths)]
+    here = []
+    for record in records:
+        if paths.outcome(record.train_id).exists():
+            here.append(record)
+        else:
+            LOGGER.warning("  %s: no artifacts here to measure; --force trains again", record.config.model)
     if not here:
         return Measured(rows=(), ok=not records)
     environment = read_environment()
@@ -108,27 +114,23 @@ def check_copies(copies: Sequence[Copy]) -> None:
     """Raise ConfigError if no run has the ONNX file that it exported; if some have, the others become failed rows."""
     reasons = []
     for copy in copies:
-        assert copy.record.outcome is not None
         try:
-            require_exported(copy.folder / ONNX, copy.record.outcome.artifact.sha256)
+            require_exported(copy.folder / ONNX, copy.record.finished.artifact.sha256)
         except (UserError, RunError) as error:
-            reasons.append(f"--artifacts {copy.folder}: {error}")
+            reasons.append((Setting("artifacts", str(copy.folder)), f": {error}"))
     if len(reasons) == len(copies):
-        raise ConfigError(reasons[0])
+        raise ConfigError(*reasons[0])
 
 
 def _copied_models(copies: Sequence[Copy]) -> list[session.Model]:
     models = {}
     for copy in copies:
-        record, outcome = copy.record, copy.record.outcome
-        assert outcome is not None
+        record, outcome = copy.record, copy.record.finished
         if record.train_id in models:
             continue
         if not (copy.folder / SYNTHETIC).exists():
-            message = (
-                "  %s: parity is not checked: no %s among its artifacts; --force on the training machine writes it"
-            )
-            LOGGER.warning(message, record.config.model, SYNTHETIC)
+            text = f"  {record.config.model}: parity is not checked: no {SYNTHETIC} among its artifacts; "
+            LOGGER.warning(Message((text, Setting("force", value=True), " on the training machine writes it")))
         size = outcome.model.image_size
         models[record.train_id] = session.Model(
             subject=Subject(train_id=record.train_id, folder=str(copy.folder.absolute()), image_size=size),
@@ -142,8 +144,7 @@ def _copied_models(copies: Sequence[Copy]) -> list[session.Model]:
 
 def _write_file(record: RunRecord, timed: session.SessionResult, *, environment: Environment, results: Path) -> None:
     """Write the latency of a copied run; earlier rows of other runtimes and threads are kept."""
-    assert record.outcome is not None
-    sha256 = record.outcome.artifact.sha256
+    sha256 = record.finished.artifact.sha256
     path = Paths(results=results).latency_file(environment.machine, record.run_id)
     with locks.record_lock(results, record.run_id):
         before = _earlier(path, sha256) or Latency(environment=environment)
@@ -166,32 +167,24 @@ def _earlier(path: Path, sha256: str) -> Latency | None:
     return before.latency if before.onnx_sha256 == sha256 else None
 
 
-def _has_artifacts(record: RunRecord, paths: Paths) -> bool:
-    if paths.outcome(record.train_id).exists():
-        return True
-    LOGGER.warning("  %s: no artifacts here to measure; --force trains again", record.config.model)
-    return False
-
-
 def _models(records: Sequence[RunRecord], paths: Paths, *, look: bool) -> list[session.Model]:
     """Return the model of each training once, with its images if ``look``; several records may share a training."""
     models = {}
     for record in records:
         if record.train_id in models:
             continue
-        assert record.outcome is not None
         images = _images(record, paths) if look else None
         folder = paths.artifacts(record.train_id)
         models[record.train_id] = session.Model(
             subject=Subject(
                 train_id=record.train_id,
                 folder=str(folder),
-                image_size=record.outcome.model.image_size,
+                image_size=record.finished.model.image_size,
                 files=images.test_files if images else (),
                 card=_card(folder / ONNX) if images else None,
             ),
             name=f"{record.config.model} ({record.dataset.name})",
-            onnx_sha256=record.outcome.artifact.sha256,
+            onnx_sha256=record.finished.artifact.sha256,
             pictures=images.pictures if images else None,
         )
     return list(models.values())

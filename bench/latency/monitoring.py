@@ -27,10 +27,12 @@ def watch(*, cuda: bool = False) -> Callable[[], Disturbance]:
 
     def finish() -> Disturbance:
         others_share, steal_share = others()
+        # psutil defines it only on systems that it supports.
+        clock = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
         return Disturbance(
             others_share=others_share,
             steal_share=steal_share,
-            cpu_mhz=_cpu_mhz(),
+            cpu_mhz=round(clock.current, 1) if clock is not None and clock.current else None,
             gpu=gpu_state() if cuda else None,
             anchor_ms=round(min(anchor, anchor_ms()), 4),
         )
@@ -53,13 +55,6 @@ def anchor_ms() -> float:
         np.add(array, array, out=array)
         times.append(time.perf_counter() - began)
     return min(times) * 1e3
-
-
-def _cpu_mhz() -> float | None:
-    if not hasattr(psutil, "cpu_freq"):
-        return None  # psutil defines it only on systems that it supports
-    clock = psutil.cpu_freq()
-    return round(clock.current, 1) if clock is not None and clock.current else None
 
 
 def gpu_state() -> GpuState | None:

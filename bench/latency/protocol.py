@@ -97,9 +97,13 @@ def measure(
 
     The clock is the host's; a query ends when ``synchronize`` returns. Warm-up queries are not included.
     """
-    _warm_up(run, synchronize, warm_up)
-    samples: list[float] = []
     clock = time.perf_counter
+    began, queries = clock(), 0
+    while queries < warm_up or (warm_up and clock() - began < WARM_UP_S):
+        run()
+        synchronize()
+        queries += 1
+    samples: list[float] = []
     cpu, began = time.thread_time(), clock()
     while len(samples) < min_queries or clock() - began < min_duration_s:
         started = clock()
@@ -109,14 +113,6 @@ def measure(
     cpu_share = (time.thread_time() - cpu) / max(clock() - began, 1e-9)
     # The two clocks are read one after the other, so that a busy thread can come out slightly over 1.
     return Samples(samples_ms=tuple(samples), cpu_share=min(cpu_share, 1.0))
-
-
-def _warm_up(run: Callable[[], object], synchronize: Callable[[], None], least: int) -> None:
-    began, queries = time.perf_counter(), 0
-    while queries < least or (least and time.perf_counter() - began < WARM_UP_S):
-        run()
-        synchronize()
-        queries += 1
 
 
 def thin(samples: Sequence[float], limit: int = MAX_SAMPLES) -> tuple[float, ...]:

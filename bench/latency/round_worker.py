@@ -95,33 +95,35 @@ def _rows(task: RoundTask, subject: Subject, tell: Callable[[Begun | Timed], Non
     except Exception as error:  # noqa: BLE001 - one model's failure must not stop the others
         yield replace(first, reason=reason_of(error), no_device=isinstance(error, NoDeviceError))
         return
-    yield _tried(first, lambda: _timed(first, task, session, _tensor_queries(session, subject, 1)))
+    yield _tried(_timed_host, first, task, session, subject)
     if task.protocol.files and subject.files and subject.card is not None:
-        whole = replace(first, kind="file")
         tell(Begun(begun=subject.train_id, kind="file", batch_size=1))
-        yield _tried(whole, lambda: _timed_file(whole, task, session, subject))
+        yield _tried(_timed_file, replace(first, kind="file"), task, session, subject)
     if session.device_timer is not None:
-        device = replace(first, kind="device")
         tell(Begun(begun=subject.train_id, kind="device", batch_size=1))
-        yield _tried(device, lambda: _timed_on_device(device, task, session, subject))
+        yield _tried(_timed_on_device, replace(first, kind="device"), task, session, subject)
     for batch_size in task.protocol.batch_sizes:
         tell(Begun(begun=subject.train_id, kind="host", batch_size=batch_size))
-        row = _tried_batch(replace(first, batch_size=batch_size), task, session, subject)
+        row = _tried(_timed_host, replace(first, batch_size=batch_size), task, session, subject)
         yield row
         if row.reason is not None:
             return
 
 
-def _tried_batch(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:
-    return _tried(row, lambda: _timed(row, task, session, _tensor_queries(session, subject, row.batch_size)))
-
-
-def _tried(row: Timed, time_it: Callable[[], Timed]) -> Timed:
+def _tried(
+    time_row: Callable[[Timed, RoundTask, Session, Subject], Timed],
+    row: Timed,
+    task: RoundTask,
+    session: Session,
+    subject: Subject,
+) -> Timed:
     """Return a row with its samples, or with the reason why timing it failed."""
     try:
-        return time_it()
+        return time_row(row, task, session, subject)
     except Exception as error:  # noqa: BLE001 - a failed row must not stop the other rows
-        return replace(row, reason=_too_large(error, row.batch_size))
+        text = f"{type(error).__name__}: {error}".lower()  # with the type: a MemoryError may have no message
+        too_large = any(word in text for word in MEMORY_WORDS)
+        return replace(row, reason=f"batch {row.batch_size} does not fit in memory" if too_large else reason_of(error))
 
 
 def reason_of(error: Exception) -> str:
@@ -129,19 +131,6 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, RuntimeUnavailableError):
         return str(error)
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-
-
-def _too_large(error: Exception, batch_size: int) -> str:
-    text = f"{type(error).__name__}: {error}".lower()  # with the type: a MemoryError may have no message
-    if any(word in text for word in MEMORY_WORDS):
-        return f"batch {batch_size} does not fit in memory"
-    return reason_of(error)
-
-
-def _tensor_queries(session: Session, subject: Subject, batch_size: int) -> Callable[[], object]:
-    # Made here, so that drawing random numbers is not part of a query.
-    images = noise(batch_size, subject.image_size)
-    return lambda: session.run(images)
 
 
 def _timed(row: Timed, task: RoundTask, session: Session, query: Callable[[], object]) -> Timed:
@@ -170,6 +159,13 @@ def _timed(row: Timed, task: RoundTask, session: Session, query: Callable[[], ob
         cpu_share=round(samples.cpu_share, 4) if alone else None,
         disturbance=finish(),
     )
+
+
+def _timed_host(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:
+    """Time inference with input and output on the host."""
+    # Made here, so that drawing random numbers is not part of a query.
+    images = noise(row.batch_size, subject.image_size)
+    return _timed(row, task, session, lambda: session.run(images))
 
 
 def _timed_file(row: Timed, task: RoundTask, session: Session, subject: Subject) -> Timed:

@@ -141,26 +141,26 @@ def _rotated(items: Sequence[Any], by: int) -> tuple[Any, ...]:
 
 def _checked(job: Job, runtime: str, model: Model) -> Check:
     """Check a model in a runtime in a fresh process, after converting its file if the runtime needs that."""
-    answer = job.folder / f"check-{runtime}-{model.subject.train_id}.json"
-    if answer.exists():
-        return msgspec.json.decode(answer.read_bytes(), type=Check)
+    result_file = job.folder / f"check-{runtime}-{model.subject.train_id}.json"
+    if result_file.exists():
+        return msgspec.json.decode(result_file.read_bytes(), type=Check)
     task = CheckTask(
         runtime=runtime,
         folder=model.subject.folder,
         image_size=model.subject.image_size,
         threads=job.config.threads,
         onnx_sha256=model.onnx_sha256,
-        answer=str(answer),
+        result_file=str(result_file),
         pictures=model.pictures,
         inputs=model.inputs,
     )
-    question = job.folder / "check.task"
-    write_json(task, question)
+    task_file = job.folder / "check.task"
+    write_json(task, task_file)
     if model.inputs == "test" and RUNTIMES[runtime].file in {ONNX_INT8, ONNX_FP16}:
         # Not in the process of the check, whose cold start must not find the libraries of the conversion loaded.
-        launch([WORKER, "convert", str(question)])
-    status = launch([WORKER, "check", str(question)])
-    if not answer.exists():
+        launch([WORKER, "convert", str(task_file)])
+    status = launch([WORKER, "check", str(task_file)])
+    if not result_file.exists():
         reason = failures.killed(status)
         precision = RUNTIMES[runtime].precision
         write_json(
@@ -172,16 +172,16 @@ def _checked(job: Job, runtime: str, model: Model) -> Check:
                 reason=reason,
                 inputs=model.inputs,
             ),
-            answer,
+            result_file,
         )
-    return msgspec.json.decode(answer.read_bytes(), type=Check)
+    return msgspec.json.decode(result_file.read_bytes(), type=Check)
 
 
 def _round(job: Job, runtime: str, number: int, session: SessionResult) -> list[Timed]:
     """Time all models that passed their check, in an order that is rotated by the round."""
-    answer = job.folder / f"round-{number}-{runtime}.json"
-    if answer.exists():
-        return msgspec.json.decode(answer.read_bytes(), type=list[Timed])
+    result_file = job.folder / f"round-{number}-{runtime}.json"
+    if result_file.exists():
+        return msgspec.json.decode(result_file.read_bytes(), type=list[Timed])
     rows, waiting = [], []
     for model in _rotated(job.models, number):
         checks = [check for check in session.checks.get(model.subject.train_id, []) if check.runtime == runtime]
@@ -192,7 +192,7 @@ def _round(job: Job, runtime: str, number: int, session: SessionResult) -> list[
         else:
             waiting.append(model.subject)
     rows += _time(job, runtime, tuple(waiting))
-    write_json(rows, answer)
+    write_json(rows, result_file)
     return rows
 
 
@@ -201,21 +201,21 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
     # Rows arrive one by one, so that those from before a kill are kept.
     rows: list[Timed] = []
     while subjects:
-        question = job.folder / f"{os.getpid()}.task"
+        task_file = job.folder / f"{os.getpid()}.task"
         write_json(
-            RoundTask(runtime=runtime, subjects=subjects, threads=job.config.threads, protocol=job.protocol), question
+            RoundTask(runtime=runtime, subjects=subjects, threads=job.config.threads, protocol=job.protocol), task_file
         )
         begun: list[Begun] = []
 
         # ``begun`` is bound as a default: the function must not see the list of a later pass of the loop.
-        def receive(answer: bytes, begun: list[Begun] = begun) -> None:
-            content = msgspec.json.decode(answer, type=dict[str, Any])
+        def receive(result: bytes, begun: list[Begun] = begun) -> None:
+            content = msgspec.json.decode(result, type=dict[str, Any])
             if "begun" in content:
                 begun.append(msgspec.convert(content, Begun))
             else:
                 rows.append(msgspec.convert(content, Timed))
 
-        status = launch([WORKER, "measure", str(question)], receive)
+        status = launch([WORKER, "measure", str(task_file)], receive)
         if status == 0:
             return rows
         # Without a message, the process was killed before its first row.

@@ -20,7 +20,7 @@ WORKER: Final = "bench.latency.worker"
 
 
 def measure(path: Path, tell: Tell) -> int:
-    """Time one round of one runtime; each row is sent as an answer."""
+    """Time one round of one runtime; each row is sent as a result."""
     from bench.latency.round_worker import RoundTask, run_round  # noqa: PLC0415
 
     run_round(msgspec.json.decode(path.read_bytes(), type=RoundTask), tell)
@@ -41,7 +41,7 @@ def check(path: Path, _tell: Tell) -> int:
     from bench.latency.checks import check_runtime  # noqa: PLC0415
     from bench.records.store import write_json  # noqa: PLC0415
 
-    write_json(check_runtime(task, cold), Path(task.answer))
+    write_json(check_runtime(task, cold), Path(task.result_file))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Render a comparison: Markdown, CSV and the terminal.
+"""The results of tables as documents: the leaderboard, the comparison of two rows, and advice.
 
-Statistics are computed by ``comparison`` and ``stats``; nothing here prints. Start with ``page``.
+Nothing here computes a statistic, quotes a name or prints. Start with ``page``.
 """

@@ -1,62 +1,62 @@
-"""leaderboard.md and leaderboard.csv, made from the records alone."""
+"""leaderboard.md, its pictures, and leaderboard.csv, made from the records alone."""
 
 import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bench.comparison.analysis import Comparison, read
-from bench.comparison.scores import worst_class
-from bench.comparison.settings import colours_of, kind_of
-from bench.comparison.speeds import reference_runtime, runtime_text, runtimes_of
-from bench.comparison.tables import Row
-from bench.leaderboard import spreadsheet
-from bench.leaderboard.cells import (
-    LATENCY_COLUMNS,
-    NO_VALUE,
-    Bar,
-    at_least,
-    chart,
-    code,
-    latency_text,
-    median_cell,
-    score_cell,
-    table,
-)
+from bench.comparison.analysis import read
+from bench.comparison.measures import MEASURES, Measure
+from bench.comparison.results.building import table_result
+from bench.comparison.results.runs import flat_runs
+from bench.comparison.results.values import RowResult, TableResult
+from bench.comparison.settings import colours_of
+from bench.comparison.tables import TableKey
+from bench.config import REPOSITORY
+from bench.leaderboard.cells import LATENCY_COLUMNS, measured, median_text, per_cent
 from bench.leaderboard.details import (
     checkpoint_table,
     class_table,
     confusion_table,
     cost_table,
+    diversity_table,
+    imbalance_table,
+    machine_table,
     pair_table,
     pareto_table,
+    row_table,
 )
 from bench.leaderboard.latency_table import latency_table
-from bench.leaderboard.pair_text import diversity_table, imbalance_table
 from bench.leaderboard.provenance import facts, tuning_table
-from bench.leaderboard.summary import Style, listed, notes, summary
+from bench.leaderboard.summary import notes, summary
 from bench.recipes import budget_text
-from bench.records.environment import REPOSITORY
-from bench.records.paths import Paths
-from bench.runs import failures
+from bench.render.documents import (
+    NO_VALUE,
+    Block,
+    Link,
+    Name,
+    Paragraph,
+    Picture,
+    Section,
+    Text,
+    Words,
+    bullets,
+    joined,
+    listed,
+    table,
+    text,
+)
+from bench.render.markdown import markdown
+from bench.render.spreadsheet import csv_text
+from bench.render.svg import Bar, chart
 from imgcls.files import write_text
-from imgcls.models.operators import COUNTING
+
+if TYPE_CHECKING:
+    from bench.records.paths import Paths
 
 FAILED: Final = "failed"
-
-COLUMNS: Final = (
-    "Rank",
-    "Model",
-    "Setting",
-    "Top-1 % (95 % CI)",
-    "Macro-F1 %",
-    "Params (M)",
-    "GMACs",
-    *LATENCY_COLUMNS,
-)
 
 PICTURE: Final = "leaderboard-{}.svg"
 """File name of a table's picture, by the id of the table."""
@@ -78,247 +78,177 @@ def _uncollected() -> Iterator[None]:
 
 
 @_uncollected()
-def write(results: Path) -> list[Comparison]:
+def write(paths: "Paths") -> list[TableResult]:
     """Write ``leaderboard.md``, its pictures, and ``leaderboard.csv`` from all records of a results folder.
 
     Returns what they show.
     """
-    comparisons = read(results)
-    paths = Paths(results=results)
-    pictures = {picture(comparison): chart_of(comparison) for comparison in comparisons}
-    for old in results.glob(PICTURE.format("*")):
+    comparisons = read(paths.results)
+    tables, runs = [table_result(comparison) for comparison in comparisons], flat_runs(comparisons)
+    pictures = {PICTURE.format(results.id): picture(results) for results in tables}
+    for old in paths.results.glob(PICTURE.format("*")):
         if old.name not in pictures:
             old.unlink()
-    for name, text in pictures.items():
-        write_text(text, results / name)
-    write_text(markdown(comparisons, results=results), paths.leaderboard)
-    write_text(spreadsheet.text(comparisons), paths.spreadsheet)
-    return comparisons
+    for name, drawn in pictures.items():
+        write_text(drawn, paths.results / name)
+    write_text(markdown(document(tables, results=paths.results)), paths.leaderboard)
+    write_text(csv_text(runs), paths.spreadsheet)
+    return tables
 
 
-def markdown(comparisons: Sequence[Comparison], *, results: Path | None = None) -> str:
-    """Return the whole page; its link to the legend is relative to ``results``."""
-    count = sum(len(comparison.table.records) for comparison in comparisons)
-    records = f"{count:,} record{'' if count == 1 else 's'}"
-    start = f"Made by `python -m bench leaderboard` from {records}. Columns and marks: {_legend(results)}.\n"
-    return "\n".join(["# Leaderboard\n", start, *map(_section, comparisons)])
+def document(tables: Sequence[TableResult], *, results: Path | None = None) -> list[Block]:
+    """Return the whole document; its link to the legend is relative to the folder ``results``."""
+    count = sum(len(table.run_ids) for table in tables)
+    made = ("Made by ", Name("python -m bench leaderboard"), f" from {count:,} record{'' if count == 1 else 's'}")
+    start = text(*made, ". Columns and marks: ", _legend(results), ".")
+    return [Section(text("Leaderboard"), (), level=1), Paragraph(start), *map(_section, tables)]
 
 
-def _legend(results: Path | None) -> str:
+def _legend(results: Path | None) -> Name | Link:
     """Return a link to the legend; its path alone if the results are kept outside this repository."""
     if results is None or not results.resolve().is_relative_to(REPOSITORY):
-        return code(LEGEND)
-    return f"[{LEGEND}]({Path(os.path.relpath(REPOSITORY / LEGEND, results.resolve())).as_posix()})"
+        return Name(LEGEND)
+    return Link(LEGEND, Path(os.path.relpath(REPOSITORY / LEGEND, results.resolve())).as_posix())
 
 
-def heading(comparison: Comparison) -> str:
-    """Return the heading of a table as plain text: data, budget, machine, and the id that commands take."""
-    key = comparison.table.key
-    return f"{key.dataset}: {budget_text(key.budget)}; {key.machine}; table {key.id}"
+def heading(key: TableKey) -> Text:
+    """Return the heading of a table: data, budget, machine, and the id that commands take."""
+    return text(Name(key.dataset), f": {budget_text(key.budget)}; {key.machine}; table ", Name(key.id))
 
 
-def picture(comparison: Comparison) -> str:
-    """Return the file name of a table's picture, beside the page."""
-    return PICTURE.format(comparison.table.key.id)
-
-
-def chart_of(comparison: Comparison) -> str:
-    """Return the accuracies of a table as a picture."""
-    colours = colours_of([row.first.config.model for row in comparison.ordered])
+def picture(results: TableResult) -> str:
+    """Return the accuracies of a table as SVG."""
+    colours = colours_of([row.model for row in results.rows])
     bars = [
         Bar(
-            rank=str(comparison.rank_of(row) or NO_VALUE),
+            rank=str(row.rank or NO_VALUE),
             name=row.name,
-            score=comparison.accuracy(row),
-            colour=colours[row.first.config.model],
-            kind=kind_of(row.first),
+            score=per_cent(row.measures["top1"]),
+            colour=colours[row.model],
+            mark=row.kind,
         )
-        for row in comparison.ordered
-        if row.checkpoints
+        for row in results.scored
     ]
-    return chart(heading(comparison), bars)
+    return chart(str(heading(results.key)), bars)
 
 
-def _section(comparison: Comparison) -> str:
-    key = comparison.table.key
-    title = f"## {code(key.dataset)}: {budget_text(key.budget)}; {key.machine}; table {code(key.id)}\n"
-    lines = [title, *(f"- {sentence}" for sentence in summary(comparison, code)), "", *main_table(comparison), ""]
-    lines += [f"![Accuracies with 95 % intervals]({picture(comparison)})", ""]
-    for name, part in detail_tables(comparison).items():
-        # Without the empty lines GitHub would show the table as text.
-        lines += [f"<details><summary>{name}</summary>", "", *part, "", "</details>", ""] if part else []
-    return "\n".join(lines)
+def _section(results: TableResult) -> Section:
+    shown = Picture("Accuracies with 95 % intervals", PICTURE.format(results.id))
+    parts = detail_tables(results).items()
+    folded = [Section(text(title), tuple(blocks), folded=True) for title, blocks in parts if blocks]
+    return Section(heading(results.key), (*bullets(summary(results)), *main_table(results), shown, *folded))
 
 
-def main_table(comparison: Comparison) -> list[str]:
-    """Return the main table as Markdown: nine columns; a failed run is a row with its reason.
+def main_table(results: TableResult) -> list[Block]:
+    """Return the main table, in which a failed run is a row with its reason, and remarks.
 
-    Below it are the latency of other machines than the training machine, if they have measured any, and the reason for
+    These are the latency of other machines than the training machine, if they have measured any, and the reason for
     GMACs that are lower bounds.
     """
-    rows = [_row(row, comparison) for row in comparison.ordered]
-    others = [f"- {line}" for line in (*machine_lines(comparison, code), *_gmacs_lines(comparison))]
+    titles = ("Rank", "Model", "Setting", *(measure.main for measure in _measures()), *LATENCY_COLUMNS)
+    rows = [*(_row(row, results) for row in results.rows), _majority_row(results)]
     # All columns are kept, even empty ones: readers and scripts find nine in every table.
-    main = table(COLUMNS, [*rows, _majority_row(comparison)], left=3, keep=len(COLUMNS))
-    return [*main, "", *others] if others else main
+    return [*table(titles, rows, left=3, keep=len(titles)), *bullets([*machine_lines(results), _lower_bounds(results)])]
 
 
-def machine_lines(comparison: Comparison, style: Style) -> list[str]:
+def _measures() -> list[Measure]:
+    """Return the measures of the main table."""
+    return [measure for measure in MEASURES.values() if measure.main]
+
+
+def machine_lines(results: TableResult) -> list[Text]:
     """Return a line for each other measuring machine, with the latency of some rows on it."""
-    shown_of, own = comparison.table.measured_on, comparison.table.key.machine
-    lines = [f"The latency columns are of {shown_of}, as {own} has measured nothing."] if shown_of != own else []
-    for machine in comparison.table.machines:
-        rows = [replace(row, measured_on=machine) for row in comparison.ordered if row.checkpoints]
+    measured_on, own = results.measured_on, results.key.machine
+    lines = []
+    if measured_on != own:
+        lines.append(text(f"The latency columns are of {measured_on}, as {own} has measured nothing."))
+    for machine in results.machines:
         # Without any figure, the cells name the reason in the first runtime.
-        runtime = reference_runtime(rows) or next(iter(runtimes_of(rows)), None)
-        if machine != shown_of and runtime is not None:
-            cells = [f"{style(row.name)} {median_cell(row, runtime, comparison.table.sessions)}" for row in rows]
-            lines.append(f"On {machine}, p50 in ms on {runtime}: {listed(cells)}.")
+        runtime = machine.reference or next(iter(machine.runtimes), None)
+        if machine.name != measured_on and runtime is not None:
+            cells = [
+                text(Name(row.name), " ", median_text(row.latency(runtime, machine.name))) for row in results.scored
+            ]
+            lines.append(text(f"On {machine.name}, p50 in ms on {runtime}: ", listed(cells), "."))
     return lines
 
 
-def _gmacs_lines(comparison: Comparison) -> list[str]:
+def _lower_bounds(results: TableResult) -> Text:
     """Return a sentence on the rows whose GMACs are lower bounds, if there are any."""
-    rows = [row for row in comparison.ordered if row.checkpoints and row.outcome.model.uncounted_products]
+    rows = [row for row in results.scored if row.uncounted]
     if not rows:
-        return []
-    models = [row.outcome.model for row in rows]
-    operators = sorted({name for model in models for name in model.uncounted_products})
-    names, lacking = listed([code(row.name) for row in rows]), listed([code(name) for name in operators])
+        return text()
+    operators = [Name(name) for name in sorted({name for row in rows for name in row.uncounted})]
     # Of a network that could be built, the present method has counted what it can.
-    old = any(model.counting < COUNTING for model in models)
+    old = any(row.counted_before for row in rows)
     why = " (counted by an earlier version; the networks cannot be built again from the records)" if old else ""
-    return [f"GMACs and TMACs of {names} are lower bounds, without the matrix products of {lacking}{why}."]
+    which = text("GMACs and TMACs of ", listed([Name(row.name) for row in rows]), " are lower bounds")
+    return text(which, ", without the matrix products of ", listed(operators), f"{why}.")
 
 
-def detail_tables(comparison: Comparison, *, sweeps: str = "sweeps") -> dict[str, list[str]]:
-    """Return the sections below the main table by title, as Markdown lines; some may be empty.
+def detail_tables(results: TableResult, *, sweeps: str = "sweeps") -> dict[str, list[Block]]:
+    """Return the sections below the main table by title; some may be empty.
 
-    ``sweeps`` is the path of the folder of studies, relative to the page.
+    ``sweeps`` is the path of the folder of studies, relative to the document.
     """
-    compared = comparison.table
     return {
-        "Notes": [f"- {sentence}" for sentence in notes(comparison, code)],
-        "Conditions": facts(compared),
-        "Rows": row_table(comparison),
-        "Machines": machine_table(comparison),
-        "Pairs": pair_table(comparison),
-        "Class imbalance": imbalance_table(comparison),
-        "Diversity": diversity_table(comparison),
-        "Checkpoints": checkpoint_table(comparison),
-        "Classes": class_table(comparison.ordered),
-        "Most confused classes": confusion_table(comparison),
-        "Pareto fronts": pareto_table(comparison),
-        "Cost to accuracy": cost_table(comparison),
-        "Latency": latency_table(comparison.ordered, compared.sessions),
-        "Tuning": tuning_table(comparison, sweeps=sweeps),
-        "Failed": _failures(comparison),
+        "Notes": bullets(notes(results)),
+        "Conditions": facts(results),
+        "Rows": row_table(results),
+        "Machines": machine_table(results),
+        "Pairs": pair_table(results),
+        "Class imbalance": imbalance_table(results),
+        "Diversity": diversity_table(results),
+        "Checkpoints": checkpoint_table(results),
+        "Classes": class_table(results),
+        "Most confused classes": confusion_table(results),
+        "Pareto fronts": pareto_table(results),
+        "Cost to accuracy": cost_table(results),
+        "Latency": latency_table(results),
+        "Tuning": tuning_table(results, sweeps=sweeps),
+        "Failed": _failures(results),
     }
 
 
-def _row(row: Row, comparison: Comparison) -> list[str]:
-    rank = comparison.rank_of(row)
-    # Names may contain any character, and code spans keep them from becoming markup.
-    start = [str(rank or NO_VALUE), code(row.first.config.model), ", ".join(map(code, row.setting)) or NO_VALUE]
-    if not row.checkpoints:
-        return [*start, why_failed(row), *[NO_VALUE] * (len(COLUMNS) - 4)]
-    model = row.outcome.model
-    note = "" if rank else ", predictions missing"
-    return [
-        *start,
-        score_cell(comparison.accuracy(row)) + note,
-        score_cell(comparison.macro_f1(row)),
-        f"{model.num_params / 1e6:.2f}",
-        f"{at_least(model)}{model.gmacs:.3f}",
-        *(median_cell(row, runtime, comparison.table.sessions) for runtime in LATENCY_COLUMNS.values()),
-    ]
+def _row(row: RowResult, results: TableResult) -> list[Words]:
+    start: list[Words] = [str(row.rank or NO_VALUE), Name(row.model), joined(list(map(Name, row.setting))) or NO_VALUE]
+    if not row.scored:
+        return [*start, why_failed(row), *[NO_VALUE] * (len(_measures()) - 1 + len(LATENCY_COLUMNS))]
+    note = {} if row.rank else {"top1": ", predictions missing"}
+    cells = [text(measured(one, row.measures.get(one.key)), note.get(one.key, "")) for one in _measures()]
+    latencies = [median_text(row.latency(runtime, results.measured_on)) for runtime in LATENCY_COLUMNS.values()]
+    return [*start, *cells, *latencies]
 
 
-def why_failed(row: Row, style: Style = code) -> str:
-    """Return why a row has no score: missing folds, or the last line of its error in some style."""
+def why_failed(row: RowResult) -> Text:
+    """Return why a row has no score: missing folds, or the last line of its error."""
     # Missing folds are named even if one of them failed: the failure has its own line below.
-    if row.incomplete:
-        return f"incomplete: {'; '.join(row.incomplete)}"
-    errors = [failures.last_line(record.error) for record in row.records if record.error]
-    return f"{FAILED}: {style(errors[0])}" if errors else FAILED
+    if row.failure.incomplete:
+        return text(f"incomplete: {'; '.join(row.failure.incomplete)}")
+    return text(f"{FAILED}: ", Name(row.failure.errors[0][1])) if row.failure.errors else text(FAILED)
 
 
-def _majority_row(comparison: Comparison) -> list[str]:
-    majority = comparison.table.majority
+def _majority_row(results: TableResult) -> list[Words]:
+    majority = results.majority
+    scores: dict[str, Words] = {"top1": per_cent(majority.accuracy), "macro_f1": f"{100 * majority.macro_f1:.1f}"}
     return [
         NO_VALUE,
-        f"majority-class baseline ({code(majority.class_name)})",
+        text("majority-class baseline (", Name(majority.class_name), ")"),
         NO_VALUE,
-        score_cell(comparison.majority),
-        f"{100 * majority.macro_f1:.1f}",
-        *[NO_VALUE] * (len(COLUMNS) - 5),
+        *(scores.get(measure.key, NO_VALUE) for measure in _measures()),
+        *[NO_VALUE] * len(LATENCY_COLUMNS),
     ]
 
 
-def row_table(comparison: Comparison) -> list[str]:
-    """Return a line per row: probability of being best, seeds, worst class, training time, latency in each runtime."""
-    runtimes = runtimes_of(comparison.table.rows)
-    columns = ["Model", "Probability best", "Init", "Seeds", "Seeds' top-1 %"]
-    columns += ["Worst class % (simultaneous 95 % CI)", "Training, s"]
-    best = {row.row_id: f"{100 * share:.0f} %" for row, share in zip(comparison.compared, comparison.best, strict=True)}
-    lines = [
-        [
-            *_over_seeds(row, best.get(row.row_id, NO_VALUE)),
-            *(latency_text(row, runtime, comparison.table.sessions) for runtime in runtimes),
-        ]
-        for row in comparison.ordered
-        if row.checkpoints
-    ]
-    return table([*columns, *(f"{runtime_text(name, comparison.table)} p50 / p90" for name in runtimes)], lines)
-
-
-def machine_table(comparison: Comparison) -> list[str]:
-    """Return a line per row and measuring machine, with accuracy and latencies; empty if only one has measured."""
-    machines = comparison.table.machines
-    if len(machines) == 1:
-        return []
-    every = [replace(row, measured_on=name) for row in comparison.ordered if row.checkpoints for name in machines]
-    runtimes = runtimes_of(every)
-    lines = [
-        [
-            code(row.name),
-            score_cell(comparison.accuracy(row)),
-            row.measured_on,
-            *(latency_text(row, runtime, comparison.table.sessions) for runtime in runtimes),
-        ]
-        for row in every
-    ]
-    columns = ["Model", "Top-1 % (95 % CI)", "Measured on", *(f"{name} p50 / p90" for name in runtimes)]
-    return table(columns, lines, left=3)
-
-
-def _over_seeds(row: Row, best: str) -> list[str]:
-    # Folds of a seed are trained one after the other, so that their times add up.
-    worst = worst_class(row)
-    values = [checkpoint.accuracy for checkpoint in row.checkpoints]
-    times = [sum(outcome.training.train_time_s for outcome in checkpoint.outcomes) for checkpoint in row.checkpoints]
-    return [
-        code(row.name),
-        best,
-        row.init,
-        ", ".join(str(checkpoint.seed) for checkpoint in row.checkpoints),
-        f"{100 * min(values):.1f} to {100 * max(values):.1f}" if len(row.checkpoints) > 1 else NO_VALUE,
-        f"{code(worst[0])}: {score_cell(worst[1])}" if worst else NO_VALUE,
-        f"{sum(times) / len(times):.0f}",
-    ]
-
-
-def _failures(comparison: Comparison) -> list[str]:
-    lines = [
-        f"- {code(row.name)} (seed {record.config.seed}): {code(failures.last_line(record.error or ''))}"
-        for row in comparison.table.rows
-        for record in row.records
-        if record.outcome is None
+def _failures(results: TableResult) -> list[Block]:
+    rows = sorted(results.rows, key=lambda row: row.name)
+    failed = [
+        text(Name(row.name), f" (seed {seed}): ", Name(error)) for row in rows for seed, error in row.failure.errors
     ]
     # Pooling some of the folds would compare rows on different test images.
-    lines += [
-        f"- Incomplete, so not compared: {code(row.name)}, {'; '.join(row.incomplete)}"
-        for row in comparison.table.rows
-        if row.incomplete
+    incomplete = [
+        text("Incomplete, so not compared: ", Name(row.name), f", {'; '.join(row.failure.incomplete)}")
+        for row in rows
+        if row.failure.incomplete
     ]
-    return lines
+    return bullets([*failed, *incomplete])

@@ -1,25 +1,26 @@
-"""How the rows of a table were made: the conditions of all runs, and the studies of the tuned ones."""
+"""How the rows of a table were made, in words: the conditions of all runs, and the studies of the tuned ones."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
-from bench.comparison.analysis import Comparison, count_scorings
-from bench.comparison.scores import accuracy_interval
-from bench.comparison.tables import Checkpoint, Table
-from bench.config import OF_THE_TABLE, RunConfig
-from bench.leaderboard.cells import (
-    LATENCY_COLUMNS,
+from bench.comparison.results.conditions import Conditions, Disturbed, Duplicates, TunedRun, Weights
+from bench.comparison.results.values import TableResult
+from bench.leaderboard.cells import LATENCY_COLUMNS, hyperparameters_text, per_cent
+from bench.recipes import epochs_text, sizes_text
+from bench.render.documents import (
     NO_VALUE,
-    accuracy_cell,
-    code,
-    hyperparameters_text,
-    interval_cell,
+    Block,
+    Link,
+    Name,
+    Number,
+    Paragraph,
+    Text,
+    Words,
+    bullets,
+    joined,
+    listed,
     table,
+    text,
 )
-from bench.leaderboard.summary import listed
-from bench.recipes import epochs_text, sizes_text, training_text
-from bench.records.schema import UNGROUPED, DatasetInfo, RunRecord
 
 COLUMNS: Final = (
     "Tuned",
@@ -40,189 +41,108 @@ of pairs shows whether a tuned row differs significantly from the default. A tun
 one training; TMACs are 1e12 multiply-adds of training, 3 x forward x images."""
 
 
-def tuning_table(comparison: Comparison, *, sweeps: str) -> list[str]:
-    """Return a Markdown table with a line per tuned run; empty if there is none."""
-    records = comparison.table.records
-    tuned = [record for record in records if record.tuning is not None]
-    if not tuned:
+def tuning_table(results: TableResult, *, sweeps: str) -> list[Block]:
+    """Return a line per tuned run; empty if there is none."""
+    if not results.tuned:
         return []
-    scored = {
-        record.run_id: checkpoint
-        for row in comparison.table.rows
-        for checkpoint in row.checkpoints
-        for record in checkpoint.records
-    }
-    rows = [_row(record, _default_of(record, records), scored, sweeps) for record in tuned]
-    return [*table(COLUMNS, rows), "", _WORDS]
+    return [*table(COLUMNS, [_tuned(run, sweeps) for run in results.tuned]), Paragraph(text(_WORDS))]
 
 
-def _default_of(record: RunRecord, records: Sequence[RunRecord]) -> RunRecord | None:
-    """Return the run of the default setting with the same initialisation and seed, if there is one."""
-    same = (_default_setting(record), record.init)
-    return next((other for other in records if other.tuning is None and (other.config, other.init) == same), None)
-
-
-def _default_setting(record: RunRecord) -> RunConfig:
-    """Return the default setting with the seed, device, threads and runtimes of this run."""
-    base, own = record.base, record.config
-    # A study has one seed, while its setting may be run with several, each compared with the default of its own seed.
-    train = replace(base.train, device=own.train.device, train_threads=own.train.train_threads)
-    return replace(base, seed=own.seed, train=train, runtime=own.runtime)
-
-
-def _row(record: RunRecord, default: RunRecord | None, scored: Mapping[str, Checkpoint], sweeps: str) -> list[str]:
-    tuning = record.tuning
-    assert tuning is not None
+def _tuned(run: TunedRun, sweeps: str) -> list[Words]:
     # If the first trial, the default setting, was the best, listing its values would suggest a changed setting.
-    chosen = (
-        "the default" if record.config == _default_setting(record) else hyperparameters_text(tuning.hyperparameters)
-    )
-    val = tuning.default_val_top1_accuracy
-    images = sum(record.dataset.counts["val"])
+    chosen = "the default" if run.hyperparameters is None else hyperparameters_text(run.hyperparameters)
     return [
-        code(record.config.model),
-        str(record.config.seed),
+        Name(run.model),
+        str(run.seed),
         chosen,
-        _test(default, scored),
-        _test(record, scored),
-        NO_VALUE if val is None else accuracy_cell(val, images),
-        accuracy_cell(tuning.val_top1_accuracy, images),
-        f"{tuning.trials} ({tuning.pruned}, {tuning.failed})",
-        f"{tuning.tmacs:.2f}",
-        f"{tuning.trial_time_s / 60:.1f}",
-        f"[{code(tuning.study)}]({sweeps}/{tuning.study}.md)",
+        *(NO_VALUE if score is None else per_cent(score) for score in (run.default_test, run.test, run.default_val)),
+        per_cent(run.val),
+        text(Number(run.trials, spec="d"), f" ({run.pruned}, {run.failed})"),
+        Number(run.tmacs, spec=".2f"),
+        Number(run.minutes, spec=".1f"),
+        Link(Name(run.study), f"{sweeps}/{run.study}.md"),
     ]
 
 
-def _test(record: RunRecord | None, scored: Mapping[str, Checkpoint]) -> str:
-    checkpoint = scored.get(record.run_id) if record is not None else None
-    if checkpoint is None:
-        return NO_VALUE
-    return f"{100 * checkpoint.accuracy:.1f} ({interval_cell(accuracy_interval(checkpoint))})"
-
-
-def facts(compared: Table) -> list[str]:
-    """Return the conditions under which the runs of a table were made, as a Markdown list."""
-    records = compared.records
-    first, data = records[0], records[0].dataset
-    sizes = ", ".join(f"{name} {sum(counts):,}" for name, counts in data.counts.items())
-    folds = compared.folds
-    split = data.split_source
+def facts(results: TableResult) -> list[Block]:
+    """Return the conditions under which the runs of a table were made."""
+    conditions, key = results.conditions, results.key
+    folds = conditions.folds
+    split = conditions.split_source
     if folds is not None:
         split = f"{folds}{', every image tested once' if folds.are_all else ''}; sizes of the first"
-    removed = ", ".join(f"{number} {reason}" for reason, number in data.removed.items()) or "none"
-    environment = first.environment
-    gpu = environment.gpu_name or "none, so CUDA is not measured"
-    memory = f"{environment.ram_bytes / 2**30:.0f} GiB"
-    digests = f"data digest {data.digest}, split digest {data.folds_digest or data.split_digest}"
-    skipped = f"files skipped: {code(removed)}; training images dropped by undersampling: {data.undersampled}"
-    elsewhere = "" if compared.measured_on == compared.key.machine else f", measured on {compared.measured_on}"
-    seconds = ", ".join(code(name) for name in LATENCY_COLUMNS.values())
-    lines = [
-        f"- Data: {len(data.class_names)} classes; images: {sizes} (split: {split}; {digests})",
-        f"- Cleaning: {skipped}; {_duplicates(data)}",
-        *(
-            []
-            if data.grouped_by == UNGROUPED
-            else [f"- Groups of images that are not independent: by {code(data.grouped_by)}"]
-        ),
-        f"- Recipe: {_recipes(records)}; the Setting column lists deviations from it",
-        f"- Budget: {epochs_text(compared.key.budget)}",
-        f"- Image size: {sizes_text(compared.key.budget)}",
-        f"- Latency columns: p50 of one image at a time on {seconds}{elsewhere}",
-        f"- Machine: {environment.cpu_model}, {environment.cpu_count} cores, {memory}; GPU: {gpu}",
-        f"- Software: {_software(records)}",
-        f"- Test split: {scorings(compared)}",
-    ]
-    return lines + [f"- Note: {note}" for note in [*_disturbed(compared), *_notes(records)]]
+    sizes = ", ".join(f"{name} {count:,}" for name, count in conditions.images.items())
+    digests = f"data digest {conditions.data_digest}, split digest {conditions.split_digest}"
+    removed = ", ".join(f"{number} {reason}" for reason, number in conditions.removed.items()) or "none"
+    dropped = f"; training images dropped by undersampling: {conditions.undersampled}; "
+    memory = f"{conditions.ram_bytes / 2**30:.0f} GiB"
+    gpu = conditions.gpu_name or "none, so CUDA is not measured"
+    elsewhere = "" if results.measured_on == key.machine else f", measured on {results.measured_on}"
+    runtimes = joined([Name(name) for name in LATENCY_COLUMNS.values()])
+    return bullets(
+        [
+            f"Data: {len(results.class_names)} classes; images: {sizes} (split: {split}; {digests})",
+            text("Cleaning: files skipped: ", Name(removed), dropped, _duplicates(conditions.duplicates)),
+            text("Groups of images that are not independent: by ", Name(conditions.grouped_by))
+            if conditions.grouped_by
+            else "",
+            text(
+                *("Recipe: ", joined([*map(Name, conditions.recipes), *conditions.trained], "; ")),
+                "; the Setting column lists deviations from it",
+            ),
+            f"Budget: {epochs_text(key.budget)}",
+            f"Image size: {sizes_text(key.budget)}",
+            text("Latency columns: p50 of one image at a time on ", runtimes, elsewhere),
+            f"Machine: {conditions.cpu_model}, {conditions.cpu_count} cores, {memory}; GPU: {gpu}",
+            f"Software: {'; '.join(conditions.software)}",
+            _scorings(conditions),
+            *(text("Note: ", note) for note in _notes(conditions)),
+        ]
+    )
 
 
-def _duplicates(data: DatasetInfo) -> str:
+def _duplicates(duplicates: Duplicates) -> str:
     """Return what is known of duplicates: our own split keeps each group in one split, a given one may not."""
-    if not data.has_given_split:
-        return f"groups of duplicates, each kept in one split: {data.duplicate_groups}"
-    leaks = "not counted" if data.test_leaks is None else f"{data.test_leaks:,}"
-    dropped = f"; removed from train and val: {data.leaks_dropped:,} images" if data.leaks_dropped else ""
-    groups = f"groups of duplicates: {data.duplicate_groups}; across the given splits: {data.duplicates_across_splits}"
+    if not duplicates.given_split:
+        return f"groups of duplicates, each kept in one split: {duplicates.groups}"
+    leaks = "not counted" if duplicates.leaks is None else f"{duplicates.leaks:,}"
+    dropped = f"; removed from train and val: {duplicates.dropped:,} images" if duplicates.dropped else ""
+    groups = f"groups of duplicates: {duplicates.groups}; across the given splits: {duplicates.across_splits}"
     return f"{groups}; test images with a duplicate in train or val: {leaks}{dropped}"
 
 
-def _recipes(records: list[RunRecord]) -> str:
-    """Return the recipes, and how the runs without overrides trained: the recipe itself may have changed since."""
-    # A row with overrides differs from the recipe as its Setting cell states, and must not represent it here.
-    allowed = OF_THE_TABLE | {"precision"}
-    trained = [record for record in records if record.ensemble is None]
-    plain = {training_text(record.base): None for record in trained if set(record.base.overrides) <= allowed}
-    names = sorted({record.base.recipe for record in records})
-    return "; ".join([*map(code, names), *plain])
-
-
-def _notes(records: list[RunRecord]) -> list[str]:
+def _notes(conditions: Conditions) -> list[Words]:
     """Return what may limit the comparison of rows, and where their weights come from."""
-    notes = [code(note) for note in dict.fromkeys(note for record in records for note in record.dataset.missing)]
+    notes: list[Words] = [] if conditions.disturbed is None else [_disturbed(conditions.disturbed)]
+    notes += map(Name, conditions.missing)
     notes += [
-        f"{code(record.config.model)}, seed {record.config.seed}, was trained on {record.outcome.environment.machine}"
-        for record in records
-        if record.outcome is not None and record.outcome.environment.machine != record.environment.machine
+        text(Name(model), f", seed {seed}, was trained on {machine}") for model, seed, machine in conditions.elsewhere
     ]
-    # By name: seeds of a model share their notes and weights.
-    models = {record.outcome.model.name: record.outcome.model for record in records if record.outcome is not None}
-    for model in models.values():
-        notes += [f"{code(model.name)}: {note}" for note in model.notes]
-        if model.weights_sha256:
-            weights = f"{code(model.weights_tag)}, sha256 {model.weights_sha256[:16]}"
-            if model.weights_revision:
-                weights += f", revision {model.weights_revision[:16]}"
-            notes.append(f"{code(model.name)} starts from weights {weights}")
+    return notes + [note for weights in conditions.weights for note in _weights(weights)]
+
+
+def _weights(weights: Weights) -> list[Text]:
+    notes = [text(Name(weights.model), f": {note}") for note in weights.notes]
+    if weights.sha256:
+        revision = f", revision {weights.revision[:16]}" if weights.revision else ""
+        origin = text(" starts from weights ", Name(weights.tag), f", sha256 {weights.sha256[:16]}{revision}")
+        notes.append(text(Name(weights.model), origin))
     return notes
 
 
-def _disturbed(compared: Table) -> list[str]:
-    """Return a note on the trainings beside which other processes used more of the CPU than is negligible, if any."""
-    # By id: the rows of a default and a tuned setting that are equal share their training.
-    trained = {
-        record.train_id: (f"{code(row.name)} (seed {record.config.seed})", record.outcome.training)
-        for row in compared.rows
-        for record in row.records
-        if record.outcome and record.ensemble is None
-    }
-    beside = [(name, training.others_share or 0.0) for name, training in trained.values() if training.disturbed]
-    if not beside:
-        return []
-    most = 100 * max(share for _, share in beside)
-    note = (
-        f"other processes used up to {most:.0f} % of the CPU during {len(beside)} of "
-        f"{len(trained)} trainings, whose times and images/s are too slow: {listed([name for name, _ in beside])}"
+def _disturbed(disturbed: Disturbed) -> Text:
+    rows = listed([text(Name(name), f" (seed {seed})") for name, seed in disturbed.trainings])
+    return text(
+        f"other processes used up to {100 * disturbed.most:.0f} % of the CPU during {len(disturbed.trainings)} of "
+        f"{disturbed.total} trainings, whose times and images/s are too slow: ",
+        rows,
     )
-    return [note]
 
 
-def _software(records: list[RunRecord]) -> str:
-    # Runs of one table may be from several days: each combination of versions is listed once.
-    seen = {
-        f"Python {record.environment.python_version}, torch {record.environment.packages.get('torch')}, "
-        f"timm {record.environment.packages.get('timm')}, onnxruntime {_onnxruntime(record)}, "
-        f"code {(record.environment.git_commit or 'unknown')[:8]}{'+' if record.environment.git_dirty else ''}"
-        for record in records
-    }
-    return "; ".join(sorted(seen))
-
-
-def _onnxruntime(record: RunRecord) -> str | None:
-    packages = record.environment.packages
-    return packages.get("onnxruntime-gpu") or packages.get("onnxruntime")
-
-
-def scorings(compared: Table) -> str:
+def _scorings(conditions: Conditions) -> Text:
     """Return how often test was scored: the more often, the more optimistic the best row is."""
-    trainings, times = count_scorings(compared)
-    again = f", {times - trainings} of them repetitions by `--force`" if times > trainings else ""
-    return f"scored {_times(times)} for {_counted(trainings, 'training')}{again}; never read by sweeps"
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    trainings, times = conditions.scorings
+    often = "once" if times == 1 else f"{times} times"
+    again = (f", {times - trainings} of them repetitions by ", Name("--force")) if times > trainings else ()
+    number = f"scored {often} for {trainings} training{'' if trainings == 1 else 's'}"
+    return text("Test split: ", number, *again, "; never read by sweeps")

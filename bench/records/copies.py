@@ -9,6 +9,7 @@ from bench.records.paths import OUTCOME, PLACE
 from bench.records.schema import RunRecord
 from bench.records.store import read_record
 from imgcls.errors import ConfigError
+from imgcls.messages import Setting
 
 LOGGER = logging.getLogger(__name__)
 
@@ -35,12 +36,12 @@ def find_copies(folder: Path) -> Copies:
     Raises ConfigError if there is no such folder, no artifacts are in it, or none of them has a readable record.
     """
     if not folder.is_dir():
-        message = f"--artifacts {folder}: no such folder; copy artifacts/<train_id> of a results folder to this machine"
-        raise ConfigError(message)
+        reason = ": no such folder; copy artifacts/<train_id> of a results folder to this machine"
+        raise ConfigError(Setting("artifacts", str(folder)), reason)
     homes = sorted(path.parent for path in folder.rglob(OUTCOME))
     if not homes:
-        message = f"--artifacts {folder}: no {OUTCOME} there or below, so no artifacts of a finished training"
-        raise ConfigError(message)
+        reason = f": no {OUTCOME} there or below, so no artifacts of a finished training"
+        raise ConfigError(Setting("artifacts", str(folder)), reason)
     copies: dict[str, Copy] = {}
     skipped = []
     for home in homes:
@@ -52,8 +53,7 @@ def find_copies(folder: Path) -> Copies:
             else:
                 copies[record.run_id] = Copy(record=record, folder=home)
     if not copies:
-        message = f"--artifacts {folder}: {skipped[0]}"
-        raise ConfigError(message)
+        raise ConfigError(Setting("artifacts", str(folder)), f": {skipped[0]}")
     return Copies(found=tuple(copies.values()), skipped=tuple(skipped))
 
 

@@ -1,5 +1,6 @@
 """The environment of a measurement: machine, package versions, commit."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+
+from bench.config import REPOSITORY
 
 # What a result may depend on. onnxruntime-gpu and onnxruntime are alternatives: the first is for machines where CUDA
 # is possible.
@@ -29,8 +32,6 @@ PACKAGES: Final = (
     "scikit-learn",
     "fvcore",
 )
-
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +57,11 @@ def read_environment() -> Environment:
     cpu_model, cpu_count = _cpu_model(), os.cpu_count() or 1
     gpu_name, gpu_driver = _gpu()
     commit, dirty = read_commit()
+    cuda_version = None
+    if gpu_name:
+        import torch  # noqa: PLC0415 - only where there is a GPU
+
+        cuda_version = torch.version.cuda
     return Environment(
         machine=slug(cpu_model, cpu_count, gpu_name),
         os=f"{platform.system()} {platform.machine()}",
@@ -64,7 +70,7 @@ def read_environment() -> Environment:
         ram_bytes=psutil.virtual_memory().total,
         gpu_name=gpu_name,
         gpu_driver=gpu_driver,
-        cuda_version=_cuda_version() if gpu_name else None,
+        cuda_version=cuda_version,
         python_version=platform.python_version(),
         packages=_versions(),
         git_commit=commit,
@@ -99,12 +105,6 @@ def _gpu() -> tuple[str | None, str | None]:
     return name.strip(), driver.strip()
 
 
-def _cuda_version() -> str | None:
-    import torch  # noqa: PLC0415 - only where there is a GPU
-
-    return torch.version.cuda
-
-
 def _versions() -> dict[str, str]:
     versions = {}
     for package in PACKAGES:
@@ -135,20 +135,15 @@ def _output(command: list[str]) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _proc_status() -> str:
-    try:
-        return Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return ""
-
-
 def peak_memory_bytes() -> int:
     """Return the peak resident set size of this process."""
     # On Linux not ``ru_maxrss``, which starts at the size of the parent process.
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
-    if match := re.search(r"^VmHWM:\s*(\d+) kB", _proc_status(), flags=re.MULTILINE):
-        return int(match.group(1)) * 1024
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        if match := re.search(r"^VmHWM:\s*(\d+) kB", status, flags=re.MULTILINE):
+            return int(match.group(1)) * 1024
     import resource  # noqa: PLC0415 - does not exist on Windows
 
     # In bytes on macOS, in kB elsewhere.

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +54,9 @@ FROZEN_DEFAULTS: Final[dict[str, object]] = {
 A changed default of a config must not be changed here, because that would change the ids of finished runs.
 """
 
+FORMER_VALUES: Final[dict[str, dict[object, object]]] = {"split": {"generated": "ours"}}
+"""Values that have another name now, by field: ids keep the former name."""
+
 
 def identity(config: object) -> dict[str, Any]:
     """Return the fields of a dataclass that differ from their frozen default, nested dataclasses as dicts.
@@ -64,18 +67,20 @@ def identity(config: object) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
         if is_dataclass(value):
             # An empty part is omitted too, so that a new part with defaults only changes no id.
             content |= {field.name: nested} if (nested := identity(value)) else {}
-        elif value != _default(field):
-            content[field.name] = value
+        elif value != FROZEN_DEFAULTS.get(field.name, default):
+            content[field.name] = _former(field.name, value)
     return content
 
 
-def _default(field: "Field[Any]") -> object:
-    if field.name in FROZEN_DEFAULTS:
-        return FROZEN_DEFAULTS[field.name]
-    return field.default_factory() if field.default_factory is not MISSING else field.default
+def _former(name: str, value: Any) -> Any:  # noqa: ANN401 - the value of any field
+    if isinstance(value, dict):  # overrides, by the names of fields
+        return {key: _former(key, entry) for key, entry in value.items()}
+    renamed = FORMER_VALUES.get(name)
+    return renamed.get(value, value) if renamed else value
 
 
 def hash_of(content: object) -> str:

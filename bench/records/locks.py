@@ -87,18 +87,15 @@ def _held(
         acquire(patience_s)
     except Timeout:
         LOGGER.info(wait)
-        _wait(acquire)
+        acquired = False
+        while not acquired:
+            with contextlib.suppress(Timeout):
+                acquire(SLICE_S)
+                acquired = True
     try:
         yield
     finally:
         release()
-
-
-def _wait(acquire: Callable[[float], object]) -> None:
-    while True:
-        with contextlib.suppress(Timeout):
-            acquire(SLICE_S)
-            return
 
 
 def _machine_lock() -> ReadWriteLock:

@@ -10,6 +10,7 @@ from typing import Final
 from imgcls.data.sources.walking import IGNORED
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
+from imgcls.messages import Setting
 
 OUTCOME: Final = "outcome.json"
 """Written last among a training's artifacts: if it exists, training, evaluation and export are complete."""
@@ -123,8 +124,8 @@ def keep_from_data(results: Path, data: str) -> None:
     Raises ConfigError if it is the folder of the photos itself.
     """
     if results.is_dir() and results.resolve() == Path(data).expanduser().resolve():
-        message = f"--results {results}: the folder of the photos; use another one, such as {results / 'results'}"
-        raise ConfigError(message)
+        reason = f": the folder of the photos; use another one, such as {results / 'results'}"
+        raise ConfigError(Setting("results", str(results)), reason)
     mark(results)
 
 
@@ -146,6 +147,6 @@ def check_writable(results: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        message = f"--results {results}: cannot be written ({error.strerror}); use a writable folder"
-        raise ConfigError(message) from error
+        reason = f": cannot be written ({error.strerror}); use a writable folder"
+        raise ConfigError(Setting("results", str(results)), reason) from error
     mark(results)

@@ -20,13 +20,16 @@ HEADER: Final = re.compile(
 )
 """Header of a one-dimensional array in version 1.0 of the npy format."""
 
+NOT_READ: Final = "log_p_predicted_calibrated"
+"""An array of the first files of version 5."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredPredictions:
     """Predictions on N test images in order of image id, each array ``[N]``.
 
     ``log_p_true`` and ``log_p_predicted`` are log-probabilities (nats) of the true and the predicted class. The
-    calibrated ones, at the temperature fitted on val, are None in records before version 5. ``leaked`` marks images
+    calibrated one, at the temperature fitted on val, is None in records before version 5. ``leaked`` marks images
     with a duplicate or near-duplicate in train or val; None in records that did not store it.
     """
 
@@ -39,7 +42,6 @@ class StoredPredictions:
     log_p_true: NDArray[np.float32]
     log_p_predicted: NDArray[np.float32]
     log_p_true_calibrated: NDArray[np.float32] | None = None
-    log_p_predicted_calibrated: NDArray[np.float32] | None = None
     leaked: NDArray[np.bool_] | None = None
 
     @property
@@ -72,7 +74,8 @@ def read_predictions(record: RunRecord, results: Path) -> StoredPredictions | No
 
 def _from_npz(stored: zipfile.ZipFile) -> StoredPredictions:
     """Return the content of an npz file; before version 5 it has probabilities instead of logarithms, and no groups."""
-    arrays = {name.removesuffix(".npy"): _array(stored.read(name)) for name in stored.namelist()}
+    names = {name.removesuffix(".npy") for name in stored.namelist()} - {NOT_READ}
+    arrays = {name: _array(stored.read(f"{name}.npy")) for name in names}
     for name in ("p_true", "p_predicted"):
         if name in arrays:
             with np.errstate(divide="ignore"):  # float32 rounds a probability below 1e-45 to 0

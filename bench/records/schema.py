@@ -6,7 +6,7 @@ from typing import Final, Literal
 from bench.config import RunConfig
 from bench.records.environment import Environment
 from bench.records.measurements import Check, Measurement
-from imgcls.evaluation.results import Calibration, ClassScore, Parity
+from imgcls.evaluation.results import Calibration, Parity
 from imgcls.models.operators import missing_products
 from imgcls.training.events import EpochResult, FitMethod
 
@@ -141,7 +141,6 @@ class Scores:
 
     val_metrics: dict[str, float]
     test_metrics: dict[str, float]
-    test_per_class: tuple[ClassScore, ...]
     # In the record, so that scores of classes and their intervals do not need the predictions.
     test_confusion_matrix: tuple[tuple[int, ...], ...]
     calibration: Calibration | None = None
@@ -153,7 +152,6 @@ class Scores:
 class ArtifactInfo:
     """The exported ONNX file and its parity with the trained model on the whole test split."""
 
-    opset: int
     size_bytes: int
     checkpoint_size_bytes: int
     sha256: str
@@ -263,6 +261,12 @@ class RunRecord:
     """Of an ensemble, whose config is that of its first member, except the name of the model."""
     # Before version 4 scorings were not counted, and a record was scored at least once.
     test_scorings: int = 1
+
+    @property
+    def finished(self) -> Outcome:
+        """The outcome of a run that is known not to have failed."""
+        assert self.outcome is not None, "a failed run has none"
+        return self.outcome
 
     @property
     def network(self) -> str | None:

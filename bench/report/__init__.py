@@ -1,5 +1,4 @@
-"""The HTML page of a results folder, and the Markdown pages of studies.
+"""The HTML page of a results folder, which is self-contained: it loads nothing from the network.
 
-The HTML page is self-contained: it loads nothing from the network. Start with ``page``; a new plot is a function and a
-line in ``PLOTS``.
+It shows values and documents, and computes none of them. Start with ``page``; ``template`` holds its scripts.
 """

@@ -6,25 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, StrictUndefined
-from markdown_it import MarkdownIt
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.tables import Row
+from bench.comparison.results.building import table_result
+from bench.comparison.results.runs import flat_runs, provenance
+from bench.comparison.results.values import TableResult
 from bench.leaderboard import page as leaderboard
-from bench.leaderboard import spreadsheet
 from bench.leaderboard.summary import summary
 from bench.recipes import budget_text
-from bench.records.paths import Paths
-from bench.records.schema import RunRecord
-from bench.records.store import to_json
+from bench.render.html import html, inline
 from bench.report import gallery
 from bench.report.content import content_of
 from bench.runs.images import ImageSource, MissingImagesError, find_source
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
+
+if TYPE_CHECKING:
+    from bench.records.paths import Paths
 
 PAGE: Final = files("bench.report") / "template"
 
@@ -43,23 +44,33 @@ MODULES: Final = (
 )
 """Modules of the page's script, each after those that it imports from."""
 
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of the page: its title, and its charts by their keys in ``template/js/page.js``."""
+
+    title: str
+    charts: tuple[str, ...] = ()
+    unfolded: bool = False
+
+
 SECTIONS: Final = {
-    "leaderboard": "Leaderboard",
-    "explorer": "Accuracy against cost",
-    "pairs": "Pairs",
-    "confusion": "Confusions",
-    "images": "Images",
-    "curves": "Learning curves",
-    "latency": "Latency",
-    "calibration": "Calibration",
-    "tables": "Tables",
-    "audit": "Audit",
-    "provenance": "Provenance",
+    "leaderboard": Section("Leaderboard", ("leaderboard",), unfolded=True),
+    "explorer": Section("Accuracy against cost", ("explorer",), unfolded=True),
+    "pairs": Section("Pairs", ("pairs",), unfolded=True),
+    "confusion": Section("Confusions", ("confusion",), unfolded=True),
+    "images": Section("Images", ("images",), unfolded=True),
+    "curves": Section("Learning curves and cost", ("learning", "cost")),
+    "latency": Section("Latency", ("latency",)),
+    "calibration": Section("Calibration", ("calibration",)),
+    "tables": Section("Tables"),
+    "audit": Section("Audit"),
+    "provenance": Section("Provenance"),
 }
-"""Sections of a table by their place in the page's address, with their titles in the table of contents."""
+"""Sections of a table by their place in the page's address."""
 
 
-def write(comparisons: Sequence[Comparison], paths: Paths, folder: Path, *, images: bool) -> Path:
+def write(comparisons: Sequence[Comparison], paths: "Paths", folder: Path, *, images: bool) -> Path:
     """Write ``index.html`` into a folder; raises ConfigError if that fails."""
     # Relative, so that the links to studies remain valid when the results folder is moved.
     sweeps = Path(os.path.relpath(paths.sweeps, folder.absolute())).as_posix()
@@ -68,7 +79,7 @@ def write(comparisons: Sequence[Comparison], paths: Paths, folder: Path, *, imag
     ]
     tables = [_view(comparison, source, sweeps=sweeps) for comparison, source in zip(comparisons, sources, strict=True)]
     shots = _thumbnails(comparisons, tables, sources)
-    rows = spreadsheet.flat_rows(comparisons)
+    rows = flat_runs(comparisons)
     text = _render(tables, shots, rows, total=sum(len(comparison.table.records) for comparison in comparisons))
     try:
         write_text(text, folder / "index.html")
@@ -131,7 +142,7 @@ def _module(name: str) -> str:
     return f"const {name}_js = (() => {{\n{text}\nreturn {{ {', '.join(exported)} }};\n}})();"
 
 
-def _source(comparison: Comparison, paths: Paths) -> Source:
+def _source(comparison: Comparison, paths: "Paths") -> Source:
     """Return the images of a table."""
     # All runs of a table have the same images, but their location is stored for each training, and may be missing.
     reason = "no run of this table has artifacts on this machine"
@@ -145,48 +156,39 @@ def _source(comparison: Comparison, paths: Paths) -> Source:
 
 def _view(comparison: Comparison, source: Source, *, sweeps: str) -> dict[str, Any]:
     """Return the values of a table for the template."""
-    first, key = comparison.table.first, comparison.table.key
-    audit = gallery.audit_view(source.images) if source.images else None
-    content = content_of(comparison)
+    results = table_result(comparison, all_intervals=True)
+    key, removed = results.key, results.conditions.removed
+    details = leaderboard.detail_tables(results, sweeps=sweeps)
+    content = content_of(results, comparison)
     content["duplicates"] = sorted(gallery.across_splits(source.images)) if source.images else []
-    content["picture"] = leaderboard.chart_of(comparison)
     content["missing"] = f"No pictures: {source.missing}." if source.missing else ""
     return {
         "name": key.dataset,
-        "title": leaderboard.heading(comparison),
+        "title": str(leaderboard.heading(key)),
         "held": f"Equal for all rows: {budget_text(key.budget)}. Trained on {key.machine}; table {key.id}.",
-        "summary": summary(comparison, str),
-        "leaderboard": _html(leaderboard.main_table(comparison)),
-        "details": [
-            (title, _html(part)) for title, part in leaderboard.detail_tables(comparison, sweeps=sweeps).items() if part
-        ],
+        "summary": [inline(sentence) for sentence in summary(results)],
+        "leaderboard": html(leaderboard.main_table(results)),
+        "details": [(title, html(blocks)) for title, blocks in details.items() if blocks],
         "content": content,
-        "pictures": _pictures(comparison, source),
-        "audit": audit,
+        "pictures": _pictures(results, source),
+        "audit": gallery.audit_view(source.images) if source.images else None,
         "no_audit": f"The audit is not available: {source.missing}" if source.missing else "",
-        "removed": ", ".join(f"{n} {reason}" for reason, n in first.dataset.removed.items()) or "none",
-        "runs": [_provenance(record, row) for row in comparison.table.rows for record in row.records],
+        "removed": ", ".join(f"{number} {reason}" for reason, number in removed.items()) or "none",
+        "runs": [provenance(record, row) for row in comparison.table.rows for record in row.records],
     }
 
 
-def _pictures(comparison: Comparison, source: Source) -> str:
+def _pictures(results: TableResult, source: Source) -> str:
     """Return which test images have a picture in the page."""
     if source.images is None:
         return ""
-    number = comparison.number
+    number = results.images
     if number <= gallery.PICTURES:
         return "Every test image has a picture."
     return (
         f"{gallery.PICTURES:,} of {number:,} test images have a picture: those that most rows misclassify, and then "
         "the least confident; the others are listed by id."
     )
-
-
-def _html(lines: Sequence[str]) -> str:
-    """Return Markdown lines as HTML; HTML in them is escaped."""
-    html: str = MarkdownIt("js-default", {"html": False}).render("\n".join(lines))
-    # Wide tables scroll by themselves, so that a narrow screen does not scroll the whole page.
-    return html.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
 
 
 def _thumbnails(
@@ -200,25 +202,3 @@ def _thumbnails(
             ids += [image_id for image_id, _, _ in table["audit"]["removed"]]
             shots |= gallery.thumbnails(source.images, [image_id for image_id in ids if image_id not in shots])
     return shots
-
-
-def _provenance(record: RunRecord, row: Row) -> dict[str, str]:
-    """Return the record of a run as JSON text with a title, without its history, measurements and metrics."""
-    model = record.outcome.model if record.outcome else None
-    content = {
-        "run_id": record.run_id,
-        "train_id": record.train_id,
-        "started_at": record.started_at,
-        "duration_s": record.duration_s,
-        "error": record.error,
-        "config": record.config,
-        "environment": record.environment,
-        "trained_in": record.outcome.environment if record.outcome else None,
-        "dataset": record.dataset,
-        "model": model,
-        "onnx_sha256": record.outcome.artifact.sha256 if record.outcome else None,
-    }
-    commit = (record.environment.git_commit or "unknown")[:8]
-    fold = "" if record.config.split.fold is None else f", fold {record.config.split.fold}"
-    title = f"{row.name}, seed {record.config.seed}{fold}: {record.status}, run {record.run_id}, code {commit}"
-    return {"title": title, "text": to_json(content)}

@@ -6,9 +6,8 @@ from dataclasses import replace
 import msgspec
 import torch
 
-from bench.records.schema import Ensemble, ModelInfo, Outcome, TrainingInfo
+from bench.records.schema import Ensemble, Outcome, TrainingInfo
 from bench.runs.plan import Task
-from imgcls.data.augment import Normalisation
 from imgcls.errors import RunError
 from imgcls.evaluation.predictions import combined, load_predictions, predictions_file, save_predictions
 from imgcls.files import write_aside
@@ -24,7 +23,7 @@ def adjusted(task: Task, train_id: str) -> tuple[dict[str, torch.Tensor], Traini
     # In the network's own biases, so that every runtime and ``predict`` have the adjusted logits.
     done = task.paths.outcome(train_id)
     if not done.exists():
-        message = "--imbalance post-hoc: the same training with --imbalance none is not in this results folder"
+        message = "imbalance post-hoc: the same training with imbalance none is not in this results folder"
         raise RunError(message)
     trained = msgspec.json.decode(done.read_bytes(), type=Outcome).training
     model = load_trained(task.paths.artifacts(train_id) / WEIGHTS)
@@ -45,9 +44,14 @@ def combine(task: Task, ensemble: Ensemble) -> TrainingInfo:
         for member in ensemble.members
     ]
     weights, folder = [member.weight for member in ensemble.members], task.paths.artifacts(task.train_id)
-    parts = [
-        _part(task.spec.normalisation, outcome.model, weight) for outcome, weight in zip(outcomes, weights, strict=True)
-    ]
+    ours, parts = task.spec.normalisation, list[Part]()
+    for outcome, weight in zip(outcomes, weights, strict=True):
+        own = outcome.model
+        # From the means and standard deviations of the ensemble to those of the member.
+        scale = tuple(float(std / own_std) for std, own_std in zip(ours.std, own.std, strict=True))
+        differences = zip(ours.mean, own.mean, own.std, strict=True)
+        shift = tuple(float((mean - own_mean) / own_std) for mean, own_mean, own_std in differences)
+        parts.append(Part(weight=weight, scale=scale, shift=shift))
     write_aside(folder / WEIGHTS, lambda path: save_ensemble([member / WEIGHTS for member in folders], parts, path))
     # From the stored logits: no network sees the test images again, and the check of parity compares the exported
     # network with them.
@@ -56,15 +60,6 @@ def combine(task: Task, ensemble: Ensemble) -> TrainingInfo:
         logits = combined([predictions.logits for predictions in member_predictions], weights)
         save_predictions(replace(member_predictions[0], logits=logits), predictions_file(folder, split))
     return _summed([outcome.training for outcome in outcomes])
-
-
-def _part(normalisation: Normalisation, member: ModelInfo, weight: float) -> Part:
-    """Return the part of a member, from the means and standard deviations of the ensemble to its own."""
-    scale = tuple(float(ours / own) for ours, own in zip(normalisation.std, member.std, strict=True))
-    shift = tuple(
-        float((ours - own) / std) for ours, own, std in zip(normalisation.mean, member.mean, member.std, strict=True)
-    )
-    return Part(weight=weight, scale=scale, shift=shift)
 
 
 def _summed(members: Sequence[TrainingInfo]) -> TrainingInfo:

@@ -17,7 +17,7 @@ import torch
 
 from bench import progress
 from bench.records import locks
-from bench.records.environment import Environment, peak_memory_bytes, read_environment, watch_others
+from bench.records.environment import peak_memory_bytes, read_environment, watch_others
 from bench.records.schema import ArtifactInfo, ModelInfo, Outcome, RunRecord, Scores, TrainingInfo
 from bench.records.store import read_if_whole, write_json
 from bench.runs import derived, failures
@@ -26,15 +26,14 @@ from imgcls.data.audit import audit_dataset
 from imgcls.data.loaders import Source
 from imgcls.data.prepared import Prepared
 from imgcls.data.prepared import prepare as prepare_data
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.data.splits import make_splits
 from imgcls.evaluation.calibration import calibrate
 from imgcls.evaluation.forward import predict_split, reference_logits
-from imgcls.evaluation.metrics import confusion_matrix, per_class, score
+from imgcls.evaluation.metrics import confusion_matrix, score
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_summary
 from imgcls.evaluation.results import Temperature
 from imgcls.files import write_aside
-from imgcls.inference.card import OPSET
 from imgcls.inference.export import export_checked, predict_synthetic
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
@@ -45,7 +44,7 @@ from imgcls.models.weights import sha256_of
 from imgcls.training import fitting
 from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
 from imgcls.training.events import Report
-from imgcls.training.setup import Training
+from imgcls.training.plan import Training, TrainingPlan
 
 LOGGER = logging.getLogger(__name__)
 
@@ -68,8 +67,8 @@ def fit(
 ) -> Training:
     """Build the model from its seed and train it, without the test split."""
     config = task.config
-    return fitting.fit(
-        task.spec,
+    plan = TrainingPlan(
+        spec=task.spec,
         num_classes=len(task.dataset.class_names),
         train_source=train_source,
         val_source=val_source,
@@ -81,6 +80,7 @@ def fit(
         report=report,
         rungs=rungs,
     )
+    return fitting.fit(plan)
 
 
 def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
@@ -99,9 +99,13 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     val, test = (
         predict_split(folder / WEIGHTS, prepared, split, spec=task.spec, device=device) for split in ("val", "test")
     )
-    scores = replace(_score(task, val=val, test=test), train_metrics=_train_metrics(task, prepared))
+    scores = replace(_score(val=val, test=test), train_metrics=_train_metrics(task, prepared))
     outcome = Outcome(
-        environment=_environment(task),
+        # Of this machine, which may not be the caller's: Ray copies the packages to its workers without their git
+        # repository, so that the commit is that of the caller's code.
+        environment=replace(
+            read_environment(), git_commit=task.environment.git_commit, git_dirty=task.environment.git_dirty
+        ),
         model=_model_info(task),
         training=info,
         metrics=scores,
@@ -128,19 +132,11 @@ def _trained(task: Task, prepared: Prepared) -> TrainingInfo:
     return info
 
 
-def _environment(task: Task) -> Environment:
-    """Return the environment of this machine, which may not be the caller's, with the commit of the caller's code."""
-    # Ray copies the packages to its workers without their git repository.
-    code = task.environment
-    return replace(read_environment(), git_commit=code.git_commit, git_dirty=code.git_dirty)
-
-
-def _score(task: Task, *, val: Predictions, test: Predictions) -> Scores:
+def _score(*, val: Predictions, test: Predictions) -> Scores:
     return Scores(
         calibration=calibrate(val=(val.logits, val.labels), test=(test.logits, test.labels)),
         val_metrics=score(val.logits, val.labels),
         test_metrics=score(test.logits, test.labels),
-        test_per_class=per_class(test.logits, test.labels, task.dataset.class_names),
         test_confusion_matrix=confusion_matrix(test.logits, test.labels),
     )
 
@@ -166,7 +162,6 @@ def _export(task: Task, prepared: Prepared, test: Predictions, scores: Scores) -
     parity = export_checked(folder, task.spec, prepared, test, temperature=temperature)
     predict_synthetic(folder, task.spec, device=torch.device(task.config.train.device))
     return ArtifactInfo(
-        opset=OPSET,
         size_bytes=(folder / ONNX).stat().st_size,
         checkpoint_size_bytes=(folder / WEIGHTS).stat().st_size,
         sha256=sha256_of(folder / ONNX),

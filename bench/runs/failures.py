@@ -6,7 +6,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from bench.records.environment import REPOSITORY
+from bench.config import REPOSITORY
 
 
 def traceback_text(error: BaseException, places: dict[Path, str]) -> str:

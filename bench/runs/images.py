@@ -1,6 +1,6 @@
 """Access to the images of finished runs on this machine, for parity checks, calibration, timing and galleries."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ from bench.records.store import write_json
 from imgcls.data.audit import Audit, audit_dataset
 from imgcls.data.cache import build_cache, cache_path
 from imgcls.data.decode import Resize
+from imgcls.data.sources.file_names import ESCAPED, escape, unescape
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.hugging_face import PREFIX
-from imgcls.data.sources.named import INCLUDED, load_dataset
-from imgcls.data.sources.names import ESCAPED, escape, unescape
+from imgcls.data.sources.registry import INCLUDED, load_dataset
 from imgcls.data.splits import make_splits
 from imgcls.errors import RunError, UserError
 
@@ -106,12 +106,6 @@ def _place(record: RunRecord, paths: Paths) -> dict[str, str]:
     return {key: unescape(text) for key, text in location.items()}
 
 
-def _files(source: ImageSource, rows: Iterable[int]) -> tuple[str, ...]:
-    """Return the files of some images, except those whose names cannot be written into a task."""
-    ids = [source.audit.images[row].image_id for row in rows]
-    return tuple(str(source.file(image_id)) for image_id in ids if not image_id.startswith(ESCAPED))
-
-
 def find_images(record: RunRecord, paths: Paths) -> RunImages:
     """Return the images and the split of a run; raises MissingImagesError if they are missing or have changed."""
     source = find_source(record, paths)
@@ -120,9 +114,9 @@ def find_images(record: RunRecord, paths: Paths) -> RunImages:
     if splits.digest != record.dataset.split_digest:
         message = f"the split of {record.dataset.name} has changed since the run: digest {splits.digest}"
         raise MissingImagesError(message)
-    assert record.outcome is not None
-    model = record.outcome.model
+    model = record.finished.model
     resize = Resize(size=model.image_size, interpolation=model.interpolation, crop_pct=model.crop_pct)
+    ids = [source.audit.images[row].image_id for row in splits.test]
     count = progress.counting(f"caching {resize.size} px")
     build_cache(source.audit, resize, root=source.root, cache=paths.cache, progress=count)
     return RunImages(
@@ -132,5 +126,6 @@ def find_images(record: RunRecord, paths: Paths) -> RunImages:
             test_rows=splits.test,
             split_digest=splits.digest,
         ),
-        test_files=_files(source, splits.test),
+        # Other names cannot be written into a task.
+        test_files=tuple(str(source.file(image_id)) for image_id in ids if not image_id.startswith(ESCAPED)),
     )

@@ -16,6 +16,7 @@ from bench.runs.plan import Probe, Task, finished_record, make_record, record_fi
 from bench.runs.processes import launch
 from bench.runs.worker import WORKER
 from imgcls.config import LoaderConfig, Precision, TrainConfig
+from imgcls.messages import Message, Part, Setting
 from imgcls.models.registry import ModelSpec
 from imgcls.training.precision import decide
 
@@ -60,7 +61,7 @@ def done_already(task: Task, title: str) -> RunRecord | None:
     if before is None or task.force:
         return None
     # Also if the code has changed: with the commit in a run's id, every commit would repeat all trainings.
-    LOGGER.info("%s: already done%s", title, _other_code(before, task))
+    LOGGER.info(Message((f"{title}: already done", *_other_code(before, task))))
     return before
 
 
@@ -73,11 +74,11 @@ def write_failed(task: Task, error: str, started: dt.datetime) -> RunRecord:
     return record
 
 
-def _other_code(record: RunRecord, task: Task) -> str:
+def _other_code(record: RunRecord, task: Task) -> tuple[Part, ...]:
     then, now = record.environment.git_commit, task.environment.git_commit
     if then == now:
-        return ""
-    return f" (by other code, commit {(then or 'unknown')[:8]}; --force repeats it)"
+        return ()
+    return (f" (by other code, commit {(then or 'unknown')[:8]}; ", Setting("force", value=True), " repeats it)")
 
 
 def decide_here(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, paths: Paths) -> Precision:
@@ -88,11 +89,11 @@ def decide_here(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, pa
 
     def measure(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float] | None:
         # As in ``_run``: a lack of memory ends that process only, which also has the threads and memory of a training.
-        file, answers = paths.task(f"precision-{spec.architecture}"), list[bytes]()
+        file, results = paths.task(f"precision-{spec.architecture}"), list[bytes]()
         write_task(Probe(spec=spec, loader=loader, train=train), file)
-        launch([WORKER, "precision", str(file)], answers.append, threads=train.train_threads)
+        launch([WORKER, "precision", str(file)], results.append, threads=train.train_threads)
         file.unlink(missing_ok=True)
-        return msgspec.json.decode(answers[-1], type=list[float]) if answers else None
+        return msgspec.json.decode(results[-1], type=list[float]) if results else None
 
     alone = partial(locks.machine_alone, purpose="choose a precision")
     return decide(spec, loader, train, cache=paths.cache, measure=measure, alone=alone)

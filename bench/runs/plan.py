@@ -11,24 +11,24 @@ from typing import TypeVar
 import msgspec
 import torch
 
-from bench.config import Budget, RunConfig, with_precision, with_values
+from bench.config import RunConfig, with_precision, with_values
 from bench.recipes import for_weights
 from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
 from bench.records.schema import SCHEMA_VERSION, UNGROUPED, DatasetInfo, Ensemble, Outcome, RunRecord, Tuning
 from bench.records.store import read_if_whole
-from imgcls.config import LoaderConfig, Precision, SplitConfig, TrainConfig
+from imgcls.config import SPLITS, LoaderConfig, Precision, SplitConfig, TrainConfig
 from imgcls.data.audit import Audit
-from imgcls.data.drawing import SPLITS
 from imgcls.data.groups import apart
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
+from imgcls.messages import Setting
 from imgcls.models.building import require_pretrained
 from imgcls.models.registry import ModelSpec
-from imgcls.training.setup import resolve_train
+from imgcls.training.plan import resolve_train
 
 AnyTask = TypeVar("AnyTask")
 
@@ -56,7 +56,7 @@ class Task:
     derived_from: tuple[str, ...] = ()
     tuning: Tuning | None = None
     adjusts: str | None = None
-    """Training whose logits are adjusted (``--imbalance post-hoc``); None: the run trains."""
+    """Training whose logits are adjusted (``imbalance`` post-hoc); None: the run trains."""
     ensemble: Ensemble | None = None
     """Members whose finished trainings are combined; None: the run trains."""
 
@@ -147,8 +147,8 @@ def _fitting(config: RunConfig, spec: ModelSpec, decide: Decide) -> RunConfig:
     if config.train.tune_layers != "all":
         require_pretrained(spec)
     if config.train.imbalance == "post-hoc" and not spec.structure.heads:
-        message = f"--imbalance post-hoc: {spec.name} does not end in linear classifiers; use logit-adjustment"
-        raise ConfigError(message)
+        reason = f": {spec.name} does not end in linear classifiers; use logit-adjustment"
+        raise ConfigError(Setting("imbalance", "post-hoc"), reason)
     precision = config.train.precision
     # Every device has float32, so that nothing is asked.
     return with_precision(config, "fp32" if precision == "fp32" else decide(spec, config.loader, config.train))
@@ -161,17 +161,15 @@ def ids_of(config: RunConfig, source: Source, machine: str, tuning: Tuning | Non
     """
     # Without the overrides, which the other fields determine. With the study, because the best setting of a study can
     # be the default, which has a row of its own.
-    settings = identity(replace(config, overrides={}, train=_hashed(config.train), budget=_planned(config.budget)))
+    budget = config.budget
+    # Plans have a whole number of epochs; one that is read from a record is a float, and must have the same hash.
+    if budget.quantity == "epochs" and budget.amount is not None:
+        budget = replace(budget, amount=int(budget.amount))
+    settings = identity(replace(config, overrides={}, train=_hashed(config.train), budget=budget))
     run_id = hash_of([settings, *source, machine, *([tuning.study] if tuning else [])])
     # With the machine, so that in a shared results folder no run has the training time of another machine.
     parts = [identity(part) for part in (config.loader, config.architecture, _hashed(config.train))]
     return run_id, hash_of([[config.model, config.seed, *parts, machine], *source])
-
-
-def _planned(budget: Budget) -> Budget:
-    """Return a budget as plans have it: epochs are a whole number there, and read from a record they are not."""
-    whole = budget.quantity == "epochs" and budget.amount is not None
-    return replace(budget, amount=int(budget.amount or 0)) if whole else budget
 
 
 def _hashed(train: TrainConfig) -> TrainConfig:

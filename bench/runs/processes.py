@@ -1,7 +1,7 @@
 """Worker processes: starting them, reading what they send through a pipe, and ending them with their caller.
 
 A worker writes lines of JSON to its standard output: log records, which the caller logs under the same logger name, and
-answers. What libraries print there is redirected to standard error.
+results. What libraries print there is redirected to standard error.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from typing import Literal, NoReturn, TextIO
 import msgspec
 
 from bench.progress import LOGGERS, Event
+from imgcls.messages import Message
 
 PARENT_GONE_STATUS = 129
 """Exit status of a worker whose caller has ended: 128 + SIGHUP."""
@@ -39,10 +40,10 @@ GRACE_S = 10.0
 """Time from SIGTERM to SIGKILL."""
 
 Tell = Callable[[object], None]
-"""Sends an answer from a worker to its caller."""
+"""Sends a result from a worker to its caller."""
 
-Answer = Callable[[bytes], None]
-"""Receives an answer as JSON."""
+Receive = Callable[[bytes], None]
+"""Receives a result of a worker, as JSON."""
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,14 +51,14 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
 
     logger: str
     level: int
-    message: str | Event
+    message: str | Event | Message
 
 
-def ignore(_answer: bytes) -> None:
-    """Discard an answer."""
+def ignore(_result: bytes) -> None:
+    """Discard a result."""
 
 
-def launch(command: list[str], answer: Answer = ignore, *, threads: int | None = None) -> int:
+def launch(command: list[str], receive: Receive = ignore, *, threads: int | None = None) -> int:
     """Run ``python -m`` with ``command`` until it ends, and return its exit status (minus the signal that killed it).
 
     ``threads`` limits the threads of its libraries (``limited``). The child is ended if this process is interrupted,
@@ -65,7 +66,7 @@ def launch(command: list[str], answer: Answer = ignore, *, threads: int | None =
     """
     with start(command, threads=threads) as child:
         try:
-            relay(child, answer)
+            relay(child, receive)
             return child.wait()
         except BaseException:  # KeyboardInterrupt is not an Exception
             end(child)
@@ -100,15 +101,15 @@ def steady_memory() -> dict[str, str]:
     return {name: value for name, value in STEADY_MEMORY.items() if name not in os.environ}
 
 
-def relay(child: "subprocess.Popen[bytes]", answer: Answer = ignore) -> None:
-    """Read the output of a child until it ends: log its records, and pass its answers to ``answer``."""
+def relay(child: "subprocess.Popen[bytes]", receive: Receive = ignore) -> None:
+    """Read the output of a child until it ends: log its records, and pass its results to ``receive``."""
     assert child.stdout is not None
     for line in child.stdout:
         if not line.endswith(b"\n"):
             return  # the child was killed while it wrote the line
-        kind, content = msgspec.json.decode(line, type=tuple[Literal["log", "answer"], msgspec.Raw])
-        if kind == "answer":
-            answer(bytes(content))
+        kind, content = msgspec.json.decode(line, type=tuple[Literal["log", "result"], msgspec.Raw])
+        if kind == "result":
+            receive(bytes(content))
         else:
             record = msgspec.json.decode(content, type=LogLine)
             logging.getLogger(record.logger).log(record.level, record.message)
@@ -134,23 +135,18 @@ def serve(arguments: list[str], kinds: Mapping[str, Callable[[Path, Tell], int]]
     # Ctrl-C reaches all processes of a terminal; the caller handles it and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    lines = _own_output()
-    _forward_logs(lines)
-    kind, path = arguments
-    return kinds[kind](Path(path), lambda content: _write(lines, "answer", content))
-
-
-def _own_output() -> TextIO:
-    """Return a stream to standard output, and redirect everything else that is printed to standard error."""
-    # By file descriptor, because native code does not print through ``sys.stdout``.
+    # Only ``lines`` writes to standard output; what is printed goes to standard error: by file descriptor, because
+    # native code does not print through ``sys.stdout``.
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return lines
+    _forward_logs(lines)
+    kind, path = arguments
+    return kinds[kind](Path(path), lambda content: _write(lines, "result", content))
 
 
 def _write(lines: TextIO, kind: str, content: object) -> None:
     lines.write(json.dumps([kind, msgspec.to_builtins(content)], allow_nan=False) + "\n")
-    # So that progress is seen when it happens, and a kill loses no answer that was sent.
+    # So that progress is seen when it happens, and a kill loses no result that was sent.
     lines.flush()
 
 
@@ -163,8 +159,9 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = LogLine(logger=record.name, level=record.levelno, message=record.getMessage())
-        if isinstance(record.msg, Event):
-            # ValueError for a loss that is not finite, which JSON cannot represent: its text is sent instead.
+        if isinstance(record.msg, Event | Message):
+            # ValueError for a number that is not finite, such as a loss, and that JSON cannot represent: its text is
+            # sent instead.
             with contextlib.suppress(ValueError):
                 _write(self._lines, "log", msgspec.structs.replace(line, message=record.msg))
                 return

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from bench.records.environment import REPOSITORY
+from bench.config import REPOSITORY
 from bench.records.paths import OUTCOME
 from bench.records.schema import RunRecord
 from bench.records.store import read_record
@@ -21,6 +21,7 @@ from bench.runs.processes import steady_memory
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache, write_bytes
+from imgcls.messages import Setting
 from imgcls.models.registry import ModelSpec
 from imgcls.parallel import usable_cores
 from imgcls.training.precision import decide
@@ -57,15 +58,14 @@ def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
     try:
         import ray  # noqa: PLC0415 - optional
     except ImportError:
-        message = "--launcher ray: Ray is not installed; pip install 'imgcls-bench[ray]'"
-        raise ConfigError(message) from None
+        reason = ": Ray is not installed; pip install 'imgcls-bench[ray]'"
+        raise ConfigError(Setting("launcher", "ray"), reason) from None
     _init(ray, address)
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         gpus = int(sum(node.get("GPU", 0) for node in nodes))
         if 0 < gpus < jobs:
-            message = f"--jobs {jobs}: the cluster has {gpus} GPU(s), and each training takes one"
-            raise ConfigError(message)
+            raise ConfigError(Setting("jobs", jobs), f": the cluster has {gpus} GPU(s), and each training takes one")
         # Any node may receive a training, so the node with the fewest cores determines the threads of all.
         at_once = -(-jobs // len(nodes))
         cores = int(min(node.get("CPU", 1) for node in nodes))
@@ -83,19 +83,14 @@ def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may n
     options |= {"address": address} if address else {"num_cpus": usable_cores(), "include_dashboard": False}
     try:
         if address and address != "auto":
-            _knock(address)
+            # If nothing listens there, Ray itself would wait for minutes.
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S).close()
         ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        message = f"--ray-address {address or '(none)'}: no cluster there ({why}); use HOST:PORT, or auto"
-        raise ConfigError(message) from error
-
-
-def _knock(address: str) -> None:
-    """Raise OSError or ValueError if nothing listens at an address, for which Ray itself would wait for minutes."""
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S):
-        pass
+        reason = f": no cluster there ({why}); use HOST:PORT, or auto"
+        raise ConfigError(Setting("ray_address", address or "(none)"), reason) from error
 
 
 def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any, Any]:

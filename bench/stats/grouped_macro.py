@@ -28,7 +28,10 @@ def grouped_macro_intervals(
     intervals of the classes' recalls at their effective sample sizes.
     """
     present = np.unique(labels)
-    counts = _counts(labels, predicted, groups, present)
+    of_class, as_class = labels == present[:, None], predicted == present[:, None]
+    # Of each group and class the images that are correct, predicted as it, and of it, [G, 3, K].
+    indicators = np.stack([of_class & as_class, as_class, of_class])
+    counts = np.asarray(summed(indicators, groups).transpose(2, 0, 1), dtype=np.int64)
     # A group belongs to the class of most of its images.
     strata = counts[:, 2].argmax(axis=1)
     drawn = _resampled(counts, strata, resamples, np.random.default_rng(seed))
@@ -36,19 +39,12 @@ def grouped_macro_intervals(
     skew = _accelerations(counts, strata)
     spare = _mean_recall_interval(labels, predicted, groups, present)
     intervals = [
-        bca(values, score, acceleration) if np.ptp(values) > 0 else _around(spare, score)
+        bca(values, score, acceleration)
+        if np.ptp(values) > 0
+        else Interval(low=min(spare.low, score), high=max(spare.high, score))
         for values, score, acceleration in zip(drawn.T, seen.tolist(), skew, strict=True)
     ]
     return MacroIntervals(macro_f1=intervals[0], balanced_accuracy=intervals[1])
-
-
-def _counts(
-    labels: NDArray[np.integer], predicted: NDArray[np.integer], groups: Groups, present: NDArray[np.integer]
-) -> NDArray[np.int64]:
-    """Return for each group and class the images that are correct, predicted as it, and of it, ``[G, 3, K]``."""
-    of_class, as_class = labels == present[:, None], predicted == present[:, None]
-    indicators = np.stack([of_class & as_class, as_class, of_class])
-    return np.asarray(summed(indicators, groups).transpose(2, 0, 1), dtype=np.int64)
 
 
 def _scores(counts: NDArray[np.int64]) -> Floats:
@@ -101,7 +97,3 @@ def _mean_recall_interval(
     ]
     low, high = (float(np.mean([getattr(interval, end) for interval in intervals])) for end in ("low", "high"))
     return Interval(low=low, high=high)
-
-
-def _around(interval: Interval, score: float) -> Interval:
-    return Interval(low=min(interval.low, score), high=max(interval.high, score))

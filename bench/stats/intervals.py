@@ -56,17 +56,13 @@ def quantiles(values: NDArray[np.float64], *shares: float) -> list[float]:
     above = [min(index + 1, last) for index in below]
     # A partition places only the order statistics that are read, in linear time; sorting all resamples takes longer.
     neighbours = np.partition(values, sorted({*below, *above})).take([*below, *above]).tolist()
-    return [
-        _between(low, high, last * share - index)
-        for share, index, low, high in zip(
-            shares, below, neighbours[: len(below)], neighbours[len(below) :], strict=True
-        )
-    ]
-
-
-def _between(low: float, high: float, part: float) -> float:
-    # As numpy does: from the nearer end, so that the result is exact at both ends.
-    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)  # noqa: PLR2004 - the middle
+    interpolated = []
+    for share, index, low, high in zip(shares, below, neighbours[: len(below)], neighbours[len(below) :], strict=True):
+        part = last * share - index
+        # As numpy does: from the nearer end, so that the result is exact at both ends.
+        nearer_low = part < 0.5  # noqa: PLR2004 - the middle
+        interpolated.append(low + (high - low) * part if nearer_low else high - (high - low) * (1 - part))
+    return interpolated
 
 
 def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
@@ -107,7 +103,7 @@ def independent_difference(first: tuple[float, float], second: tuple[float, floa
 def paired_difference(gained: float, lost: float, total: float, *, confidence: float = 0.95) -> Interval:
     """Return the score interval of the difference of two accuracies on the same images (Tango 1998).
 
-    ``gained`` images are classified correctly only by the second model, ``lost`` images only by the first; all three
+    ``gained`` images are classified correctly only by the first model, ``lost`` images only by the second; all three
     may be scaled to an effective sample size. The bounds are found by root search, because neither scipy nor
     scikit-learn has an interval for paired proportions.
     """

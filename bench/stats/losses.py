@@ -38,7 +38,7 @@ AT_ONCE: Final = 4_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossTests:
-    """Tests of all pairs of M models ``[M, M]``: mean log loss of the second index minus that of the first, in nats.
+    """Tests of all pairs of M models ``[M, M]``: mean log loss of the first index minus that of the second, in nats.
 
     ``holm`` are the p values adjusted by Holm's method. ``low`` and ``high`` are intervals that hold together with 95 %
     confidence; 0 is at most a bound of those whose adjusted p value is 0.05 or less, and in all others.
@@ -62,7 +62,7 @@ def compare_losses(models: Sequence[Floats], groups: Groups | None = None, *, se
     rows, columns = np.triu_indices(number, 1)
     level = ALPHA / max(len(rows), 1)
     means = np.stack([model.mean(axis=0) for model in models])
-    change = means[columns] - means[rows]
+    change = means[rows] - means[columns]
     p_values, low, high = _flipped(means, rows, columns, groups, level=level, seed=seed)
     for pair, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
         if min(len(models[row]), len(models[column])) >= SEEDS_FOR_MODELS:
@@ -99,7 +99,7 @@ def _flipped(  # noqa: PLR0913 - the pairs, and how they are compared
     tail = math.floor(level * (flips + 1) / 2) - 1
     p_values, low, high = (np.empty(len(rows)) for _ in range(3))
     for pair, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-        differences = subsets[:, column] - subsets[:, row]
+        differences = subsets[:, row] - subsets[:, column]
         fewer = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
         p_values[pair] = min(2 * (1 + fewer) / (flips + 1), 1.0)
         ordered = np.partition(differences, (max(tail, 0), flips - 1 - max(tail, 0)))

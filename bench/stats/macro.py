@@ -68,7 +68,7 @@ class _Table:
 
 
 def macro_intervals(
-    confusion: Counts, *, resamples: int = RESAMPLES, seed: int = 0, draws: "Draws | None" = None
+    confusion: Counts, *, resamples: int = RESAMPLES, seed: int = 0, draws: "DrawCache | None" = None
 ) -> MacroIntervals:
     """Return BCa bootstrap intervals (Efron 1987) from a confusion matrix ``[C, C]``.
 
@@ -81,7 +81,7 @@ def macro_intervals(
     table = _Table(counts=confusion[labels], labels=labels)
     # Resampling counts is the same as resampling images, as both scores are functions of the confusion matrix alone,
     # and its cost does not grow with the images of a class that are correct.
-    right, predicted = _resampled(table, resamples, np.random.default_rng(seed), draws or Draws())
+    right, predicted = _resampled(table, resamples, np.random.default_rng(seed), draws or DrawCache())
     drawn = _resampled_macro(right, predicted, table.support)
     seen = _macro(table.right, table.predicted, table.support)
     skew = _skewness(table)
@@ -131,7 +131,7 @@ def _sum(terms: Sequence[Floats]) -> Floats:
     return reduce(np.add, terms[whole:], lanes[0])
 
 
-class Draws:
+class DrawCache:
     """A cache of binomial draws, by their parameters and the state of the generator before them.
 
     Every bootstrap starts from the same seed, so classes of equal support and checkpoints with equal numbers of errors
@@ -160,7 +160,7 @@ class Draws:
 
 
 def _resampled(
-    table: _Table, resamples: int, rng: np.random.Generator, draws: Draws
+    table: _Table, resamples: int, rng: np.random.Generator, draws: DrawCache
 ) -> tuple[list[Counts], list[Counts]]:
     """Draw how many images of each class are classified correctly and how many are predicted as it, ``[R]`` each."""
     classes = table.counts.shape[1]
@@ -174,27 +174,27 @@ def _resampled(
         # The errors are drawn rather than the correct predictions, as they are then divided among the other classes.
         missed = draws.binomial(rng, total, wrong.sum() / total, size=resamples)
         right.append(total - missed)
-        answers = np.flatnonzero(wrong)
+        predicted = np.flatnonzero(wrong)
         # The errors of a class are distributed over the wrong classes by multinomial counts if there are many of them,
         # and one by one otherwise; both have the same distribution.
-        if wrong.sum() > MANY * len(answers):
-            shares = wrong[answers] / wrong.sum()
-            by_answer = rng.multinomial(missed, shares).T if len(answers) > 1 else missed[None]
-            for answer, drawn in zip(answers.tolist(), by_answer, strict=True):
-                taken[answer] = taken.get(answer, 0) + drawn
-        elif len(answers):
-            waiting.add(_single(missed, np.repeat(answers, wrong[answers]), rng))
+        if wrong.sum() > MANY * len(predicted):
+            shares = wrong[predicted] / wrong.sum()
+            by_class = rng.multinomial(missed, shares).T if len(predicted) > 1 else missed[None]
+            for column, drawn in zip(predicted.tolist(), by_class, strict=True):
+                taken[column] = taken.get(column, 0) + drawn
+        elif len(predicted):
+            waiting.add(_single(missed, np.repeat(predicted, wrong[predicted]), rng))
     if waiting.used:
         more = waiting.total().reshape(classes, resamples)
-        taken = {answer: taken.get(answer, 0) + drawn for answer, drawn in enumerate(more)}
+        taken = {column: taken.get(column, 0) + drawn for column, drawn in enumerate(more)}
     return right, [taken.get(label, 0) + hits for label, hits in zip(table.labels.tolist(), right, strict=True)]
 
 
-def _single(missed: Counts, answers: Counts, rng: np.random.Generator) -> NDArray[np.int32]:
+def _single(missed: Counts, predicted: Counts, rng: np.random.Generator) -> NDArray[np.int32]:
     """Draw the predicted classes of single misclassified images, as flat indices into a table ``[C, R]``."""
     # Small integer types, as millions of draws are written and read here.
-    drawn = rng.integers(0, len(answers), size=int(missed.sum()), dtype=np.uint16)
-    indices = (answers * len(missed)).astype(np.int32)[drawn]
+    drawn = rng.integers(0, len(predicted), size=int(missed.sum()), dtype=np.uint16)
+    indices = (predicted * len(missed)).astype(np.int32)[drawn]
     indices += np.repeat(np.arange(len(missed), dtype=np.int32), missed)
     return indices
 
@@ -227,22 +227,22 @@ class _Tally:
 def _skewness(table: _Table) -> tuple[float, float]:
     """Return BCa's acceleration of both scores, from the changes that leaving out one image makes (jackknife)."""
     # Images of one cell of the confusion matrix are interchangeable, so that one of each is removed, with a weight.
-    rows, answers = np.nonzero(table.counts)
+    rows, columns = np.nonzero(table.counts)
     cells, classes = np.arange(len(rows)), len(table.labels)
     right, predicted, support = (
         np.repeat(values[None].astype(np.float64), len(rows), axis=0)
         for values in (table.right, table.predicted, table.support)
     )
-    right[cells, rows] -= answers == table.labels[rows]
+    right[cells, rows] -= columns == table.labels[rows]
     # A predicted class without test images has no row, and takes no part in the scores.
     positions = np.full(table.counts.shape[1], -1)
     positions[table.labels] = np.arange(classes)
-    present = positions[answers] >= 0
-    predicted[cells[present], positions[answers][present]] -= 1
+    present = positions[columns] >= 0
+    predicted[cells[present], positions[columns][present]] -= 1
     support[cells, rows] -= 1
     # Without its only image a class has no recall: its cell gets weight 0, and support 1 to avoid a division by 0.
     kept = support[cells, rows] > 0
-    weights = np.where(kept, table.counts[rows, answers], 0).astype(np.float64)
+    weights = np.where(kept, table.counts[rows, columns], 0).astype(np.float64)
     support[~kept] = 1
     return tuple(_acceleration(left, rows, weights, classes) for left in _macro(right, predicted, support))  # type: ignore[return-value]
 

@@ -47,7 +47,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paired:
-    """The second model against the first: difference in accuracy (a fraction), its interval, p and mid-p values.
+    """The accuracy of the first model minus that of the second (a fraction), its interval, p and mid-p values.
 
     The interval contains 0 if the p value is above its level, which is 5 % unless stated otherwise; if it is not, 0 is
     at most its bound.
@@ -71,7 +71,7 @@ class Paired:
 class PairwiseTests:
     """Tests of all pairs of M models, as matrices ``[M, M]``.
 
-    ``differences`` are the accuracy of the second index minus that of the first; ``holm`` are the p values adjusted by
+    ``differences`` are the accuracy of the first index minus that of the second; ``holm`` are the p values adjusted by
     Holm's method over all pairs.
     """
 
@@ -92,7 +92,7 @@ def speaks_of_models(*models: Right) -> bool:
 
 def compare_pair(first: Right, second: Right, groups: Groups | None = None, *, level: float = ALPHA) -> Paired:
     """Compare two models on the same images; ``level`` is that of the interval, which has confidence 1 - level."""
-    change, groups = _mean(second) - _mean(first), meaningful(groups)
+    change, groups = _mean(first) - _mean(second), meaningful(groups)
     # In units of one over the least common multiple of the seeds, every difference is an integer: the exact
     # distribution of a sum of integers can be enumerated.
     steps = math.lcm(len(first), len(second))
@@ -136,7 +136,7 @@ def compare_all(models: Sequence[Right], groups: Groups | None = None) -> Pairwi
     adjusted[rows, columns] = holm(p_values[rows, columns])
     accuracies = means.mean(axis=1)
     return PairwiseTests(
-        differences=accuracies[None, :] - accuracies[:, None],
+        differences=accuracies[:, None] - accuracies[None, :],
         p_values=np.minimum(p_values, p_values.T),
         holm=np.minimum(adjusted, adjusted.T),
     )
@@ -173,7 +173,7 @@ def _p_values(models: Sequence[Right], means: Floats, rows: Counts, columns: Cou
     together = max(AT_ONCE // means.shape[1], 1)
     for start in range(0, len(rows), together):
         part = slice(start, start + together)
-        change = means[columns[part]] - means[rows[part]]
+        change = means[rows[part]] - means[columns[part]]
         p_values[part] = sign_flips(summed(_whole(change, steps[part, None]), groups))[0]
         if not of_models[part].any():
             continue
@@ -235,15 +235,14 @@ def _interval(change: Floats, steps: int, groups: Groups | None, level: float) -
         gained, lost = (round(float(np.clip(side * change, 0, None).sum())) for side in (1, -1))
         scale = effective_size(change, groups) / len(change)
         return paired_difference(scale * gained, scale * lost, scale * len(change), confidence=1 - level)
-    interval = mean_interval(change, confidence=1 - level) if groups is None else _over_groups(change, groups, level)
+    if groups is None:
+        interval = mean_interval(change, confidence=1 - level)
+    else:
+        mean, error = float(change.mean()), math.sqrt(float(variance_of_mean(change, groups)))
+        reach = float(stdtrit(number_of(groups, len(change)) - 1, 1 - level / 2)) * error
+        interval = Interval(low=mean - reach, high=mean + reach)
     # A t interval is not bounded, but a difference between accuracies is.
     return Interval(low=max(interval.low, -1.0), high=min(interval.high, 1.0))
-
-
-def _over_groups(change: Floats, groups: Groups, level: float) -> Interval:
-    mean, error = float(change.mean()), math.sqrt(float(variance_of_mean(change, groups)))
-    reach = float(stdtrit(number_of(groups, len(change)) - 1, 1 - level / 2)) * error
-    return Interval(low=mean - reach, high=mean + reach)
 
 
 def freedom(images: float, number: int, seeds: Sequence[tuple[float, int]]) -> float:

@@ -217,7 +217,7 @@ def sources_of(first: Right, second: Right, groups: Groups | None = None) -> Sou
     if min(len(model) for model in models) == 1:
         return None
     groups = meaningful(groups)
-    change = second.mean(axis=0, dtype=np.float64) - first.mean(axis=0, dtype=np.float64)
+    change = first.mean(axis=0, dtype=np.float64) - second.mean(axis=0, dtype=np.float64)
     # The variance over images of a mean over seeds holds the interaction too.
     over_images = float(variance_of_mean(change, groups))
     both = min(sum(max(between_images(model, groups), 0.0) for model in models), over_images)

@@ -45,10 +45,10 @@ def rank_intervals(comparison: PairwiseTests) -> list[RankInterval]:
     """
     # Intervals instead of groups of equal rows: "not significantly different" is not transitive, so that groups would
     # separate rows that the tests do not separate.
-    # [i, j]: row j is significantly better than row i.
+    # [i, j]: row i is significantly better than row j.
     better = comparison.apart & (comparison.differences > 0)
-    best = 1 + better.sum(axis=1)
-    worst = len(better) - better.sum(axis=0)
+    best = 1 + better.sum(axis=0)
+    worst = len(better) - better.sum(axis=1)
     return [RankInterval(first, last) for first, last in zip(best.tolist(), worst.tolist(), strict=True)]
 
 
@@ -76,13 +76,12 @@ def best_probabilities(models: Sequence[Right], groups: Groups | None = None, *,
 class ToBest:
     """A row against the best row: the difference (0 for the most accurate), and its simultaneous lower bound.
 
-    The bounds of all rows hold together with 95 % confidence, whichever row is the best. ``against`` is the row that
-    determines the bound, and ``difference`` is to that row.
+    The bounds of all rows hold together with 95 % confidence, whichever row is the best. ``difference`` is to
+    the row that determines the bound.
     """
 
     difference: float
     low: float
-    against: int
 
 
 def bounds_to_best(models: Sequence[Right], groups: Groups | None = None) -> list[ToBest]:
@@ -96,17 +95,17 @@ def bounds_to_best(models: Sequence[Right], groups: Groups | None = None) -> lis
 
     def against(row: int, best: int) -> Paired:
         # Two-sided at twice the level: its lower bound is one-sided at that level.
-        return compare_pair(models[best], models[row], groups, level=min(2 * levels[best], 1.0))
+        return compare_pair(models[row], models[best], groups, level=min(2 * levels[best], 1.0))
 
     bounds = []
     for row in range(len(models)):
         pairs = {best: against(row, best) for best in range(len(models)) if best != row}
         lowest = min(pairs, key=lambda best: pairs[best].interval.low, default=row)
         if lowest == row:
-            bounds.append(ToBest(difference=0.0, low=0.0, against=row))
+            bounds.append(ToBest(difference=0.0, low=0.0))
             continue
         pair = pairs[lowest]
-        bounds.append(ToBest(difference=pair.difference, low=min(pair.interval.low, 0.0), against=lowest))
+        bounds.append(ToBest(difference=pair.difference, low=min(pair.interval.low, 0.0)))
     return bounds
 
 

@@ -97,7 +97,9 @@ def resampled_accuracies(
     for start in range(0, resamples, 100):
         weights = rng.multinomial(counts.sum(), counts / counts.sum(), size=min(100, resamples - start))
         drawn = weights @ patterns.T
-        accuracies[start : start + 100] = drawn[:, :-1] / drawn[:, -1:]
+        # Rounded, so that models with equally many correct images tie: sums over seeds differ in their last digit, and
+        # in another way on another processor.
+        accuracies[start : start + 100] = np.round(drawn[:, :-1] / drawn[:, -1:], 12)
     return accuracies
 
 

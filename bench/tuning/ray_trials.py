@@ -15,10 +15,10 @@ from bench.records import locks
 from bench.runs.plan import Task
 from bench.runs.ray_cluster import Cluster, parcel_of
 from bench.runs.ray_tasks import Parcel, unpacked
+from bench.tuning.objective import Fitted, OnProgress, TrialProgress, pruned, run_trial
 from bench.tuning.search import POLL_S, Evaluate, SweepTask, rungs_of, work
 from bench.tuning.storage import open_storage
 from bench.tuning.study import Show
-from bench.tuning.trial import Fitted, OnProgress, TrialProgress, pruned, run_trial
 from imgcls.data.prepared import Prepared
 from imgcls.errors import RunError
 

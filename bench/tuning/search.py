@@ -22,14 +22,15 @@ from bench.records.paths import Paths
 from bench.runs.execution import prepare
 from bench.runs.plan import Task
 from bench.tuning import space, storage
+from bench.tuning.conversion import records
+from bench.tuning.objective import Fitted, OnProgress, TrialProgress, run_trial, rungs_for
 from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial, config_of
 from bench.tuning.space import Space
-from bench.tuning.trial import Fitted, OnProgress, TrialProgress, macs_per_image, run_trial, rungs_for
-from bench.tuning.trials import records
 from imgcls.errors import ConfigError, RunError
 from imgcls.files import write_aside
 from imgcls.models.building import save_trained
 from imgcls.models.registry import at_size
+from imgcls.training.fitting import gmacs_of
 
 if TYPE_CHECKING:
     from imgcls.data.prepared import Prepared
@@ -62,9 +63,9 @@ class SweepTask:
 
 
 class _Costs:
-    """Training compute per image, in 1e12 multiply-adds; counted once per model and image size."""
+    """Training compute per image, in 1e12 multiply-accumulates; counted once per model and image size."""
 
-    # A count takes a second. Of the hyperparameters, only the image size changes the number of multiply-adds.
+    # A count takes a second. Of the hyperparameters, only the image size changes the number of operations.
 
     def __init__(self) -> None:
         self._counted: dict[tuple[str, int], float] = {}
@@ -72,9 +73,8 @@ class _Costs:
     def tmacs_per_image(self, task: Task) -> float:
         key = task.spec.timm_name, task.spec.resize.size
         if key not in self._counted:
-            # A backward pass costs about twice a forward pass.
-            self._counted[key] = 3 * macs_per_image(task.spec, len(task.dataset.class_names)) / 1e12
-        return self._counted[key]
+            self._counted[key] = gmacs_of(task.spec, len(task.dataset.class_names))
+        return task.config.train.passes_per_image * self._counted[key] / 1e3
 
 
 def work(sweep: SweepTask, store: RDBStorage, evaluate: Evaluate, *, pruner: BasePruner | None = None) -> None:

@@ -13,6 +13,7 @@ from optuna.storages import RDBStorage
 from bench.runs.plan import Task, write_task
 from bench.runs.processes import end, relay, start
 from bench.tuning import storage
+from bench.tuning.conversion import records
 from bench.tuning.records import (
     ENDED,
     SWEEP_VERSION,
@@ -29,7 +30,6 @@ from bench.tuning.records import (
 )
 from bench.tuning.search import POLL_S, SweepTask, leave_best_only, rungs_of, spent
 from bench.tuning.space import Space, Values, defaults
-from bench.tuning.trials import records
 from bench.tuning.view import StudyProgress
 from bench.tuning.worker import WORKER
 from imgcls.errors import ConfigError

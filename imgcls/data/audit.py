@@ -13,17 +13,17 @@ import imagehash
 import msgspec
 import numpy as np
 import PIL
-from numpy.typing import NDArray
 from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
 
 from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableError, decode, quiet_libraries
 from imgcls.data.duplicates import MAX_GROUP_SHARE, near_groups
+from imgcls.data.sources.file_names import file_of
 from imgcls.data.sources.folder import Dataset, Removal
-from imgcls.data.sources.names import file_of
 from imgcls.data.sources.version import version_of
 from imgcls.errors import DataError
 from imgcls.files import default_cache, write_text
+from imgcls.messages import Message, Part, Setting
 from imgcls.parallel import OnProgress, map_chunks, silent
 
 AUDIT_VERSION: Final = 2
@@ -76,6 +76,10 @@ class Audit:
     """Further columns of the table of labels."""
 
     def __str__(self) -> str:
+        """Return the summary as text."""
+        return str(self.summary())
+
+    def summary(self) -> Message:
         """Return a summary for people, one line or a few."""
         share = len(self.removed) / (len(self.images) + len(self.removed))
         first = (
@@ -83,25 +87,24 @@ class Audit:
             f"{len(self.removed)} skipped ({100 * share:.2f} %); {len(self.exact_duplicates)} groups of exact and "
             f"{len(self.near_duplicates)} of near-duplicates"
         )
-        lines = [first]
+        parts: list[Part] = [first]
         similar = sum(map(len, self.near_duplicates))
         if 2 * similar > len(self.images):
-            lines.append(
-                f"{similar:,} of {len(self.images):,} images are near-duplicates of another; for frames of one scene "
-                "consider --group-by, for different objects under a fixed camera --near-duplicates keep"
-            )
+            parts.append(f"\n{similar:,} of {len(self.images):,} images are near-duplicates of another")
+            parts += ["; for frames of one scene consider ", Setting("group_by")]
+            parts += [", for different objects under a fixed camera ", Setting("near_duplicates", "keep")]
         if self.broken_groups:
-            lines.append(
-                f"{self.broken_groups} chain(s) of near-duplicates over 1 % of the set were divided into groups of "
+            parts.append(
+                f"\n{self.broken_groups} chain(s) of near-duplicates over 1 % of the set were divided into groups of "
                 "confirmed pairs"
             )
         if self.too_small_to_search:
-            lines.append(f"{self.too_small_to_search:,} image(s) under 32 px were not searched for near-duplicates")
+            parts.append(f"\n{self.too_small_to_search:,} image(s) under 32 px were not searched for near-duplicates")
         if self.empty_folders:
             names = ", ".join(self.empty_folders[:NAMES_SHOWN])
             more = f" and {len(self.empty_folders) - NAMES_SHOWN} more" if len(self.empty_folders) > NAMES_SHOWN else ""
-            lines.append(f"class folders without files, ignored: {names}{more}")
-        return "\n".join(lines)
+            parts.append(f"\nclass folders without files, ignored: {names}{more}")
+        return Message(tuple(parts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +132,10 @@ def audit_dataset(
         # The version does not include the data set's name, which may differ from that of the stored audit.
         audit = replace(msgspec.json.decode(stored.read_bytes(), type=Audit), name=dataset.name)
     else:
-        audit = _audit_files(dataset, progress)
+        paths = [file_of(dataset.root, file) for file in dataset.files]
+        size = sum(path.stat().st_size for path in paths if path.exists())
+        chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress, crashed=_crashed)
+        audit = _summarise(dataset, [seen for chunk in chunks for seen in chunk])
         write_text(to_json(audit), stored)
     if verify:
         # What is found from now on without ``verify``, for example by the processes of the runs.
@@ -141,13 +147,6 @@ def _stored(folder: Path, dataset: Dataset, *, verify: bool) -> Path:
     # Pillow's version is included because its decoders may yield different pixels.
     key = f"{AUDIT_VERSION} {DECODE_VERSION} {PIL.__version__} {version_of(dataset, verify=verify)}"
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-
-
-def _audit_files(dataset: Dataset, progress: OnProgress) -> Audit:
-    paths = [file_of(dataset.root, file) for file in dataset.files]
-    size = sum(path.stat().st_size for path in paths if path.exists())
-    chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress, crashed=_crashed)
-    return _summarise(dataset, [seen for chunk in chunks for seen in chunk])
 
 
 def to_json(audit: Audit) -> str:
@@ -258,13 +257,10 @@ def _near_groups(seen: list[_Seen], usable: list[int]) -> tuple[list[list[int]],
     if not searched:
         return [], 0
     hashes = np.array([seen[index].phash for index in searched], dtype=np.uint64)
-    thumbnails = np.stack([_thumbnail(seen[index]) for index in searched])
+    pixels = np.frombuffer(b"".join(seen[index].thumbnail for index in searched), dtype=np.uint8)
+    thumbnails = pixels.reshape(-1, THUMBNAIL_PX, THUMBNAIL_PX, 3)
     groups, broken = near_groups(hashes, thumbnails, largest=int(MAX_GROUP_SHARE * len(seen)))
     return [[searched[index] for index in group] for group in groups], broken
-
-
-def _thumbnail(seen: _Seen) -> NDArray[np.uint8]:
-    return np.frombuffer(seen.thumbnail, dtype=np.uint8).reshape(THUMBNAIL_PX, THUMBNAIL_PX, 3)
 
 
 def _merge(groups: list[list[int]]) -> list[list[int]]:

@@ -176,7 +176,7 @@ POLICIES: Final[dict[str, Policy]] = {
     "mixup": crop,
     "cutmix": crop,
 }
-"""What the augmentation policies do to each image, by the name that ``--augmentation`` takes."""
+"""What the augmentation policies do to each image, by the value of ``TrainConfig.augmentation``."""
 
 MIXES: Final = {"mixup": {"mixup_alpha": 0.2, "cutmix_alpha": 0.0}, "cutmix": {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}}
 """Parameters of timm's ``Mixup`` for the policies that then mix pairs of images: those of the two papers."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imgcls.data.audit import Audit
 from imgcls.data.decode import DECODE_VERSION, Resize, UndecodableError, load_square, quiet_libraries
-from imgcls.data.sources.names import file_of
+from imgcls.data.sources.file_names import file_of
 from imgcls.errors import DataError
 from imgcls.files import write_aside
 from imgcls.parallel import OnProgress, map_chunks, silent

@@ -34,7 +34,9 @@ def near_groups(
     camera, are first grouped around leaders, in nearly linear time; a leader then stands for its group when all other
     images are compared in pairs.
     """
-    clusters = _around_leaders(hashes, thumbnails, _dense(hashes))
+    crowded = [bucket for bucket in _buckets(hashes) if len(bucket) > DENSE]
+    dense = np.unique(np.concatenate(crowded)) if crowded else np.zeros(0, dtype=np.int64)
+    clusters = _around_leaders(hashes, thumbnails, dense)
     followers = [index for cluster in clusters.values() for index in cluster[1:]]
     rest = np.setdiff1d(np.arange(len(hashes)), np.array(followers, dtype=np.int64))
     pairs = near_pairs(hashes[rest], thumbnails[rest])
@@ -55,7 +57,10 @@ def near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> lis
     distances: dict[Pair, int] = {}
     for bucket in _buckets(hashes):
         if len(bucket) <= DENSE:
-            distances.update(_close_pairs(hashes, bucket))
+            # All pairs at once: a band has 12 or 13 bits, so that a bucket holds hundreds of a million images.
+            bits = np.bitwise_count(hashes[bucket][:, None] ^ hashes[bucket][None, :])
+            for first, second in zip(*np.nonzero(np.triu(bits <= MAX_HASH_DISTANCE, 1)), strict=True):
+                distances[int(bucket[first]), int(bucket[second])] = int(bits[first, second])
     return sorted((distance, pair) for pair, distance in distances.items() if same_picture(*thumbnails[list(pair)]))
 
 
@@ -67,19 +72,6 @@ def _buckets(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
         order = np.argsort(values, kind="stable")
         starts = np.flatnonzero(np.diff(values[order])) + 1
         yield from (bucket for bucket in np.split(order, starts) if len(bucket) > 1)
-
-
-def _close_pairs(hashes: NDArray[np.uint64], bucket: NDArray[np.int64]) -> Iterator[tuple[Pair, int]]:
-    # All pairs at once: a band has 12 or 13 bits, so that a bucket holds hundreds of images if the set has a million.
-    bits = np.bitwise_count(hashes[bucket][:, None] ^ hashes[bucket][None, :])
-    for first, second in zip(*np.nonzero(np.triu(bits <= MAX_HASH_DISTANCE, 1)), strict=True):
-        yield (int(bucket[first]), int(bucket[second])), int(bits[first, second])
-
-
-def _dense(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the images that share a band of bits with more than ``DENSE`` others, in order."""
-    crowded = [bucket for bucket in _buckets(hashes) if len(bucket) > DENSE]
-    return np.unique(np.concatenate(crowded)) if crowded else np.zeros(0, dtype=np.int64)
 
 
 def _around_leaders(

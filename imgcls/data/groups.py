@@ -9,12 +9,13 @@ from typing import Final
 
 from scipy.cluster.hierarchy import DisjointSet
 
-from imgcls.data.audit import Audit, AuditedImage
-from imgcls.data.sources.names import composed
+from imgcls.data.audit import Audit
+from imgcls.data.sources.file_names import composed
 from imgcls.errors import ConfigError
+from imgcls.messages import Setting
 
 PARENT: Final = "parent"
-"""Value of ``--group-by`` for the folder that an image lies in."""
+"""Value of ``group_by`` for the folder that an image lies in."""
 
 
 def grouped(audit: Audit, group_by: str | None) -> Audit:
@@ -33,8 +34,8 @@ def grouped(audit: Audit, group_by: str | None) -> Audit:
     if not any(values):
         column = f"column {group_by!r} is blank" if group_by in audit.columns else "it matches no image id"
         columns = f"; columns: {', '.join(audit.columns)}" if audit.columns else ""
-        message = f"--group-by {group_by}: {column}, such as {audit.images[0].image_id!r}{columns}"
-        raise ConfigError(message)
+        reason = f": {column}, such as {audit.images[0].image_id!r}{columns}"
+        raise ConfigError(Setting("group_by", group_by), reason)
     groups = _merged([image.group for image in audit.images], values)
     images = tuple(replace(image, group=group) for image, group in zip(audit.images, groups, strict=True))
     return replace(audit, images=images)
@@ -62,14 +63,10 @@ def _values(audit: Audit, group_by: str) -> list[str]:
         pattern = re.compile(group_by)
     except re.error as error:
         names = ", ".join((PARENT, *audit.columns))
-        message = f"--group-by {group_by}: not a regular expression ({error}), and none of: {names}"
-        raise ConfigError(message) from error
-    return [_match(pattern, image) for image in audit.images]
-
-
-def _match(pattern: "re.Pattern[str]", image: AuditedImage) -> str:
-    match = pattern.search(image.image_id)
-    return (match.group(1 if pattern.groups else 0) or "") if match else ""
+        reason = f": not a regular expression ({error}), and none of: {names}"
+        raise ConfigError(Setting("group_by", group_by), reason) from error
+    matches = [pattern.search(image.image_id) for image in audit.images]
+    return [(match.group(1 if pattern.groups else 0) or "") if match else "" for match in matches]
 
 
 def _merged(groups: Sequence[int], values: Sequence[str]) -> list[int]:

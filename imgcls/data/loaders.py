@@ -55,7 +55,7 @@ def balanced(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 SAMPLERS: Final[dict[str, Sampler]] = {"balanced-sampler": balanced}
-"""Samplers of the techniques of ``--imbalance`` that have one; the others use ``shuffled``."""
+"""Samplers of the techniques of ``TrainConfig.imbalance`` that have one; the others use ``shuffled``."""
 
 
 def undersampled(source: Source, seed: int) -> Source:

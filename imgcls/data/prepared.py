@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imgcls.config import SPLITS
 from imgcls.data.audit import Audit
 from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize
-from imgcls.data.drawing import SPLITS
 from imgcls.data.loaders import Source
 from imgcls.data.splits import Splits
 from imgcls.parallel import OnProgress, silent

@@ -10,11 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.config import SplitConfig
+from imgcls.config import SPLITS, SplitConfig
 from imgcls.data.audit import Audit, AuditedImage
-from imgcls.data.drawing import SPLITS, deal, draw, groups_by_class, groups_with
 from imgcls.data.groups import apart, grouped
+from imgcls.data.stratification import deal, draw, groups_by_class, groups_with
 from imgcls.errors import ConfigError, DataError
+from imgcls.messages import Part, Setting
 
 VAL_FRACTION: Final = 0.1
 TEST_FRACTION: Final = 0.1
@@ -85,7 +86,7 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
         dropped=tuple(sorted(index for name in SPLITS for index in set(whole[name]) - set(parts[name]))),
         leaks=_leaks(audit, parts) if similar is None else _leaks(similar, parts),
         source=source if config.near_duplicates == "group" else f"{source}, near-duplicates as different images",
-        given=audit.given_splits and config.split != "ours",
+        given=audit.given_splits and config.split != "generated",
         digest=_digest(audit, {**parts, "train": kept}, config),
         groups=tuple(image.group for image in audit.images),
         folds_digest=None if folds is None else _digest_of_folds(audit, folds, config),
@@ -113,24 +114,22 @@ def _without_leaks(audit: Audit, parts: dict[str, list[int]]) -> dict[str, list[
         kept[name] = [index for index in parts[name] if audit.images[index].group not in seen]
         seen |= _groups_of(audit, kept[name])
         if not kept[name]:
-            message = f"--drop-leaks: every {name} image of {audit.name} shares a group with a later split"
-            raise DataError(message)
+            reason = f": every {name} image of {audit.name} shares a group with a later split"
+            raise DataError(Setting("drop_leaks", value=True), reason)
     return kept
 
 
 def _assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None:
-    """Return the fold of each image, ``[N]``, stratified by class, each group in one fold; None without ``--folds``.
+    """Return the fold of each image, ``[N]``, stratified by class, each group in one fold; None without folds.
 
     Raises DataError if a class has too few images, ConfigError if the data set has split folders.
     """
     if config.folds is None:
         return None
     _refuse_without_given(audit, config)
-    if audit.given_splits and config.split != "ours":
-        message = (
-            f"--folds {config.folds}: {audit.name} has train/test folders of its own; add --split ours to ignore them"
-        )
-        raise ConfigError(message)
+    if audit.given_splits and config.split != "generated":
+        reason = f": {audit.name} has train/test folders of its own; add "
+        raise ConfigError(Setting("folds", config.folds), reason, Setting("split", "generated"), " to ignore them")
     _require_groups(audit, config, least=max(config.folds, LEAST_FOR_TWO_FOLDS // (config.folds - 1)))
     return deal(audit, range(len(audit.images)), config.folds, config.split_seed)
 
@@ -139,8 +138,8 @@ def _take_fold(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> t
     """Return the splits of a run on one fold, which is its test split; val is drawn from the other folds."""
     assert config.folds is not None
     if config.fold is None:
-        message = f"--folds {config.folds}: a run needs one of them, --fold 0 to {config.folds - 1}"
-        raise ConfigError(message)
+        hint = (": a run needs one of them, ", Setting("fold", 0), f" to {config.folds - 1}")
+        raise ConfigError(Setting("folds", config.folds), *hint)
     rest = np.flatnonzero(folds != config.fold).tolist()
     # val is the same fraction of all images as without folds.
     share = min(VAL_FRACTION * config.folds / (config.folds - 1), 0.5)
@@ -171,20 +170,24 @@ def missing_classes(audit: Audit, splits: Splits) -> list[str]:
 
 
 def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], str]:
-    if not audit.given_splits or config.split == "ours":
+    if not audit.given_splits or config.split == "generated":
         _refuse_without_given(audit, config)
         _require_groups(audit, config, least=MIN_GROUPS)
-        return draw(audit, range(len(audit.images)), {"test": TEST_FRACTION, "val": VAL_FRACTION}, config), "ours"
+        return draw(audit, range(len(audit.images)), {"test": TEST_FRACTION, "val": VAL_FRACTION}, config), "generated"
     given = {name: [i for i, image in enumerate(audit.images) if image.split == name] for name in SPLITS}
     if config.val_as_test:
-        given = _val_as_test(audit, given)
+        if given["test"] or not given["val"]:
+            splits = ", ".join(name for name in SPLITS if given[name])
+            reason = f": {audit.name} has {splits}; it needs train and val without test"
+            raise ConfigError(Setting("val_as_test", value=True), reason)
+        given = {"train": given["train"], "val": [], "test": given["val"]}
     if not given["test"]:
-        hint = "--val-as-test to use val, or " if given["val"] else ""
-        message = f"{audit.name} has no usable test image: add some, or use {hint}--split ours to divide anew"
-        raise DataError(message)
+        hint = (Setting("val_as_test", value=True), " to use val, or ") if given["val"] else ()
+        message = f"{audit.name} has no usable test image: add some, or use "
+        raise DataError(message, *hint, Setting("split", "generated"), " to create a new split")
     if not given["train"]:
-        message = f"{audit.name} has no usable image in train: add some, or divide the images anew with --split ours"
-        raise DataError(message)
+        message = f"{audit.name} has no usable image in train: add some, or create a new split with "
+        raise DataError(message, Setting("split", "generated"))
     source = "given, val as test" if config.val_as_test else "given"
     # A published division is used as it is, even if a split lacks a class: results on it must stay comparable.
     if given["val"]:
@@ -197,17 +200,8 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
 def _refuse_without_given(audit: Audit, config: SplitConfig) -> None:
     for name in ("drop_leaks", "val_as_test"):
         if getattr(config, name):
-            flag = f"--{name.replace('_', '-')}"
-            message = f"{flag}: {audit.name} is not divided by split folders; our own split keeps duplicates together"
-            raise ConfigError(message)
-
-
-def _val_as_test(audit: Audit, given: dict[str, list[int]]) -> dict[str, list[int]]:
-    if given["test"] or not given["val"]:
-        splits = ", ".join(name for name in SPLITS if given[name])
-        message = f"--val-as-test: {audit.name} has {splits}; it needs train and val without test"
-        raise ConfigError(message)
-    return {"train": given["train"], "val": [], "test": given["val"]}
+            reason = f": {audit.name} is not divided by split folders; our own split keeps duplicates together"
+            raise ConfigError(Setting(name, value=True), reason)
 
 
 def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:
@@ -220,26 +214,23 @@ def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:
     for label, class_name in enumerate(audit.class_names):
         count = counts.get(label, 0)
         if count < least:
-            amount = f"{count} usable image(s) or groups of duplicates"
+            amount: tuple[Part, ...] = (f"{count} usable image(s) or groups of duplicates",)
             if config.group_by is not None:
-                amount = f"{images[label]} usable image(s) in {count} group(s) by --group-by {config.group_by}"
-            message = (
-                f"class {class_name!r} of {audit.name} has {amount}; each class needs {least} or more, one for each "
-                f"split or fold{_similar(audit, label, images[label])}"
-            )
-            raise DataError(message)
+                grouping = Setting("group_by", config.group_by)
+                amount = (f"{images[label]} usable image(s) in {count} group(s) by ", grouping)
+            start = f"class {class_name!r} of {audit.name} has "
+            needed = f"; each class needs {least} or more, one for each split or fold"
+            raise DataError(start, *amount, needed, *_similar(audit, label, images[label]))
 
 
-def _similar(audit: Audit, label: int, images: int) -> str:
+def _similar(audit: Audit, label: int, images: int) -> tuple[Part, ...]:
     """Return what happened if one group of near-duplicates holds more than half of a class."""
     members = {image.image_id for image in audit.images if image.label == label}
     largest = max((len(members & {*ids}) for ids in audit.near_duplicates), default=0)
     if 2 * largest <= images:
-        return ""
-    return (
-        f"; {largest} of its {images} images look alike, as under a fixed camera: if they show different objects, add "
-        "--near-duplicates keep"
-    )
+        return ()
+    reason = f"; {largest} of its {images} images look alike, as under a fixed camera: if they show different objects"
+    return (reason, ", add ", Setting("near_duplicates", "keep"))
 
 
 def _undersample(audit: Audit, train: list[int], config: SplitConfig) -> list[int]:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from imgcls.evaluation.metrics import Floats, Labels, ece, log_loss
+from imgcls.evaluation.metrics import Floats, Labels, log_loss
 from imgcls.evaluation.results import Calibration, Temperature
 
 PRIOR_SD: Final = 0.5
@@ -50,10 +50,8 @@ def fit_temperature(logits: Floats, labels: Labels) -> Temperature:
 def calibrate(*, val: tuple[Floats, Labels], test: tuple[Floats, Labels]) -> Calibration:
     """Fit the temperature on val, and score test with it."""
     fitted = fit_temperature(*val)
-    logits, labels = test[0].astype(np.float64) / fitted.value, test[1]
     return Calibration(
         temperature=fitted.value,
-        test_log_loss=log_loss(logits, labels),
-        test_ece=ece(logits, labels),
+        test_log_loss=log_loss(test[0].astype(np.float64) / fitted.value, test[1]),
         uncalibrated_reason=fitted.uncalibrated_reason,
     )

@@ -10,7 +10,6 @@ from scipy.special import log_softmax, softmax
 from sklearn import metrics as sklearn_metrics
 
 from imgcls.evaluation.binning import ECE_BINS, ece_bins
-from imgcls.evaluation.results import ClassScore
 
 Floats = NDArray[np.floating]
 
@@ -65,7 +64,8 @@ def log_loss(logits: Floats, labels: Labels) -> float:
 
 def ece(logits: Floats, labels: Labels) -> float:
     """Return the expected calibration error over 15 equal-width bins of the top confidence (Guo et al. 2017)."""
-    probabilities = _probabilities(logits)
+    # scikit-learn clips probabilities at the epsilon of their type: in float32, log loss could not exceed 16 nats.
+    probabilities = softmax(logits.astype(np.float64), axis=1)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bins = ece_bins(confidence)
@@ -94,36 +94,8 @@ def score(logits: Floats, labels: Labels) -> dict[str, float]:
     }
 
 
-def per_class(logits: Floats, labels: Labels, class_names: tuple[str, ...]) -> tuple[ClassScore, ...]:
-    """Return precision, recall, F1 and the number of images of each class."""
-    # nan instead of 0: a class that is never predicted has no precision.
-    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
-        labels, logits.argmax(axis=1), labels=np.arange(len(class_names)), zero_division=np.nan
-    )
-    return tuple(
-        ClassScore(
-            class_name=class_name,
-            precision=_defined(precision[i]),
-            recall=_defined(recall[i]),
-            f1=_defined(f1[i]),
-            support=int(support[i]),
-        )
-        for i, class_name in enumerate(class_names)
-    )
-
-
 def confusion_matrix(logits: Floats, labels: Labels) -> tuple[tuple[int, ...], ...]:
     """Return the number of images by true class (rows) and predicted class (columns)."""
     classes = np.arange(logits.shape[1])
     counts = sklearn_metrics.confusion_matrix(labels, logits.argmax(axis=1), labels=classes)
     return tuple(tuple(int(count) for count in row) for row in counts)
-
-
-def _probabilities(logits: Floats) -> NDArray[np.float64]:
-    # scikit-learn clips probabilities at the epsilon of their type: in float32, log loss could not exceed 16 nats.
-    probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
-    return probabilities
-
-
-def _defined(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

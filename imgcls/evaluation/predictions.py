@@ -83,10 +83,10 @@ def load_predictions(path: Path) -> Predictions:
 def save_summary(predictions: Predictions, path: Path, *, temperature: float) -> None:
     """Write the label, prediction, group and log-probabilities of each image, which paired tests need.
 
-    The log-probabilities are those of the true and of the predicted class, from the logits as they are and divided by
-    ``temperature``.
+    The log-probabilities are those of the true and of the predicted class, and those of the true class also from the
+    logits divided by ``temperature``.
     """
-    # This file is stored with the record and may be published, so it holds four columns of float32 instead of all
+    # This file is stored with the record and may be published, so it holds three columns of float32 instead of all
     # logits. log_softmax, because the logarithm of a softmax that underflows is -inf.
     predicted = predictions.logits.argmax(axis=1)
     rows = np.arange(len(predicted))
@@ -101,7 +101,6 @@ def save_summary(predictions: Predictions, path: Path, *, temperature: float) ->
         log_p_true=raw[rows, predictions.labels].astype(np.float32),
         log_p_predicted=raw[rows, predicted].astype(np.float32),
         log_p_true_calibrated=calibrated[rows, predictions.labels].astype(np.float32),
-        log_p_predicted_calibrated=calibrated[rows, predicted].astype(np.float32),
     )
 
 

@@ -4,17 +4,6 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassScore:
-    """Scores of one class on one split; a ratio with denominator 0 is None."""
-
-    class_name: str
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    support: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Temperature:
     """What divides logits before the softmax; 1 if val cannot determine it, with the reason."""
 
@@ -24,14 +13,13 @@ class Temperature:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """A temperature fitted on val (Guo et al. 2017), and the scores on test of the logits divided by it.
+    """A temperature fitted on val (Guo et al. 2017), and the log loss on test of the logits divided by it.
 
     Where val cannot determine it, it is 1, and ``uncalibrated_reason`` says why.
     """
 
     temperature: float
     test_log_loss: float
-    test_ece: float
     uncalibrated_reason: str | None = None
 
 
@@ -48,15 +36,15 @@ class Parity:
     """Comparison of a model in some runtime with the trained one on the whole test split, or on synthetic inputs.
 
     Errors are relative to the largest absolute logit of the trained model. ``only_trained_right`` and
-    ``only_runtime_right`` count the images that only one of the two predicts correctly. ``batch_rel_error`` is the
-    largest difference between batch sizes 1 and 32, on the first 32 images. None: not measured, as in records of
-    older versions, or not defined, as accuracy on synthetic inputs, which have no true class.
+    ``only_runtime_right`` count the images that only one of the two predicts correctly: their difference is that of
+    the accuracies. ``batch_rel_error`` is the largest difference between batch sizes 1 and 32, on the first 32 images.
+    None: not measured, as in records of older versions, or not defined, as on synthetic inputs, which have no true
+    class.
     """
 
     max_rel_logit_error: float
     top1_agreement: float
     flips: tuple[Flip, ...]
-    test_top1_accuracy: float | None
     mean_rel_logit_error: float | None = None
     cosine: float | None = None
     only_trained_right: int | None = None

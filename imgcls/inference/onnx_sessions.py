@@ -45,7 +45,8 @@ def open_onnxruntime(  # noqa: PLR0913 - each may differ between entries of RUNT
 
     _require(provider, onnxruntime.get_available_providers())
     options = _options(threads, profile)
-    chosen = PROVIDER_OPTIONS[provider] | ({"trt_fp16_enable": "1"} if _half_in_tensorrt(provider, precision) else {})
+    half_in_tensorrt = provider == "TensorrtExecutionProvider" and precision == "fp16"
+    chosen = PROVIDER_OPTIONS[provider] | ({"trt_fp16_enable": "1"} if half_in_tensorrt else {})
     session = onnxruntime.InferenceSession(str(folder / file), options, providers=[(provider, chosen)])
     # onnxruntime falls back to the CPU with only a log line.
     ran = session.get_providers()[0]
@@ -57,6 +58,8 @@ def open_onnxruntime(  # noqa: PLR0913 - each may differ between entries of RUNT
         return np.asarray(session.run(None, {"images": images})[0], dtype=np.float32)
 
     read_back = session.get_session_options()
+    # TensorRT does not report it, and is set by the environment in ``_require``; a CPU has no TF32.
+    tf32 = session.get_provider_options().get(provider, {}).get("use_tf32", "0")
     return Session(
         run=run,
         provider=ran,
@@ -66,7 +69,7 @@ def open_onnxruntime(  # noqa: PLR0913 - each may differ between entries of RUNT
             "inter-op threads": str(read_back.inter_op_num_threads),
             "spinning": read_back.get_session_config_entry("session.intra_op.allow_spinning"),
             "graph optimisation": str(read_back.graph_optimization_level).rsplit(".", maxsplit=1)[-1],
-            "TF32": _tf32(session, provider),
+            "TF32": "off" if tf32 == "0" else "on",
         },
         device_timer=None if provider == "CPUExecutionProvider" else _bound_timer(session),
     )
@@ -86,17 +89,6 @@ def _options(threads: int, profile: Path | None) -> Any:  # noqa: ANN401 - onnxr
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     return options
-
-
-def _tf32(session: Any, provider: str) -> str:  # noqa: ANN401
-    """Return whether TF32 is on, as reported by the provider."""
-    # TensorRT does not report it, and is set by the environment in ``_require``; a CPU has no TF32.
-    used = session.get_provider_options().get(provider, {}).get("use_tf32", "0")
-    return "off" if used == "0" else "on"
-
-
-def _half_in_tensorrt(provider: str, precision: str) -> bool:
-    return provider == "TensorrtExecutionProvider" and precision == "fp16"
 
 
 def _require(provider: str, available: list[str]) -> None:

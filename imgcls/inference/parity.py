@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgcls.errors import ParityError
-from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.evaluation.predictions import Predictions, predict_all
 from imgcls.evaluation.results import Flip, Parity
 from imgcls.inference.card import Card, preprocess
@@ -48,7 +47,11 @@ def check_parity(  # noqa: PLR0913 - a session, its card and a split
     parity = parity_of(together, trained, batch_rel_error=batch_error)
     if precision == "fp32":
         _require(parity.max_rel_logit_error, MAX_REL_ERROR, "the logits differ from the trained model's", judged=True)
-        _require_explained(parity, trained)
+        # Two logits with an error of at most ``error`` each can change their order only if they differ by twice that.
+        error = parity.max_rel_logit_error * _scale(trained)
+        if wide := [flip for flip in parity.flips if flip.margin > 2 * error]:
+            message = f"the predicted class of {wide[0].image_id} differs, but its margin exceeds twice the logit error"
+            raise ParityError(message)
     return parity
 
 
@@ -57,15 +60,19 @@ def parity_of(logits: Logits, trained: Predictions, *, batch_rel_error: float | 
     if not np.isfinite(logits).all() or not np.isfinite(trained.logits).all():
         message = "a logit is not finite"
         raise ParityError(message)
-    flips = _flips(logits, trained)
+    top_two = np.sort(trained.logits, axis=1)[:, -2:]
+    flips = tuple(
+        Flip(image_id=trained.image_ids[row], margin=float(top_two[row, 1] - top_two[row, 0]))
+        for row in np.flatnonzero(logits.argmax(axis=1) != trained.logits.argmax(axis=1))
+    )
+    ours, reference = (outputs.ravel().astype(np.float64) for outputs in (logits, trained.logits))
     right, was_right = (outputs.argmax(axis=1) == trained.labels for outputs in (logits, trained.logits))
     return Parity(
         max_rel_logit_error=_relative(logits, trained.logits, trained),
         mean_rel_logit_error=float(np.abs(logits - trained.logits).mean()) / _scale(trained),
-        cosine=_cosine(logits, trained.logits),
+        cosine=float(ours @ reference / (np.linalg.norm(ours) * np.linalg.norm(reference) or 1.0)),
         top1_agreement=1 - len(flips) / len(trained.labels),
         flips=flips,
-        test_top1_accuracy=top1_accuracy(logits, trained.labels),
         only_trained_right=int((was_right & ~right).sum()),
         only_runtime_right=int((right & ~was_right).sum()),
         batch_rel_error=batch_rel_error,
@@ -90,26 +97,7 @@ def _relative(logits: Logits, reference: Logits, trained: Predictions) -> float:
     return float(np.abs(logits - reference).max()) / _scale(trained)
 
 
-def _cosine(first: Logits, second: Logits) -> float:
-    first_vector, second_vector = first.ravel().astype(np.float64), second.ravel().astype(np.float64)
-    return float(first_vector @ second_vector / (np.linalg.norm(first_vector) * np.linalg.norm(second_vector) or 1.0))
-
-
 def _require(error: float, limit: float, what: str, *, judged: bool) -> None:
     if judged and not error <= limit:  # error > limit would be false for NaN
         message = f"{what} by {error:.1e} of the largest absolute logit (limit {limit:.0e})"
         raise ParityError(message)
-
-
-def _require_explained(parity: Parity, trained: Predictions) -> None:
-    # Two logits with an error of at most ``error`` each can change their order only if they differ by twice that.
-    error = parity.max_rel_logit_error * _scale(trained)
-    if wide := [flip for flip in parity.flips if flip.margin > 2 * error]:
-        message = f"the predicted class of {wide[0].image_id} differs, but its margin exceeds twice the logit error"
-        raise ParityError(message)
-
-
-def _flips(logits: Logits, trained: Predictions) -> tuple[Flip, ...]:
-    top_two = np.sort(trained.logits, axis=1)[:, -2:]
-    turned = np.flatnonzero(logits.argmax(axis=1) != trained.logits.argmax(axis=1))
-    return tuple(Flip(image_id=trained.image_ids[i], margin=float(top_two[i, 1] - top_two[i, 0])) for i in turned)

@@ -34,8 +34,8 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """A model's answer for a photo: its most probable classes, or the reason why there are none (``error``).
+class PhotoPrediction:
+    """What a model predicts for a photo: its most probable classes, or the reason why there are none (``error``).
 
     ``predictions`` are sorted, the most probable first, and empty after an error. ``logits`` are float32 ``[C]``.
     Probabilities are the softmax of the logits divided by the temperature in the model's file. If it has none, they are
@@ -56,12 +56,12 @@ class Answer:
 
     @property
     def class_name(self) -> str:
-        """The most probable class; raises DataError if the photo has no answer."""
+        """The most probable class; raises DataError if there is none."""
         return self._best().class_name
 
     @property
     def probability(self) -> float:
-        """The probability of the most probable class; raises DataError if the photo has no answer."""
+        """The probability of the most probable class; raises DataError if there is none."""
         return self._best().probability
 
     def _best(self) -> Prediction:
@@ -106,24 +106,24 @@ def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base but Exception
-        message = f"{path}: not an ONNX model that can be read ({_first_line(error)})"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        message = f"{path}: not an ONNX model that can be read ({reason})"
         raise ConfigError(message) from error
-    return Classifier(name=str(path), session=session, card=_card(session, path))
-
-
-def _card(session: onnxruntime.InferenceSession, path: Path) -> Card:
     # From the open session: ``read_card`` would need the onnx package and load the file again.
     metadata: dict[str, Any] = session.get_modelmeta().custom_metadata_map
     try:
-        return msgspec.json.decode(metadata[CARD_KEY], type=Card)
+        card = msgspec.json.decode(metadata[CARD_KEY], type=Card)
     except (KeyError, msgspec.DecodeError) as error:
         raise missing_card(path) from error
+    return Classifier(name=str(path), session=session, card=card)
 
 
-def classify(models: Path | Sequence[Path], photos: Sequence[Path], *, top_k: int = 1) -> Generator[Answer, None, None]:
-    """Yield the answer of each model for each photo: in the order of photos, and for each photo in that of the models.
+def classify(
+    models: Path | Sequence[Path], photos: Sequence[Path], *, top_k: int = 1
+) -> Generator[PhotoPrediction, None, None]:
+    """Yield the prediction of each model for each photo, in the order of photos, and for a photo in that of the models.
 
-    A photo that cannot be used yields answers with the reason. The models are opened before the first answer; raises
+    A photo that cannot be used yields predictions with the reason. The models are opened before the first one; raises
     ConfigError if one was not exported by this project or has fewer than ``top_k`` classes. Photos are decoded and
     predicted in batches on all cores, a few batches ahead of the caller. Within ``quiet_libraries``
     (``imgcls.data.decode``) nothing else is written about damaged files.
@@ -134,13 +134,13 @@ def classify(models: Path | Sequence[Path], photos: Sequence[Path], *, top_k: in
         count = len(classifier.card.class_names)
         hint = f"{classifier.name} has {count} classes, use 1 to {count}"
         require(name="top_k", value=top_k, low=1, high=count, hint=hint)
-    return stream_chunks(partial(_answers, opened, top_k), photos, size=BATCH)
+    return stream_chunks(partial(_predictions, opened, top_k), photos, size=BATCH)
 
 
-def _answers(models: Sequence[Classifier], top_k: int, photos: Sequence[Path]) -> list[Answer]:
+def _predictions(models: Sequence[Classifier], top_k: int, photos: Sequence[Path]) -> list[PhotoPrediction]:
     squares = {resize: _squares(photos, resize) for resize in {model.card.resize for model in models}}
-    by_model = [_answers_of(model, photos, squares[model.card.resize], top_k=top_k) for model in models]
-    return [answer for answers in zip(*by_model, strict=True) for answer in answers]
+    by_model = [_predictions_of(model, photos, squares[model.card.resize], top_k=top_k) for model in models]
+    return [prediction for of_photo in zip(*by_model, strict=True) for prediction in of_photo]
 
 
 def _squares(photos: Sequence[Path], resize: Resize) -> list[NDArray[np.uint8] | str]:
@@ -154,31 +154,27 @@ def _squares(photos: Sequence[Path], resize: Resize) -> list[NDArray[np.uint8] |
     return squares
 
 
-def _answers_of(
+def _predictions_of(
     model: Classifier, photos: Sequence[Path], squares: Sequence[NDArray[np.uint8] | str], *, top_k: int
-) -> list[Answer]:
+) -> list[PhotoPrediction]:
     usable = [square for square in squares if not isinstance(square, str)]
     logits = iter(model.logits(np.stack(usable)) if usable else ())
     return [
-        _answer(model, photo, square if isinstance(square, str) else next(logits), top_k=top_k)
+        _prediction(model, photo, square if isinstance(square, str) else next(logits), top_k=top_k)
         for photo, square in zip(photos, squares, strict=True)
     ]
 
 
-def _answer(model: Classifier, photo: Path, outcome: NDArray[np.float32] | str, *, top_k: int) -> Answer:
-    """Return the answer from the logits ``[C]`` of a photo, or from the reason why it has none."""
+def _prediction(model: Classifier, photo: Path, outcome: NDArray[np.float32] | str, *, top_k: int) -> PhotoPrediction:
+    """Return the prediction from the logits ``[C]`` of a photo, or from the reason why it has none."""
     reason = None if model.card.temperature is not None else model.card.uncalibrated_reason or NO_TEMPERATURE
     if not isinstance(outcome, str) and not np.isfinite(outcome).all():
         outcome = "the model's logits are not finite"
     if isinstance(outcome, str):
-        return Answer(photo=str(photo), model=model.name, uncalibrated_reason=reason, error=outcome)
+        return PhotoPrediction(photo=str(photo), model=model.name, uncalibrated_reason=reason, error=outcome)
     (probabilities,) = model.probabilities(outcome[None])
     best = np.argsort(-probabilities, kind="stable")[:top_k]
     predictions = tuple(Prediction(model.card.class_names[row], float(probabilities[row])) for row in best)
-    return Answer(
+    return PhotoPrediction(
         photo=str(photo), model=model.name, uncalibrated_reason=reason, predictions=predictions, logits=outcome
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

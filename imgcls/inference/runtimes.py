@@ -11,6 +11,7 @@ from imgcls.errors import ConfigError
 from imgcls.inference.onnx_sessions import nodes_by_provider, open_onnxruntime, open_openvino
 from imgcls.inference.session import Images, Session
 from imgcls.inference.torch_sessions import WEIGHTS, open_pytorch
+from imgcls.messages import Setting
 from imgcls.parallel import usable_cores
 
 ONNX: Final = "model.onnx"
@@ -97,7 +98,7 @@ RUNTIMES: Final[dict[str, Runtime]] = {
     # Quantised operators run in int8 whatever the precision hint, which applies to the other operators.
     "openvino-cpu-int8": _openvino(precision="int8", file=ONNX_INT8),
 }
-"""Runtimes by the name that ``--runtimes`` takes."""
+"""Runtimes by the name that ``RuntimeConfig.runtimes`` takes."""
 
 
 def default_runtimes(*, cuda: bool) -> tuple[str, ...]:
@@ -109,21 +110,19 @@ def check_runtimes(names: tuple[str, ...]) -> None:
     """Raise ConfigError if a name is not in ``RUNTIMES``, or needs a package that is not installed."""
     for name in names:
         if name not in RUNTIMES:
-            message = f"--runtimes {name}: unknown; known: {', '.join(RUNTIMES)}"
-            raise ConfigError(message)
+            raise ConfigError(Setting("runtimes", name), f": unknown; known: {', '.join(RUNTIMES)}")
         runtime = RUNTIMES[name]
         # find_spec, because importing every runtime takes seconds.
         if missing := [module for module in runtime.modules if importlib.util.find_spec(module) is None]:
-            message = f"--runtimes {name}: needs {missing[0]}, which is not installed; {runtime.install}"
-            raise ConfigError(message)
+            reason = f": needs {missing[0]}, which is not installed; {runtime.install}"
+            raise ConfigError(Setting("runtimes", name), reason)
 
 
 def threads_allowed(threads: int) -> int:
     """Return the number of threads, for 0 all cores of this process; raises ConfigError if there are fewer cores."""
     cores = usable_cores()
     if threads > cores:
-        message = f"--threads {threads}: this process may use {cores} cores; use 0 (all) to {cores}"
-        raise ConfigError(message)
+        raise ConfigError(Setting("threads", threads), f": this process may use {cores} cores; use 0 (all) to {cores}")
     return threads or cores
 
 

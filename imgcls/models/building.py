@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from imgcls.config import ArchitectureConfig, Norm
 from imgcls.errors import ConfigError
+from imgcls.messages import Setting
 from imgcls.models.registry import AUX_POOL, AUX_STOCK_PX, ModelSpec
 from imgcls.models.structure import Structure, pretrained_cfg
 
@@ -62,8 +63,8 @@ def memory_format(structure: Structure, image_size: int) -> torch.memory_format:
 def require_pretrained(spec: ModelSpec) -> None:
     """Raise ConfigError unless the model is pre-trained: random layers have no features to fit a classifier to."""
     if spec.weights.init == "random":
-        message = f"--tune-layers: {spec.name} starts from random weights; use all, or pre-trained weights"
-        raise ConfigError(message)
+        reason = f": {spec.name} starts from random weights; use all, or pre-trained weights"
+        raise ConfigError(Setting("tune_layers"), reason)
 
 
 def shift_logits(model: nn.Module, heads: "Sequence[str]", offsets: Tensor) -> None:
@@ -134,7 +135,7 @@ def save_trained(state: dict[str, Tensor], spec: ModelSpec, *, num_classes: int,
 
 def save_ensemble(files: "Sequence[Path]", parts: "Sequence[Part]", path: Path) -> None:
     """Write the ensemble of the networks in ``files``, each with its weight and normalisation, as one network."""
-    ensemble = Ensemble([load_trained(file) for file in files], parts)
+    ensemble = EnsembleModule([load_trained(file) for file in files], parts)
     _save(storable(ensemble), {"members": [_description(file) for file in files]}, path)
 
 
@@ -170,7 +171,7 @@ def _empty(network: Network) -> nn.Module:
     if "members" in network:
         # Weights and normalisations are read with the parameters.
         neutral = Part(weight=1.0, scale=(1.0, 1.0, 1.0), shift=(0.0, 0.0, 0.0))
-        return Ensemble([_empty(member) for member in network["members"]], [neutral] * len(network["members"]))
+        return EnsembleModule([_empty(member) for member in network["members"]], [neutral] * len(network["members"]))
     name = network["timm_name"].split(".")[0]
     return timm.create_model(name, pretrained=False, **network["options"])
 
@@ -184,7 +185,7 @@ class Part:
     shift: tuple[float, ...]
 
 
-class Ensemble(nn.Module):
+class EnsembleModule(nn.Module):
     """Several networks as one, whose logits are the logarithm of the weighted mean of their probabilities."""
 
     def __init__(self, members: "Sequence[nn.Module]", parts: "Sequence[Part]") -> None:

@@ -14,7 +14,8 @@ from imgcls.data.augment import Normalisation
 from imgcls.data.decode import RESAMPLING, Resize
 from imgcls.errors import ConfigError, GroupedConfigError
 from imgcls.hub import why_unreachable
-from imgcls.models.names import LOCAL, current_name, names_weights
+from imgcls.messages import Message, Setting
+from imgcls.models.model_names import LOCAL, current_name, names_weights
 from imgcls.models.structure import Structure, find_structure
 from imgcls.models.weights import Weights, folder_weights, hub_weights, in_cache, named_weights, random_weights
 
@@ -80,7 +81,7 @@ Specs = dict[tuple[str, LoaderConfig], ModelSpec]
 
 
 def weights_policy(weights: str, timm_names: Iterable[str]) -> WeightsFor:
-    """Turn ``--weights`` into a function from a timm name to weights; the hub is probed once.
+    """Turn the setting ``weights`` into a function from a timm name to weights; the hub is probed once.
 
     ``timm_names`` are the models of the command: with ``auto`` and no hub, all of them are pre-trained if the weights
     of all are in the hub's cache on this machine; else all are random, with a warning. Names of weights (``hf-hub:``,
@@ -104,13 +105,13 @@ def _policy(weights: str, timm_names: Sequence[str], probed: Callable[[], str | 
     word, at, revision = weights.partition("@")
     if word == "pretrained":
         if at and not revision:
-            message = f"--weights {weights}: names no revision; use pretrained@REVISION, a branch, tag or commit"
-            raise ConfigError(message)
+            reason = ": names no revision; use pretrained@REVISION, a branch, tag or commit"
+            raise ConfigError(Setting("weights", weights), reason)
         return partial(hub_weights, revision=revision or None, unreachable=probed())
     folder = Path(weights).expanduser()
     if not folder.is_dir():
-        message = f"--weights {weights}: no such folder; use auto, pretrained, pretrained@REVISION, none or a folder"
-        raise ConfigError(message)
+        reason = ": no such folder; use auto, pretrained, pretrained@REVISION, none or a folder"
+        raise ConfigError(Setting("weights", weights), reason)
     return partial(folder_weights, folder=folder)
 
 
@@ -122,13 +123,12 @@ def _without_hub(timm_names: Sequence[str], reason: str) -> WeightsFor:
         LOGGER.info("the model hub cannot be reached (%s): pretrained weights from its cache on this machine", reason)
         return partial(hub_weights, unreachable=reason)
     stored = [name for name in names if name not in missing]
-    LOGGER.warning(
-        "the model hub cannot be reached (%s), and its cache on this machine lacks %s: every model starts from RANDOM "
-        "weights (init: random)%s",
-        reason,
-        ", ".join(missing),
-        f"; --weights pretrained starts {', '.join(stored)} from the cache" if stored else "",
+    text = (
+        f"the model hub cannot be reached ({reason}), and its cache on this machine lacks {', '.join(missing)}: every "
+        "model starts from RANDOM weights (init: random)"
     )
+    hint = ("; ", Setting("weights", "pretrained"), f" starts {', '.join(stored)} from the cache") if stored else ()
+    LOGGER.warning(Message((text, *hint)))
     return random_weights
 
 
@@ -152,14 +152,6 @@ def timm_name_of(model: str) -> str:
     return entry.timm_name if entry else current_name(model, tuple(MODELS))
 
 
-def _require_tag(timm_name: str, weights: Weights) -> None:
-    """Raise ConfigError if a name asks for another tag than that of the weights."""
-    architecture, tag = split_model_name_tag(timm_name)
-    if tag and tag != weights.tag and not names_weights(timm_name):
-        message = f"--weights: the folder has {architecture}.{weights.tag}, not {timm_name}; ask for {architecture}"
-        raise ConfigError(message)
-
-
 def at_size(spec: ModelSpec, image_size: int) -> ModelSpec:
     """Return the specification of the same weights at another image size; raises ConfigError if they cannot have it."""
     structure = find_structure(spec.architecture, spec.weights, image_size, has_aux_head=spec.has_aux_head)
@@ -175,13 +167,16 @@ def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> M
     entry, timm_name = MODELS.get(model), timm_name_of(model)
     smallest = entry.min_size if entry else 8
     if loader.image_size < smallest:
-        message = f"--image-size {loader.image_size} is too small for {model}; it needs {smallest} px or more"
-        raise ConfigError(message)
+        reason = f" is too small for {model}; it needs {smallest} px or more"
+        raise ConfigError(Setting("image_size", loader.image_size), reason)
     weights = weights_for(timm_name)
     cfg = weights.cfg
     assert cfg.architecture is not None
-    if entry is None and weights.file is not None:
-        _require_tag(timm_name, weights)
+    architecture, tag = split_model_name_tag(timm_name)
+    another_tag = tag and tag != weights.tag and not names_weights(timm_name)
+    if entry is None and weights.file is not None and another_tag:
+        message = f"--weights: the folder has {architecture}.{weights.tag}, not {timm_name}; ask for {architecture}"
+        raise ConfigError(message)
     has_aux_head = bool(entry and entry.has_aux_head)
     return ModelSpec(
         name=f"{LOCAL}{Path(model).name}" if model.startswith(LOCAL) else model,

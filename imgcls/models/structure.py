@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from imgcls.errors import ConfigError, ImageSizeError
+from imgcls.messages import Setting
 from imgcls.models.heads import linear_heads
 from imgcls.models.weights import Weights, shapes_of
 
@@ -80,9 +81,9 @@ def _find(architecture: str, weights: Weights, image_size: int, *, has_aux_head:
         raise ImageSizeError(architecture, image_size, reason, nearest)
     if weights.file is None:
         message = f"{architecture}: not a classifier of square images ({reason}); choose another model"
-    else:
-        message = f"--weights: the file does not fit {architecture} ({probe.reason}); use weights of that architecture"
-    raise ConfigError(message)
+        raise ConfigError(message)
+    reason = f": the file does not fit {architecture} ({probe.reason}); use weights of that architecture"
+    raise ConfigError(Setting("weights"), reason)
 
 
 def _crashes(layer: nn.Module) -> bool:
@@ -154,7 +155,10 @@ class _Probe:
                 missing = self._missing(network, options)
         except Exception as error:  # noqa: BLE001 - networks refuse a size or a file by exceptions of any class
             # That timm's function has no argument of this name says nothing about the network.
-            self.reason = self.reason if isinstance(error, TypeError) else _reason(error)
+            if not isinstance(error, TypeError):
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+                # The lines of torch's loader after the first say what does not fit.
+                self.reason = lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else lines[0]
             return None
         if missing:
             self.reason = f"{missing[0]} is not in the file"
@@ -191,12 +195,6 @@ class _Probe:
 def _writes(tensor: Tensor) -> int:
     """Return how often a tensor was written in place; one that the loader did not write has the count of a new one."""
     return tensor._version  # noqa: SLF001 - has no public name
-
-
-def _reason(error: Exception) -> str:
-    """Return an error in one short line; the lines of torch's loader after the first say what does not fit."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else lines[0]
 
 
 def _nearest(probe: _Probe, image_size: int) -> int | None:

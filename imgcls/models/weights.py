@@ -13,7 +13,8 @@ from timm.models import PretrainedCfg, split_model_name_tag
 
 from imgcls.errors import ConfigError
 from imgcls.hub import HubError, HubFile, MissingError, fetch, find_cached, has_file
-from imgcls.models.names import HUB, LOCAL, default_cfg, names_weights
+from imgcls.messages import Setting
+from imgcls.models.model_names import HUB, LOCAL, default_cfg, names_weights
 
 WEIGHTS_FILE: Final = "model.safetensors"
 
@@ -60,8 +61,8 @@ def random_weights(architecture: str) -> Weights:
     Raises ConfigError for a name of weights, which has no architecture before it is read.
     """
     if names_weights(architecture):
-        message = f"{architecture}: names pre-trained weights, which --weights none excludes; name its architecture"
-        raise ConfigError(message)
+        reason = (Setting("weights", "none"), " excludes; name its architecture")
+        raise ConfigError(architecture, ": names pre-trained weights, which ", *reason)
     cfg = default_cfg(architecture)
     return Weights(init="random", tag="random", sha256=None, file=None, config=config_of(cfg))
 
@@ -74,8 +75,8 @@ def hub_weights(architecture: str, *, revision: str | None = None, unreachable: 
     """
     cfg = default_cfg(architecture)
     if not cfg.hf_hub_id:
-        message = f"--weights pretrained: the hub holds no weights for {architecture}; use --weights none"
-        raise ConfigError(message)
+        hint = (f": the hub holds no weights for {architecture}; use ", Setting("weights", "none"))
+        raise ConfigError(Setting("weights", "pretrained"), *hint)
     try:
         file = fetch(cfg.hf_hub_id, WEIGHTS_FILE, revision=revision, unreachable=unreachable)
     except HubError as error:
@@ -99,7 +100,8 @@ def _hub_error(architecture: str, repo: str, revision: str | None, error: HubErr
     reason = str(error)
     if isinstance(error, MissingError) and has_file(repo, PICKLE_FILE, revision=revision):
         reason = f"it has {PICKLE_FILE} only, a pickle, which could run any code and is never read"
-    return ConfigError(f"--weights pretrained: {repo} for {architecture}: {reason}; or use --weights none, or a folder")
+    hint = ("; or use ", Setting("weights", "none"), ", or a folder")
+    return ConfigError(Setting("weights", "pretrained"), f": {repo} for {architecture}: {reason}", *hint)
 
 
 def in_cache(architecture: str) -> bool:
@@ -117,12 +119,13 @@ def folder_weights(architecture: str, folder: Path) -> Weights:
     home = folder / name
     if not (home / CONFIG_FILE).is_file():
         models = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}"))) or "none"
-        message = f"--weights {folder}: no {name}/{CONFIG_FILE} there; models in that folder: {models}"
-        raise ConfigError(message)
+        reason = f": no {name}/{CONFIG_FILE} there; models in that folder: {models}"
+        raise ConfigError(Setting("weights", str(folder)), reason)
     weights = local_weights(home)
     if (config_architecture := weights.config["architecture"]) != name:
-        message = f"--weights: {name}/{CONFIG_FILE} is for {config_architecture!r}, not for {name!r}"
-        raise ConfigError(message)
+        raise ConfigError(
+            Setting("weights"), f": {name}/{CONFIG_FILE} is for {config_architecture!r}, not for {name!r}"
+        )
     return weights
 
 
@@ -132,8 +135,7 @@ def local_weights(home: Path) -> Weights:
     for path in (cfg_file, file):
         if not path.is_file():
             why = "" if path == cfg_file else " (other formats are not read: pickles run code)"
-            message = f"--weights {home.parent}: no {home.name}/{path.name} there{why}"
-            raise ConfigError(message)
+            raise ConfigError(Setting("weights", str(home.parent)), f": no {home.name}/{path.name} there{why}")
     # For its ConfigError: a damaged file is reported before it is hashed.
     shapes_of(file)
     cfg, options = _read_cfg(cfg_file)
@@ -172,8 +174,8 @@ def _read_cfg(cfg_file: Path) -> tuple[PretrainedCfg, dict[str, Any]]:
         values, options = dict(config.get("pretrained_cfg", {})), dict(config.get("model_args") or {})
         values["architecture"] = split_model_name_tag(config["architecture"])[0]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"--weights: {cfg_file.parent.name}/{cfg_file.name} is not a timm model config ({error})"
-        raise ConfigError(message) from error
+        reason = f": {cfg_file.parent.name}/{cfg_file.name} is not a timm model config ({error})"
+        raise ConfigError(Setting("weights"), reason) from error
     # timm writes num_classes beside pretrained_cfg; 1000 is the default of PretrainedCfg.
     values.setdefault("num_classes", config.get("num_classes", 1000))
     return _pretrained_cfg(values), options
@@ -198,8 +200,8 @@ def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(file, framework="pt") as tensors:
             return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        message = f"--weights: {file.parent.name}/{file.name} is not a safetensors file ({error})"
-        raise ConfigError(message) from error
+        reason = f": {file.parent.name}/{file.name} is not a safetensors file ({error})"
+        raise ConfigError(Setting("weights"), reason) from error
 
 
 def sha256_of(file: Path) -> str:

@@ -1,4 +1,4 @@
 """The training loop, losses, schedules, checkpoints and events.
 
-This package never reads a test split. Start with ``loop.train``, whose input is ``setup.TrainingSetup``.
+This package never reads a test split. Start with ``fitting.fit``, whose input is a ``plan.TrainingPlan``.
 """

@@ -3,78 +3,50 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import torch
 
-from imgcls.config import MIN_BATCH, ArchitectureConfig, LoaderConfig, TrainConfig
+from imgcls.config import MIN_BATCH, ArchitectureConfig, LoaderConfig
 from imgcls.data.loaders import Source, share_of, undersampled
 from imgcls.errors import ConfigError, OutOfMemoryError
+from imgcls.messages import Setting
 from imgcls.models import complexity
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec
-from imgcls.training.events import Report
 from imgcls.training.loop import train as run_loop
 from imgcls.training.loop import use_threads
-from imgcls.training.setup import Training, TrainingSetup, mixed
+from imgcls.training.plan import Training, TrainingPlan, mixed
 
 # Parts of the messages of the RuntimeErrors that torch raises on a lack of host memory.
 OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
 
-def fit(  # noqa: PLR0913 - the parts of a training
-    spec: ModelSpec,
-    *,
-    num_classes: int,
-    train_source: Source,
-    val_source: Source,
-    loader: LoaderConfig,
-    architecture: ArchitectureConfig,
-    train: TrainConfig,
-    seed: int,
-    folder: Path,
-    report: Report,
-    rungs: tuple[float, ...] = (),
-) -> Training:
-    """Build the model and train it, resuming from ``folder`` if it was interrupted.
+def fit(plan: TrainingPlan) -> Training:
+    """Build the model and train it, resuming from the plan's folder if it was interrupted.
 
-    The test split is not among the arguments. ``train`` names a device and a number of threads (``resolve_train``).
     Raises NonFiniteLossError and OutOfMemoryError, and ConfigError for the technique post-hoc.
     """
+    spec, train = plan.spec, plan.train
     if train.imbalance == "post-hoc":
-        message = "imbalance post-hoc adjusts a finished training; it has none of its own: use none"
-        raise ConfigError(message)
+        hint = (" adjusts a finished training; it has none of its own: use ", Setting("imbalance", "none"))
+        raise ConfigError(Setting("imbalance", "post-hoc"), *hint)
     use_threads(train.train_threads)
-    torch.manual_seed(seed)
-    aux_head = spec.has_aux_head and architecture.aux_weight > 0
-    with _named_lack_of_memory(loader):
-        model = build_model(spec, architecture, num_classes=num_classes, aux_head=aux_head)
-        setup = TrainingSetup(
-            num_classes=num_classes,
-            structure=spec.structure,
-            train_source=_used(train_source, train, seed),
-            val_source=val_source,
-            normalisation=spec.normalisation,
-            loader=loader,
-            architecture=architecture,
-            train=train,
-            seed=seed,
-            device=torch.device(train.device),
-            folder=folder,
-            report=report,
-            rungs=rungs,
-            # Of the exported network, before it is moved: an auxiliary head is not counted in any figure.
-            gmacs=gmacs_of(spec, num_classes) if (train.budget or "").startswith("tmacs") else None,
-        )
-        return run_loop(model, setup)
+    torch.manual_seed(plan.seed)
+    aux_head = spec.has_aux_head and plan.architecture.aux_weight > 0
+    with _named_lack_of_memory(plan.loader):
+        model = build_model(spec, plan.architecture, num_classes=plan.num_classes, aux_head=aux_head)
+        # Of the exported network, before it is moved: an auxiliary head is not counted in any figure.
+        gmacs = gmacs_of(spec, plan.num_classes) if (train.budget or "").startswith("tmacs") else None
+        return run_loop(model, replace(plan, train_source=_used(plan), gmacs=gmacs))
 
 
-def _used(source: Source, train: TrainConfig, seed: int) -> Source:
+def _used(plan: TrainingPlan) -> Source:
     """Return the train images that are used: all, a share of each class, or as many of each class."""
+    source, train = plan.train_source, plan.train
     if train.train_share < 1:
-        source = share_of(source, train.train_share, mixed(seed, 0, 4))
-    return undersampled(source, mixed(seed, 0, 3)) if train.imbalance == "undersample" else source
+        source = share_of(source, train.train_share, mixed(plan.seed, 0, 4))
+    return undersampled(source, mixed(plan.seed, 0, 3)) if train.imbalance == "undersample" else source
 
 
 def gmacs_of(spec: ModelSpec, num_classes: int) -> float:
@@ -98,6 +70,6 @@ def _named_lack_of_memory(loader: LoaderConfig) -> Iterator[None]:
         if not is_memory_error and not any(words in str(error).lower() for words in OUT_OF_MEMORY):
             raise
         size, px = loader.micro_batch or loader.batch_size, loader.image_size
-        smaller = "--micro-batch or --image-size" if size > MIN_BATCH else "--image-size"
+        smaller = "micro-batch or image size" if size > MIN_BATCH else "image size"
         message = f"out of memory in training with {size} images of {px} px at once; a smaller {smaller} needs less"
         raise OutOfMemoryError(message) from error

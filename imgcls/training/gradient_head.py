@@ -20,7 +20,7 @@ from imgcls.evaluation.forward import EVAL_BATCH
 from imgcls.models.building import set_aux
 from imgcls.training.events import EpochResult
 from imgcls.training.losses import class_loss
-from imgcls.training.setup import HEAD_EPOCHS, TrainingSetup, mixed
+from imgcls.training.plan import HEAD_EPOCHS, TrainingPlan, mixed
 
 LOGGER = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ HEAD_LR: Final = 1e-3
 """Learning rate of the classifier, whose layers start at zero."""
 
 
-def fit_by_gradient(model: nn.Module, setup: TrainingSetup) -> EpochResult:
+def fit_by_gradient(model: nn.Module, plan: TrainingPlan) -> EpochResult:
     """Train the layers of the classifier for ``HEAD_EPOCHS`` epochs, and keep the epoch that is best on val.
 
     All other layers are frozen, in eval mode. Returns the scores of that epoch, and the cost of all. Raises
@@ -36,8 +36,8 @@ def fit_by_gradient(model: nn.Module, setup: TrainingSetup) -> EpochResult:
     """
     model.eval()
     set_aux(model, enabled=False)
-    frozen = [weight for name, weight in model.named_parameters() if not _is_of(name, setup.structure.classifier)]
-    head = {name: weight for name, weight in model.named_parameters() if _is_of(name, setup.structure.classifier)}
+    frozen = [weight for name, weight in model.named_parameters() if not _is_of(name, plan.spec.structure.classifier)]
+    head = {name: weight for name, weight in model.named_parameters() if _is_of(name, plan.spec.structure.classifier)}
     assert head, "find_structure refuses networks without a classifier"
     with torch.no_grad():
         for weight in head.values():
@@ -47,7 +47,7 @@ def fit_by_gradient(model: nn.Module, setup: TrainingSetup) -> EpochResult:
     for weight in frozen:
         weight.requires_grad = False
     try:
-        best, state = _train(model, head, setup)
+        best, state = _train(model, head, plan)
     finally:
         for weight, trained in zip(frozen, was_trained, strict=True):
             weight.requires_grad = trained
@@ -65,16 +65,16 @@ def _is_of(name: str, layers: tuple[str, ...]) -> bool:
 
 
 def _train(
-    model: nn.Module, head: dict[str, nn.Parameter], setup: TrainingSetup
+    model: nn.Module, head: dict[str, nn.Parameter], plan: TrainingPlan
 ) -> tuple[EpochResult, dict[str, Tensor]]:
     """Return the result of the best epoch, with the cost of all epochs, and the classifier's parameters after it."""
     optimizer = torch.optim.Adam(head.values(), lr=HEAD_LR, fused=True)
     results, states, train_time_s, eval_time_s = list[EpochResult](), list[dict[str, Tensor]](), 0.0, 0.0
     for epoch in range(1, HEAD_EPOCHS + 1):
         started = time.perf_counter()
-        train_loss = _epoch(model, optimizer, setup, epoch)
+        train_loss = _epoch(model, optimizer, plan, epoch)
         trained = time.perf_counter()
-        val_loss, accuracy = _scores(model, setup)
+        val_loss, accuracy = _scores(model, plan)
         train_time_s += trained - started
         eval_time_s += time.perf_counter() - trained
         results.append(
@@ -86,7 +86,7 @@ def _train(
                 lr=HEAD_LR,
                 train_time_s=train_time_s,
                 eval_time_s=eval_time_s,
-                images=epoch * len(setup.train_source),
+                images=epoch * len(plan.train_source),
             )
         )
         states.append({name: weight.detach().clone() for name, weight in head.items()})
@@ -96,21 +96,21 @@ def _train(
     return chosen, states[best]
 
 
-def _epoch(model: nn.Module, optimizer: torch.optim.Optimizer, setup: TrainingSetup, epoch: int) -> float:
+def _epoch(model: nn.Module, optimizer: torch.optim.Optimizer, plan: TrainingPlan, epoch: int) -> float:
     """Train one epoch, and return the mean loss over images."""
     total, seen = 0.0, 0
     batches = train_batches(
-        setup.train_source,
-        policy=POLICIES[setup.train.augmentation],
-        hflip=not setup.train.no_hflip,
-        sampler=SAMPLERS.get(setup.train.imbalance, shuffled),
-        batch_size=setup.loader.batch_size,
-        normalisation=setup.normalisation,
-        device=setup.device,
-        generator=torch.Generator().manual_seed(mixed(setup.seed, epoch, 5)),
+        plan.train_source,
+        policy=POLICIES[plan.train.augmentation],
+        hflip=not plan.train.no_hflip,
+        sampler=SAMPLERS.get(plan.train.imbalance, shuffled),
+        batch_size=plan.loader.batch_size,
+        normalisation=plan.spec.normalisation,
+        device=plan.device,
+        generator=torch.Generator().manual_seed(mixed(plan.seed, epoch, 5)),
     )
     for images, labels in batches:
-        loss = class_loss(model(images), labels, setup)
+        loss = class_loss(model(images), labels, plan)
         if not torch.isfinite(loss):
             message = "the loss of the classifier is not finite; use other weights"
             raise NonFiniteLossError(message)
@@ -121,15 +121,15 @@ def _epoch(model: nn.Module, optimizer: torch.optim.Optimizer, setup: TrainingSe
     return total / seen
 
 
-def _scores(model: nn.Module, setup: TrainingSetup) -> tuple[float, float]:
+def _scores(model: nn.Module, plan: TrainingPlan) -> tuple[float, float]:
     """Return the loss and the accuracy on val."""
     with torch.inference_mode():
-        parts = [(model(images).float(), labels) for images, labels in plain_batches(setup.val_source, setup)]
+        parts = [(model(images).float(), labels) for images, labels in plain_batches(plan.val_source, plan)]
     logits, labels = (torch.cat(part) for part in zip(*parts, strict=True))
     loss = functional.cross_entropy(logits, labels).item()
     return loss, (logits.argmax(dim=1) == labels).double().mean().item()
 
 
-def plain_batches(source: Source, setup: TrainingSetup) -> Iterator[Batch]:
+def plain_batches(source: Source, plan: TrainingPlan) -> Iterator[Batch]:
     """Return the batches of a pass over a split without augmentation."""
-    return eval_batches(source, batch_size=EVAL_BATCH, normalisation=setup.normalisation, device=setup.device)
+    return eval_batches(source, batch_size=EVAL_BATCH, normalisation=plan.spec.normalisation, device=plan.device)

@@ -18,7 +18,7 @@ from imgcls.models.building import set_aux
 from imgcls.training.events import EpochResult, HeadResult
 from imgcls.training.gradient_head import fit_by_gradient, plain_batches
 from imgcls.training.losses import class_loss
-from imgcls.training.setup import TrainingSetup, mixed
+from imgcls.training.plan import TrainingPlan, mixed
 
 LOGGER = logging.getLogger(__name__)
 
@@ -48,44 +48,46 @@ class _Fit:
     val_top1_accuracy: float
 
 
-def fit_head(model: nn.Module, setup: TrainingSetup) -> HeadResult:
+def fit_head(model: nn.Module, plan: TrainingPlan) -> HeadResult:
     """Fit the classifier of ``model`` alone.
 
     Each linear head is fitted by itself, as a logistic regression on standardised features of
-    ``setup.train.feature_views`` views of each train image, with the L2 penalty that is best on val. A classifier that
+    ``plan.train.feature_views`` views of each train image, with the L2 penalty that is best on val. A classifier that
     does not consist of linear heads is trained by gradient (``fit_by_gradient``), and so is one whose network does not
     reproduce the fitted logits, for example because its features vary by less than float32 resolves.
     """
-    if not setup.structure.heads:
-        return HeadResult(method="gradient", epoch=fit_by_gradient(model, setup))
-    heads = [model.get_submodule(name) for name in setup.structure.heads]
+    if not plan.spec.structure.heads:
+        return HeadResult(method="gradient", epoch=fit_by_gradient(model, plan))
+    heads = [model.get_submodule(name) for name in plan.spec.structure.heads]
     initial = [{key: tensor.clone() for key, tensor in head.state_dict().items()} for head in heads]
-    fitted, val_logits = _fit_linear(model, heads, setup)
-    if _is_reproduced(model, val_logits, setup):
+    fitted, val_logits = _fit_linear(model, heads, plan)
+    if _is_reproduced(model, val_logits, plan):
         return HeadResult(method="linear", epoch=fitted)
     LOGGER.warning("  classifier: the network does not reproduce the logits of its linear heads; trained by gradient")
     for head, state in zip(heads, initial, strict=True):
         head.load_state_dict(state)
-    trained = fit_by_gradient(model, setup)
+    trained = fit_by_gradient(model, plan)
     costs = {name: getattr(fitted, name) + getattr(trained, name) for name in ("images", "train_time_s", "eval_time_s")}
     return HeadResult(method="gradient", epoch=replace(trained, **costs))
 
 
-def _fit_linear(model: nn.Module, heads: Sequence[nn.Module], setup: TrainingSetup) -> tuple[EpochResult, Tensor]:
+def _fit_linear(model: nn.Module, heads: Sequence[nn.Module], plan: TrainingPlan) -> tuple[EpochResult, Tensor]:
     """Fit linear heads and put the fits into them; return the result and the logits on val, float32 ``[N, C]``."""
     started = time.perf_counter()
-    parts = [_features(model, heads, batches) for batches in _views(setup)]
+    parts = [_features(model, heads, batches) for batches in _views(plan)]
     features = [torch.cat(views) for views in zip(*(part[0] for part in parts), strict=True)]
     labels = torch.cat([part[1] for part in parts])
     passed = time.perf_counter()
-    val, val_labels = _features(model, heads, plain_batches(setup.val_source, setup))
+    val, val_labels = _features(model, heads, plain_batches(plan.val_source, plan))
     scored = time.perf_counter()
     if not all(torch.isfinite(values).all() for values in (*features, *val)):
         message = "the features of the pre-trained layers are not finite; use other weights"
         raise NonFiniteLossError(message)
-    drawn = _drawn(labels, setup)
+    # A sampler draws from the features, so that each image passes the network once.
+    generator = torch.Generator().manual_seed(mixed(plan.seed, 0, 4))
+    drawn = SAMPLERS.get(plan.train.imbalance, shuffled)(labels.cpu(), generator).to(labels.device)
     fits = [
-        _put_best(head, (own[drawn], labels[drawn]), (own_val, val_labels), setup)
+        _put_best(head, (own[drawn], labels[drawn]), (own_val, val_labels), plan)
         for head, own, own_val in zip(heads, features, val, strict=True)
     ]
     train_logits, val_logits = (
@@ -99,7 +101,7 @@ def _fit_linear(model: nn.Module, heads: Sequence[nn.Module], setup: TrainingSet
     )
     result = EpochResult(
         epoch=1,
-        train_loss=class_loss(train_logits, labels[drawn], setup).item(),
+        train_loss=class_loss(train_logits, labels[drawn], plan).item(),
         val_loss=functional.cross_entropy(val_logits, val_labels).item(),
         val_top1_accuracy=accuracy,
         lr=0.0,
@@ -110,25 +112,19 @@ def _fit_linear(model: nn.Module, heads: Sequence[nn.Module], setup: TrainingSet
     return result, val_logits
 
 
-def _drawn(labels: Tensor, setup: TrainingSetup) -> Tensor:
-    """Return the rows that a sampler draws from the features: each image passes the network once."""
-    generator = torch.Generator().manual_seed(mixed(setup.seed, 0, 4))
-    return SAMPLERS.get(setup.train.imbalance, shuffled)(labels.cpu(), generator).to(labels.device)
-
-
-def _views(setup: TrainingSetup) -> Iterator[Iterator[Batch]]:
-    yield plain_batches(setup.train_source, setup)
+def _views(plan: TrainingPlan) -> Iterator[Iterator[Batch]]:
+    yield plain_batches(plan.train_source, plan)
     # ``train_batches`` drops a last batch of a single image.
-    size = EVAL_BATCH - 1 if len(setup.train_source) % EVAL_BATCH == 1 else EVAL_BATCH
-    for view in range(1, setup.train.feature_views):
+    size = EVAL_BATCH - 1 if len(plan.train_source) % EVAL_BATCH == 1 else EVAL_BATCH
+    for view in range(1, plan.train.feature_views):
         yield train_batches(
-            setup.train_source,
-            policy=POLICIES[setup.train.augmentation],
-            hflip=not setup.train.no_hflip,
+            plan.train_source,
+            policy=POLICIES[plan.train.augmentation],
+            hflip=not plan.train.no_hflip,
             batch_size=size,
-            normalisation=setup.normalisation,
-            device=setup.device,
-            generator=torch.Generator().manual_seed(mixed(setup.seed, view, 2)),
+            normalisation=plan.spec.normalisation,
+            device=plan.device,
+            generator=torch.Generator().manual_seed(mixed(plan.seed, view, 2)),
         )
 
 
@@ -155,20 +151,20 @@ def _features(model: nn.Module, heads: Sequence[nn.Module], batches: Iterator[Ba
     return [torch.cat(parts).clone() for parts in kept], torch.cat(labels).clone()
 
 
-def _is_reproduced(model: nn.Module, expected: Tensor, setup: TrainingSetup) -> bool:
+def _is_reproduced(model: nn.Module, expected: Tensor, plan: TrainingPlan) -> bool:
     """Return whether the network's own logits are those of the fitted heads, on a batch of val images."""
-    images, _ = next(iter(plain_batches(setup.val_source, setup)))
+    images, _ = next(iter(plain_batches(plan.val_source, plan)))
     with torch.inference_mode():
         logits = cast("Tensor", model(images)).float()
     return torch.allclose(logits, expected[: len(logits)], rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
 
-def _put_best(head: nn.Module, train: Batch, val: Batch, setup: TrainingSetup) -> _Fit:
+def _put_best(head: nn.Module, train: Batch, val: Batch, plan: TrainingPlan) -> _Fit:
     """Put the best fit into a head, whose features are not standardised: the scales go into the weights."""
     mean = train[0].mean(dim=0)
     # Features that are 0 in every image have no variance, and what varies by less than float32 resolves is rounding.
     std = train[0].std(dim=0).maximum(RESOLVED * mean.abs()).clamp_min(1e-6)
-    best = _best(((train[0] - mean) / std, train[1]), ((val[0] - mean) / std, val[1]), setup)
+    best = _best(((train[0] - mean) / std, train[1]), ((val[0] - mean) / std, val[1]), plan)
     weight, bias = cast("Tensor", head.weight), cast("Tensor", head.bias)
     with torch.no_grad():
         weight.copy_((best.weight / std).view_as(weight))
@@ -176,18 +172,18 @@ def _put_best(head: nn.Module, train: Batch, val: Batch, setup: TrainingSetup) -
     return best
 
 
-def _best(train: Batch, val: Batch, setup: TrainingSetup) -> _Fit:
+def _best(train: Batch, val: Batch, plan: TrainingPlan) -> _Fit:
     """Return the fit with the highest validation accuracy; of several, the one with the lowest validation loss."""
     features = train[0]
-    weight = features.new_zeros(setup.num_classes, features.shape[1], requires_grad=True)
-    bias = features.new_zeros(setup.num_classes, requires_grad=True)
+    weight = features.new_zeros(plan.num_classes, features.shape[1], requires_grad=True)
+    bias = features.new_zeros(plan.num_classes, requires_grad=True)
     # From the strongest penalty on, each fit starts at the one before it, which is near.
-    fits = [_fit(penalty, weight, bias, train=train, val=val, setup=setup) for penalty in PENALTIES]
+    fits = [_fit(penalty, weight, bias, train=train, val=val, plan=plan) for penalty in PENALTIES]
     return max(fits, key=lambda fit: (fit.val_top1_accuracy, -fit.val_loss))
 
 
 def _fit(  # noqa: PLR0913 - a problem and its start
-    penalty: float, weight: Tensor, bias: Tensor, *, train: Batch, val: Batch, setup: TrainingSetup
+    penalty: float, weight: Tensor, bias: Tensor, *, train: Batch, val: Batch, plan: TrainingPlan
 ) -> _Fit:
     """Minimise the mean loss plus half the penalty times the squared weights, in place."""
     # Own lines instead of scikit-learn's, which has no classifier for a class without train images.
@@ -195,7 +191,7 @@ def _fit(  # noqa: PLR0913 - a problem and its start
 
     def objective() -> Tensor:
         optimizer.zero_grad()
-        loss = class_loss(functional.linear(train[0], weight, bias), train[1], setup)
+        loss = class_loss(functional.linear(train[0], weight, bias), train[1], plan)
         total = loss + penalty / 2 * weight.square().sum()
         torch.autograd.backward(total)
         return total

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imgcls.training.setup import TrainingSetup
+from imgcls.training.plan import TrainingPlan
 
 Outputs = Tensor | tuple[Tensor, Tensor]
 """Logits ``[B, C]``, or (logits, auxiliary logits) of a network with an enabled auxiliary head."""
@@ -19,30 +19,30 @@ FOCUS: Final = 2.0
 """Exponent of the focal loss that its authors found best."""
 
 
-def training_loss(outputs: Outputs, targets: Tensor, setup: TrainingSetup) -> Tensor:
+def training_loss(outputs: Outputs, targets: Tensor, plan: TrainingPlan) -> Tensor:
     """Return the scalar loss of a batch; ``targets`` are labels, int64 ``[B]``, or class probabilities ``[B, C]``.
 
     The auxiliary loss is weighted by ``architecture.aux_weight`` (Szegedy et al. 2015).
     """
     if isinstance(outputs, Tensor):
-        return class_loss(outputs, targets, setup)
-    main, auxiliary = (class_loss(logits, targets, setup) for logits in outputs)
-    return main + setup.architecture.aux_weight * auxiliary
+        return class_loss(outputs, targets, plan)
+    main, auxiliary = (class_loss(logits, targets, plan) for logits in outputs)
+    return main + plan.architecture.aux_weight * auxiliary
 
 
-def class_loss(logits: Tensor, targets: Tensor, setup: TrainingSetup) -> Tensor:
+def class_loss(logits: Tensor, targets: Tensor, plan: TrainingPlan) -> Tensor:
     """Return the loss of ``train.imbalance``, with targets smoothed by ``train.label_smoothing`` (Szegedy et al. 2016).
 
     A new loss is a function below and a line in ``LOSSES``.
     """
-    smoothing = setup.train.label_smoothing
-    loss = LOSSES.get(setup.train.imbalance)
+    smoothing = plan.train.label_smoothing
+    loss = LOSSES.get(plan.train.imbalance)
     if loss is None:
         return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-    classes = setup.num_classes
+    classes = plan.num_classes
     if targets.ndim == 1:
         targets = functional.one_hot(targets, classes).to(torch.float32)
-    counts = torch.from_numpy(setup.train_source.counts(classes)).to(logits.device, torch.float32)
+    counts = torch.from_numpy(plan.train_source.counts(classes)).to(logits.device, torch.float32)
     return loss(logits, (1 - smoothing) * targets + smoothing / classes, counts)
 
 
@@ -82,4 +82,4 @@ LOSSES: Final[dict[str, Loss]] = {
     "logit-adjustment": logit_adjustment,
     "balanced-softmax": balanced_softmax,
 }
-"""Losses of the techniques of ``--imbalance`` that have one; the others use cross-entropy."""
+"""Losses of the techniques of ``TrainConfig.imbalance`` that have one; the others use cross-entropy."""

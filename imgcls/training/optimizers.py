@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from imgcls.config import TrainConfig
-from imgcls.training.setup import Spent, TrainingSetup
+from imgcls.training.plan import Spent, TrainingPlan
 
 LEAST_FACTOR: Final = 0.01
 """Factor of the learning rate at the start of a warm-up whose number of steps is not known."""
@@ -54,22 +54,22 @@ OPTIMIZERS: Final[dict[str, Callable[[nn.Module, TrainConfig], Optimizer]]] = {
     "adam": adam,
     "adamw": adamw,
 }
-"""Optimizers by the name that ``--optimizer`` takes."""
+"""Optimizers by the value of ``TrainConfig.optimizer``."""
 
 
-def plateau(optimizer: Optimizer, setup: TrainingSetup, spent: Spent) -> LRScheduler:
+def plateau(optimizer: Optimizer, plan: TrainingPlan, spent: Spent) -> LRScheduler:
     """Return a schedule, stepped once per epoch, that reduces the rate when the validation loss stops improving."""
     del spent
-    return ReduceLROnPlateau(optimizer, factor=setup.train.lr_factor, patience=setup.train.lr_patience)
+    return ReduceLROnPlateau(optimizer, factor=plan.train.lr_factor, patience=plan.train.lr_patience)
 
 
-def cosine(optimizer: Optimizer, setup: TrainingSetup, spent: Spent) -> LRScheduler:
+def cosine(optimizer: Optimizer, plan: TrainingPlan, spent: Spent) -> LRScheduler:
     """Return a schedule, stepped once per batch, that falls to 0 over the run (Loshchilov and Hutter 2017).
 
     With ``train.warmup``, the rate first rises linearly over that share of the run (Goyal et al. 2017). The run is that
     of the budget: of its steps or, if it is a time, of the time that is ``spent``.
     """
-    total, warmup = spent.duration.steps, setup.train.warmup
+    total, warmup = spent.duration.steps, plan.train.warmup
     if total is None:
         return LambdaLR(optimizer, lambda _step: _factor(spent.fraction, warmup))
     # Per batch, because in a run of a few epochs steps per epoch would be coarse.
@@ -88,8 +88,8 @@ def _factor(fraction: float, warmup: float) -> float:
     return (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup))) / 2
 
 
-SCHEDULES: Final[dict[str, Callable[[Optimizer, TrainingSetup, Spent], LRScheduler]]] = {
+SCHEDULES: Final[dict[str, Callable[[Optimizer, TrainingPlan, Spent], LRScheduler]]] = {
     "plateau": plateau,
     "cosine": cosine,
 }
-"""Schedules by the name that ``--schedule`` takes."""
+"""Schedules by the value of ``TrainConfig.schedule``."""

@@ -19,6 +19,7 @@ from torch.nn import functional
 from imgcls.config import ArchitectureConfig, LoaderConfig, Precision, TrainConfig
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
+from imgcls.messages import Setting
 from imgcls.models.building import build_model, memory_format, train_mode
 from imgcls.models.registry import ModelSpec
 from imgcls.training.optimizers import OPTIMIZERS
@@ -55,8 +56,8 @@ def supports_bf16(device: str) -> bool:
 def check_precision(train: TrainConfig) -> None:
     """Raise ConfigError if the device of a training lacks its precision."""
     if train.precision == "bf16" and not supports_bf16(train.device):
-        message = f"--precision bf16: the {train.device} here has no bfloat16; use fp32 or auto"
-        raise ConfigError(message)
+        reason = f": the {train.device} here has no bfloat16; use fp32 or auto"
+        raise ConfigError(Setting("precision", "bf16"), reason)
 
 
 def speed_ratios(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float]:

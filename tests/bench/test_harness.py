@@ -16,7 +16,7 @@ import torch
 from bench import harness
 from bench.cli import run
 from bench.comparison import analysis
-from bench.comparison.speeds import shown
+from bench.comparison.latencies.speeds import shown
 from bench.config import with_overrides
 from bench.latency.measure import Measured
 from bench.recipes import RECIPES
@@ -255,11 +255,11 @@ def test_leaderboard_is_rebuilt_from_records(done: Path) -> None:
 def test_predict_repeats_the_test_predictions(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = read_records(done / "results")[0]
     folder = done / "results" / "artifacts" / record.train_id
-    predictions = load_predictions(folder / "test_logits.npz")
+    stored = load_predictions(folder / "test_logits.npz")
     root = done / "cache" / "datasets" / "digits"
-    answers = classify(folder / "model.onnx", [root / image_id for image_id in predictions.image_ids])
-    assert [answer.class_name for answer in answers] == [str(label) for label in predictions.logits.argmax(axis=1)]
-    status, output = bench_here("predict", str(folder / "model.onnx"), str(root / predictions.image_ids[0]))
+    predictions = classify(folder / "model.onnx", [root / image_id for image_id in stored.image_ids])
+    assert [photo.class_name for photo in predictions] == [str(label) for label in stored.logits.argmax(axis=1)]
+    status, output = bench_here("predict", str(folder / "model.onnx"), str(root / stored.image_ids[0]))
     assert status == 0
     assert "Probability" in output
     assert not capsys.readouterr().err

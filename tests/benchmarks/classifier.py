@@ -22,7 +22,7 @@ from imgcls.training import gradient_head
 from imgcls.training.events import silent
 from imgcls.training.head import fit_head
 from imgcls.training.loop import use_threads
-from imgcls.training.setup import TrainingSetup
+from imgcls.training.plan import TrainingPlan
 
 MODELS: Final = ("mobilenetv2_100", "tf_efficientnet_lite0")
 RATES: Final = (1e-3, 3e-3, 1e-2, 3e-2)
@@ -41,23 +41,21 @@ def main(data: str, weights: str) -> None:
             gradient_head.HEAD_LR = rate or gradient_head.HEAD_LR  # type: ignore[misc]
             heads = task.spec.structure.heads if rate is None else ()
             torch.manual_seed(0)
-            setup = TrainingSetup(
+            plan = TrainingPlan(
+                spec=replace(task.spec, structure=replace(task.spec.structure, heads=heads)),
                 num_classes=len(task.dataset.class_names),
-                structure=replace(task.spec.structure, heads=heads),
                 train_source=prepared.source("train"),
                 val_source=prepared.source("val"),
-                normalisation=task.spec.normalisation,
                 loader=task.config.loader,
                 architecture=task.config.architecture,
-                train=replace(task.config.train, train_threads=threads),
+                train=replace(task.config.train, device="cpu", train_threads=threads),
                 seed=0,
-                device=torch.device("cpu"),
                 folder=Path(),
                 report=silent,
             )
-            network = build_model(task.spec, setup.architecture, num_classes=setup.num_classes)
+            network = build_model(task.spec, plan.architecture, num_classes=plan.num_classes)
             started = time.perf_counter()
-            result = fit_head(network, setup).epoch
+            result = fit_head(network, plan).epoch
             name = "linear heads" if rate is None else f"gradient, lr {rate:g}"
             accuracy, took = 100 * result.val_top1_accuracy, time.perf_counter() - started
             print(f"{model}, {name}: val {accuracy:.1f} %, loss {result.val_loss:.3f}, {took:.0f} s", flush=True)  # noqa: T201

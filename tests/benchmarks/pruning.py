@@ -13,12 +13,12 @@ from bench.leaderboard.cells import accuracy_cell, hyperparameters_text
 from bench.recipes import RECIPES
 from bench.runs.execution import prepare
 from bench.runs.plan import Task
-from bench.tuning import search, trials
+from bench.tuning import conversion, search
+from bench.tuning.objective import run_trial, rungs_for
 from bench.tuning.records import SweepBudget, TrialRecord, best_trial
 from bench.tuning.search import SweepTask, asha
 from bench.tuning.space import DEFAULT_SPACE, Values, apply, defaults, parse_space, suggest
 from bench.tuning.storage import open_storage, quiet
-from bench.tuning.trial import run_trial, rungs_for
 from imgcls.data.prepared import Prepared
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
@@ -62,7 +62,7 @@ def settings_of(task: Task) -> list[Values]:
 def carry_out(folder: Path, task: Task, settings: list[Values], pruner: BasePruner) -> list[TrialRecord]:
     whole, study = study_of(folder, task, settings)
     search.work(whole, open_storage(whole.url), search.evaluate_here(whole), pruner=pruner)
-    return trials.records(study)
+    return conversion.records(study)
 
 
 def test_scores(task: Task, prepared: Prepared, values: Values) -> list[float]:

@@ -105,7 +105,7 @@ def compare(out: Path) -> None:
 
 def _difference(title: str, first: Sequence[Result], second: Sequence[Result]) -> None:
     rights = [np.array([one["right"] for one in results]) for results in (first, second)]
-    found = compare_pair(rights[0], rights[1], groups=np.array(first[0]["groups"]))
+    found = compare_pair(rights[1], rights[0], groups=np.array(first[0]["groups"]))
     low, high = found.interval.low, found.interval.high
     ratios = [ours["train_time_s"] / theirs["train_time_s"] for theirs, ours in zip(first, second, strict=True)]
     print(  # noqa: T201

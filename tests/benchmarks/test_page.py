@@ -12,7 +12,7 @@ from bench.cli.main import main
 from bench.records.paths import PLACE
 from bench.records.store import write_json
 from imgcls.data.audit import audit_dataset
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.data.splits import make_splits
 from tests.helpers import examples
 from tests.helpers.browser import needs_chromium, visiting

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from imgcls.data.augment import Normalisation
 from imgcls.data.decode import load_square
 from imgcls.data.duplicates import near_groups
 from imgcls.data.loaders import Source, train_batches
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.inference.card import preprocess
 from imgcls.inference.export import export_onnx
 from imgcls.inference.predict import classify, open_classifier
@@ -40,8 +41,8 @@ from imgcls.parallel import usable_cores
 from imgcls.training.loop import memory_format, train, use_threads
 from imgcls.training.losses import training_loss
 from imgcls.training.optimizers import BETAS
+from imgcls.training.plan import TrainingPlan
 from imgcls.training.precision import decide
-from imgcls.training.setup import TrainingSetup
 from tests.helpers import examples
 from tests.helpers.images import frames, smooth_image
 
@@ -134,38 +135,36 @@ def test_training_loop_with_precision_auto_over_fp32(benchmark: Any, tmp_path: P
     print(model, benchmark.extra_info)  # noqa: T201
 
 
-def training_of(model: str, folder: Path, config: TrainConfig) -> tuple[ModelSpec, TrainingSetup]:
+def training_of(model: str, folder: Path, config: TrainConfig) -> tuple[ModelSpec, TrainingPlan]:
     """Return the training of a model on random pixels of 128 px, with all cores."""
     use_threads(0)
     spec = resolve_spec(model, LoaderConfig(image_size=128), random_weights)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (BATCHES * 32, 128, 128, 3), dtype=np.uint8)
     labels = np.arange(len(pixels)) % 6
-    setting = TrainingSetup(
+    setting = TrainingPlan(
+        spec=spec,
         num_classes=6,
-        structure=spec.structure,
         train_source=Source(pixels=pixels, indices=np.arange(len(pixels)), labels=labels),
         val_source=Source(pixels=pixels, indices=np.arange(2), labels=labels[:2]),
-        normalisation=spec.normalisation,
         loader=LoaderConfig(image_size=128),
         architecture=ArchitectureConfig(),
-        train=config,
+        train=replace(config, device="cpu"),
         seed=0,
-        device=CPU,
         folder=folder,
         report=lambda _event: None,
     )
     return spec, setting
 
 
-def epoch_s(model: nn.Module, setting: TrainingSetup) -> float:
+def epoch_s(model: nn.Module, setting: TrainingPlan) -> float:
     """Train an epoch from its start; return the loop's own seconds of training."""
     for leftover in setting.folder.glob("*.*"):
         leftover.unlink()
     return train(model, setting).history[0].train_time_s
 
 
-def bare_step(spec: ModelSpec, setting: TrainingSetup) -> Callable[[], None]:
+def bare_step(spec: ModelSpec, setting: TrainingPlan) -> Callable[[], None]:
     model: nn.Module = build_model(spec, ArchitectureConfig(), num_classes=6, aux_head=spec.has_aux_head)
     model.train().to(memory_format=memory_format(spec.structure, 128))
     set_aux(model, enabled=True)

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from bench.cli.main import main
-from bench.runs.processes import Answer, ignore
+from bench.runs.processes import Receive, ignore
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -51,12 +51,12 @@ def bench(*arguments: str, environment: dict[str, str] | None = None) -> tuple[i
     return process.returncode, output
 
 
-def launch_here(command: list[str], answer: Answer = ignore, *, threads: int | None = None) -> int:
+def launch_here(command: list[str], receive: Receive = ignore, *, threads: int | None = None) -> int:
     """Carry out the task of a worker in this process, in place of ``launch``."""
     del threads  # read by libraries when they are loaded
     module, kind, path = command
     status: int = importlib.import_module(module).KINDS[kind](
-        Path(path), lambda content: answer(json.dumps(msgspec.to_builtins(content), allow_nan=False).encode())
+        Path(path), lambda content: receive(json.dumps(msgspec.to_builtins(content), allow_nan=False).encode())
     )
     return status
 

@@ -26,7 +26,7 @@ from bench.records.schema import (
 )
 from bench.records.store import record_path, write_json
 from imgcls.config import SplitConfig
-from imgcls.evaluation.results import ClassScore, Parity
+from imgcls.evaluation.results import Parity
 from imgcls.training.events import EpochResult
 
 ENVIRONMENT = Environment(
@@ -121,18 +121,13 @@ def outcome(info: DatasetInfo, accuracy: float) -> Outcome:
         metrics=Scores(
             val_metrics=scores | {"ece": 0.1},
             test_metrics=scores | {"ece": 0.1},
-            test_per_class=tuple(
-                ClassScore(class_name=name, precision=0.5, recall=0.5, f1=0.5, support=count)
-                for name, count in zip(info.class_names, test, strict=True)
-            ),
             test_confusion_matrix=confusion(test, accuracy),
         ),
         artifact=ArtifactInfo(
-            opset=20,
             size_bytes=10**8,
             checkpoint_size_bytes=10**8,
             sha256="a" * 64,
-            parity=Parity(max_rel_logit_error=1e-6, top1_agreement=1.0, flips=(), test_top1_accuracy=accuracy),
+            parity=Parity(max_rel_logit_error=1e-6, top1_agreement=1.0, flips=()),
         ),
     )
 

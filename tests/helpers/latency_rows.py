@@ -39,7 +39,6 @@ def check(*, lost: int = 0, inputs: str = "test", made_from: str = "a s", compar
         max_rel_logit_error=0.1,
         top1_agreement=0.9,
         flips=(),
-        test_top1_accuracy=0.8 if test else None,
         only_trained_right=lost if test else None,
         only_runtime_right=0 if test else None,
     )

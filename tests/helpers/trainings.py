@@ -1,6 +1,7 @@
 """Trainings of a tiny model on noise whose brightness is its class."""
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from imgcls.data.loaders import Source
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec, resolve_spec
 from imgcls.models.weights import random_weights
-from imgcls.training.events import EpochResult
+from imgcls.training.events import EpochResult, silent
 from imgcls.training.loop import train
-from imgcls.training.setup import Training, TrainingSetup
+from imgcls.training.plan import Training, TrainingPlan
 
 MODEL = ArchitectureConfig(dropout=0.3)
 CPU = torch.device("cpu")
@@ -34,26 +35,28 @@ def source(count: int, seed: int, px: int = PX) -> Source:
     return Source(pixels=pixels.astype(np.uint8), indices=np.arange(count), labels=labels)
 
 
-def setting(folder: Path, *, epochs: int = 3, lr: float = 1e-2, seed: int = 0, **changes: Any) -> TrainingSetup:
+def setting(
+    folder: Path, *, train: TrainConfig | None = None, epochs: int = 3, lr: float = 1e-2, **changes: Any
+) -> TrainingPlan:
+    """Return the plan of a training on one thread of the CPU."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {
-        "num_classes": 3,
-        "structure": spec().structure,
-        "train_source": source(40, 1),
-        "val_source": source(15, 2),
-        "normalisation": spec().normalisation,
-        "loader": LoaderConfig(image_size=PX, batch_size=8),
-        "architecture": MODEL,
-        "train": TrainConfig(epochs=epochs, lr=lr, lr_patience=0),
-        "seed": seed,
-        "device": CPU,
-        "folder": folder,
-        "report": lambda _event: None,
-    }
-    return TrainingSetup(**(values | changes))
+    train = train or TrainConfig(epochs=epochs, lr=lr, lr_patience=0)
+    plan = TrainingPlan(
+        spec=spec(),
+        num_classes=3,
+        train_source=source(40, 1),
+        val_source=source(15, 2),
+        loader=LoaderConfig(image_size=PX, batch_size=8),
+        architecture=MODEL,
+        train=replace(train, device="cpu", train_threads=1),
+        seed=0,
+        folder=folder,
+        report=silent,
+    )
+    return replace(plan, **changes)
 
 
-def run(chosen: TrainingSetup) -> Training:
+def run(chosen: TrainingPlan) -> Training:
     torch.manual_seed(chosen.seed)
     return train(build_model(spec(), MODEL, num_classes=3), chosen)
 

@@ -11,27 +11,29 @@ from pathlib import Path
 
 from bench.progress import Count, Epoch
 from bench.runs.processes import Tell, serve
+from imgcls.messages import Message, Setting
 from tests.helpers.examples import EPOCH
 
 LOGGER = logging.getLogger("bench.somewhere")
 
 
 def report(_path: Path, tell: Tell) -> int:
-    """Log text and events, send an answer, and print to standard output as a library might."""
+    """Log text and events, send a result, and print to standard output as a library might."""
     LOGGER.warning("beware of %s", "[brackets]")
     LOGGER.debug(Count(title="caching", done=1, total=2, left_s=1.0))
     LOGGER.info(Epoch(result=replace(EPOCH, val_loss=float("nan")), epochs=3, left_s=1.0))
+    LOGGER.info(Message(("use ", Setting("weights", "none"))))
     print("a library prints", flush=True)  # noqa: T201 - must not reach the caller
-    tell({"answer": 1})
+    tell({"result": 1})
     return 3
 
 
 def cut_short(_path: Path, tell: Tell) -> int:
-    """Send an answer, and get killed while writing the next line."""
+    """Send a result, and get killed while writing the next line."""
     tell("whole")
-    for descriptor in range(3, 32):  # answers go to a duplicate of standard output
+    for descriptor in range(3, 32):  # results go to a duplicate of standard output
         with contextlib.suppress(OSError):
-            os.write(descriptor, b'["answer", "hal')
+            os.write(descriptor, b'["result", "hal')
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
 

@@ -21,6 +21,11 @@ def test_public_names_can_be_imported() -> None:
         _ = imgcls.nothing
 
 
+def test_a_deprecated_name_warns() -> None:
+    with pytest.warns(DeprecationWarning, match=r"imgcls\.Answer is now imgcls\.PhotoPrediction"):
+        assert imgcls.Answer is imgcls.PhotoPrediction
+
+
 def test_importing_loads_no_other_package() -> None:
     """So that it takes a few milliseconds, which ``nox -s perf`` measures."""
     # Without site, whose hooks for editable installations load packages of their own.

@@ -10,7 +10,7 @@ from joblib.externals.loky import BrokenProcessPool
 from PIL import Image
 
 from imgcls.data.audit import audit_dataset
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.parallel import IN_PROCESS_LIMIT, map_chunks
 from tests.helpers.images import MakeFolder
 

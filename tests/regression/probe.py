@@ -103,34 +103,33 @@ def train_epoch(folder: Path, _model: Path) -> Work:
     """Train the smallest model for two batches, validate, and save the checkpoints."""
     import torch
 
-    from imgcls.config import LoaderConfig, TrainConfig
+    from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
+    from imgcls.models.building import build_model
+    from imgcls.models.registry import resolve_spec
+    from imgcls.models.weights import random_weights
+    from imgcls.training.loop import train
 
-    architecture = _load("imgcls.config:ArchitectureConfig", "imgcls.config:ModelConfig")()
-    build_model = _load("imgcls.models.building:build_model", "imgcls.models:build_model")
-    resolve_spec = _load("imgcls.models.registry:resolve_spec", "imgcls.models:resolve_spec")
-    random_weights = _load("imgcls.models.weights:random_weights", "imgcls.weights:random_weights")
-    train = _load("imgcls.training.loop:train", "imgcls.training:train")
-    setup_class = _load("imgcls.training.setup:TrainingSetup", "imgcls.setting:Setting")
+    plan_class = _load("imgcls.training.plan:TrainingPlan", "imgcls.training.setup:TrainingSetup")
     loader = LoaderConfig(image_size=SIZE, batch_size=16)
     spec = resolve_spec("test_efficientnet", loader, random_weights)
-    model = build_model(spec, architecture, num_classes=6)
-    today = {"train_source": _source(32), "val_source": _source(4), "architecture": architecture}
-    before = {"train": _source(32), "val": _source(4), "model": architecture}
-    budget = TrainConfig(epochs=1)
-    named = {"train": budget} | today if "train_source" in setup_class.__slots__ else {"config": budget} | before
-    setting = setup_class(
-        normalisation=spec.normalisation,
+    model = build_model(spec, ArchitectureConfig(), num_classes=6)
+    before = {"structure": spec.structure, "normalisation": spec.normalisation, "device": torch.device("cpu")}
+    plan = plan_class(
+        num_classes=6,
+        train_source=_source(32),
+        val_source=_source(4),
         loader=loader,
+        architecture=ArchitectureConfig(),
+        train=TrainConfig(epochs=1, device="cpu"),
         seed=0,
-        device=torch.device("cpu"),
         folder=folder,
         report=lambda _event: None,
-        **named,
+        **({"spec": spec} if plan_class.__name__ == "TrainingPlan" else before),
     )
 
     def work() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as fresh:
-            train(model, replace(setting, folder=Path(fresh)))
+            train(model, replace(plan, folder=Path(fresh)))
 
     return work
 

@@ -2,12 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imgcls.data.sources.names import composed, escape, ids_of
+from imgcls.data.sources.file_names import composed, escape, ids_of
 from imgcls.data.sources.walking import Walk, reason_of_link, subfolders_of, walk
 from imgcls.errors import DataError
 
@@ -90,11 +90,15 @@ def read_folder(root: Path, *, name: str) -> Dataset:
     class_names = tuple(sorted({_class_of(folder) for folder, _, contents in walks if contents.files}))
     _require_classes(root, class_names)
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
-    files = [
-        _image_file(path.relative_to(root), label_of[_class_of(folder)], split)
-        for folder, split, contents in walks
-        for path in contents.files
-    ]
+    files = []
+    # Links in place of class folders: as classes of their own they would contradict the folder that they show.
+    rejected: list[tuple[Path, int | None, str]] = [(link, None, reason) for link, reason in links.items()]
+    for folder, split, contents in walks:
+        class_name = _class_of(folder)
+        for path in contents.files:
+            image_id, own_path = ids_of(path.relative_to(root).as_posix())
+            files.append(ImageFile(image_id=image_id, label=label_of[class_name], split=split, own_path=own_path))
+        rejected += [(link, label_of.get(class_name), reason) for link, reason in contents.not_followed]
     require_distinct(name, files)
     return Dataset(
         name=name,
@@ -105,30 +109,15 @@ def read_folder(root: Path, *, name: str) -> Dataset:
         empty_folders=tuple(
             escape(folder.relative_to(root).as_posix()) for folder, _, contents in walks if not contents.files
         ),
-        rejected=(*_links(root, links), *_not_followed(root, walks, label_of)),
+        rejected=tuple(
+            Removal(image_id=ids_of(link.relative_to(root).as_posix())[0], label=label, reason=reason)
+            for link, label, reason in rejected
+        ),
     )
-
-
-def _links(root: Path, links: Mapping[Path, str]) -> Iterator[Removal]:
-    """Yield the links in place of class folders: as classes of their own they would contradict the folder they show."""
-    for link, reason in links.items():
-        yield Removal(image_id=ids_of(link.relative_to(root).as_posix())[0], label=None, reason=reason)
-
-
-def _not_followed(root: Path, walks: Walks, label_of: Mapping[str, int]) -> Iterator[Removal]:
-    for folder, _, contents in walks:
-        for link, reason in contents.not_followed:
-            image_id, _ = ids_of(link.relative_to(root).as_posix())
-            yield Removal(image_id=image_id, label=label_of.get(_class_of(folder)), reason=reason)
 
 
 def _class_of(folder: Path) -> str:
     return composed(escape(folder.name))
-
-
-def _image_file(path: Path, label: int, split: str | None) -> ImageFile:
-    image_id, own_path = ids_of(path.as_posix())
-    return ImageFile(image_id=image_id, label=label, split=split, own_path=own_path)
 
 
 def _require_classes(root: Path, class_names: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from imgcls.data.sources.table import REQUIRED, SPLIT, read_table
 from imgcls.errors import ConfigError, DataError
 from imgcls.files import write_aside, write_once
 from imgcls.hub import hub_answers
+from imgcls.messages import Setting
 
 PREFIX: Final = "hf:"
 LABELS: Final = "labels.csv"
@@ -46,8 +47,7 @@ def load(name: str, *, cache: Path) -> Dataset:
     here nor can be downloaded, or if it does not have exactly one column of images and one of class labels.
     """
     if importlib.util.find_spec("datasets") is None:
-        message = f"--data {PREFIX}{name}: needs the package datasets; pip install -e '.[hf]'"
-        raise ConfigError(message)
+        raise ConfigError(Setting("data", f"{PREFIX}{name}"), ": needs the package datasets; pip install -e '.[hf]'")
     parts = _read(name)
     columns = _columns(name, parts)
     splits = _splits(name, list(parts))
@@ -79,8 +79,9 @@ def _read(name: str) -> Parts:
             loaded = datasets.load_dataset(str(folder) if local else name)
     except Exception as error:  # the library has no common base of its errors
         reason = " ".join(str(error).split()) or type(error).__name__
-        message = f"--data {PREFIX}{name}: no data set that can be read here ({reason})"
-        raise DataError(message) from error
+        raise DataError(
+            Setting("data", f"{PREFIX}{name}"), f": no data set that can be read here ({reason})"
+        ) from error
     return loaded if isinstance(loaded, datasets.DatasetDict) else {"all": loaded}
 
 
@@ -93,8 +94,8 @@ def _columns(name: str, parts: Parts) -> _Columns:
     for what, columns in (("images (Image)", images), ("class labels (ClassLabel)", labels)):
         if len(columns) != 1:
             there = ", ".join(f"{key} ({type(kind).__name__})" for key, kind in features.items())
-            message = f"--data {PREFIX}{name}: needs one column of {what}, has {len(columns)}; columns: {there}"
-            raise DataError(message)
+            reason = f": needs one column of {what}, has {len(columns)}; columns: {there}"
+            raise DataError(Setting("data", f"{PREFIX}{name}"), reason)
     others = tuple(
         key
         for key, kind in features.items()
@@ -109,8 +110,8 @@ def _splits(name: str, library_splits: Sequence[str]) -> dict[str, str]:
     if len(library_splits) == 1:
         return {library_splits[0]: ""}
     if unknown := [split for split in library_splits if split.lower() not in SPLIT_OF]:
-        message = f"--data {PREFIX}{name}: unknown split {unknown[0]!r}; known: {', '.join(SPLIT_OF)}"
-        raise DataError(message)
+        reason = f": unknown split {unknown[0]!r}; known: {', '.join(SPLIT_OF)}"
+        raise DataError(Setting("data", f"{PREFIX}{name}"), reason)
     return {split: SPLIT_OF[split.lower()] for split in library_splits}
 
 

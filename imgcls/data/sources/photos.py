@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgcls.data.sources.names import Locator
+from imgcls.data.sources.file_names import Locator
 from imgcls.data.sources.rows import is_table, read_rows
 from imgcls.data.sources.walking import walk
 from imgcls.errors import DataError
@@ -27,29 +27,21 @@ def list_photos(inputs: Sequence[Path]) -> list[Path]:
 
 def _photos_of(given: Path) -> list[Path]:
     if given.is_dir():
-        photos, reason = _below(given), "no files in this folder"
+        contents = walk(given, root=given)
+        for link, why in contents.not_followed:
+            LOGGER.warning("%s: not followed (%s)", link, why)
+        photos, reason = [*contents.files], "no files in this folder"
     elif not given.exists() and glob.has_magic(str(given)):
         matches = (Path(match) for match in glob.glob(str(given), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         photos, reason = sorted(match for match in matches if not match.is_dir()), "no file matches this pattern"
     elif is_table(given):
-        photos, reason = _listed(given), "no rows in this table"
+        _, rows = read_rows(given, required=("path",))
+        locator = Locator(folder=given.parent)
+        photos = [locator.locate(row["path"]).path for _, row in rows if row["path"]]
+        reason = "no rows in this table"
     else:
         return [given]
     if not photos:
         message = f"{given}: {reason}; give photos, a folder, a pattern or a table (.csv, .tsv) with a column path"
         raise DataError(message)
     return photos
-
-
-def _below(folder: Path) -> list[Path]:
-    contents = walk(folder, root=folder)
-    for link, reason in contents.not_followed:
-        LOGGER.warning("%s: not followed (%s)", link, reason)
-    return [*contents.files]
-
-
-def _listed(table: Path) -> list[Path]:
-    """Return the paths in a table; raises DataError if it cannot be read or has no column ``path``."""
-    _, rows = read_rows(table, required=("path",))
-    locator = Locator(folder=table.parent)
-    return [locator.locate(row["path"]).path for _, row in rows if row["path"]]

@@ -8,7 +8,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from imgcls.data.sources.names import composed
+from imgcls.data.sources.file_names import composed
 from imgcls.errors import DataError
 
 if TYPE_CHECKING:

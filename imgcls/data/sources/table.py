@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from imgcls.data.sources.file_names import Located, Locator, composed, ids_of
 from imgcls.data.sources.folder import SPLIT_NAMES, SPLIT_OF, Dataset, ImageFile, Removal
-from imgcls.data.sources.names import Located, Locator, composed, ids_of
 from imgcls.data.sources.rows import Row, read_rows
 from imgcls.errors import DataError
 
@@ -48,7 +48,11 @@ def read_table(path: Path, *, root: Path | None = None, name: str | None = None)
     # A split is given if any row has one; a blank cell is then an error of that row.
     given = any(entry.split for entry in entries)
     rejected = {entry.line: reason for entry in entries if (reason := _fault(entry, root=root, given=given))}
-    ids = {entry.line: ids_of(_relative(entry, root)) for entry in entries if entry.line not in rejected}
+    paths = {entry.line: entry.located.path for entry in entries if entry.line not in rejected}
+    ids = {
+        line: ids_of(_inside(file, root) or Path(os.path.relpath(file, root)).as_posix())
+        for line, file in paths.items()
+    }
     rejected |= _repeated([entry for entry in entries if entry.line in ids], {line: ids[line][0] for line in ids})
     usable = [entry for entry in entries if entry.line not in rejected]
     class_names = tuple(sorted({entry.label for entry in usable}))
@@ -63,7 +67,12 @@ def read_table(path: Path, *, root: Path | None = None, name: str | None = None)
         given_splits=given,
         columns=others,
         rejected=tuple(
-            Removal(image_id=_shown(entry), label=label_of.get(entry.label), reason=rejected[entry.line])
+            Removal(
+                # Audits must not contain paths of a machine.
+                image_id=f"line {entry.line}" if not entry.path or entry.located.absolute else ids_of(entry.path)[0],
+                label=label_of.get(entry.label),
+                reason=rejected[entry.line],
+            )
             for entry in entries
             if entry.line in rejected
         ),
@@ -122,10 +131,6 @@ def _inside(path: Path, root: Path) -> str | None:
     return None
 
 
-def _relative(entry: _Entry, root: Path) -> str:
-    return _inside(entry.located.path, root) or Path(os.path.relpath(entry.located.path, root)).as_posix()
-
-
 def _fault(entry: _Entry, *, root: Path, given: bool) -> str | None:
     """Return why a row cannot be used, or None."""
     if not entry.path:
@@ -139,11 +144,6 @@ def _fault(entry: _Entry, *, root: Path, given: bool) -> str | None:
         split_names = ", ".join(SPLIT_NAMES)
         return f"unknown split {entry.split!r} (known: {split_names})" if entry.split else "blank split"
     return entry.located.reason
-
-
-def _shown(entry: _Entry) -> str:
-    """Return what names a rejected row in audits, which must not contain paths of a machine."""
-    return f"line {entry.line}" if not entry.path or entry.located.absolute else ids_of(entry.path)[0]
 
 
 def _repeated(entries: Sequence[_Entry], ids: Mapping[int, str]) -> dict[int, str]:

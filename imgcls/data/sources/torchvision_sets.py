@@ -7,12 +7,12 @@ import importlib
 import os
 import shutil
 import urllib.error
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from imgcls.errors import DataError
+from imgcls.messages import Setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ TORCHVISION_SETS: Final[dict[str, TorchvisionSet]] = {
         parts={"train": {"split": "train", "size": "320px"}, "test": {"split": "val", "size": "320px"}},
     ),
 }
-"""Public data sets by the name that ``--data`` takes (https://docs.pytorch.org/vision/stable/datasets.html)."""
+"""Public data sets by the name that ``load_dataset`` takes (https://docs.pytorch.org/vision/stable/datasets.html)."""
 
 
 def write_named_set(folder: Path, *, name: str) -> None:
@@ -61,54 +61,36 @@ def write_named_set(folder: Path, *, name: str) -> None:
     """
     entry = TORCHVISION_SETS[name]
     raw = folder.parent / f"{name}.raw"
+    loader = {"loader": Path} if entry.keeps_files else {}
     try:
+        dataset_class = getattr(importlib.import_module("torchvision.datasets"), entry.class_name)
         for split, kwargs in entry.parts.items():
-            _write_part(_open_part(entry, raw, kwargs), folder / (split or ""))
+            _write_part(dataset_class(root=str(raw), download=True, **kwargs, **loader), folder / (split or ""))
     # torchvision raises RuntimeError if a download is incomplete or has a wrong checksum.
     except (urllib.error.URLError, ConnectionError, TimeoutError, RuntimeError) as error:
-        message = f"--data {name}: cannot be downloaded here ({_first_line(error)}); use a folder, or 'digits'"
-        raise DataError(message) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = f": cannot be downloaded here ({reason}); use a folder, or 'digits'"
+        raise DataError(Setting("data", name), hint) from error
     # Kept after an error: torchvision does not download an archive with the right checksum again.
     shutil.rmtree(raw, ignore_errors=True)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _open_part(entry: TorchvisionSet, raw: Path, kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - torchvision has no common type
-    dataset_class = getattr(importlib.import_module("torchvision.datasets"), entry.class_name)
-    loader = {"loader": Path} if entry.keeps_files else {}
-    return dataset_class(root=str(raw), download=True, **kwargs, **loader)
-
-
 def _write_part(dataset: Any, folder: Path) -> None:  # noqa: ANN401
-    class_names = [_folder_name(class_name) for class_name in dataset.classes]
+    # Imagenette's class names are tuples of synonyms, and FashionMNIST has a class "T-shirt/top".
+    first_names = [names if isinstance(names, str) else names[0] for names in dataset.classes]
+    class_names = [name.replace("/", "-") for name in first_names]
     for class_name in class_names:
         (folder / class_name).mkdir(parents=True, exist_ok=True)
-    for index, (picture, label) in enumerate(_items(dataset)):
+    # By index, because torchvision's data sets do not define __iter__.
+    for index in range(len(dataset)):
+        picture, label = dataset[index]
         stem = folder / class_names[label] / f"{index:06d}"
         if isinstance(picture, Path):
-            _link_or_copy(picture, stem.with_suffix(picture.suffix.lower()))
+            target = stem.with_suffix(picture.suffix.lower())
+            try:
+                os.link(picture, target)
+            except OSError:  # exFAT and some network file systems have no hard links
+                shutil.copyfile(picture, target)
         else:
             # PNG is lossless; the images of these classes are arrays or already decoded.
             picture.save(stem.with_suffix(".png"))
-
-
-def _items(dataset: Any) -> Iterator[tuple[Any, int]]:  # noqa: ANN401
-    """Yield each image, or its path, with its label."""
-    # By index, because torchvision's data sets do not define __iter__.
-    return (dataset[index] for index in range(len(dataset)))
-
-
-def _folder_name(class_name: str | tuple[str, ...]) -> str:
-    # Imagenette's class names are tuples of synonyms, and FashionMNIST has a class "T-shirt/top".
-    name = class_name if isinstance(class_name, str) else class_name[0]
-    return name.replace("/", "-")
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # exFAT and some network file systems have no hard links
-        shutil.copyfile(source, target)

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
+from imgcls.data.sources.file_names import file_of
 from imgcls.data.sources.folder import Dataset
-from imgcls.data.sources.names import file_of
 from imgcls.parallel import stream_chunks
 
 EDGE_BYTES: Final = 4096

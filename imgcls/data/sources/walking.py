@@ -33,7 +33,11 @@ def walk(folder: Path, *, root: Path) -> Walk:
         for subfolder in map(parent.joinpath, sorted(subfolders)):
             if _is_ignored(subfolder):
                 continue
-            if (reason := _reason_not_to_follow(subfolder, top, seen)) is None:
+            reason = reason_of_link(subfolder, top)
+            # Also a folder that is no link: what a link leads to may contain a folder that was read before.
+            if subfolder.resolve() in seen:
+                reason = "folder that was read before, through a link"
+            if reason is None:
                 followed.append(subfolder.name)
                 seen.add(subfolder.resolve())
             else:
@@ -62,13 +66,6 @@ def _is_ignored(folder: Path) -> bool:
         return (folder / IGNORED).exists()
     except OSError:  # a folder that may not be entered, which ``walk`` refuses
         return False
-
-
-def _reason_not_to_follow(folder: Path, top: Path, seen: set[Path]) -> str | None:
-    # Also of folders that are no links: what a link leads to may contain a folder that was read before.
-    if folder.resolve() in seen:
-        return "folder that was read before, through a link"
-    return reason_of_link(folder, top)
 
 
 def reason_of_link(folder: Path, top: Path) -> str | None:

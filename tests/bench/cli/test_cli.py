@@ -199,7 +199,7 @@ def test_cuda_without_a_device_is_refused(capsys: pytest.CaptureFixture[str], tm
         ({}, "no images"),
         ({"cat": 5}, "one class only"),
         ({"cat": 5, "dog": 2}, "class 'dog' of pets has 2 usable"),
-        ({"train/cat": 3, "train/dog": 3, "val/cat": 2, "val/dog": 2}, "--split ours"),
+        ({"train/cat": 3, "train/dog": 3, "val/cat": 2, "val/dog": 2}, "--split generated"),
         (
             {"train/cat": 1, "val/cat": 2, "val/dog": 2, "test/cat": 2, "test/dog": 2},
             "train of pets has 1 usable image(s); 2 or more are needed",
@@ -381,7 +381,7 @@ def test_audit_counts_splits_sources_and_groups(
 def test_unused_group_column_is_a_warning(table: Path, caplog: pytest.LogCaptureFixture) -> None:
     configs = configs_of(["test_efficientnet"], recipe="quick", seeds=[0], overrides={})
     planner(configs, data=str(table), weights="none", results=table.parent / "results")
-    assert "the label table has a 'group' column that is not used; add --group-by group" in caplog.text
+    assert "the label table has a 'group' column that is not used; add group_by=\"group\"" in caplog.text
     caplog.clear()
     grouped = configs_of(["test_efficientnet"], recipe="quick", seeds=[0], overrides={"group_by": "group"})
     planner(grouped, data=str(table), weights="none", results=table.parent / "results")

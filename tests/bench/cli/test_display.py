@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from bench.cli.display import new_console, showing_logs
 from bench.progress import Count, Epoch, Timing, counting, timing, training
 from imgcls.data.decode import quiet_libraries
+from imgcls.messages import Message, Setting
 from imgcls.training.events import Step
 from tests.helpers.examples import EPOCH
 
@@ -40,6 +42,14 @@ def test_a_pipe_gets_plain_lines() -> None:
         f"WARNING: no [hub]: {'x' * 100}",
         "failed: full disk",
     ]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_message_is_written_with_flags(terminal: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
+    with shown(terminal=terminal) as out:
+        LOGGER.warning(Message(("no hub; 5 % use ", Setting("weights", "none"))))
+    assert "WARNING: no hub; 5 % use --weights none" in re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
+    assert caplog.messages == ['no hub; 5 % use weights="none"'], "other handlers get the library's form"
 
 
 def test_beside_data_lines_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:

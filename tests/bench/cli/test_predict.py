@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.cli import predict
 from bench.cli.main import main
-from imgcls.inference.predict import Answer, Prediction
+from imgcls.inference.predict import PhotoPrediction, Prediction
 from tests.helpers.cards import edit_card
 from tests.helpers.commands import ROOT
 from tests.helpers.images import MakeFolder, smooth_image
@@ -115,7 +115,7 @@ def test_a_table_shows_ranks_reasons_and_models(
     assert out[-3:] == [
         f"model 1: {model}: probabilities not calibrated: the file has no temperature",
         f"model 2: {sharp}",
-        "WARNING: 2 of 6 answers failed; their rows give the reasons",
+        "WARNING: 2 of 6 predictions failed; their rows give the reasons",
     ]
     assert max(map(len, out[:-3])) <= 80
 
@@ -146,22 +146,24 @@ def test_stdout_holds_only_data(model: str, photos: Path, capfd: pytest.CaptureF
     assert main(["predict", model, str(photos), "--json"]) == 1
     out, err = capfd.readouterr()
     assert len([json.loads(line) for line in out.splitlines()]) == 6
-    assert err == "WARNING: 2 of 6 answers failed; their rows give the reasons\n"
+    assert err == "WARNING: 2 of 6 predictions failed; their rows give the reasons\n"
 
 
 @pytest.mark.parametrize("flag", ["--json", "--csv"])
 def test_answers_are_written_one_by_one(
     model: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
-    answer = Answer(photo="x.png", model=model, uncalibrated_reason=None, predictions=(Prediction("a", 0.5),))
+    prediction = PhotoPrediction(
+        photo="x.png", model=model, uncalibrated_reason=None, predictions=(Prediction("a", 0.5),)
+    )
     seen: list[str] = []
 
-    def answers(*_: object, **__: object) -> Iterator[Answer]:
-        yield answer
+    def predictions(*_: object, **__: object) -> Iterator[PhotoPrediction]:
+        yield prediction
         seen.append(capfd.readouterr().out)
-        yield answer
+        yield prediction
 
-    monkeypatch.setattr(predict, "classify", answers)
+    monkeypatch.setattr(predict, "classify", predictions)
     assert main(["predict", model, "x.png", "x.png", flag]) == 0
     assert "x.png" in seen[0]
     assert seen[0].endswith("\n")

@@ -52,7 +52,7 @@ def test_compare_prints_both_p_values(three: Path, capsys: pytest.CaptureFixture
     text = said(capsys)
     assert "best, seed" not in text
     assert "exact p < 0.0001, mid-p < 0.0001: a significant difference between these checkpoints." in text
-    assert "first wrong" in text
+    assert "poor wrong" in text
     assert "No minority class: every class has at least half" in text
 
 

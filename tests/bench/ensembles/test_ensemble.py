@@ -13,12 +13,12 @@ from scipy.special import softmax
 from bench import run_all
 from bench.cli.main import main
 from bench.comparison import analysis
-from bench.leaderboard import page
 from bench.records.paths import Paths
 from bench.records.schema import RunRecord
 from bench.records.store import read_records
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file
 from imgcls.inference.runtimes import ONNX
+from tests.helpers import documents
 from tests.helpers.commands import without_processes
 from tests.helpers.images import smooth_image
 
@@ -94,7 +94,7 @@ def test_ensemble_is_a_network_and_a_row(
     (row,) = [row for row in found.table.rows if row.first.ensemble]
     assert row.setting == ("fitted", "test_byobnet + test_efficientnet")
     assert len(row.checkpoints) == 2
-    text = page.markdown([found])
+    text = documents.markdown_of(found)
     assert "<summary>Diversity</summary>" in text
     monkeypatch.chdir(results)
     file = Paths(results=results).artifacts(first.train_id) / ONNX

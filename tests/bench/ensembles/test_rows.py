@@ -4,13 +4,13 @@ from pathlib import Path
 
 from bench.comparison import analysis
 from bench.comparison.analysis import Comparison
+from bench.comparison.decisions.members import against_members
 from bench.comparison.tables import Row
 from bench.config import with_overrides
-from bench.leaderboard.pair_text import against_members
 from bench.recipes import RECIPES
 from bench.records.schema import Ensemble, Member, RunRecord
-from bench.report.content import content_of
 from tests.helpers import boards
+from tests.helpers.documents import content_of
 
 
 def keep(
@@ -56,8 +56,8 @@ def test_row_that_takes_the_name_of_a_member_is_no_member(tmp_path: Path) -> Non
     assert sorted(row.name for row in found.table.rows if row.first.config.model == "net") == ["net", "net (lr=0.1)"]
     ensemble = row_of(found, "ensemble")
     assert "net (lr=0.1) + other" in ensemble.setting
-    (sentence,) = against_members({record.run_id for record in ensemble.records}, [found])
-    assert "against its best member, net (lr=0.1):" in sentence
+    (against,) = against_members({record.run_id for record in ensemble.records}, [found])
+    assert against.member == "net (lr=0.1)"
     rows = {row["name"]: row for row in content_of(found)["rows"]}
     ids = {row["id"]: name for name, row in rows.items()}
     assert {ids[row_id] for row_id in rows[ensemble.name]["from"]} == {"net (lr=0.1)", "other"}
@@ -79,4 +79,5 @@ def test_ensemble_of_an_older_record_has_its_members_too(tmp_path: Path) -> None
     keep(tmp_path, "ensemble", 0.92, ensemble=Ensemble(rule="soft", candidates=("net", "other"), members=parts))
     found = read(tmp_path)
     assert row_of(found, "ensemble").setting[:2] == ("soft", "net + other")
-    assert "its best member, net:" in against_members({row_of(found, "ensemble").records[0].run_id}, [found])[0]
+    (against,) = against_members({row_of(found, "ensemble").records[0].run_id}, [found])
+    assert against.member == "net"

@@ -52,7 +52,7 @@ def timed_rows(task: RoundTask) -> list[Timed]:
     return [row for row in sent if isinstance(row, Timed)]
 
 
-def answers(task: RoundTask, tell: Callable[[bytes], None], *, until: str | None = None) -> int:
+def simulate(task: RoundTask, tell: Callable[[bytes], None], *, until: str | None = None) -> int:
     """Simulate the measuring process, which is killed at batch 8 of the model ``until``."""
     for subject in task.subjects:
         for batch_size in (1, 8):
@@ -83,7 +83,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[RoundTask]:
 
     def stand_in(command: list[str], tell: Callable[[bytes], None]) -> int:
         tasks.append(msgspec.json.decode(Path(command[-1]).read_bytes(), type=RoundTask))
-        return answers(tasks[-1], tell)
+        return simulate(tasks[-1], tell)
 
     monkeypatch.setattr(session, "launch", stand_in)
     monkeypatch.setattr(session, "to_check", lambda _protocol, _runtime: False)
@@ -124,7 +124,7 @@ def test_killed_process_keeps_completed_rows(
 ) -> None:
     def killed(command: list[str], tell: Callable[[bytes], None]) -> int:
         asked.append(msgspec.json.decode(Path(command[-1]).read_bytes(), type=RoundTask))
-        return answers(asked[-1], tell, until="b")
+        return simulate(asked[-1], tell, until="b")
 
     monkeypatch.setattr(session, "launch", killed)
     found = carry_out(job(tmp_path, artifacts, replace(SHORT, rounds=1)))

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from bench.comparison import analysis
-from bench.comparison.pareto import cost_so_far, cost_to_accuracy
+from bench.comparison.costs import cost_so_far, cost_to_accuracy
 from bench.config import with_overrides, with_values
-from bench.leaderboard import page
 from bench.recipes import RECIPES
 from bench.records.schema import RunRecord
 from bench.records.store import record_path, write_json
 from tests.helpers import examples
 from tests.helpers.boards import NAMES, some_right
+from tests.helpers.documents import markdown_of
 
 LABELS = np.repeat([0, 1, 2], [40, 40, 40])
 
@@ -52,7 +52,7 @@ def test_cost_is_that_of_the_first_epoch_that_reaches_it(tmp_path: Path) -> None
     # Two epochs of 1,000 images, three passes of 2 GMACs each.
     assert cost.tmacs == pytest.approx(2 * 1000 * 3 * 2 / 1000)
     assert cost_to_accuracy(row, 0.9).minutes is None
-    text = page.markdown([found])
+    text = markdown_of(found)
     assert "| `a` | 1.0 min, 12.00 TMACs | 1.0 min, 12.00 TMACs | not reached |" in text
 
 
@@ -63,7 +63,7 @@ def test_seeds_that_do_not_reach_it_are_counted(tmp_path: Path) -> None:
     cost = cost_to_accuracy(found.table.rows[0], 0.9)
     assert (cost.reached, cost.trainings) == (2, 3)
     assert cost.minutes == pytest.approx(0.75)
-    assert "0.8 min, 9.00 TMACs (2 of 3 reached it)" in page.markdown([found])
+    assert "0.8 min, 9.00 TMACs (2 of 3 reached it)" in markdown_of(found)
 
 
 @pytest.mark.parametrize(("layers", "passes"), [("head", 1000), ("head-then-all", 960 + 3000)])

@@ -8,10 +8,11 @@ import pytest
 from bench.cli.main import main
 from bench.comparison import analysis
 from bench.comparison.analysis import Comparison
+from bench.comparison.results.building import table_result
 from bench.comparison.scores import recalls
-from bench.leaderboard import page
 from tests.helpers import boards, examples
 from tests.helpers.correlated import drawn
+from tests.helpers.documents import markdown_of
 
 GROUPS = np.arange(240) // 10
 
@@ -64,16 +65,15 @@ def width(interval: object) -> float:
 
 def test_val_minus_test_uses_groups(results: Path, tmp_path: Path) -> None:
     def gap(comparison: Comparison) -> float:
-        header, _, line, *_ = page.detail_tables(comparison)["Checkpoints"]
-        cell = dict(zip(header.split("|"), line.split("|"), strict=True))[" Val - test (95 %) "]
-        low, high = cell.split("(")[1].rstrip(") ").split(" to ")
-        return float(high) - float(low)
+        estimate = table_result(comparison).checkpoints[0].gap
+        assert estimate is not None
+        return width(estimate)
 
     assert gap(analysis.read(results)[0]) > 1.5 * gap(alone(results, tmp_path / "alone"))
 
 
 def test_page_states_images_and_groups(results: Path) -> None:
-    text = page.markdown(page.write(results))
+    text = markdown_of(*analysis.read(results))
     assert "of 240 test images (24 independent)" in text
     assert "- Groups of images that are not independent: by `patient`" in text
 
@@ -89,5 +89,5 @@ def test_leaks_of_a_grouped_split_are_named(tmp_path: Path) -> None:
     info = examples.data_of(boards.LABELS, boards.NAMES, grouped_by="patient", split_source="given")
     predictions = examples.predictions_of(boards.some_right(0.7), boards.LABELS, classes=3, leaked=np.arange(240) < 12)
     examples.keep(tmp_path, "net", predictions, info)
-    text = page.markdown(page.write(tmp_path))
+    text = markdown_of(*analysis.read(tmp_path))
     assert "12 of 240 test images have a duplicate or an image of their group (by `patient`) in train or val" in text

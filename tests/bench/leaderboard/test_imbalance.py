@@ -8,14 +8,15 @@ import pytest
 from scipy.stats import binom
 
 from bench.comparison import analysis
-from bench.comparison.compare import effects
+from bench.comparison.measures import of_interval
+from bench.comparison.results.imbalance import effects
 from bench.config import RunConfig, with_overrides
-from bench.leaderboard import page
 from bench.recipes import RECIPES
 from bench.stats.pairs import compare_pair
 from bench.stats.power import power_of
 from tests.helpers import examples
 from tests.helpers.boards import NAMES, some_right
+from tests.helpers.documents import markdown_of
 
 
 def technique(model: str, name: str, **changes: Any) -> RunConfig:
@@ -40,25 +41,27 @@ def test_technique_is_compared_with_the_same_setting_without_it(tmp_path: Path) 
         predictions = examples.predictions_of(right, labels, classes=3)
         examples.keep(tmp_path, model, predictions, info, config=technique(model, name, **dict(changes)))
     (found,) = analysis.read(tmp_path)
-    by_setting = {effect.row.setting[0]: effect for effect in effects(found)}
+    by_setting = {row.setting[0]: effects(found)[row.row_id] for row in found.compared if row.row_id in effects(found)}
     assert set(by_setting) == {"imbalance=focal", "imbalance=class-weights"}
     inside = labels == 2
     focal, weighted = by_setting["imbalance=focal"], by_setting["imbalance=class-weights"]
-    assert focal.minority == compare_pair(plain[None, inside], mixed[None, inside])
-    assert focal.others == compare_pair(plain[None, ~inside], mixed[None, ~inside])
+    minority = compare_pair(mixed[None, inside], plain[None, inside])
+    others = compare_pair(mixed[None, ~inside], plain[None, ~inside])
+    assert focal.minority == of_interval(minority.difference, minority.interval)
+    assert focal.others == of_interval(others.difference, others.interval)
     # Holm over two techniques, of which the other is far from significant.
-    assert focal.holm == pytest.approx(2 * focal.minority.p_value)
-    assert weighted.minority.difference == 0 == weighted.others.difference
+    assert focal.holm == pytest.approx(2 * minority.p_value)
+    assert weighted.minority.value == 0 == weighted.others.value
     assert weighted.holm == 1
     alone = power_of([plain[None, inside], mixed[None, inside]])
     assert alone is not None
     assert alone.difference is not None
     assert focal.detectable is not None
     assert focal.detectable > alone.difference
-    text = page.markdown([found])
+    text = markdown_of(found)
     section = text[text.index("<summary>Class imbalance</summary>") :]
     assert "Minority classes: `eel`" in section
-    assert f"{100 * focal.minority.difference:+.1f} (" in section
+    assert f"{100 * focal.minority.value:+.1f} (" in section
 
 
 def test_table_without_techniques_has_no_section_of_them(tmp_path: Path) -> None:
@@ -70,8 +73,8 @@ def test_table_without_techniques_has_no_section_of_them(tmp_path: Path) -> None
         examples.data_of(labels, NAMES),
     )
     (found,) = analysis.read(tmp_path)
-    assert effects(found) == []
-    assert "Class imbalance" not in page.markdown([found])
+    assert effects(found) == {}
+    assert "Class imbalance" not in markdown_of(found)
 
 
 def test_false_effects_of_techniques_are_rare(tmp_path: Path) -> None:
@@ -96,6 +99,6 @@ def test_false_effects_of_techniques_are_rare(tmp_path: Path) -> None:
             examples.keep(folder, "a", predictions, info, config=technique("a", name))
         (one,) = analysis.read(folder)
         assert len(effects(one)) == len(names) - 1
-        found += any(effect.holm <= 0.05 for effect in effects(one))
+        found += any(effect.holm <= 0.05 for effect in effects(one).values())
     # The largest count that a rate of 5 % reaches with a probability of 0.5 % or more.
     assert found <= binom.ppf(0.995, tables, 0.05)

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 
 from bench.comparison import analysis
-from bench.comparison.sessions import is_outlier, relative_half_width, round_samples, sessions_of
-from bench.comparison.tables import group
+from bench.comparison.latencies.figures import measured
+from bench.comparison.latencies.sessions import is_outlier, relative_half_width, round_samples, sessions_of
+from bench.comparison.results.building import table_result
 from bench.latency.protocol import PROTOCOL_VERSION
-from bench.leaderboard import page
-from bench.leaderboard.cells import figure, latency_cell, percentile_cell
+from bench.leaderboard.cells import latency_text
 from bench.leaderboard.latency_table import latency_table
 from bench.records.measurements import Check, Measurement
 from bench.records.schema import RunRecord
+from bench.render.documents import Block, three_digits
+from bench.render.markdown import markdown
 from imgcls.evaluation.results import Parity
 from tests.helpers import examples
+from tests.helpers.documents import markdown_of, tables_in
 from tests.helpers.latency_rows import row
 
 
@@ -25,7 +28,6 @@ def int8(lost: int, images: int = 1000) -> Check:
         max_rel_logit_error=0.1,
         top1_agreement=0.9,
         flips=(),
-        test_top1_accuracy=0.8,
         only_trained_right=lost,
         only_runtime_right=0,
     )
@@ -39,21 +41,27 @@ def int8(lost: int, images: int = 1000) -> Check:
     )
 
 
+def document_of(record: RunRecord) -> list[Block]:
+    (comparison,) = analysis.compare_records([record], Path("/nowhere"))
+    return latency_table(table_result(comparison))
+
+
 def lines_of(record: RunRecord) -> list[str]:
-    (table,) = group([record], Path("/nowhere"))
-    return latency_table(table.rows, table.sessions)
+    return markdown(document_of(record)).splitlines()
+
+
+def said(measurement: Measurement) -> str:
+    return str(latency_text(measured(measurement, "here", {})))
 
 
 def page_of(record: RunRecord) -> str:
-    return page.markdown(analysis.compare_records([record], Path("/nowhere")))
+    return markdown_of(*analysis.compare_records([record], Path("/nowhere")))
 
 
 def table(record: RunRecord) -> dict[str, dict[str, str]]:
     """The latency table by runtime."""
-    header, _, *lines = [line for line in lines_of(record) if line.startswith("|")]
-    names = [name.strip() for name in header.strip("|").split("|")]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {cells[1]: dict(zip(names, cells, strict=True)) for cells in rows}
+    ((header, *lines),) = tables_in(document_of(record))
+    return {cells[1]: dict(zip(header, cells, strict=True)) for cells in lines}
 
 
 def test_a_ratio_is_taken_within_rounds_so_that_a_drift_of_all_does_not_widen_it() -> None:
@@ -78,8 +86,8 @@ def test_a_figure_carries_its_half_width_and_its_queries_and_a_quick_one_says_so
     full = row("pytorch-cpu")
     width = relative_half_width(full)
     assert width is not None
-    assert latency_cell(full, {}).endswith(f"ms ±{100 * width:.0f} % (n=200)")
-    assert latency_cell(examples.measurement(), {}).endswith("ms quick (n=100)")
+    assert said(full).endswith(f"ms ±{100 * width:.0f} % (n=200)")
+    assert said(examples.measurement()).endswith("ms quick (n=100)")
 
 
 def spread(width: float, **changes: object) -> Measurement:
@@ -134,15 +142,15 @@ def test_a_refused_precision_has_no_place_and_the_reason_is_told() -> None:
 
 
 def test_a_percentile_of_too_few_queries_is_not_shown() -> None:
-    few = replace(row("pytorch-cpu"), num_queries=63)
-    assert percentile_cell(few, 90) == "-"
-    assert percentile_cell(replace(few, num_queries=64), 90) != "-"
-    assert percentile_cell(replace(few, num_queries=661), 99) == "-"
+    for queries, shown in ((63, ["p50, ms"]), (64, ["p50, ms", "p90, ms"]), (661, ["p50, ms", "p90, ms", "p95, ms"])):
+        line = table(examples.record(measurements=(replace(row("pytorch-cpu"), num_queries=queries),)))["pytorch-cpu"]
+        percentiles = [name for name in line if name in {"p50, ms", "p90, ms", "p95, ms", "p99, ms"}]
+        assert percentiles == shown
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.1234, "0.12"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123")])
 def test_a_latency_has_about_three_digits(value: float, text: str) -> None:
-    assert figure(value) == text
+    assert three_digits(value) == text
 
 
 def test_a_batch_that_did_not_fit_is_told_under_the_table() -> None:

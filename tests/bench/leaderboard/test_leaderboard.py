@@ -12,23 +12,33 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from bench.comparison import analysis, scores
-from bench.comparison.analysis import Comparison, count_scorings
+from bench.comparison.analysis import Comparison
+from bench.comparison.results.building import table_result
+from bench.comparison.results.conditions import count_scorings
 from bench.comparison.scores import accuracy_interval, minority_classes, recalls
 from bench.config import with_overrides
-from bench.leaderboard import page, spreadsheet, terminal
-from bench.leaderboard.summary import notes, summary
+from bench.leaderboard import page, terminal
 from bench.recipes import RECIPES
 from bench.records.measurements import Measurement
+from bench.records.paths import Paths
 from bench.records.store import record_path, write_json
-from bench.report.content import content_of
+from bench.render.documents import Bullets, Paragraph, Table
+from bench.render.spreadsheet import csv_text
 from imgcls.config import SplitConfig
 from tests.helpers import examples
 from tests.helpers.boards import LABELS, NAMES, keep, some_right
+from tests.helpers.documents import (
+    content_of,
+    csv_of,
+    markdown_of,
+    notes_of,
+    summary_of,
+    tables_of,
+    terminal_of,
+)
 from tests.helpers.latency_rows import row
-from tests.helpers.markdown import rendered_tables
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -40,12 +50,12 @@ def table(results: Path) -> Comparison:
 
 def words_of(results: Path) -> str:
     found = table(results)
-    return " ".join([*summary(found, str), *notes(found, str)])
+    return " ".join([*summary_of(found), *notes_of(found)])
 
 
 def rows(results: Path, number: int = 0) -> dict[str, dict[str, str]]:
     """A table of the page by the model's name: the main one, or the one of what seeds have in common."""
-    header, *lines = rendered_tables(page.markdown([table(results)]))[number]
+    header, *lines = tables_of(table(results))[number]
     return {line[header.index("Model")]: dict(zip(header, line, strict=True)) for line in lines}
 
 
@@ -71,16 +81,18 @@ def test_tables_show_100_runs_and_the_csv_all(tmp_path: Path) -> None:
         timed = (examples.measurement("onnxruntime-cpu"),)
         keep(tmp_path, f"net-{number:03d}", some_right(0.2 if number == 0 else 0.8), measurements=timed)
     found = table(tmp_path)
-    parts = page.detail_tables(found)
+    parts = page.detail_tables(table_result(found))
     for name, sentence in (
-        ("Checkpoints", "The first 100 of 101 checkpoints; `leaderboard.csv` has all."),
-        ("Latency", "- The first 100 of 101 runs; `leaderboard.csv` has all."),
+        ("Checkpoints", "The first 100 of 101 checkpoints; leaderboard.csv has all."),
+        ("Latency", "The first 100 of 101 runs; leaderboard.csv has all."),
     ):
-        assert sentence in parts[name]
-        lines = [line for line in parts[name] if line.startswith("| `net-")]
-        assert len(lines) == 100
-        assert "net-000" not in "".join(lines)
-    assert len(pd.read_csv(io.StringIO(spreadsheet.text([found])))) == 101
+        lines, words = parts[name]
+        assert isinstance(words, Bullets | Paragraph)
+        assert sentence == str(words.items[0] if isinstance(words, Bullets) else words.text)
+        assert isinstance(lines, Table)
+        assert len(lines.rows) == 100
+        assert not any("net-000" in str(line[0]) for line in lines.rows)
+    assert len(pd.read_csv(io.StringIO(csv_of(found)))) == 101
 
 
 def test_rows_are_sorted_and_ranked(tmp_path: Path) -> None:
@@ -101,7 +113,7 @@ def test_rows_are_sorted_and_ranked(tmp_path: Path) -> None:
     assert re.search(
         r"best has the highest accuracy, 8\d\.\d % of 240 test images; no significant difference to next \(p = ", words
     )
-    assert "Significantly less accurate than best: poor (" in words
+    assert re.search(r"best is significantly more accurate than poor \(\+\d\d\.\d pp, ", words)
     assert "Batch-1 p50 latency on pytorch-cpu: next 5.00 ms, best 20.0 ms (quick run, not validated)." in words
 
 
@@ -116,7 +128,7 @@ def test_rank_intervals_may_overlap(tmp_path: Path) -> None:
     found = table(tmp_path)
     apart = found.pairwise.apart
     assert [bool(apart[i, j]) for i, j in ((0, 1), (1, 2), (0, 2))] == [False, False, True]
-    assert [str(rank) for rank in found.ranks] == ["1-2", "1-3", "2-3"]
+    assert [str(found.ranks[row.row_id]) for row in found.compared] == ["1-2", "1-3", "2-3"]
 
 
 def test_a_tie_is_reported_as_one(tmp_path: Path) -> None:
@@ -131,7 +143,7 @@ def test_a_sentence_lists_at_most_five_names(tmp_path: Path) -> None:
     keep(tmp_path, "best", np.ones(240, dtype=bool))
     for number in range(8):
         keep(tmp_path, f"poor {number}", some_right(0.4, seed=number))
-    (sentence,) = [one for one in summary(table(tmp_path), str) if one.startswith("Significantly less")]
+    (sentence,) = [one for one in summary_of(table(tmp_path)) if "significantly more accurate" in one]
     assert sentence.count("poor") == 5
     assert "and 3 more" in sentence
 
@@ -140,12 +152,12 @@ def test_a_summary_has_at_most_four_sentences(tmp_path: Path) -> None:
     for number, init in enumerate(("random", "pretrained", "pretrained")):
         keep(tmp_path, f"net {number}", some_right(0.9 - 0.2 * number, seed=number), init=init)
     found = table(tmp_path)
-    short, rest = summary(found, str), notes(found, str)
+    short, rest = summary_of(found), notes_of(found)
     assert len(short) == 4
     assert short[-1].startswith("Initialisation differs")
     assert any(sentence.startswith("Conclusions hold for these checkpoints") for sentence in rest)
     assert not set(short) & set(rest)
-    page_text, console = page.markdown([found]), " ".join(map(str, terminal.tables([found])))
+    page_text, console = markdown_of(found), terminal_of(found)
     for sentence in short:
         assert sentence in console
         assert f"- {sentence}" in page_text.replace("`", "")
@@ -211,7 +223,7 @@ def test_folds_are_pooled(tmp_path: Path) -> None:
     assert entry.checkpoints[0].predictions is not None
     assert entry.checkpoints[0].predictions.image_ids == whole.image_ids
     assert entry.accuracy == pytest.approx(right.mean())
-    assert "3 folds, every image tested once" in page.markdown([found])
+    assert "3 folds, every image tested once" in markdown_of(found)
     assert found.number == 240
 
 
@@ -226,7 +238,7 @@ def test_a_seed_without_a_fold_of_the_other_rows_is_incomplete(tmp_path: Path) -
     fold_of_three(tmp_path, "net", 0)
     for fold in range(3):
         fold_of_three(tmp_path, "whole", fold)
-    text = page.markdown([table(tmp_path)])
+    text = markdown_of(table(tmp_path))
     assert "Incomplete, so not compared: `net`, seed 0: 1 of 3 folds" in text
     assert "incomplete: seed 0: 1 of 3 folds" in text
     assert [row.name for row in table(tmp_path).compared] == ["whole"]
@@ -238,7 +250,7 @@ def test_a_fold_that_all_rows_have_is_compared_and_named(tmp_path: Path) -> None
     found = table(tmp_path)
     assert len(found.compared) == 2
     assert found.number == len(LABELS)
-    text = page.markdown([found])
+    text = markdown_of(found)
     assert "(split: 1 of 3 folds; sizes of the first" in text
     assert "(1 seed each, pooled over 1 of 3 folds)" in text
 
@@ -250,7 +262,7 @@ def test_a_failed_seed_keeps_the_other_seeds(tmp_path: Path) -> None:
     )
     found = table(tmp_path)
     assert [checkpoint.seed for checkpoint in found.table.rows[0].checkpoints] == [0]
-    assert "- `net` (seed 1): `MemoryError: full`" in page.markdown([found])
+    assert "- `net` (seed 1): `MemoryError: full`" in markdown_of(found)
 
 
 def test_a_row_without_predictions_is_not_compared(tmp_path: Path) -> None:
@@ -286,7 +298,7 @@ def test_two_test_images_decide_nothing(tmp_path: Path) -> None:
     words = words_of(tmp_path)
     assert "no significant difference to poor" in words
     assert "No difference, however large, is detectable at 80 % power (one pair, 2 test images)." in words
-    page.markdown([found])
+    markdown_of(found)
 
 
 def test_an_absent_class_has_no_recall(tmp_path: Path) -> None:
@@ -295,7 +307,7 @@ def test_an_absent_class_has_no_recall(tmp_path: Path) -> None:
     examples.keep(tmp_path, "net", examples.predictions_of(some_right(0.8, labels=labels), labels, classes=2), info)
     (found,) = analysis.read(tmp_path)
     assert recalls(found.table.rows[0])[2] is None
-    assert "| `eel` | 0 | - |" in page.markdown([found])
+    assert "| `eel` | 0 | - |" in markdown_of(found)
 
 
 def test_a_constant_answer_is_no_better_than_majority(tmp_path: Path) -> None:
@@ -342,7 +354,7 @@ def test_scorings_of_test_are_counted(tmp_path: Path) -> None:
     keep(tmp_path, "a", some_right(0.8), test_scorings=3)
     keep(tmp_path, "b", some_right(0.8))
     assert count_scorings(table(tmp_path).table) == (2, 4)
-    assert "scored 4 times for 2 trainings, 2 of them repetitions by `--force`" in page.markdown([table(tmp_path)])
+    assert "scored 4 times for 2 trainings, 2 of them repetitions by `--force`" in markdown_of(table(tmp_path))
 
 
 def test_the_terminal_breaks_settings_and_not_names(tmp_path: Path) -> None:
@@ -353,10 +365,7 @@ def test_the_terminal_breaks_settings_and_not_names(tmp_path: Path) -> None:
         assert made.outcome is not None
         model = replace(made.outcome.model, weights_tag=tag)
         write_json(replace(made, outcome=replace(made.outcome, model=model)), record_path(tmp_path, made))
-    console = Console(file=io.StringIO(), width=80)
-    for part in terminal.tables([table(tmp_path)]):
-        console.print(part, markup=False)
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    lines = terminal_of(table(tmp_path)).splitlines()
     assert sum("tf_efficientnetv2_b0 " in line for line in lines) >= 3
     # Once below, as all rows of the model share it.
     assert [line for line in lines if tag in line] == [f"weights={tag}: tf_efficientnetv2_b0"]
@@ -366,10 +375,7 @@ def test_the_terminal_table_fits_80_columns(tmp_path: Path) -> None:
     for seed in range(2):
         keep(tmp_path, "net", some_right(0.8, seed=seed), seed=seed)
     keep(tmp_path, "bad [b]", some_right(0.4))
-    console = Console(file=io.StringIO(), width=80)
-    for part in terminal.tables([table(tmp_path)]):
-        console.print(part, markup=False)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = terminal_of(table(tmp_path))
     title, header, rule, *_ = lines = text.splitlines()
     assert re.split(r"\s{2,}", header.strip()) == ["Rank", "Model", "Setting", "Top-1 % (95 % CI)", "ONNX ms"]
     assert len(rule) <= 80
@@ -440,16 +446,16 @@ def test_page_and_terminal_compute_nothing_twice(tmp_path: Path, monkeypatch: py
             keep(tmp_path, model, some_right(share, seed=seed), seed=seed)
     names = ("compare_pair", "power_of", "fronts", "macro_intervals", "calibrated_ece")
     calls = count_calls(monkeypatch, *names)
-    found = page.write(tmp_path)
+    found = page.write(Paths(results=tmp_path))
     assert list(terminal.tables(found))
-    page.markdown(found)
+    assert page.document(found)
     assert calls == dict(zip(names, (1, 1, 1, 4, 4), strict=True))
 
 
-def test_nothing_is_computed_that_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_tables_computes_nothing_that_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tmp_path, "a", some_right(0.9))
     calls = count_calls(monkeypatch, "fronts", "macro_intervals", "calibrated_ece")
-    words_of(tmp_path)
+    assert table(tmp_path).compared
     assert not calls
 
 
@@ -479,5 +485,5 @@ def test_the_csv_equals_that_of_pandas() -> None:
         {"name": 'a "b", c', "whole": 3, "gap": 1, "part": 0.1, "none": None, "mixed": 2},
         {"name": None, "whole": 4, "gap": None, "part": 1e-07, "none": None, "mixed": 0.5, "late": 10**15},
     ]
-    assert spreadsheet.table(rows) == pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
-    assert spreadsheet.table([]) == pd.DataFrame([]).to_csv(index=False, lineterminator="\n")
+    assert csv_text(rows) == pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    assert csv_text([]) == pd.DataFrame([]).to_csv(index=False, lineterminator="\n")

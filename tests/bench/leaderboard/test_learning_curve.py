@@ -6,6 +6,7 @@ import pytest
 
 from bench.cli.main import main
 from bench.comparison import analysis
+from bench.comparison.decisions.doubling import learning_curve
 from bench.config import with_overrides
 from bench.leaderboard.advice import photos_advice
 from bench.recipes import RECIPES
@@ -21,7 +22,7 @@ def kept(results: Path, accuracies: dict[float, float]) -> list[str]:
     for share, accuracy in accuracies.items():
         config = with_overrides(RECIPES["quick"]("a"), {"train_share": share})
         runs[share] = {keep(results, "a", some_right(accuracy, seed=round(100 * share)), config=config).run_id}
-    return photos_advice(runs, analysis.read(results))
+    return [str(line) for line in photos_advice(learning_curve(runs, analysis.read(results)))]
 
 
 def test_a_gain_of_the_last_doubling_is_advice_for_more_photos(tmp_path: Path) -> None:

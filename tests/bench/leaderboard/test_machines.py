@@ -6,18 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from bench.comparison import analysis
-from bench.comparison.acceptance import acceptance, acceptance_on
-from bench.leaderboard import page, spreadsheet, terminal
+from bench.comparison.latencies.acceptance import acceptance, acceptance_on
 from bench.records.measurements import Check, Measurement
 from bench.records.schema import Latency, RunRecord
 from bench.records.store import record_path, write_json
 from tests.helpers import examples
 from tests.helpers.boards import keep, some_right
+from tests.helpers.documents import csv_of, markdown_of, tables_of, terminal_of
 from tests.helpers.latency_rows import INT8, check, row
-from tests.helpers.markdown import rendered_tables
 
 OWN, LAPTOP = examples.ENVIRONMENT.machine, "laptop-4-cores"
 RIGHT = some_right(0.9)
@@ -45,10 +43,7 @@ def board(results: Path, own: dict[str, float], laptop: dict[str, float]) -> ana
 
 
 def tables(found: analysis.Comparison) -> list[list[dict[str, str]]]:
-    return [
-        [dict(zip(header, line, strict=True)) for line in lines]
-        for header, *lines in rendered_tables(page.markdown([found]))
-    ]
+    return [[dict(zip(header, line, strict=True)) for line in lines] for header, *lines in tables_of(found)]
 
 
 def test_other_machines_are_named_below_the_table(tmp_path: Path) -> None:
@@ -56,11 +51,8 @@ def test_other_machines_are_named_below_the_table(tmp_path: Path) -> None:
     main, *_ = tables(found)
     assert [line["ONNX ms"].split()[0] for line in main[:2]] == ["12.0", "24.0"]
     sentence = f"On {LAPTOP}, p50 in ms on onnxruntime-cpu: `a` 6.00 ±16 % and `b` not measured."
-    assert f"- {sentence}\n" in page.markdown([found])
-    console = Console(file=io.StringIO(), width=80, soft_wrap=True)
-    for part in terminal.tables([found]):
-        console.print(part, markup=False)
-    assert sentence.replace("`", "") in console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"- {sentence}\n" in markdown_of(found)
+    assert sentence.replace("`", "") in terminal_of(found)
 
 
 def test_accuracy_stands_beside_each_machine(tmp_path: Path) -> None:
@@ -71,11 +63,11 @@ def test_accuracy_stands_beside_each_machine(tmp_path: Path) -> None:
     assert [line["onnxruntime-cpu p50 / p90"][:4] for line in machines] == ["12.0", "6.00"]
     alone = board(tmp_path / "alone", {"a": 10.0}, {})
     assert not any("Measured on" in lines[0] for lines in tables(alone))
-    assert LAPTOP not in page.markdown([alone])
+    assert LAPTOP not in markdown_of(alone)
 
 
 def test_the_latency_table_names_every_machine(tmp_path: Path) -> None:
-    text = page.markdown([board(tmp_path, {"a": 10.0}, {"a": 5.0})])
+    text = markdown_of(board(tmp_path, {"a": 10.0}, {"a": 5.0}))
     assert f"| `a, seed 0, on {LAPTOP}` | onnxruntime-cpu |" in text
     assert f"- Lines without a machine are of {OWN}.\n" in text
 
@@ -83,7 +75,7 @@ def test_the_latency_table_names_every_machine(tmp_path: Path) -> None:
 def test_figures_of_another_machine_alone_are_named(tmp_path: Path) -> None:
     """One that trained but measured nothing: the columns are of the other machine, in all places that have figures."""
     found = board(tmp_path, {}, {"a": 10.0, "b": 20.0})
-    text = page.markdown([found])
+    text = markdown_of(found)
     main, *_ = tables(found)
     assert main[0]["ONNX ms"].startswith("12.0")
     assert f"- The latency columns are of {LAPTOP}, as {OWN} has measured nothing.\n" in text
@@ -101,7 +93,7 @@ def test_a_column_is_of_one_machine(tmp_path: Path) -> None:
 def test_the_csv_names_every_machine(tmp_path: Path) -> None:
     name = "onnxruntime-cpu_1threads_host_batch1_p50_ms"
     found = board(tmp_path, {"a": 10.0, "b": 20.0}, {"a": 5.0})
-    lines = {line["model"]: line for line in csv.DictReader(io.StringIO(spreadsheet.text([found])))}
+    lines = {line["model"]: line for line in csv.DictReader(io.StringIO(csv_of(found)))}
     assert {line["latency_machine"] for line in lines.values()} == {OWN}
     assert float(lines["a"][name]) == pytest.approx(12.0, rel=0.01)
     assert float(lines["a"][f"{LAPTOP}/{name}"]) == pytest.approx(6.0, rel=0.01)
@@ -157,14 +149,14 @@ def test_int8_refused_at_home_is_refused_elsewhere() -> None:
     reason = (
         f"`resnet50, seed 0, on {LAPTOP}` on {INT8}: accuracy -6.0 pp (95 % CI -7.6 to -4.7), on the test images on"
     )
-    assert f"- Refused: {reason} {OWN}" in page.markdown([found])
-    assert "p50_ms" not in spreadsheet.text([found])
+    assert f"- Refused: {reason} {OWN}" in markdown_of(found)
+    assert "p50_ms" not in csv_of(found)
 
 
 def test_int8_refused_elsewhere_is_kept_at_home() -> None:
     record = examples.record(measurements=(row(INT8),), checks=(check(lost=0),))
     (found,) = analysis.compare_records([on_laptop(record, row(INT8), checks=(check(lost=60),))], Path("/nowhere"))
-    header = spreadsheet.text([found]).splitlines()[0].split(",")
+    header = csv_of(found).splitlines()[0].split(",")
     assert [name for name in header if name.endswith("_p50_ms")] == [f"{INT8}_1threads_host_batch1_p50_ms"]
 
 

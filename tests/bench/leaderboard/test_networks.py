@@ -6,23 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from bench.cli.main import main
 from bench.comparison import analysis
-from bench.comparison.recommend import p90
-from bench.comparison.speeds import reference_runtime, shown
+from bench.comparison.decisions.limits import latency_on
+from bench.comparison.latencies.speeds import reference_runtime, shown
 from bench.config import with_overrides
-from bench.leaderboard import page, spreadsheet, terminal
-from bench.leaderboard.summary import notes, summary
 from bench.recipes import RECIPES
 from bench.records.measurements import Check, Measurement
 from bench.records.schema import Ensemble, RunRecord
 from bench.records.store import record_path, write_json
-from bench.report.content import content_of
 from tests.helpers import boards, examples
+from tests.helpers.documents import content_of, csv_of, markdown_of, notes_of, summary_of, tables_of, terminal_of
 from tests.helpers.latency_rows import INT8, check, row
-from tests.helpers.markdown import rendered_tables
 
 CPU = "onnxruntime-cpu"
 QUICK = examples.measurement(CPU)
@@ -58,7 +54,7 @@ def read(results: Path) -> analysis.Comparison:
 
 def section(found: analysis.Comparison, column: str) -> list[dict[str, str]]:
     """The lines of the first table of the page that has a column."""
-    header, *lines = next(one for one in rendered_tables(page.markdown([found])) if column in one[0])
+    header, *lines = next(one for one in tables_of(found) if column in one[0])
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
@@ -68,10 +64,7 @@ def cells(found: analysis.Comparison, column: str = "ONNX ms") -> dict[str, str]
 
 
 def printed(found: analysis.Comparison) -> str:
-    console = Console(file=io.StringIO(), width=80)
-    for part in terminal.tables([found]):
-        console.print(part, markup=False)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    return terminal_of(found)
 
 
 @pytest.fixture
@@ -86,9 +79,9 @@ def three(tmp_path: Path) -> Path:
 def test_rows_of_a_network_show_its_full_figure_everywhere(three: Path) -> None:
     found = read(three)
     assert {cell.split()[0] for cell in cells(found).values()} == {"6.00"}
-    assert "(quick)" not in page.markdown([found])
+    assert "(quick)" not in markdown_of(found)
     assert printed(found).count("6.00 ±16 %") == 3
-    lines = list(csv.DictReader(io.StringIO(spreadsheet.text([found]))))
+    lines = list(csv.DictReader(io.StringIO(csv_of(found))))
     figures = [line[f"{CPU}_1threads_host_batch1_p50_ms"] for line in lines]
     assert [float(figure) for figure in figures] == [pytest.approx(6.0, rel=0.01)] * 3
     assert {line[f"{CPU}_1threads_host_batch1_protocol"] for line in lines} == {"full"}
@@ -98,16 +91,19 @@ def test_rows_of_a_network_show_its_full_figure_everywhere(three: Path) -> None:
     assert len({tuple(one["values"][key]) for one in content["rows"]}) == 1
     assert len({tuple(map(tuple, one["points"])) for one in content["curves"]["latency"]}) == 1
     latency = found.fronts[0]
-    assert [cost.value for cost in latency.costs] == [latency.costs[0].value] * 3
-    assert len({p90(one, CPU) for one in found.table.rows}) == 1
+    assert len(latency.points) == 3
+    assert len({point.cost.value for point in latency.points.values()}) == 1
+    assert len({latency_on(one, CPU).p90 for one in found.table.rows}) == 1
 
 
 def test_a_row_is_not_on_the_front_by_the_latency_of_its_own_network(three: Path) -> None:
     """The rounds of one latency vary together: no resample makes the less accurate row faster."""
     found = read(three)
-    latency, gmacs, *_ = found.fronts
-    assert latency.probabilities == gmacs.probabilities
-    assert latency.probabilities[-1] < 0.1
+    latency, params, *_ = found.fronts
+    assert [point.probability for point in latency.points.values()] == [
+        point.probability for point in params.points.values()
+    ]
+    assert list(latency.points.values())[-1].probability < 0.1
 
 
 def test_the_figure_does_not_depend_on_the_rows_that_have_it(tmp_path: Path) -> None:
@@ -142,7 +138,7 @@ def test_another_architecture_size_or_ensemble_keeps_its_own_figure(tmp_path: Pa
         "ensemble": "24.0",
     }
     assert [cell for name, cell in cells(found).items() if "lr" in name] == ["not measured"]
-    seeds = [line for line in csv.DictReader(io.StringIO(spreadsheet.text([found]))) if line["model"] == "ensemble"]
+    seeds = [line for line in csv.DictReader(io.StringIO(csv_of(found))) if line["model"] == "ensemble"]
     each = sorted(float(line[f"{CPU}_1threads_host_batch1_p50_ms"]) for line in seeds)
     assert each == [pytest.approx(24.0, rel=0.01), pytest.approx(36.0, rel=0.01)]
 
@@ -175,7 +171,7 @@ def test_int8_is_shown_for_checked_weights_only(int8: Path) -> None:
     ]
     assert {line[f"{CPU} p50 / p90"].split()[0] for line in lines} == {"6.00"}
     name = f"{INT8}_1threads_host_batch1_p50_ms"
-    rows = csv.DictReader(io.StringIO(spreadsheet.text([found])))
+    rows = csv.DictReader(io.StringIO(csv_of(found)))
     assert {line["setting"]: line[name] != "" for line in rows if "lr" in line["setting"]} == {
         "lr=0.1; weights=random": True,
         "lr=0.2; weights=random": False,
@@ -217,7 +213,7 @@ def test_recommend_ships_the_checked_seed(tmp_path: Path, capsys: pytest.Capture
 
 def test_two_rows_of_a_network_are_not_compared_for_speed(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = read(three)
-    assert not [line for line in [*summary(found, str), *notes(found, str)] if "as fast" in line or "latency" in line]
+    assert not [line for line in [*summary_of(found), *notes_of(found)] if "as fast" in line or "latency" in line]
     rows = sorted(one.name for one in found.table.rows)
     assert main(["compare", *rows[:2], "--results", str(three)]) == 0
     text = " ".join(capsys.readouterr().out.split())
@@ -234,8 +230,8 @@ def test_the_summary_compares_the_best_row_with_another_network(three: Path) -> 
     keep(three, "small", row(CPU, speed=2.5), share=0.8)
     found = read(three)
     assert "On onnxruntime-cpu, small is 2.0 x as fast as net (95 % CI 2.0 to 2.0)." in [
-        *summary(found, str),
-        *notes(found, str),
+        *summary_of(found),
+        *notes_of(found),
     ]
 
 
@@ -260,7 +256,7 @@ def test_the_reference_runtime_stays_although_a_row_is_invalid_there(tmp_path: P
     content = content_of(found)
     assert content["metrics"][-2]["title"] == f"Latency on {CPU}"
     assert found.fronts[0].title == f"p90 latency, ms ({CPU})"
-    assert [one.name for one in found.fronts[0].rows] == ["a", "b"]
+    assert [row.name for row in found.compared if row.row_id in found.fronts[0].points] == ["a", "b"]
     (front,) = [line for line in section(found, "Probability of being on the front") if line[next(iter(line))] == "c"]
     assert front[f"p90 latency, ms ({CPU})"] == "-"
 

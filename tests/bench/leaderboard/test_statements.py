@@ -8,23 +8,19 @@ import pytest
 from bench.cli.main import main
 from bench.comparison import analysis
 from bench.comparison.analysis import Comparison
-from bench.leaderboard import page
-from bench.leaderboard.summary import notes, summary
 from bench.stats.losses import compare_losses
 from bench.stats.pairs import ALPHA, compare_pair
 from bench.stats.power import sources_of
 from bench.stats.ranks import best_probabilities
 from tests.helpers import examples
 from tests.helpers.boards import LABELS, NAMES, some_right
-from tests.helpers.markdown import rendered_tables
+from tests.helpers.documents import markdown_of, notes_of, summary_of, tables_of
 
 
 def keep(results: Path, model: str, right: np.ndarray, p_true: np.ndarray, seed: int = 0) -> None:
     """A run whose calibrated probabilities of the true classes are ``p_true``."""
     log_p = np.log(p_true).astype(np.float32)
-    predictions = examples.predictions_of(
-        right, LABELS, classes=3, log_p_true_calibrated=log_p, log_p_predicted_calibrated=log_p
-    )
+    predictions = examples.predictions_of(right, LABELS, classes=3, log_p_true_calibrated=log_p)
     examples.keep(results, model, predictions, examples.data_of(LABELS, NAMES), seed=seed)
 
 
@@ -33,9 +29,17 @@ def table(results: Path) -> Comparison:
     return found
 
 
+def expected_gap(comparison: Comparison) -> float:
+    """The mean log loss of the first row minus that of the second."""
+    first, second = (row.losses for row in comparison.compared)
+    assert first is not None
+    assert second is not None
+    return float(first.mean() - second.mean())
+
+
 def section(comparison: Comparison, first: str) -> list[dict[str, str]]:
     """The lines of the table whose first column has this name."""
-    found = next(one for one in rendered_tables(page.markdown([comparison])) if one[0][0] == first)
+    found = next(one for one in tables_of(comparison) if one[0][0] == first)
     return [dict(zip(found[0], line, strict=True)) for line in found[1:]]
 
 
@@ -51,16 +55,17 @@ def surer(tmp_path: Path) -> Path:
 
 def test_log_loss_decides_where_accuracy_cannot(surer: Path) -> None:
     found = table(surer)
-    (words,) = [line for line in summary(found, str) if line.startswith("By log loss")]
+    (words,) = [line for line in summary_of(found) if line.startswith("By log loss")]
     top, other = (row.name for row in found.compared)
-    assert f"significantly different from {top}: {other} (" in words
+    gap = expected_gap(found)
+    assert f"{top} differs significantly from {other} ({gap:+.3f} nats, " in words
     assert found.losses is not None
     expected = compare_losses([row.losses for row in found.compared if row.losses is not None])
     assert found.losses.holm.tolist() == expected.holm.tolist()
     (line,) = section(found, "First")
     assert line["p (Holm)"] == "1.0000"
     assert float(line["Log-loss p (Holm)"]) <= ALPHA
-    assert line["Log loss, nats (simultaneous 95 % CI)"].startswith(f"{-expected.differences[0, 1]:+.3f} (")
+    assert line["Log loss, nats (simultaneous 95 % CI)"].startswith(f"{expected.differences[0, 1]:+.3f} (")
 
 
 def test_compare_states_the_log_loss(surer: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,14 +81,14 @@ def test_without_calibrated_probabilities_nothing_is_said_of_log_loss(tmp_path: 
         examples.keep(tmp_path, model, predictions, examples.data_of(LABELS, NAMES))
     found = table(tmp_path)
     assert found.losses is None
-    assert "og loss, nats" not in page.markdown([found])
+    assert "og loss, nats" not in markdown_of(found)
 
 
 def test_a_significant_accuracy_is_not_repeated_by_log_loss(tmp_path: Path) -> None:
     for model, share in (("good", 0.95), ("bad", 0.5)):
         right = some_right(share)
         keep(tmp_path, model, right, np.where(right, 0.9, 0.1))
-    assert not [line for line in summary(table(tmp_path), str) if "log loss" in line.lower()]
+    assert not [line for line in summary_of(table(tmp_path)) if "log loss" in line.lower()]
 
 
 def test_probability_of_being_best_is_a_column(surer: Path) -> None:
@@ -91,10 +96,10 @@ def test_probability_of_being_best_is_a_column(surer: Path) -> None:
     keep(surer, "third", right, np.where(right, 0.8, 0.2))
     found = table(surer)
     expected = best_probabilities([row.right for row in found.compared if row.right is not None])
-    assert found.best == pytest.approx(expected)
+    assert list(found.best.values()) == pytest.approx(expected)
     shown = {line["Model"]: line["Probability best"] for line in section(found, "Model") if "Probability best" in line}
     if not shown:
-        every = [one for one in rendered_tables(page.markdown([found])) if "Probability best" in one[0]]
+        every = [one for one in tables_of(found) if "Probability best" in one[0]]
         shown = {line[0]: line[1] for line in every[0][1:]}
     assert shown == {row.name: f"{100 * share:.0f} %" for row, share in zip(found.compared, expected, strict=True)}
 
@@ -105,7 +110,7 @@ def test_sources_of_uncertainty_are_stated_for_several_seeds(tmp_path: Path) -> 
             right = some_right(share, seed=10 * seed + len(model) + (model == "b"))
             keep(tmp_path, model, right, np.where(right, 0.9, 0.1), seed=seed)
     found = table(tmp_path)
-    (words,) = [line for line in notes(found, str) if line.startswith("Of the variance")]
+    (words,) = [line for line in notes_of(found) if line.startswith("Of the variance")]
     first, second = (row.right for row in found.compared)
     assert first is not None
     assert second is not None

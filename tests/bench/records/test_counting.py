@@ -12,8 +12,7 @@ import pytest
 import timm
 
 from bench.comparison import analysis
-from bench.comparison.pareto import cost_to_accuracy
-from bench.leaderboard import page, spreadsheet
+from bench.comparison.costs import cost_to_accuracy
 from bench.recipes import RECIPES
 from bench.records.schema import RunRecord
 from bench.records.store import record_path, write_json
@@ -21,7 +20,7 @@ from imgcls.models import complexity
 from imgcls.models.operators import COUNTING
 from tests.helpers import examples
 from tests.helpers.boards import LABELS, NAMES, some_right
-from tests.helpers.markdown import rendered_tables
+from tests.helpers.documents import csv_of, markdown_of, tables_of
 
 FUSED = {"aten::scaled_dot_product_attention": 6, "aten::softmax": 1}
 OLD_GMACS = 0.001
@@ -55,9 +54,9 @@ def network() -> complexity.Complexity:
 def shown(results: Path) -> tuple[list[str], list[dict[str, str]], str]:
     """The cells of the GMACs in the main table, the lines of the CSV, and the whole page."""
     found = analysis.read(results)
-    text = page.markdown(found)
-    (_, *rows) = rendered_tables(text)[0]
-    lines = list(csv.DictReader(io.StringIO(spreadsheet.text(found))))
+    text = markdown_of(*found)
+    (_, *rows) = tables_of(*found)[0]
+    lines = list(csv.DictReader(io.StringIO(csv_of(*found))))
     return [row[6] for row in rows[:-1]], lines, text
 
 

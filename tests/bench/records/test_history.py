@@ -140,7 +140,7 @@ def test_version_4_keeps_calibration() -> None:
     assert record.outcome is not None
     assert record.test_scorings == 2
     assert record.outcome.metrics.calibration == Calibration(
-        temperature=0.8825724562704323, test_log_loss=0.8079046771653613, test_ece=0.0721498577832282
+        temperature=0.8825724562704323, test_log_loss=0.8079046771653613
     )
     assert record.outcome.artifact.parity.cosine == 0.9999999999990471
     assert record.outcome.artifact.parity.only_trained_right == 0

@@ -28,7 +28,7 @@ def timed(
 
 
 def checked(inputs: str) -> Check:
-    parity = Parity(max_rel_logit_error=1e-6, top1_agreement=1.0, flips=(), test_top1_accuracy=None)
+    parity = Parity(max_rel_logit_error=1e-6, top1_agreement=1.0, flips=())
     kept = {"protocol_version": PROTOCOL_VERSION, "precision": "fp32", "parity": parity}
     return Check(runtime="onnxruntime-cpu", status="ok", inputs=inputs, **kept)  # type: ignore[arg-type]
 
@@ -162,5 +162,5 @@ def test_a_folder_without_copies_is_refused(made: str, says: str, tmp_path: Path
         home.mkdir()
     if made == "no record":
         carried(home)
-    with pytest.raises(ConfigError, match=f"^--artifacts {home}: .*{says}"):
+    with pytest.raises(ConfigError, match=f'^artifacts="{home}": .*{says}'):
         find_copies(home)

@@ -7,6 +7,7 @@ import numpy as np
 
 from bench.records.predictions import StoredPredictions, pool, read_predictions
 from bench.records.schema import RunRecord
+from bench.records.store import record_path
 from tests.helpers import examples
 
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -42,6 +43,14 @@ def test_answers_are_sorted_by_image(tmp_path: Path) -> None:
 
 def test_folds_are_pooled_in_order_of_images() -> None:
     assert same(pool([taken([1, 4, 2]), taken([0, 3, 5])]))
+
+
+def test_array_that_is_not_written_any_more_is_ignored(tmp_path: Path) -> None:
+    record = keep(tmp_path, SORTED)
+    file = record_path(tmp_path, record).with_suffix(".npz")
+    with np.load(file) as stored:
+        np.savez(file, log_p_predicted_calibrated=SORTED.log_p_predicted, **stored)
+    assert same(read_predictions(record, tmp_path))
 
 
 def test_answers_to_other_images_are_ignored(tmp_path: Path) -> None:

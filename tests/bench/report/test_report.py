@@ -13,12 +13,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from bench.cli.main import main
-from bench.leaderboard import spreadsheet
 from bench.records.paths import PLACE
 from bench.records.schema import RunRecord
 from bench.records.store import write_json
+from bench.render.spreadsheet import csv_text
 from imgcls.data.audit import audit_dataset
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.data.splits import make_splits
 from tests.conftest import MakeFolder
 from tests.helpers import examples
@@ -249,7 +249,7 @@ def test_the_page_holds_the_rows_of_the_csv(index: Path) -> None:
     page = index.read_text(encoding="utf-8")
     rows = json.loads(re.findall(r'<script type="application/json" id="rows">(.*?)</script>', page)[0])
     assert main(["leaderboard", "--results", str(index.parent.parent)]) == 0
-    assert spreadsheet.table(rows) == (index.parent.parent / "leaderboard.csv").read_text(encoding="utf-8")
+    assert csv_text(rows) == (index.parent.parent / "leaderboard.csv").read_text(encoding="utf-8")
 
 
 @needs_chromium

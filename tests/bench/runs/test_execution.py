@@ -67,7 +67,7 @@ def test_equal_onnx_file_keeps_its_latency(
 
 def test_summary_uses_the_fitted_temperature(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = examples.outcome(task.dataset, 0.8)
-    calibration = Calibration(temperature=2.0, test_log_loss=0.1, test_ece=0.1)
+    calibration = Calibration(temperature=2.0, test_log_loss=0.1)
     scored = replace(outcome, metrics=replace(outcome.metrics, calibration=calibration))
     replace_training(monkeypatch, [scored], measured_in=-1)
     predictions = read_predictions(execution.run_and_record(task), task.paths.results)
@@ -118,7 +118,7 @@ def test_post_hoc_without_its_training_is_a_failed_row(make_folder: MakeFolder, 
     record = execution.run_and_record(adjusted)
     assert record.status == "failed"
     assert record.error is not None
-    assert "the same training with --imbalance none is not in this results folder" in record.error
+    assert "the same training with imbalance none is not in this results folder" in record.error
 
 
 def test_post_hoc_refuses_a_model_without_a_linear_classifier(make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_what_the_user_asks_for_stays_with_random_weights() -> None:
 )
 def test_random_weights_have_no_features_to_fit(recipe: str, layers: str) -> None:
     config = with_overrides(RECIPES[recipe](TINY), {"tune_layers": layers, "image_size": 32})
-    with pytest.raises(ConfigError, match="--tune-layers: test_efficientnet starts from random weights; use all"):
+    with pytest.raises(ConfigError, match="tune_layers: test_efficientnet starts from random weights; use all"):
         fine(config, None)
 
 

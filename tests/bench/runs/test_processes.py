@@ -9,6 +9,7 @@ import pytest
 
 from bench.progress import Count
 from bench.runs.processes import STEADY_MEMORY, launch
+from imgcls.messages import Message, Setting
 
 WORKER = "tests.helpers.worker"
 
@@ -16,11 +17,11 @@ WORKER = "tests.helpers.worker"
 def test_worker_log_is_logged_by_its_caller(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    answers: list[bytes] = []
+    results: list[bytes] = []
     with caplog.at_level(logging.DEBUG, logger="bench"):
-        assert launch([WORKER, "report", "-"], answers.append) == 3
-    assert [json.loads(answer) for answer in answers] == [{"answer": 1}]
-    warning, count, epoch = caplog.records
+        assert launch([WORKER, "report", "-"], results.append) == 3
+    assert [json.loads(result) for result in results] == [{"result": 1}]
+    warning, count, epoch, message = caplog.records
     assert (warning.name, warning.levelname, warning.getMessage()) == (
         "bench.somewhere",
         "WARNING",
@@ -28,15 +29,16 @@ def test_worker_log_is_logged_by_its_caller(
     )
     assert count.msg == Count(title="caching", done=1, total=2, left_s=1.0)
     assert "epoch 1/3" in epoch.getMessage()
+    assert message.msg == Message(("use ", Setting("weights", "none")))
     printed = capfd.readouterr()
     assert "a library prints" in printed.err
     assert not printed.out
 
 
 def test_truncated_line_is_dropped() -> None:
-    answers: list[bytes] = []
-    assert launch([WORKER, "cut_short", "-"], answers.append) == -signal.SIGKILL
-    assert answers == [b'"whole"']
+    results: list[bytes] = []
+    assert launch([WORKER, "cut_short", "-"], results.append) == -signal.SIGKILL
+    assert results == [b'"whole"']
 
 
 @pytest.mark.parametrize(("own", "spins"), [({}, "1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)])
@@ -47,9 +49,9 @@ def test_threads_of_a_training_process_are_limited(
         monkeypatch.delenv(name, raising=False)
     for name, value in own.items():
         monkeypatch.setenv(name, value)
-    answers: list[bytes] = []
-    assert launch([WORKER, "environment", "-"], answers.append, threads=1) == 0
-    found = json.loads(answers[0])
+    results: list[bytes] = []
+    assert launch([WORKER, "environment", "-"], results.append, threads=1) == 0
+    found = json.loads(results[0])
     assert {found[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"1"}
     assert found.get("GOMP_SPINCOUNT") == spins
     assert found["pools"] == [1] * len(found["pools"])
@@ -64,8 +66,8 @@ def test_training_process_keeps_freed_memory_unless_the_user_says_otherwise(
         monkeypatch.delenv(name, raising=False)
     for name, value in own.items():
         monkeypatch.setenv(name, value)
-    answers: list[bytes] = []
-    assert launch([WORKER, "faults", "-"], answers.append, threads=1) == 0
+    results: list[bytes] = []
+    assert launch([WORKER, "faults", "-"], results.append, threads=1) == 0
     pages_of_one = 2**26 // resource.getpagesize()
     # Of 50 tensors, each one anew, or a few until the heap has a place for the next.
-    assert (int(answers[0]) / pages_of_one > 25) == bool(own)
+    assert (int(results[0]) / pages_of_one > 25) == bool(own)

@@ -21,7 +21,7 @@ def test_p_value_is_that_of_scipy() -> None:
     ).pvalue
     found = compare_losses([first[None], second[None]])
     assert found.p_values[0, 1] == pytest.approx(exact, abs=0.02)
-    assert found.differences[0, 1] == pytest.approx(second.mean() - first.mean())
+    assert found.differences[0, 1] == pytest.approx(first.mean() - second.mean())
     assert found.differences[1, 0] == -found.differences[0, 1]
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, bootstrap
 from sklearn import metrics
 
-from bench.stats.macro import Draws, macro_intervals, macro_scores
+from bench.stats.macro import DrawCache, macro_intervals, macro_scores
 from bench.stats.resampling import calibrated_ece, front, front_probability, resampled_accuracies, uniforms_for
 
 
@@ -138,7 +138,7 @@ def test_front_probability_uses_images_and_rounds() -> None:
 
 @pytest.mark.parametrize("classes", [2, 5, 10, 140])
 def test_shared_draws_keep_the_intervals(classes: int) -> None:
-    rng, draws = np.random.default_rng(classes), Draws()
+    rng, draws = np.random.default_rng(classes), DrawCache()
     labels = np.repeat(np.arange(classes), 12)
     for _ in range(4):
         predicted = np.where(rng.random(len(labels)) < 0.8, labels, rng.integers(0, classes, len(labels)))

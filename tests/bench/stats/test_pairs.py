@@ -58,7 +58,7 @@ def test_unequal_seed_counts_compare_means() -> None:
     rng = np.random.default_rng(2)
     first, second = drawn(rng, [0.6], seeds=2)[0], drawn(rng, [0.8], seeds=3)[0]
     forward, back = compare_pair(first, second), compare_pair(second, first)
-    assert forward.difference == pytest.approx(second.mean() - first.mean())
+    assert forward.difference == pytest.approx(first.mean() - second.mean())
     assert forward.p_value == back.p_value
     assert forward.interval.low == pytest.approx(-back.interval.high)
 
@@ -98,7 +98,7 @@ def test_false_positives_are_at_most_5_percent(seeds: int, tables: int, luck: fl
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_interval_over_seeds_covers(seeds: int) -> None:
     rng = np.random.default_rng(seeds)
-    found = [compare_pair(*drawn(rng, [0.75, 0.85], seeds=seeds, images=200)).interval for _ in range(1000)]
+    found = [compare_pair(*drawn(rng, [0.85, 0.75], seeds=seeds, images=200)).interval for _ in range(1000)]
     assert np.mean([interval.low <= 0.1 <= interval.high for interval in found]) >= 0.93
 
 
@@ -129,7 +129,7 @@ def test_simultaneous_intervals_cover_and_agree_with_holm(seeds: int, cluster: i
             paired = compare_pair(models[first], models[second], groups, level=ALPHA / 6)
             interval = simultaneous(paired, tests.holm[first, second])
             assert agrees(interval, significant=tests.holm[first, second] <= ALPHA)
-            covered &= interval.low <= accuracies[second] - accuracies[first] <= interval.high
+            covered &= interval.low <= accuracies[first] - accuracies[second] <= interval.high
         held += covered
     assert wilson_interval(held, tables, confidence=0.99).high >= 0.93, f"{held} of {tables}"
 
@@ -155,7 +155,7 @@ def found_share(rng: np.random.Generator, difference: float, *, again: bool = Fa
     for _ in range(tries):
         low, high = drawn(rng, list(around(difference)), images=250, **options)
         compared = compare_all([low, high, low] if again else [low, high])
-        found += bool(compared.apart[0, 1] and compared.differences[0, 1] > 0)
+        found += bool(compared.apart[0, 1] and compared.differences[1, 0] > 0)
     return found / tries
 
 

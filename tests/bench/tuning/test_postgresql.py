@@ -11,8 +11,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from bench.tuning.conversion import records
 from bench.tuning.storage import locked, open_storage, quiet
-from bench.tuning.trials import records
 from tests.helpers.commands import start
 from tests.helpers.images import MakeFolder
 

@@ -13,13 +13,13 @@ from bench import harness
 from bench.recipes import RECIPES
 from bench.runs.plan import Task
 from bench.tuning import search, storage
+from bench.tuning.conversion import records
+from bench.tuning.objective import RUNGS, Fitted, OnProgress, TrialProgress, rungs_for
 from bench.tuning.records import StudyRecord, SweepBudget, TrialRecord, best_trial
 from bench.tuning.search import SweepTask, work
 from bench.tuning.space import DEFAULT_SPACE, Space, parse_space
 from bench.tuning.storage import open_storage
 from bench.tuning.study import finish, plan_study
-from bench.tuning.trial import RUNGS, Fitted, OnProgress, TrialProgress, rungs_for
-from bench.tuning.trials import records
 from imgcls.errors import ConfigError, RunError
 from tests.helpers.images import MakeFolder
 
@@ -28,7 +28,7 @@ Score = Callable[[Task], float]
 
 @pytest.fixture
 def task(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
-    monkeypatch.setattr(search, "macs_per_image", lambda _spec, _classes: 1e9)
+    monkeypatch.setattr(search, "gmacs_of", lambda _spec, _classes: 1.0)
     monkeypatch.setattr(search, "POLL_S", 0.1)
     storage.quiet()
     recipe = RECIPES["standard"]("test_efficientnet")

@@ -28,8 +28,8 @@ BASE = RECIPES["standard"]("efficientnet_b0")
         ("lr=nan:1", "excludes the default"),
         ("lr=1e-2:1e-1", "excludes the default, 0.001"),
         ("epochs=1.5:10", "whole numbers"),
-        ("epochs=0:10", "--epochs is 0"),
-        ("dropout=0:2", "--dropout is 2.0; use 0 to 0.99"),
+        ("epochs=0:10", "epochs is 0"),
+        ("dropout=0:2", "dropout is 2.0; use 0 to 0.99"),
     ],
 )
 def test_invalid_space_is_refused(word: str, says: str) -> None:

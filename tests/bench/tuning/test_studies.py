@@ -10,11 +10,13 @@ import pytest
 from rich.console import Console
 
 from bench.comparison import analysis
+from bench.comparison.results.conditions import accuracy_of
 from bench.config import RunConfig
-from bench.leaderboard import cells, page, spreadsheet
+from bench.leaderboard.cells import per_cent
 from bench.recipes import RECIPES
 from bench.records.schema import DatasetInfo, RunRecord
-from bench.report import study_page
+from bench.render.markdown import markdown
+from bench.tuning.pages import document, plots
 from bench.tuning.records import (
     ADDED,
     Origin,
@@ -32,7 +34,7 @@ from bench.tuning.space import DEFAULT_SPACE, apply, parse_space
 from bench.tuning.view import StudyProgress, left_s
 from imgcls.errors import ConfigError
 from tests.helpers import examples
-from tests.helpers.markdown import rendered_tables
+from tests.helpers.documents import csv_of, markdown_of, tables_of
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 BASE = replace(RECIPES["standard"]("resnet50"), dataset="pets")
@@ -152,21 +154,29 @@ def test_study_ignores_seed_device_and_threads(tmp_path: Path) -> None:
 
 
 def test_command_to_train_again_names_the_data_and_weights_that_were_given() -> None:
-    named = study_page.rerun_command(study())
+    named = document.rerun_command(study())
     assert "--data pets " in named
-    given = study_page.rerun_command(study(), data="my photos/x", labels="l.csv", weights="w/own")
+    given = document.rerun_command(study(), data="my photos/x", labels="l.csv", weights="w/own")
     assert "--data 'my photos/x' --labels l.csv " in given
     assert given.endswith("--weights w/own")
     # As the search was: whatever "auto" stood for.
-    assert study_page.rerun_command(study(), data="pets", weights="auto") == named
+    assert document.rerun_command(study(), data="pets", weights="auto") == named
+
+
+def page_of(record: StudyRecord) -> str:
+    return markdown(document.document(record, plots.as_study(record)))
+
+
+def accuracy(share: float, images: int) -> str:
+    return str(per_cent(accuracy_of(share, images)))
 
 
 def test_page_shows_result_cost_and_command(tmp_path: Path) -> None:
-    study_page.write(study(), tmp_path)
+    document.write(study(), tmp_path)
     page = (tmp_path / "sweeps" / "resnet50-pets-standard.md").read_text()
-    assert "**Best: trial 3**" in page
-    assert f"{cells.accuracy_cell(0.8, 21)} % on 21 val images" in page
-    assert f"The default setting, trial 0: {cells.accuracy_cell(0.6, 21)} %" in page
+    assert "- Best: trial 3, " in page
+    assert f"{accuracy(0.8, 21)} % on 21 val images" in page
+    assert f"The default setting, trial 0: {accuracy(0.6, 21)} %" in page
     assert "optimistically biased by the selection" in page
     assert "behind others \\| at the same share" in page
     assert "5 trials (4 finished, 1 pruned, 0 failed)" in page
@@ -180,13 +190,11 @@ def test_page_shows_result_cost_and_command(tmp_path: Path) -> None:
 
 def test_importances_of_few_trials_are_qualified() -> None:
     few = study()
-    assert "a weak basis" in study_page.markdown(few, study_page.as_study(few), [])
+    assert "a weak basis" in page_of(few)
     many = study(trials=tuple(trial(number, 0.5 + number / 100) for number in range(12)))
-    assert "a weak basis" not in study_page.markdown(many, study_page.as_study(many), [])
+    assert "a weak basis" not in page_of(many)
     equal = study(trials=(trial(0, 0.5), trial(1, 0.5)))
-    assert "no two finished trials differ in score (finished: 2)" in study_page.markdown(
-        equal, study_page.as_study(equal), []
-    )
+    assert "no two finished trials differ in score (finished: 2)" in page_of(equal)
 
 
 def test_most_important_hyperparameter_is_found() -> None:
@@ -195,14 +203,14 @@ def test_most_important_hyperparameter_is_found() -> None:
         values = {"lr": lr, "dropout": (number * 7 % 10) / 15, "epochs": 1 + number * 3 % 10}
         return trial(number, min(0.9, 100 * lr), hyperparameters=values)
 
-    shares = study_page.importances(study_page.as_study(study(trials=tuple(map(scored, range(20))))))
+    shares = plots.importances(plots.as_study(study(trials=tuple(map(scored, range(20))))))
     assert max(shares, key=lambda name: shares[name]) == "lr"
     assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_page_of_a_study_without_a_result(tmp_path: Path) -> None:
     nothing = study(trials=(trial(0, None, state="failed", reason="OSError: full"),))
-    study_page.write(nothing, tmp_path)
+    document.write(nothing, tmp_path)
     page = (tmp_path / "sweeps" / "resnet50-pets-standard.md").read_text()
     assert "there is no tuned setting" in page
     assert "OSError: full" in page
@@ -218,22 +226,22 @@ def pair() -> tuple[RunRecord, RunRecord]:
 def test_default_and_tuned_rows_share_a_table() -> None:
     (table,) = analysis.compare_records(pair(), Path("/nowhere"))
     assert len(table.table.records) == 2
-    text = page.markdown([table])
+    text = markdown_of(table)
     assert "| `resnet50 (tuned)` |" in text
     (line,) = [line for line in text.splitlines() if "sweeps/resnet50-pets-standard.md" in line]
     assert "5 (1, 0)" in line
     assert "17.00" in line
-    assert line.index(cells.accuracy_cell(0.6, 21)) < line.index(cells.accuracy_cell(0.5, 21))
-    assert "resnet50-pets-standard" in spreadsheet.text([table])
+    assert line.index(accuracy(0.6, 21)) < line.index(accuracy(0.5, 21))
+    assert "resnet50-pets-standard" in csv_of(table)
 
 
 def test_tuned_row_without_its_default() -> None:
     _, tuned = pair()
     other = examples.record(accuracy=0.9, config=replace(BASE, model="vgg16"), run_id="3" * 16)
     (table,) = analysis.compare_records([tuned, other], Path("/nowhere"))
-    ((header, row),) = [found for found in rendered_tables(page.markdown([table])) if found[0][0] == "Tuned"]
+    ((header, row),) = [found for found in tables_of(table) if found[0][0] == "Tuned"]
     shown = dict(zip(header, row, strict=True))
-    assert shown["Test top-1, tuned"] == cells.accuracy_cell(0.5, 21)
+    assert shown["Test top-1, tuned"] == accuracy(0.5, 21)
     assert shown.get("Test top-1, default", "-") == "-"
 
 
@@ -256,7 +264,7 @@ def test_progress_on_a_terminal_and_in_a_file() -> None:
 
 def test_page_names_every_machine() -> None:
     joined = study(trials=(trial(0, 0.5, machine="a-cpu"), trial(1, 0.6, machine="b-gpu")))
-    assert "- Machine: a-cpu, b-gpu;" in study_page.markdown(joined, study_page.as_study(joined), [])
+    assert "- Machine: a-cpu, b-gpu;" in page_of(joined)
 
 
 def test_running_trial_is_charged_in_full() -> None:

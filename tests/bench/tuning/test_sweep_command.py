@@ -9,9 +9,9 @@ import pytest
 
 from bench.cli.main import main
 from bench.records.store import read_records
+from bench.tuning.conversion import records
 from bench.tuning.records import TrialRecord, read_study, study_file
 from bench.tuning.storage import default_url, open_storage, quiet
-from bench.tuning.trials import records
 from tests.helpers.commands import bench_here, kill, start
 from tests.helpers.images import MakeFolder
 from tests.helpers.waiting import until

@@ -13,7 +13,7 @@ from imgcls.data import audit as auditing
 from imgcls.data import duplicates
 from imgcls.data.audit import Audit, audit_dataset, to_json
 from imgcls.data.duplicates import group_pairs, near_groups, near_pairs, same_picture
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.errors import DataError
 from tests.helpers.images import MakeFolder, frames, smooth_image
 

@@ -62,7 +62,7 @@ def test_no_grouping_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("group_by", "message"),
     [
-        ("(", r"--group-by \(: not a regular expression .* and none of: parent, site"),
+        ("(", r'group_by="\(": not a regular expression .* and none of: parent, site'),
         ("x+", "it matches no image id, such as 'a1'; columns: site"),
         ("site", "column 'site' is blank"),
     ],
@@ -75,7 +75,7 @@ def test_wrong_grouping_is_refused(group_by: str, message: str) -> None:
 
 def test_too_few_groups_are_counted_in_the_error() -> None:
     audit = named(audit_of([[0]] * 5 + [[1]] * 6), [f"cat/{i}" for i in range(5)] + [f"dog/{i}" for i in range(6)])
-    message = r"class 'class 0' of made-up has 5 usable image\(s\) in 1 group\(s\) by --group-by parent; .* 3 or more"
+    message = r"class 'class 0' of made-up has 5 usable image\(s\) in 1 group\(s\) by group_by=\"parent\"; .* 3 or more"
     with pytest.raises(DataError, match=message):
         make_splits(audit, SplitConfig(group_by="parent"))
 

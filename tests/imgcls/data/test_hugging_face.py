@@ -8,7 +8,7 @@ import pytest
 
 from imgcls.data.audit import audit_dataset
 from imgcls.data.sources.folder import Dataset
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.errors import ConfigError, DataError
 from tests.helpers.images import smooth_image
 
@@ -92,7 +92,7 @@ def test_set_is_written_once(tmp_path: Path, cache: Path) -> None:
 
 
 def test_name_without_network_is_refused(cache: Path) -> None:
-    with pytest.raises(DataError, match="--data hf:someone/pets: no data set that can be read here"):
+    with pytest.raises(DataError, match='data="hf:someone/pets": no data set that can be read here'):
         load_dataset("hf:someone/pets", cache=cache)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imgcls.data.sources.names import escape
+from imgcls.data.sources.file_names import escape
 from imgcls.data.sources.photos import list_photos
 from imgcls.errors import DataError
 

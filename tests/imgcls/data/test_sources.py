@@ -16,10 +16,10 @@ import pytest
 from imgcls.data.audit import audit_dataset
 from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize
-from imgcls.data.sources import named, torchvision_sets
+from imgcls.data.sources import registry, torchvision_sets
+from imgcls.data.sources.file_names import file_of
 from imgcls.data.sources.folder import Dataset
-from imgcls.data.sources.named import load_dataset
-from imgcls.data.sources.names import file_of
+from imgcls.data.sources.registry import load_dataset
 from imgcls.data.sources.walking import IGNORED
 from imgcls.data.splits import make_splits
 from imgcls.errors import DataError
@@ -134,10 +134,10 @@ def test_interrupted_named_set_is_rewritten(cache: Path, monkeypatch: pytest.Mon
         (folder / "0").mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(named.DATASETS, "digits", broken)
+    monkeypatch.setitem(registry.DATASETS, "digits", broken)
     with pytest.raises(KeyboardInterrupt):
         load_dataset("digits", cache=cache)
-    monkeypatch.setitem(named.DATASETS, "digits", named.write_digits)
+    monkeypatch.setitem(registry.DATASETS, "digits", registry.write_digits)
     assert len(load_dataset("digits", cache=cache).files) == 1797
 
 
@@ -146,9 +146,9 @@ def test_concurrent_loads_write_a_set_once(cache: Path, monkeypatch: pytest.Monk
 
     def counted(folder: Path) -> None:
         calls.append(folder)
-        named.write_digits(folder)
+        registry.write_digits(folder)
 
-    monkeypatch.setitem(named.DATASETS, "digits", counted)
+    monkeypatch.setitem(registry.DATASETS, "digits", counted)
     threads = [threading.Thread(target=load_dataset, args=("digits",), kwargs={"cache": cache}) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -177,7 +177,7 @@ def test_uneven_digits_are_uneven_in_train_and_val_only(cache: Path) -> None:
 def test_download_without_network_is_one_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with pytest.raises(DataError, match="cifar10: cannot be downloaded here"):
+    with pytest.raises(DataError, match='data="cifar10": cannot be downloaded here'):
         load_dataset("cifar10", cache=cache)
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from imgcls.data.audit import audit_dataset
 from imgcls.data.groups import grouped
+from imgcls.data.sources.file_names import ESCAPED
 from imgcls.data.sources.folder import Dataset
-from imgcls.data.sources.named import load_dataset
-from imgcls.data.sources.names import ESCAPED
+from imgcls.data.sources.registry import load_dataset
 from imgcls.errors import ConfigError, DataError
 from tests.helpers.images import MakeFolder, smooth_image
 
@@ -277,9 +277,9 @@ def test_bytes_that_are_not_utf8_are_refused(root: Path) -> None:
 
 
 def test_wrong_labels_argument_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"--labels .*none\.csv: no such file"):
+    with pytest.raises(DataError, match=r'labels=".*none\.csv": no such file'):
         load_dataset(str(root), labels=str(tmp_path / "none.csv"))
-    with pytest.raises(DataError, match=r"--data .*nowhere: no such folder"):
+    with pytest.raises(DataError, match=r'data=".*nowhere": no such folder'):
         load_dataset(str(tmp_path / "nowhere"), labels=str(root / "labels.csv"))
     (root / "labels.txt").touch()
     with pytest.raises(ConfigError, match=r"use a file ending in .csv or .tsv"):

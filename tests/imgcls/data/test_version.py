@@ -12,7 +12,7 @@ from PIL import Image
 from imgcls.data.audit import Audit, audit_dataset
 from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.data.sources.version import version_of
 
 STAMP = 1_600_000_000_000_000_000

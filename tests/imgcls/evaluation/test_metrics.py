@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgcls.evaluation import metrics
-from imgcls.evaluation.metrics import confusion_matrix, per_class, score
+from imgcls.evaluation.metrics import confusion_matrix, score
 
 
 def logits_for(predicted: list[int], classes: int = 3, confidence: float = 20.0) -> np.ndarray:
@@ -40,13 +40,6 @@ def test_top5_from_six_classes_on() -> None:
 def test_ece() -> None:
     logits = np.log(np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]]))
     assert metrics.ece(logits, np.array([0, 1, 0, 0])) == pytest.approx((2 * 0.3 + 2 * 0.4) / 4)
-
-
-def test_absent_class_has_no_recall() -> None:
-    scores = per_class(logits_for([0, 1]), np.array([0, 1]), ("a", "b", "c"))
-    assert scores[2].recall is None
-    assert scores[2].support == 0
-    assert scores[0].recall == 1
 
 
 def test_absent_class_is_not_averaged() -> None:

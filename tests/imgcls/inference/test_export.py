@@ -16,7 +16,7 @@ from imgcls.data.audit import audit_dataset
 from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize
 from imgcls.data.loaders import Source
-from imgcls.data.sources.named import load_dataset
+from imgcls.data.sources.registry import load_dataset
 from imgcls.errors import ParityError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.predictions import Predictions, save_predictions

@@ -1,4 +1,4 @@
-"""Prediction from exported files: answers, their order, probabilities, and what is refused."""
+"""Prediction from exported files: classes, their order, probabilities, and what is refused."""
 
 import contextlib
 import threading
@@ -15,7 +15,7 @@ from imgcls import parallel
 from imgcls.data.decode import load_square
 from imgcls.errors import ConfigError, DataError
 from imgcls.inference import predict
-from imgcls.inference.predict import Answer, Classifier, classify, open_classifier
+from imgcls.inference.predict import Classifier, PhotoPrediction, classify, open_classifier
 from tests.helpers.cards import edit_card
 from tests.helpers.images import smooth_image
 
@@ -47,8 +47,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return seen
 
 
-def logits_of(answers: list[Answer]) -> Any:
-    return np.stack([answer.logits for answer in answers if answer.logits is not None])
+def logits_of(predictions: list[PhotoPrediction]) -> Any:
+    return np.stack([prediction.logits for prediction in predictions if prediction.logits is not None])
 
 
 def softmax(logits: Any) -> Any:
@@ -57,20 +57,20 @@ def softmax(logits: Any) -> Any:
 
 def test_batches_answer_as_single_photos(model: Path, photos: list[Path]) -> None:
     together = list(classify(model, photos))
-    assert [answer.photo for answer in together] == [str(photo) for photo in photos]
-    alone = logits_of([answer for photo in photos for answer in classify(model, [photo])])
+    assert [prediction.photo for prediction in together] == [str(photo) for photo in photos]
+    alone = logits_of([prediction for photo in photos for prediction in classify(model, [photo])])
     assert np.abs(logits_of(together) - alone).max() < 1e-4 * np.abs(alone).max()
-    assert len({answer.probability for answer in together}) == len(photos)
+    assert len({prediction.probability for prediction in together}) == len(photos)
 
 
 def test_classes_are_ranked_by_probability(model: Path, photos: list[Path]) -> None:
-    for answer in classify(model, photos[:3], top_k=3):
-        assert answer.logits is not None
-        order = np.argsort(-answer.logits)
-        assert [one.class_name for one in answer.predictions] == ["abc"[row] for row in order]
-        shares = [one.probability for one in answer.predictions]
-        assert shares == pytest.approx(softmax(answer.logits)[order].tolist())
-        assert (answer.class_name, answer.probability) == answer.predictions[0]
+    for prediction in classify(model, photos[:3], top_k=3):
+        assert prediction.logits is not None
+        order = np.argsort(-prediction.logits)
+        assert [one.class_name for one in prediction.predictions] == ["abc"[row] for row in order]
+        shares = [one.probability for one in prediction.predictions]
+        assert shares == pytest.approx(softmax(prediction.logits)[order].tolist())
+        assert (prediction.class_name, prediction.probability) == prediction.predictions[0]
 
 
 def test_a_temperature_calibrates_probabilities(model: Path, photos: list[Path], tmp_path: Path) -> None:
@@ -85,39 +85,39 @@ def test_a_temperature_calibrates_probabilities(model: Path, photos: list[Path],
 def test_models_share_a_decoded_photo(model: Path, photos: list[Path], decoded: list[Path], tmp_path: Path) -> None:
     twin = edit_card(model, tmp_path / "twin.onnx", temperature=2.0)
     other = edit_card(model, tmp_path / "other.onnx", resize={"size": 32, "interpolation": "nearest"})
-    answers = list(classify([model, other, twin], photos))
+    predictions = list(classify([model, other, twin], photos))
     assert sorted(decoded) == sorted(photos * 2), "once for each way of resizing"
-    assert [(one.photo, one.model) for one in answers] == [
+    assert [(one.photo, one.model) for one in predictions] == [
         (str(photo), str(path)) for photo in photos for path in (model, other, twin)
     ]
     for place, path in enumerate((model, other, twin)):
         alone = logits_of(list(classify(path, photos)))
-        assert np.abs(logits_of(answers[place::3]) - alone).max() < 1e-4 * np.abs(alone).max()
+        assert np.abs(logits_of(predictions[place::3]) - alone).max() < 1e-4 * np.abs(alone).max()
 
 
 def test_a_bad_photo_does_not_stop_the_others(model: Path, photos: list[Path], tmp_path: Path) -> None:
     photos[9].write_text("not an image")
     photos[20] = tmp_path / "none.png"
-    answers = list(classify(model, photos))
-    reasons = {place: answer.error for place, answer in enumerate(answers) if answer.error is not None}
+    predictions = list(classify(model, photos))
+    reasons = {place: prediction.error for place, prediction in enumerate(predictions) if prediction.error is not None}
     assert reasons == {9: "not an image", 20: "unreadable: No such file or directory"}
-    assert answers[9].predictions == ()
-    assert answers[10].logits == pytest.approx(next(classify(model, photos[10:])).logits, abs=1e-4)
+    assert predictions[9].predictions == ()
+    assert predictions[10].logits == pytest.approx(next(classify(model, photos[10:])).logits, abs=1e-4)
     with pytest.raises(DataError, match=r"9\.png: not an image"):
-        _ = answers[9].class_name
+        _ = predictions[9].class_name
 
 
 def test_logits_that_are_not_finite_are_an_error(
     model: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Classifier, "logits", lambda _self, pixels: np.full((len(pixels), 3), np.nan, np.float32))
-    (answer,) = classify(model, photos[:1])
-    assert answer.error == "the model's logits are not finite"
+    (prediction,) = classify(model, photos[:1])
+    assert prediction.error == "the model's logits are not finite"
 
 
 CORES = parallel.usable_cores()
 MOST_AHEAD = (parallel.AHEAD * CORES + 1) * predict.BATCH
-"""Photos in the batches that are handed to threads before the first answer."""
+"""Photos in the batches that are handed to threads before the first prediction."""
 
 
 def test_few_photos_are_decoded_ahead(
@@ -131,8 +131,8 @@ def test_few_photos_are_decoded_ahead(
             return handed[-1]
 
     monkeypatch.setattr(parallel, "ThreadPoolExecutor", Pool)
-    with contextlib.closing(classify(model, photos * CORES * 50)) as answers:
-        next(answers)
+    with contextlib.closing(classify(model, photos * CORES * 50)) as predictions:
+        next(predictions)
         for batch in handed:
             batch.result()
         assert predict.BATCH < len(decoded) <= MOST_AHEAD
@@ -160,9 +160,9 @@ def test_closing_drops_what_is_not_begun(
 
     monkeypatch.setattr(predict, "load_square", slow)
     monkeypatch.setattr(parallel, "ThreadPoolExecutor", Pool)
-    answers = classify(model, photos * CORES * 50)
-    next(answers)
-    answers.close()
+    predictions = classify(model, photos * CORES * 50)
+    next(predictions)
+    predictions.close()
     assert dropped.is_set()
     assert set(threading.enumerate()) <= before, "a thread is left that could decode more"
     assert predict.BATCH <= len(decoded) <= (1 + CORES) * predict.BATCH < MOST_AHEAD
@@ -170,7 +170,7 @@ def test_closing_drops_what_is_not_begun(
 
 @pytest.mark.parametrize("top_k", [0, 4])
 def test_too_many_or_no_classes_are_refused(model: Path, photos: list[Path], top_k: int) -> None:
-    with pytest.raises(ConfigError, match=rf"--top-k is {top_k}; .*model\.onnx has 3 classes, use 1 to 3"):
+    with pytest.raises(ConfigError, match=rf"top_k is {top_k}; .*model\.onnx has 3 classes, use 1 to 3"):
         classify(model, photos, top_k=top_k)
 
 

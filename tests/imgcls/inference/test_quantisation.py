@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from bench.comparison.acceptance import acceptance
+from bench.comparison.latencies.acceptance import acceptance
 from bench.latency.cold_start import CheckTask
 from bench.latency.protocol import PROTOCOL_VERSION
 from bench.latency.worker import WORKER
@@ -55,7 +55,7 @@ def check(run: Path, runtime: str, *, convert: bool = False, sha256: str | None 
         image_size=32,
         threads=1,
         onnx_sha256=sha256 or sha256_of(run / ONNX),
-        answer=str(run / "answer.json"),
+        result_file=str(run / "check.json"),
         pictures=Pictures(
             pixels=str(run / "pixels.npy"),
             train_rows=tuple(range(IMAGES)),
@@ -67,7 +67,7 @@ def check(run: Path, runtime: str, *, convert: bool = False, sha256: str | None 
     if convert:
         assert launch([WORKER, "convert", str(run / "check.task")]) == 0
     assert launch([WORKER, "check", str(run / "check.task")]) == 0
-    return msgspec.json.decode((run / "answer.json").read_bytes(), type=Check)
+    return msgspec.json.decode((run / "check.json").read_bytes(), type=Check)
 
 
 def test_fresh_process_repeats_trained_logits(run: Path) -> None:
@@ -231,7 +231,6 @@ def test_acceptance_of_a_reduced_precision(lost: int, gained: int, images: int, 
         max_rel_logit_error=0.1,
         top1_agreement=0.9,
         flips=(),
-        test_top1_accuracy=0.8,
         only_trained_right=lost,
         only_runtime_right=gained,
     )

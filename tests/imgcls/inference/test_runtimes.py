@@ -75,7 +75,7 @@ def test_zero_threads_are_all_usable_cores() -> None:
     cores = usable_cores()
     assert threads_allowed(0) == cores
     assert threads_allowed(1) == 1
-    with pytest.raises(ConfigError, match=rf"--threads {cores + 1}: this process may use {cores} cores; use 0"):
+    with pytest.raises(ConfigError, match=rf"threads={cores + 1}: this process may use {cores} cores; use 0"):
         threads_allowed(cores + 1)
 
 
@@ -126,7 +126,7 @@ def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_unknown_runtime_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--runtimes tpu: unknown; known: pytorch-cpu, "):
+    with pytest.raises(ConfigError, match='runtimes="tpu": unknown; known: pytorch-cpu, '):
         check_runtimes(("pytorch-cpu", "tpu"))
 
 

@@ -100,9 +100,9 @@ def test_hub_weights_have_tag_sha256_and_revision(answers: dict[str, Any], conte
     ],
 )
 def test_fault_is_one_line_that_ends_with_the_other_weights(answers: dict[str, Any], case: str, line: str) -> None:
-    assert answers[case].startswith("--weights pretrained: ")
+    assert answers[case].startswith('weights="pretrained": ')
     assert line in answers[case]
-    assert answers[case].endswith("; or use --weights none, or a folder")
+    assert answers[case].endswith('; or use weights="none", or a folder')
     assert "\n" not in answers[case]
 
 
@@ -118,7 +118,7 @@ def test_auto_without_hub_is_random_if_a_model_is_not_in_the_cache(answers: dict
     (line,) = answers["partly"]["logged"]
     assert line.startswith("WARNING ")
     assert "(HF_HUB_OFFLINE is set), and its cache on this machine lacks resnet18.a1_in1k: every model starts" in line
-    assert line.endswith(f"RANDOM weights (init: random); --weights pretrained starts {TINY} from the cache")
+    assert line.endswith(f'RANDOM weights (init: random); weights="pretrained" starts {TINY} from the cache')
     (line,) = answers["none"]["logged"]
     assert line.endswith("RANDOM weights (init: random)")
 
@@ -131,10 +131,10 @@ def test_auto_without_hub_and_cache_warns_once(caplog: pytest.LogCaptureFixture)
 
 
 def test_pretrained_without_hub_and_cache_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"cannot be reached \(no route\).*; or use --weights none, or a folder"):
+    with pytest.raises(ConfigError, match=r'cannot be reached \(no route\).*; or use weights="none", or a folder'):
         hub_weights("resnet50.a1_in1k", unreachable="no route")
 
 
 def test_empty_revision_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--weights pretrained@: names no revision; use pretrained@REVISION"):
+    with pytest.raises(ConfigError, match='weights="pretrained@": names no revision; use pretrained@REVISION'):
         weights_policy("pretrained@", [TINY])

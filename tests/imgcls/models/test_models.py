@@ -37,7 +37,7 @@ def test_unknown_model_is_refused() -> None:
 
 
 def test_inception_below_75_px_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--image-size 74 .* inception_v3; it needs 75 px"):
+    with pytest.raises(ConfigError, match=r"image_size=74 .* inception_v3; it needs 75 px"):
         spec_of("inception_v3", 74)
 
 
@@ -151,7 +151,7 @@ def test_other_architecture_is_refused(tmp_path: Path) -> None:
 
 def test_tensors_of_another_model_are_refused(tmp_path: Path) -> None:
     folder = write_weights(tmp_path / "w", state=timm.create_model("test_resnet").state_dict())
-    with pytest.raises(ConfigError, match=r"--weights: the file does not fit test_efficientnet \(.*\); use weights of"):
+    with pytest.raises(ConfigError, match=r"weights: the file does not fit test_efficientnet \(.*\); use weights of"):
         resolve_spec(TINY, LoaderConfig(image_size=32), partial(folder_weights, folder=folder))
 
 

@@ -128,7 +128,7 @@ def test_position_embeddings_are_resampled_and_the_network_is_loaded_again(tmp_p
 )
 def test_size_that_the_weights_cannot_have(model: str, size: int, nearest: int, tmp_path: Path) -> None:
     with pytest.raises(
-        ImageSizeError, match=rf"^--image-size {size}: {model} .*; use --image-size {nearest} px$"
+        ImageSizeError, match=rf"^image_size={size}: {model} .*; use image_size={nearest} px$"
     ) as raised:
         pretrained(model, size, tmp_path)
     assert raised.value.nearest == nearest
@@ -141,7 +141,7 @@ def test_size_that_random_weights_can_have() -> None:
 
 
 def test_size_that_is_too_small_for_a_convolutional_network() -> None:
-    with pytest.raises(ImageSizeError, match=r"vgg11 cannot have this size .*; use --image-size 32 px"):
+    with pytest.raises(ImageSizeError, match=r"vgg11 cannot have this size .*; use image_size=32 px"):
         random_structure("vgg11", 16)
 
 
@@ -150,8 +150,8 @@ def test_all_refused_sizes_are_listed_at_once() -> None:
     with pytest.raises(GroupedConfigError) as raised:
         resolve_specs(wanted, random_weights)
     assert [str(error).split(" cannot")[0] for error in raised.value.errors] == [
-        "--image-size 100: test_vit",
-        "--image-size 100: test_vit2",
+        "image_size=100: test_vit",
+        "image_size=100: test_vit2",
     ]
 
 

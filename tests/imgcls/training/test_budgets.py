@@ -19,14 +19,14 @@ from imgcls.models.weights import random_weights
 from imgcls.training import loop
 from imgcls.training.events import EpochResult, Step
 from imgcls.training.fitting import fit, gmacs_of
-from imgcls.training.setup import Training, TrainingSetup
+from imgcls.training.plan import Training, TrainingPlan
 from tests.helpers.macs import counted_by_torch
-from tests.helpers.trainings import CPU, MODEL, PX, run, same, setting, source, spec
+from tests.helpers.trainings import MODEL, PX, run, same, setting, source, spec
 
 STEP_S, EVALUATION_S = 1.0, 100.0
 
 
-def with_budget(folder: Path, budget: str, **changes: Any) -> TrainingSetup:
+def with_budget(folder: Path, budget: str, **changes: Any) -> TrainingPlan:
     train = TrainConfig(epochs=3, lr=1e-2, optimizer="adamw", schedule="cosine", warmup=0.2, budget=budget)
     return setting(folder, train=train, **changes)
 
@@ -70,19 +70,11 @@ def test_budget_of_images_ends_at_the_nearest_step(images: int, per_epoch: list[
 
 @given(st.integers(1, 10**6), st.integers(2, 300), st.integers(2, 64))
 def test_images_are_within_half_a_batch_or_two_per_cent(images: int, count: int, batch: int) -> None:
-    chosen = TrainingSetup(
-        num_classes=3,
-        structure=spec().structure,
-        train_source=replace(source(3, 1), indices=source(1, 1).indices.repeat(count)),
-        val_source=source(3, 2),
-        normalisation=spec().normalisation,
-        loader=LoaderConfig(image_size=PX, batch_size=batch),
-        architecture=MODEL,
+    chosen = setting(
+        Path(),
         train=TrainConfig(budget=f"images={images}"),
-        seed=0,
-        device=CPU,
-        folder=Path(),
-        report=lambda _event: None,
+        train_source=replace(source(3, 1), indices=source(1, 1).indices.repeat(count)),
+        loader=LoaderConfig(image_size=PX, batch_size=batch),
     )
     assert chosen.duration.steps is not None
     per_epoch = [min(batch, count - start) for start in range(0, count, batch) if count - start > 1]
@@ -135,20 +127,8 @@ def test_finished_budget_is_not_trained_again(tmp_path: Path) -> None:
 
 
 def test_budget_of_compute_counts_three_passes(tmp_path: Path) -> None:
-    network = spec()
-    gmacs = complexity.count(build_model(network, MODEL, num_classes=3), PX).gmacs
-    training = fit(
-        network,
-        num_classes=3,
-        train_source=source(40, 1),
-        val_source=source(15, 2),
-        loader=LoaderConfig(image_size=PX, batch_size=8),
-        architecture=MODEL,
-        train=TrainConfig(budget=f"tmacs={100 * 3 * gmacs / 1e3}", device="cpu", train_threads=1),
-        seed=0,
-        folder=tmp_path,
-        report=lambda _event: None,
-    )
+    gmacs = complexity.count(build_model(spec(), MODEL, num_classes=3), PX).gmacs
+    training = fit(setting(tmp_path, train=TrainConfig(budget=f"tmacs={100 * 3 * gmacs / 1e3}")))
     assert images_of(training) == pytest.approx(100, abs=4)
 
 
@@ -156,41 +136,29 @@ def test_budget_of_compute_includes_attention(tmp_path: Path) -> None:
     network = resolve_spec("test_vit", LoaderConfig(image_size=160), random_weights)
     macs = sum(counted_by_torch("test_vit", 160).values())
     assert 1 <= gmacs_of(network, num_classes=1000) * 1e9 / macs < 1.03
-    training = fit(
-        network,
-        num_classes=3,
+    chosen = setting(
+        tmp_path,
+        train=TrainConfig(budget=f"tmacs={100 * 3 * macs / 1e12}"),
+        spec=network,
         train_source=source(40, 1, px=160),
         val_source=source(15, 2, px=160),
         loader=LoaderConfig(image_size=160, batch_size=8),
         architecture=ArchitectureConfig(),
-        train=TrainConfig(budget=f"tmacs={100 * 3 * macs / 1e12}", device="cpu", train_threads=1),
-        seed=0,
-        folder=tmp_path,
-        report=lambda _event: None,
     )
+    training = fit(chosen)
     assert images_of(training) == pytest.approx(100, abs=8)
+
+
+def test_compute_grows_with_image_area() -> None:
+    larger = replace(spec(), resize=replace(spec().resize, size=2 * PX))
+    assert gmacs_of(larger, 2) == pytest.approx(4 * gmacs_of(spec(), 2), rel=0.05)
 
 
 def test_counting_compute_does_not_change_the_training(tmp_path: Path) -> None:
     """The network that is counted takes no random numbers from the one that is trained."""
     gmacs = complexity.count(build_model(spec(), MODEL, num_classes=3), PX).gmacs
-    states = []
-    for place, budget in enumerate(("images=80", f"tmacs={80 * 3 * gmacs / 1e3}")):
-        (tmp_path / str(place)).mkdir()
-        states.append(
-            fit(
-                spec(),
-                num_classes=3,
-                train_source=source(40, 1),
-                val_source=source(15, 2),
-                loader=LoaderConfig(image_size=PX, batch_size=8),
-                architecture=MODEL,
-                train=TrainConfig(budget=budget, device="cpu", train_threads=1),
-                seed=0,
-                folder=tmp_path / str(place),
-                report=lambda _event: None,
-            ).state
-        )
+    budgets = ("images=80", f"tmacs={80 * 3 * gmacs / 1e3}")
+    states = [fit(setting(tmp_path / budget, train=TrainConfig(budget=budget))).state for budget in budgets]
     assert all(torch.equal(first, second) for first, second in zip(*(state.values() for state in states), strict=True))
 
 
@@ -211,7 +179,7 @@ def test_classifiers_fit_is_charged(tmp_path: Path) -> None:
     "text", ["minutes=0", "minutes=-1", "minutes", "10", "", "images=1.5", "hours=1", "tmacs=nan", "minutes=inf"]
 )
 def test_other_budgets_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--budget"):
+    with pytest.raises(ConfigError, match="budget"):
         TrainConfig(budget=text)
 
 
@@ -229,7 +197,7 @@ def test_budget_is_parsed_a_few_times_in_a_training_and_not_in_every_step(
         parsed.append(text)
         return parse_budget(text)
 
-    monkeypatch.setattr("imgcls.training.setup.parse_budget", parse)
+    monkeypatch.setattr("imgcls.training.plan.parse_budget", parse)
     training = run(setting(tmp_path, epochs=3))
     assert training.steps == 15
     assert len(parsed) == 1

@@ -14,11 +14,11 @@ from imgcls.models.heads import linear_heads
 from imgcls.models.structure import Structure
 from imgcls.training.head import fit_head
 from imgcls.training.loop import train
-from imgcls.training.setup import HEAD_EPOCHS
+from imgcls.training.plan import HEAD_EPOCHS
 from tests.helpers.trainings import MODEL, PX, setting, source, spec
 
 FROZEN = TrainConfig(tune_layers="head", norm="frozen", augmentation="none")
-BY_GRADIENT = replace(spec().structure, heads=())
+BY_GRADIENT = replace(spec(), structure=replace(spec().structure, heads=()))
 
 
 class Twins(nn.Module):
@@ -40,7 +40,7 @@ def test_each_head_is_fitted_by_itself(tmp_path: Path) -> None:
     network = Twins()
     assert list(linear_heads(network, torch.zeros(2, 3, PX, PX))) == ["first", "second"]
     ends = Structure(options={}, classifier=("first", "second"), heads=("first", "second"))
-    result = fit_head(network, setting(tmp_path, train=FROZEN, structure=ends)).epoch
+    result = fit_head(network, setting(tmp_path, train=FROZEN, spec=replace(spec(), structure=ends))).epoch
     assert result.val_top1_accuracy == 1.0
     # Standardised, halved features are the same: both heads have the same function of the features.
     torch.testing.assert_close(network.second.weight, 2 * network.first.weight, rtol=1e-3, atol=1e-4)
@@ -51,7 +51,7 @@ def test_gradient_changes_the_classifier_only(tmp_path: Path) -> None:
     torch.manual_seed(3)
     network = build_model(spec(), MODEL, num_classes=3)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    result = fit_head(network, setting(tmp_path, train=FROZEN, structure=BY_GRADIENT)).epoch
+    result = fit_head(network, setting(tmp_path, train=FROZEN, spec=BY_GRADIENT)).epoch
     changed = {key for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])}
     assert changed == {"classifier.weight", "classifier.bias"}
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -63,7 +63,7 @@ def test_gradient_keeps_the_best_epoch_on_val(tmp_path: Path) -> None:
     """Its scores are those of the network that is left."""
     torch.manual_seed(3)
     network = build_model(spec(), MODEL, num_classes=3)
-    chosen = setting(tmp_path, train=FROZEN, structure=BY_GRADIENT)
+    chosen = setting(tmp_path, train=FROZEN, spec=BY_GRADIENT)
     result = fit_head(network, chosen).epoch
     images = torch.from_numpy(chosen.val_source.pixels).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec().normalisation.mean, spec().normalisation.std))
@@ -76,17 +76,14 @@ def test_gradient_keeps_the_best_epoch_on_val(tmp_path: Path) -> None:
 def test_frozen_layers_with_a_classifier_trained_by_gradient(tmp_path: Path) -> None:
     torch.manual_seed(3)
     network = build_model(spec(), MODEL, num_classes=3)
-    training = train(network, setting(tmp_path, train=FROZEN, structure=BY_GRADIENT))
+    training = train(network, setting(tmp_path, train=FROZEN, spec=BY_GRADIENT))
     assert training.best_epoch == 1
     assert len(training.history) == 1
 
 
 def test_budget_of_compute_counts_the_passes_of_the_gradient(tmp_path: Path) -> None:
     config = replace(FROZEN, tune_layers="head-then-all", budget="tmacs=0.01")
-    fitted, by_gradient = (
-        setting(tmp_path, train=config, structure=structure, gmacs=0.01)
-        for structure in (spec().structure, BY_GRADIENT)
-    )
+    fitted, by_gradient = (setting(tmp_path, train=config, spec=chosen, gmacs=0.01) for chosen in (spec(), BY_GRADIENT))
     assert fitted.duration.steps is not None
     assert by_gradient.duration.steps is not None
     # A step is three forward passes of its 8 images.
@@ -111,5 +108,5 @@ def test_features_that_hardly_vary_do_not_spoil_the_fit(tmp_path: Path) -> None:
             return logits
 
     ends = Structure(options={}, classifier=("classifier",), heads=("classifier",))
-    result = fit_head(Constant(), setting(tmp_path, train=FROZEN, structure=ends)).epoch
+    result = fit_head(Constant(), setting(tmp_path, train=FROZEN, spec=replace(spec(), structure=ends))).epoch
     assert result.val_top1_accuracy == 1.0

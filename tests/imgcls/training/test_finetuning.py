@@ -26,7 +26,7 @@ from imgcls.training import head, loop, precision
 from imgcls.training.events import EpochResult, HeadFit
 from imgcls.training.fitting import fit
 from imgcls.training.optimizers import adamw, cosine
-from imgcls.training.setup import Spent, Training
+from imgcls.training.plan import Spent, Training
 from tests.helpers.trainings import CPU, MODEL, PX, run, same, setting, source, spec
 
 FINE = TrainConfig(epochs=2, lr=1e-3, optimizer="adamw", schedule="cosine", select="last")
@@ -93,16 +93,16 @@ def test_head_is_the_logistic_regression_of_the_features(tmp_path: Path, monkeyp
     penalty = 0.1
     monkeypatch.setattr(head, "PENALTIES", (penalty,))
     model, chosen = network().eval(), setting(tmp_path, train=replace(FINE, tune_layers="head"))
-    features = features_of(model, chosen.train_source.pixels, chosen.normalisation)
+    features = features_of(model, chosen.train_source.pixels, chosen.spec.normalisation)
     mean, std = features.mean(axis=0), features.std(axis=0, ddof=1)
     scaled = (features - mean) / std
     labels = chosen.train_source.labels
     oracle = LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-8, max_iter=5000).fit(scaled, labels)
     result = head.fit_head(model, chosen).epoch
-    logits = logits_of(model, chosen.train_source, normalisation=chosen.normalisation, device=CPU)
+    logits = logits_of(model, chosen.train_source, normalisation=chosen.spec.normalisation, device=CPU)
     ours = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
     np.testing.assert_allclose(ours, oracle.predict_proba(scaled), atol=2e-3)
-    val = logits_of(model, chosen.val_source, normalisation=chosen.normalisation, device=CPU)
+    val = logits_of(model, chosen.val_source, normalisation=chosen.spec.normalisation, device=CPU)
     assert result.val_top1_accuracy == top1_accuracy(val, chosen.val_source.labels)
     assert result.images == len(labels)
 
@@ -255,7 +255,7 @@ def test_lack_of_memory_names_the_remedy(error: Exception, tmp_path: Path, monke
         raise error
 
     monkeypatch.setattr(loop, "training_loss", fail)
-    remedy = rf"training with 8 images of {PX} px at once; a smaller --micro-batch or --image-size needs less"
+    remedy = rf"training with 8 images of {PX} px at once; a smaller micro-batch or image size needs less"
     with pytest.raises(OutOfMemoryError, match=remedy):
         fitted(tmp_path)
 
@@ -266,7 +266,7 @@ def test_lack_of_memory_outside_a_step_is_named_too(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(loop, "fit_head", fail)
     with pytest.raises(OutOfMemoryError, match="out of memory in training"):
-        fitted(tmp_path, train=replace(FINE, tune_layers="head-then-all", device="cpu", train_threads=1))
+        fitted(tmp_path, train=replace(FINE, tune_layers="head-then-all"))
 
 
 def test_other_errors_stay_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,19 +281,7 @@ def test_other_errors_stay_themselves(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def fitted(folder: Path, train: TrainConfig | None = None) -> Training:
     """Train through ``fit``."""
-    chosen = setting(folder)
-    return fit(
-        spec(),
-        num_classes=3,
-        train_source=chosen.train_source,
-        val_source=chosen.val_source,
-        loader=chosen.loader,
-        architecture=MODEL,
-        train=train or replace(chosen.train, device="cpu", train_threads=1),
-        seed=0,
-        folder=folder,
-        report=chosen.report,
-    )
+    return fit(setting(folder, train=train))
 
 
 def test_bf16_rounds_but_learns(tmp_path: Path) -> None:
@@ -358,7 +346,7 @@ def test_decision_of_another_process_is_taken_over(tmp_path: Path) -> None:
 def test_precision_of_the_user_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "supports_bf16", lambda device: device == "cuda")
     assert decided(tmp_path, precision="fp32") == ("fp32", 0)
-    with pytest.raises(ConfigError, match="--precision bf16: the cpu here has no bfloat16; use fp32 or auto"):
+    with pytest.raises(ConfigError, match='precision="bf16": the cpu here has no bfloat16; use fp32 or auto'):
         decided(tmp_path, precision="bf16")
 
 
@@ -381,9 +369,7 @@ def test_speeds_are_those_of_training_steps(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_random_weights_have_no_features_to_fit() -> None:
-    with pytest.raises(
-        ConfigError, match="--tune-layers: resnet50 starts from random weights; use all, or pre-trained"
-    ):
+    with pytest.raises(ConfigError, match="tune_layers: resnet50 starts from random weights; use all, or pre-trained"):
         require_pretrained(resolve_spec("resnet50", LoaderConfig(image_size=64), random_weights))
 
 
@@ -398,7 +384,7 @@ def test_random_weights_have_no_features_to_fit() -> None:
     ids=lambda changes: next(iter(changes)),
 )
 def test_values_without_effect_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"it has no effect: use --\S+ (0|1|fp32)"):
+    with pytest.raises(ConfigError, match=r'it has no effect: use \w+=(0|1|"fp32")$'):
         TrainConfig(**changes)
 
 
@@ -413,20 +399,16 @@ def test_head_of_other_networks(model: str, tmp_path: Path) -> None:
     size = 75 if model == "inception_v3" else 64
     chosen = resolve_spec(model, LoaderConfig(image_size=size), random_weights)
     pixels = {name: enlarged(source(count, seed), size) for name, count, seed in (("train", 12, 1), ("val", 6, 2))}
-    training = fit(
-        chosen,
-        num_classes=3,
+    plan = setting(
+        tmp_path,
+        train=replace(FINE, epochs=1, tune_layers="head-then-all", ema=0.9, norm="frozen"),
+        spec=chosen,
         train_source=pixels["train"],
         val_source=pixels["val"],
         loader=LoaderConfig(image_size=size, batch_size=6),
         architecture=ArchitectureConfig(),
-        train=replace(
-            FINE, epochs=1, tune_layers="head-then-all", ema=0.9, norm="frozen", device="cpu", train_threads=1
-        ),
-        seed=0,
-        folder=tmp_path,
-        report=lambda _event: None,
     )
+    training = fit(plan)
     assert training.head_time_s > 0
     assert not any(key.startswith("AuxLogits") for key in training.state)
 
@@ -473,15 +455,15 @@ def test_heads_whose_logits_the_network_does_not_reproduce_are_trained_by_gradie
 
     frozen = replace(FINE, tune_layers="head")
     ends = replace(spec().structure, classifier=("network.classifier",), heads=("network.classifier",))
-    result = head.fit_head(Twofold(network()), setting(tmp_path, train=frozen, structure=ends))
-    by_gradient = replace(ends, heads=())
-    expected = head.fit_head(Twofold(network()), setting(tmp_path, train=frozen, structure=by_gradient))
+    twofold, by_gradient = (replace(spec(), structure=replace(ends, heads=heads)) for heads in (ends.heads, ()))
+    result = head.fit_head(Twofold(network()), setting(tmp_path, train=frozen, spec=twofold))
+    expected = head.fit_head(Twofold(network()), setting(tmp_path, train=frozen, spec=by_gradient))
     assert (result.method, expected.method) == ("gradient", "gradient")
     assert result.epoch.val_loss == expected.epoch.val_loss
     # The features were computed in vain, and are part of the cost.
     assert result.epoch.images == expected.epoch.images + 40
     assert "does not reproduce the logits" in caplog.text
-    all_layers = setting(tmp_path / "all", train=replace(FINE, tune_layers="head-then-all"), structure=ends)
+    all_layers = setting(tmp_path / "all", train=replace(FINE, tune_layers="head-then-all"), spec=twofold)
     training = loop.train(Twofold(network()), all_layers)
     assert (training.classifier_fit, training.head_images) == ("gradient", result.epoch.images)
 

@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
-from imgcls.config import LoaderConfig, TrainConfig
+from imgcls.config import LoaderConfig
 from imgcls.data.loaders import Source, balanced, share_of, undersampled
 from imgcls.evaluation.forward import logits_of
 from imgcls.models.building import build_model
 from imgcls.training import head
-from imgcls.training.events import silent
 from imgcls.training.fitting import fit
 from imgcls.training.losses import LOSSES, class_loss, training_loss
-from imgcls.training.setup import TrainingSetup
+from imgcls.training.plan import TrainingPlan
 from tests.helpers.trainings import CPU, MODEL, PX, run, setting, spec
 
 COUNTS = torch.tensor([8.0, 4.0, 1.0, 3.0])
@@ -44,7 +43,7 @@ def uneven(counts: tuple[int, ...]) -> Source:
     return Source(pixels=pixels.astype(np.uint8), indices=np.arange(len(labels)), labels=labels)
 
 
-def with_technique(folder: Path, name: str, **changes: object) -> TrainingSetup:
+def with_technique(folder: Path, name: str, **changes: object) -> TrainingPlan:
     chosen = setting(folder, train_source=uneven((60, 30, 6)), val_source=uneven((20, 20, 20)))
     return replace(chosen, train=replace(chosen.train, imbalance=name, **changes))
 
@@ -147,19 +146,7 @@ def test_share_of_train_keeps_the_proportions_of_classes(share: float, seed: int
 
 
 def test_training_on_a_share_of_train(tmp_path: Path) -> None:
-    setup = with_technique(tmp_path, "none")
-    finished = fit(
-        spec(),
-        num_classes=3,
-        train_source=setup.train_source,
-        val_source=setup.val_source,
-        loader=setup.loader,
-        architecture=setup.architecture,
-        train=replace(setup.train, device="cpu", train_threads=1, epochs=1, train_share=0.25),
-        seed=0,
-        folder=tmp_path,
-        report=silent,
-    )
+    finished = fit(with_technique(tmp_path, "none", epochs=1, train_share=0.25))
     assert finished.history[0].images == 24  # 15, 8 and 2, without a last batch of one image
 
 
@@ -179,7 +166,7 @@ def test_classifier_alone_predicts_the_minority_more_often(name: str, tmp_path: 
         torch.manual_seed(0)
         model = build_model(spec(), MODEL, num_classes=3)
         head.fit_head(model, chosen)
-        found = logits_of(model, chosen.val_source, normalisation=chosen.normalisation, device=CPU)
+        found = logits_of(model, chosen.val_source, normalisation=chosen.spec.normalisation, device=CPU)
         return int((found.argmax(axis=1) == 2).sum())
 
     assert predicted(name) > predicted("none")
@@ -187,10 +174,9 @@ def test_classifier_alone_predicts_the_minority_more_often(name: str, tmp_path: 
 
 def test_micro_batches_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
     """Without batch statistics: torch's own weighted mean would divide each part by its own weights."""
-    train = TrainConfig(epochs=1, imbalance="class-weights", norm="frozen")
     losses = []
     for size in (None, 4):
-        chosen = with_technique(tmp_path / str(size), "class-weights")
+        chosen = with_technique(tmp_path / str(size), "class-weights", epochs=1, norm="frozen")
         loader = LoaderConfig(image_size=PX, batch_size=8, micro_batch=size)
-        losses.append(run(replace(chosen, train=train, loader=loader)).history[-1].train_loss)
+        losses.append(run(replace(chosen, loader=loader)).history[-1].train_loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -70,7 +70,7 @@ def test_kept_state_is_the_best_epochs(tmp_path: Path) -> None:
     result = run(chosen)
     model = build_model(spec(), MODEL, num_classes=3)
     model.load_state_dict(result.state)
-    logits = logits_of(model, chosen.val_source, normalisation=chosen.normalisation, device=CPU)
+    logits = logits_of(model, chosen.val_source, normalisation=chosen.spec.normalisation, device=CPU)
     accuracy = float((logits.argmax(1) == chosen.val_source.labels).mean())
     assert accuracy == max(epoch.val_top1_accuracy for epoch in result.history)
 

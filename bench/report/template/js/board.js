@@ -2,7 +2,7 @@
 
 import { downloads } from "./chart.js";
 import { choice, figure, html, svg, withInterval } from "./elements.js";
-import { icon, KINDS, mark } from "./looks.js";
+import { bound, icon, KINDS, mark } from "./looks.js";
 import { ALPHA } from "./pairs.js";
 
 /** @typedef {import("./looks.js").Row} Row */
@@ -21,7 +21,7 @@ const ALL = "", MOST_NAMES = 5;
  * @returns {HTMLElement}
  */
 export function leaderboard(board, pairs, picture) {
-  const latency = board.metrics.find((metric) => metric.unit === "ms");
+  const latency = board.metrics.find((metric) => metric.kind === "latency");
   const state = { metric: "top1", sort: "top1", down: true, model: ALL, kind: ALL, init: ALL, most: Infinity };
   const place = html("div", { class: "wide" });
   const said = html("p", { class: "caption", role: "status" });
@@ -89,7 +89,7 @@ function table(board, kept, state, latency, draw) {
   const columns = [
     { key: "rank", title: "Rank", about: "95 % rank interval" }, { key: "name", title: "Model", about: "" }, { key: metric.key, title: `${metric.title}, ${metric.unit}`, about: "with 95 % interval" },
     ...(metric.key === "top1" ? [{ key: "best", title: "Best, %", about: "probability of being the most accurate of all rows" }] : []),
-    ...(latency && latency.key !== metric.key ? [{ key: latency.key, title: `${latency.title.replace("Latency on ", "")}, ms`, about: `p50 of ${latency.title.toLowerCase()}` }] : []),
+    ...(latency && latency.key !== metric.key ? [{ key: latency.key, title: `${latency.short}, ms`, about: `p50 of ${latency.title.toLowerCase()}` }] : []),
     ...(metric.key === "size" ? [] : [{ key: "size", title: "Size, MB", about: "of the ONNX file" }]),
   ];
   const head = html("tr", {}, ...columns.map((column) => {
@@ -133,8 +133,8 @@ function line(row, board, columns, metric, range) {
     if (key === "best") return html("td", { class: "number" }, row.best === null ? "-" : String(Math.round(100 * row.best)));
     if (row.failed) return key === metric.key ? html("td", { class: "failed" }, row.failed) : html("td", {}, "-");
     const value = row.values[key];
-    if (key !== metric.key) return html("td", { class: "number" }, value ? figure(value[0]) : row.missing[key] || "-");
-    return html("td", {}, value ? bar(value, range, row.kind, colour) : null, html("span", { class: "number" }, value ? withInterval(value, metric.unit).replace(` ${metric.unit}`, "") : row.missing[metric.key] || "not measured"));
+    if (key !== metric.key) return html("td", { class: "number" }, value ? bound(row, key) + figure(value[0]) : row.missing[key] || "-");
+    return html("td", {}, value ? bar(value, range, row.kind, colour) : null, html("span", { class: "number" }, value ? bound(row, key) + withInterval(value, metric.unit).replace(` ${metric.unit}`, "") : row.missing[metric.key] || "not measured"));
   });
   return html("tr", {}, ...cells);
 }

@@ -37,7 +37,7 @@ function names(board, ids) {
  * Return a chart of one quantity of each row, chosen from several.
  * @param {Board} board
  * @param {Series[]} series
- * @param {Record<string, {title: string, x: import("./chart.js").Axis, y: import("./chart.js").Axis}>} kinds
+ * @param {Record<string, {option: string, title: string, x: import("./chart.js").Axis, y: import("./chart.js").Axis}>} kinds
  * @param {string} file
  * @param {string} none
  */
@@ -50,11 +50,11 @@ function byChoice(board, series, kinds, file, none) {
       band: one.series[kind].map(([x, , low, high]) => /** @type {[number, number, number]} */ ([x, low, high])),
     }));
     const rows = lines.flatMap((line) => line.points.map(([x, y], place) => [line.name, x, y, line.band[place][1], line.band[place][2]]));
-    place.replaceChildren(chart({ ...kinds[kind], lines, file: `${file}-${kind.replaceAll(" ", "-")}`, rows: [["row", kinds[kind].x.title, "mean", "least", "most"], ...rows], note: "Means over seeds and folds, with their least and most as a band.", legend: names(board, series.map((one) => one.id)) }));
+    place.replaceChildren(chart({ ...kinds[kind], lines, file: `${file}-${kind}`, rows: [["row", kinds[kind].x.title, "mean", "least", "most"], ...rows], note: "Means over seeds and folds, with their least and most as a band.", legend: names(board, series.map((one) => one.id)) }));
   };
   const first = Object.keys(kinds)[0];
   draw(first);
-  return html("div", {}, html("p", { class: "controls" }, choice("Show", Object.keys(kinds).map((kind) => [kind, kinds[kind].y.title === "Val top-1" ? kinds[kind].x.title : kinds[kind].y.title]), draw)), place);
+  return html("div", {}, html("p", { class: "controls" }, choice("Show", Object.keys(kinds).map((kind) => [kind, kinds[kind].option]), draw)), place);
 }
 
 /**
@@ -64,12 +64,11 @@ function byChoice(board, series, kinds, file, none) {
  */
 export function learning(board, curves) {
   const x = { title: "Epoch", unit: "" };
-  const series = curves.learning.map((one) => ({ id: one.id, series: { ...one.series, "val top-1": (one.series["val top-1"] || []).map(([at, ...values]) => /** @type {[number, number, number, number]} */ ([at, ...values.map((value) => 100 * value)])) } }));
-  return byChoice(board, series, {
-    "val loss": { title: "Loss on val after each epoch", x, y: { title: "Val loss", unit: "nats" } },
-    "train loss": { title: "Loss on train in each epoch", x, y: { title: "Train loss", unit: "nats" } },
-    "val top-1": { title: "Accuracy on val after each epoch", x, y: { title: "Accuracy on val", unit: "%" } },
-    lr: { title: "Learning rate at the start of each epoch", x, y: { title: "Learning rate", unit: "", log: true } },
+  return byChoice(board, curves.learning, {
+    val_loss: { option: "Val loss", title: "Loss on val after each epoch", x, y: { title: "Val loss", unit: "nats" } },
+    train_loss: { option: "Train loss", title: "Loss on train in each epoch", x, y: { title: "Train loss", unit: "nats" } },
+    val_top1: { option: "Accuracy on val", title: "Accuracy on val after each epoch", x, y: { title: "Accuracy on val", unit: "%" } },
+    lr: { option: "Learning rate", title: "Learning rate at the start of each epoch", x, y: { title: "Learning rate", unit: "", log: true } },
   }, "learning", "No run has a history of epochs.");
 }
 
@@ -81,8 +80,8 @@ export function learning(board, curves) {
 export function cost(board, curves) {
   const y = { title: "Val top-1", unit: "%", most: 100 };
   return byChoice(board, curves.cost, {
-    minutes: { title: "Accuracy on val by minutes of training", x: { title: "Training", unit: "minutes", log: true }, y },
-    TMACs: { title: "Accuracy on val by compute of training", x: { title: "Compute", unit: "TMACs", log: true }, y },
+    minutes: { option: "Training", title: "Accuracy on val by minutes of training", x: { title: "Training", unit: "minutes", log: true }, y },
+    tmacs: { option: "Compute", title: "Accuracy on val by compute of training", x: { title: "Compute", unit: "TMACs", log: true }, y },
   }, "cost", "No run has a history of epochs.");
 }
 

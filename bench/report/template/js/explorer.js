@@ -2,7 +2,7 @@
 
 import { chart, legend } from "./chart.js";
 import { choice, html, withInterval } from "./elements.js";
-import { icon, KINDS, mark } from "./looks.js";
+import { bound, icon, KINDS, mark } from "./looks.js";
 
 /** @typedef {import("./looks.js").Row} Row */
 /** @typedef {import("./looks.js").Metric} Metric */
@@ -15,7 +15,7 @@ import { icon, KINDS, mark } from "./looks.js";
  */
 export function explorer(board) {
   const costs = board.metrics.filter((metric) => metric.better === "low");
-  const first = costs.find((metric) => metric.unit === "ms" && board.rows.some((row) => row.values[metric.key])) || costs[0];
+  const first = costs.find((metric) => metric.kind === "latency" && board.rows.some((row) => row.values[metric.key])) || costs[0];
   const state = { x: first.key, y: "top1", log: true };
   const place = html("div"), about = html("div", { class: "about", role: "status" }, "Choose a point for the details of its row.");
   const draw = () => place.replaceChildren(picture(board, state, (row) => about.replaceChildren(details(board, row))));
@@ -92,7 +92,7 @@ function three(value) {
  * @param {Row} row
  */
 function details(board, row) {
-  const lines = board.metrics.filter((metric) => row.values[metric.key]).map((metric) => html("tr", {}, html("th", { scope: "row" }, metric.title), html("td", {}, withInterval(row.values[metric.key], metric.unit))));
+  const lines = board.metrics.filter((metric) => row.values[metric.key]).map((metric) => html("tr", {}, html("th", { scope: "row" }, metric.title), html("td", {}, bound(row, metric.key) + withInterval(row.values[metric.key], metric.unit))));
   const rank = row.rank ? `rank ${[...new Set(row.rank)].join(" to ")}, best with probability ${Math.round(100 * (row.best || 0))} %` : "not ranked";
   return html("div", {}, html("p", {}, icon(row, board.colour(row)), html("b", {}, ` ${row.name}`), ` (${row.init}, seeds ${row.seeds.join(", ")}; ${rank})`), html("table", {}, html("tbody", {}, ...lines)));
 }

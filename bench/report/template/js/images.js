@@ -9,9 +9,9 @@ import { icon } from "./looks.js";
  * @typedef {{ids: string[], labels: string, rows: {id: string, seed: number, predicted: string, p: string,
  *   p_true: string}[]}} Packed
  */
-/** @typedef {{row: Row, seed: number, predicted: Uint16Array, p: Uint8Array, pTrue: Uint8Array}} Answers */
+/** @typedef {{row: Row, seed: number, predicted: Uint16Array, p: Uint8Array, pTrue: Uint8Array}} Predictions */
 /**
- * @typedef {{ids: string[], labels: Uint16Array, classes: string[], rows: Answers[], pictures: Map<string, string>,
+ * @typedef {{ids: string[], labels: Uint16Array, classes: string[], rows: Predictions[], pictures: Map<string, string>,
  *   duplicates: Set<string>}} Images
  */
 /** @typedef {{kind: string, row: number, true?: number, predicted?: number}} Filter */

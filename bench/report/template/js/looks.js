@@ -2,11 +2,11 @@
 
 import { svg } from "./elements.js";
 
-/** @typedef {{key: string, title: string, unit: string, better: "high" | "low"}} Metric */
+/** @typedef {{kind: "measure" | "latency", key: string, title: string, short: string, unit: string, better: "high" | "low"}} Metric */
 /**
  * @typedef {{id: string, name: string, model: string, family: string, colour: string, setting: string[], kind: string, init: string,
  *   rank: [number, number] | null, best: number | null, weak: boolean, seeds: number[], failed: string | null, from: string[],
- *   values: Record<string, number[]>, missing: Record<string, string>}} Row
+ *   values: Record<string, number[]>, at_least: string[], recalls: (number[] | null)[], missing: Record<string, string>}} Row
  */
 
 /** @type {Record<string, string>} */
@@ -40,4 +40,14 @@ export function mark(kind, x, y, colour, size = 5) {
  */
 export function icon(row, colour) {
   return svg("svg", { width: 16, height: 16, viewBox: "0 0 16 16", "aria-hidden": "true", class: "icon" }, mark(row.kind, 8, 8, colour));
+}
+
+/**
+ * Return what precedes a value that is a lower bound.
+ * @param {Row} row
+ * @param {string} key
+ * @returns {string}
+ */
+export function bound(row, key) {
+  return row.at_least.includes(key) ? "≥ " : "";
 }

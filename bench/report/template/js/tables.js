@@ -5,15 +5,15 @@ import { html } from "./elements.js";
 const MOST_COLUMNS = 9;
 
 /**
- * Return what a cell is sorted by: its first number, as it may continue with an interval, or its text.
+ * Return what a cell is sorted by: the number that it carries, or its text.
  * @param {HTMLTableRowElement} row
  * @param {number} column
  * @returns {number | string}
  */
 function valueOf(row, column) {
-  const text = (row.cells[column] ? row.cells[column].textContent || "" : "").trim();
-  const number = parseFloat(text.replace(/^[<~+\s]+/, "").replace(/(\d),(?=\d{3})/g, "$1"));
-  return /^[<~+\-\s]*[\d.]/.test(text) && !Number.isNaN(number) ? number : text;
+  const cell = row.cells[column];
+  if (!cell) return "";
+  return cell.dataset.value === undefined ? (cell.textContent || "").trim() : Number(cell.dataset.value);
 }
 
 /**

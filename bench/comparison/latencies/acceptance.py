@@ -1,6 +1,5 @@
 """Acceptance of reduced precisions, by the confidence interval of the paired difference in accuracy."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -40,14 +39,11 @@ def acceptance(check: Check | None) -> Acceptance:
         return Acceptance(word="not checked")
     interval = paired_difference(gained, lost, check.num_images)
     difference = (gained - lost) / check.num_images
-    return Acceptance(word=_word(check.precision, interval), difference=difference, interval=interval)
-
-
-def _word(precision: str, interval: Interval) -> Word:
+    word: Word = "refused" if interval.high < MARGIN else "too few images to tell"
     # The check compares float32 by its logits: if these differ, it fails and there is no parity to judge here.
-    if precision == "fp32" or interval.low > MARGIN:
-        return "accepted"
-    return "refused" if interval.high < MARGIN else "too few images to tell"
+    if check.precision == "fp32" or interval.low > MARGIN:
+        word = "accepted"
+    return Acceptance(word=word, difference=difference, interval=interval)
 
 
 def check_of(record: RunRecord, runtime: str, machine: str) -> Check | None:
@@ -91,15 +87,7 @@ def admitted(record: RunRecord, runtime: str, machine: str) -> bool:
     return word != "refused" and (full or word != "not checked")
 
 
-def reasons(record: RunRecord, machine: str) -> Sequence[str]:
-    """Return a line for each runtime refused on a machine, with its difference in accuracy in percentage points."""
-    lines = []
-    for check in record.on(machine).checks:
-        decision = acceptance_on(record, check.runtime, machine)
-        if decision.word == "refused" and decision.interval is not None and decision.difference is not None:
-            low, high = 100 * decision.interval.low, 100 * decision.interval.high
-            by = "" if decision.machine is None else f", on the test images on {decision.machine}"
-            lines.append(
-                f"{check.runtime}: accuracy {100 * decision.difference:+.1f} pp (95 % CI {low:+.1f} to {high:+.1f}){by}"
-            )
-    return lines
+def reasons(record: RunRecord, machine: str) -> list[tuple[str, Acceptance]]:
+    """Return the runtimes that are refused on a machine, each with its decision."""
+    decisions = [(check.runtime, acceptance_on(record, check.runtime, machine)) for check in record.on(machine).checks]
+    return [(runtime, decision) for runtime, decision in decisions if decision.word == "refused"]

@@ -3,16 +3,14 @@
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.config import SplitConfig
+from imgcls.config import SPLITS, SplitConfig
 from imgcls.data.audit import Audit
 from imgcls.errors import DataError
-
-SPLITS: Final = ("train", "val", "test")
+from imgcls.messages import Setting
 
 Group = tuple[int, ...]
 """Indices of images that must stay in one split."""
@@ -81,11 +79,11 @@ def _draw_groups(
     """
     count = len({audit.images[index].group for index in indices})
     if count <= len(fractions):
-        message = (
-            f"--group-by {config.group_by}: {len(indices)} images of {audit.name} are in {count} group(s); "
+        reason = (
+            f": {len(indices)} images of {audit.name} are in {count} group(s); "
             f"{len(fractions) + 1} or more are needed for {', '.join(fractions)} and train"
         )
-        raise DataError(message)
+        raise DataError(Setting("group_by", config.group_by), reason)
     # scikit-learn deals no more parts than the largest class has images.
     largest = max(Counter(audit.images[index].label for index in indices).values())
     number = min(round(1 / max(fractions.values())), count, max(largest, len(fractions) + 1))

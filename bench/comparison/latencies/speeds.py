@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
-from bench.comparison.acceptance import admitted, refused
-from bench.comparison.sessions import LEAST_ROUNDS, round_samples
+from bench.comparison.latencies.acceptance import admitted, refused
+from bench.comparison.latencies.sessions import LEAST_ROUNDS, round_samples
 from bench.records.measurements import Measurement
 from bench.records.schema import RunRecord
 from bench.stats.intervals import Interval, ratio_interval

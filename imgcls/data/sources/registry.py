@@ -1,4 +1,4 @@
-"""Named data sets: scikit-learn's digits, and public data sets, written as class folders on first use."""
+"""The named data sets: scikit-learn's digits, and public data sets, written as class folders on first use."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +16,7 @@ from imgcls.data.sources.rows import SEPARATORS, is_table
 from imgcls.data.sources.table import read_table
 from imgcls.errors import ConfigError, DataError
 from imgcls.files import default_cache, write_once
+from imgcls.messages import Setting
 
 
 def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = None) -> Dataset:
@@ -43,21 +44,17 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
     if is_table(root) and root.is_file():
         return read_table(root)
     if root.is_file():
-        kind = "an archive; unpack it, and give the folder" if _is_archive(root) else "a file; give a folder or a table"
-        message = f"--data {data}: {kind}"
-        raise DataError(message)
+        import tarfile  # noqa: PLC0415 - for the message of an error only
+        import zipfile  # noqa: PLC0415
+
+        archive = zipfile.is_zipfile(root) or tarfile.is_tarfile(root) or root.suffix.lower() in ARCHIVES
+        kind = "an archive; unpack it, and give the folder" if archive else "a file; give a folder or a table"
+        raise DataError(Setting("data", data), f": {kind}")
     if not root.is_dir():
         what = "file" if is_table(root) else "folder"
-        message = f"--data {data}: no such {what}, and no data set of that name; known: {', '.join(DATASETS)}"
-        raise DataError(message)
+        reason = f": no such {what}, and no data set of that name; known: {', '.join(DATASETS)}"
+        raise DataError(Setting("data", data), reason)
     return read_folder(root, name=name_of(root))
-
-
-def _is_archive(path: Path) -> bool:
-    import tarfile  # noqa: PLC0415 - for the message of an error only
-    import zipfile  # noqa: PLC0415
-
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path) or path.suffix.lower() in ARCHIVES
 
 
 def name_of(root: Path) -> str:
@@ -67,13 +64,13 @@ def name_of(root: Path) -> str:
 
 
 def _with_labels(root: Path, table: Path) -> Dataset:
-    for flag, path, there in (("--data", root, root.is_dir()), ("--labels", table, table.is_file())):
-        if not there:
-            message = f"{flag} {path}: no such {'folder' if path is root else 'file'}"
-            raise DataError(message)
+    if not root.is_dir():
+        raise DataError(Setting("data", str(root)), ": no such folder")
+    if not table.is_file():
+        raise DataError(Setting("labels", str(table)), ": no such file")
     if not is_table(table):
-        message = f"--labels {table}: not a table of labels; use a file ending in {' or '.join(SEPARATORS)}"
-        raise ConfigError(message)
+        reason = f": not a table of labels; use a file ending in {' or '.join(SEPARATORS)}"
+        raise ConfigError(Setting("labels", str(table)), reason)
     return read_table(table, root=root, name=name_of(root))
 
 

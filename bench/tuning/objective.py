@@ -1,20 +1,17 @@
-"""One trial: train on train, score on val at the rungs and at the end; the test split is never read."""
+"""The objective of a study: train on train, score on val at the rungs and at the end; test is never read."""
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from torch import Tensor
 
 from bench.runs import execution
 from bench.runs.plan import Task
-from imgcls.config import ArchitectureConfig
+from imgcls.config import TrainConfig
 from imgcls.data.prepared import Prepared
 from imgcls.errors import NonFiniteLossError, OutOfMemoryError
-from imgcls.models import complexity
-from imgcls.models.building import build_model
-from imgcls.models.registry import ModelSpec
 from imgcls.training.events import EpochResult, HeadFit, Rung, Step
 
 RUNGS: Final = (1 / 4, 1 / 2)
@@ -64,8 +61,8 @@ class _StoppedError(Exception):
 class _Meter:
     """Receives the events of the training loop, reports the trial's progress, and sums its cost."""
 
-    def __init__(self, on_progress: OnProgress, epochs: int, stop: Callable[[], bool]) -> None:
-        self._on_progress, self._epochs, self._stop = on_progress, epochs, stop
+    def __init__(self, on_progress: OnProgress, train: TrainConfig, stop: Callable[[], bool]) -> None:
+        self._on_progress, self._train, self._stop = on_progress, train, stop
         self._images, self._time_s = 0, 0.0
         self._step: Step | None = None
 
@@ -87,14 +84,15 @@ class _Meter:
             if self._stop():
                 raise _StoppedError
         elif isinstance(event, HeadFit):
-            # A pass without gradients costs a third of a training pass.
-            self._images, self._time_s = self._images + event.images // 3, self._time_s + event.head_time_s
+            # A pass without gradients, as the training images that cost the same.
+            self._images += event.images // self._train.passes_per_image
+            self._time_s += event.head_time_s
         elif isinstance(event, Rung):
             self._tell(event.fraction, event.val_top1_accuracy, at_rung=True)
         else:
             self._images, self._time_s = self._images + event.images, self._time_s + event.train_time_s
             self._step = None
-            self._tell(event.epoch / self._epochs, event.val_top1_accuracy, at_rung=False)
+            self._tell(event.epoch / self._train.epochs, event.val_top1_accuracy, at_rung=False)
 
     def _tell(self, fraction: float, accuracy: float, *, at_rung: bool) -> None:
         progress = TrialProgress(
@@ -120,7 +118,7 @@ def run_trial(
 
     Divergence and lack of memory are returned as results; other errors are raised. ``stop`` is called after every step.
     """
-    meter = _Meter(on_progress, task.config.train.epochs, stop)
+    meter = _Meter(on_progress, task.config.train, stop)
     try:
         training = execution.fit(
             task,
@@ -155,11 +153,3 @@ def pruned(*, images: int, train_time_s: float) -> Fitted:
 
 def _early(meter: _Meter, ended: Ended, reason: str) -> Fitted:
     return Fitted(ended=ended, reason=reason, images=meter.images, train_time_s=meter.train_time_s)
-
-
-def macs_per_image(spec: ModelSpec, num_classes: int) -> float:
-    """Return the multiply-adds of a forward pass per image."""
-    # With random weights, which change no count and need not be read.
-    random = replace(spec, weights=replace(spec.weights, file=None))
-    model = build_model(random, ArchitectureConfig(), num_classes=num_classes)
-    return complexity.count(model, spec.resize.size).gmacs * 1e9

@@ -12,19 +12,15 @@ from bench.recipes import RECIPES
 from bench.runs import execution
 from bench.runs.execution import prepare
 from bench.runs.plan import Task
+from bench.tuning.objective import RUNGS, TrialProgress, run_trial
 from bench.tuning.records import SweepBudget
 from bench.tuning.search import SweepTask, evaluate_here
 from bench.tuning.space import apply
-from bench.tuning.trial import RUNGS, TrialProgress, macs_per_image, run_trial
-from imgcls.config import LoaderConfig
 from imgcls.data.prepared import Prepared
 from imgcls.errors import NonFiniteLossError, OutOfMemoryError
-from imgcls.models.registry import resolve_spec
-from imgcls.models.weights import random_weights
-from imgcls.training.setup import Training
+from imgcls.training.plan import Training
 from tests.helpers.examples import EPOCH
 from tests.helpers.images import MakeFolder
-from tests.helpers.macs import counted_by_torch
 
 
 @pytest.fixture
@@ -133,13 +129,3 @@ def test_other_errors_are_raised(task: Task, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(execution, "fit", fails)
     with pytest.raises(RuntimeError, match="size mismatch"):
         run_trial(task, prepare(task), lambda _at: False, rungs=RUNGS)
-
-
-def test_compute_grows_with_image_area(task: Task) -> None:
-    larger = replace(task.spec, resize=replace(task.spec.resize, size=64))
-    assert macs_per_image(larger, 2) == pytest.approx(4 * macs_per_image(task.spec, 2), rel=0.05)
-
-
-def test_compute_includes_attention() -> None:
-    network = resolve_spec("test_vit", LoaderConfig(image_size=160), random_weights)
-    assert macs_per_image(network, 1000) == pytest.approx(sum(counted_by_torch("test_vit", 160).values()), rel=0.03)

@@ -1,4 +1,4 @@
-"""The curves of the page: by epoch and by cost of training, of latencies, reliability, and risk-coverage."""
+"""The curves of a table as plain data: by epoch and by cost of training, of latencies, reliability, risk-coverage."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,13 +7,12 @@ from typing import Any, Final
 import numpy as np
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.pareto import cost_so_far
-from bench.comparison.speeds import runtimes_of, shown
+from bench.comparison.costs import cost_so_far
+from bench.comparison.latencies.figures import validity_of
+from bench.comparison.latencies.speeds import runtimes_of, shown
 from bench.comparison.tables import Row
-from bench.leaderboard.cells import validity_word
 from bench.stats.groups import meaningful, proportion_interval
 from imgcls.evaluation.binning import ece_bins
-from imgcls.training.events import EpochResult
 
 POINTS: Final = 200
 """Points of a risk-coverage curve and of a distribution of latencies."""
@@ -36,10 +35,6 @@ def _scored(comparison: Comparison) -> list[Row]:
     return [row for row in comparison.ordered if row.checkpoints]
 
 
-def _histories(row: Row) -> list[tuple[EpochResult, ...]]:
-    return [outcome.training.history for checkpoint in row.checkpoints for outcome in checkpoint.outcomes]
-
-
 def _band(x: Iterable[float], runs: Sequence[Sequence[float]]) -> list[list[float]]:
     """Return points [x, mean, least, most] over runs; as far as all of them go."""
     return [
@@ -50,18 +45,19 @@ def _band(x: Iterable[float], runs: Sequence[Sequence[float]]) -> list[list[floa
 
 
 def _learning(comparison: Comparison) -> list[Json]:
-    """Return loss on train and val, accuracy on val and learning rate of each row by epoch."""
-    fields = {"train loss": "train_loss", "val loss": "val_loss", "val top-1": "val_top1_accuracy", "lr": "lr"}
+    """Return loss on train and val, accuracy on val (%) and learning rate of each row by epoch."""
+    fields = {"train_loss": 1, "val_loss": 1, "val_top1_accuracy": 100, "lr": 1}
     curves = []
     for row in _scored(comparison):
-        histories = [history for history in _histories(row) if history]
+        outcomes = [outcome for checkpoint in row.checkpoints for outcome in checkpoint.outcomes]
+        histories = [outcome.training.history for outcome in outcomes if outcome.training.history]
         if histories:
             series = {
-                title: _band(
+                field.removesuffix("_accuracy"): _band(
                     [epoch.epoch for epoch in histories[0]],
-                    [[getattr(epoch, field) for epoch in history] for history in histories],
+                    [[scale * getattr(epoch, field) for epoch in history] for history in histories],
                 )
-                for title, field in fields.items()
+                for field, scale in fields.items()
             }
             curves.append({"id": row.row_id, "series": series})
     return curves
@@ -79,10 +75,10 @@ def _cost(comparison: Comparison) -> list[Json]:
         ]
         if costs and all(costs):
             series = {}
-            for column, title in enumerate(("minutes", "TMACs")):
+            for column, unit in enumerate(("minutes", "tmacs")):
                 length = min(map(len, costs))
                 x = [float(np.mean([cost[epoch][column] for cost in costs])) for epoch in range(length)]
-                series[title] = _band(x, [[100 * accuracy for _, _, accuracy in cost] for cost in costs])
+                series[unit] = _band(x, [[100 * accuracy for _, _, accuracy in cost] for cost in costs])
             curves.append({"id": row.row_id, "series": series})
     return curves
 
@@ -94,7 +90,7 @@ def _latencies(comparison: Comparison) -> list[Json]:
         {
             "id": row.row_id,
             "runtime": runtime,
-            "words": f"{validity_word(timed[1])}, {timed[1].num_queries:,} queries",
+            "words": f"{validity_of(timed[1])}, {timed[1].num_queries:,} queries",
             "points": [
                 [float(f"{ms:.4g}"), share]
                 for ms, share in zip(np.percentile(timed[1].samples_ms, shares).tolist(), shares.tolist(), strict=True)

@@ -1,21 +1,13 @@
-"""Pairs of rows: those that ``compare`` is given, and those that differ in a technique against class imbalance."""
+"""The rows and runs that names on a command line refer to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bench.comparison.analysis import Comparison
-from bench.comparison.scores import minority_classes
-from bench.comparison.tables import Checkpoint, Row, Table
-from bench.config import RunConfig, without_repetition
-from bench.records.ids import hash_of, identity
+from bench.comparison.tables import Row, Table
 from bench.records.predictions import StoredPredictions
-from bench.stats.groups import Groups
-from bench.stats.pairs import Paired, Right, compare_pair, holm
-from bench.stats.power import power_of
+from bench.stats.pairs import Right
 from imgcls.errors import ConfigError
 
 LEAST_OF_ID: Final = 4
@@ -105,7 +97,11 @@ def _sides(name: str, comparisons: Sequence[Comparison]) -> list[Side]:
             if row.row_id.startswith(name)
         ]
         sides += [
-            Side(name=f"{row.name}, seed {checkpoint.seed}", comparison=comparison, row=_alone(row, checkpoint))
+            Side(
+                name=f"{row.name}, seed {checkpoint.seed}",
+                comparison=comparison,
+                row=replace(row, records=checkpoint.records, checkpoints=(checkpoint,)),
+            )
             for comparison, row in rows
             for checkpoint in row.checkpoints
             # A run of one fold has predictions for that fold's images only, and cannot stand for the row.
@@ -118,10 +114,6 @@ def _sides(name: str, comparisons: Sequence[Comparison]) -> list[Side]:
     return sides
 
 
-def _alone(row: Row, checkpoint: Checkpoint) -> Row:
-    return replace(row, records=checkpoint.records, checkpoints=(checkpoint,))
-
-
 def _same_images(first: Side, second: Side) -> bool:
     if _data_of(first) != _data_of(second):
         return False
@@ -131,68 +123,3 @@ def _same_images(first: Side, second: Side) -> bool:
 
 def _data_of(side: Side) -> tuple[str, str, str]:
     return side.table.key.dataset, side.table.key.data_digest, side.table.key.split_digest
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Effect:
-    """A technique against class imbalance against the same setting without it, on the images of two sets of classes.
-
-    ``holm`` is the p value on the minority classes, adjusted over all techniques of the table by Holm's method.
-    ``detectable`` is the minimum detectable difference there, at 80 % power and the level of Holm's first step.
-    """
-
-    row: Row
-    minority: Paired
-    others: Paired
-    holm: float
-    detectable: float | None
-
-
-def effects(comparison: Comparison) -> list[Effect]:
-    """Return the effects of the techniques of ``--imbalance`` in the rows whose predictions are available.
-
-    Empty if the table has no minority class with test images, or no setting both with and without a technique.
-    """
-    rows, groups = comparison.compared, comparison.groups
-    plain = {_setting(row.first.base): row for row in rows if row.first.base.train.imbalance == "none"}
-    pairs = [(plain.get(_setting(row.first.base)), row) for row in rows if row.first.base.train.imbalance != "none"]
-    matched_pairs = [(first.right, row.right, row) for first, row in pairs if first is not None]
-    predictions = rows[0].checkpoints[0].predictions if rows else None
-    if not matched_pairs or predictions is None:
-        return []
-    inside = np.isin(predictions.labels, minority_classes(comparison.table))
-    if not inside.any() or inside.all():
-        return []
-
-    def on(images: NDArray[np.bool_], first: Right, second: Right) -> Paired:
-        return compare_pair(first[:, images], second[:, images], None if groups is None else groups[images])
-
-    tested = [
-        (
-            row,
-            on(inside, first, second),
-            on(~inside, first, second),
-            _detectable(first, second, inside, groups, len(matched_pairs)),
-        )
-        for first, second, row in matched_pairs
-        if first is not None and second is not None
-    ]
-    adjusted = holm(np.array([minority.p_value for _, minority, _, _ in tested]))
-    return [
-        Effect(row=row, minority=minority, others=others, holm=float(p_value), detectable=detectable)
-        for (row, minority, others, detectable), p_value in zip(tested, adjusted, strict=True)
-    ]
-
-
-def _detectable(
-    first: Right, second: Right, images: NDArray[np.bool_], groups: Groups | None, tests: int
-) -> float | None:
-    power = power_of([first[:, images], second[:, images]], None if groups is None else groups[images], tests=tests)
-    return power.difference if power else None
-
-
-def _setting(config: RunConfig) -> str:
-    """Return what two rows have in common that differ in the technique only."""
-    overrides = {name: value for name, value in config.overrides.items() if name != "imbalance"}
-    plain = replace(config, train=replace(config.train, imbalance="none"), overrides=overrides)
-    return hash_of(identity(without_repetition(plain)))

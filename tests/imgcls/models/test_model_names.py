@@ -7,7 +7,7 @@ import pytest
 
 from imgcls.config import LoaderConfig
 from imgcls.errors import ConfigError
-from imgcls.models.names import current_name, default_cfg
+from imgcls.models.model_names import current_name, default_cfg
 from imgcls.models.registry import resolve_spec, weights_policy
 from imgcls.models.weights import random_weights
 from tests.helpers.weights import TINY, write_weights
@@ -42,7 +42,7 @@ def test_folder_by_its_path(tmp_path: Path) -> None:
 
 def test_named_weights_exclude_random_ones(tmp_path: Path) -> None:
     name = f"local-dir:{write_weights(tmp_path) / TINY}"
-    with pytest.raises(ConfigError, match=r"names pre-trained weights, which --weights none excludes"):
+    with pytest.raises(ConfigError, match='names pre-trained weights, which weights="none" excludes'):
         resolve_spec(name, SMALL, weights_policy("none", [name]))
 
 

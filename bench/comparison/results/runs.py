@@ -1,76 +1,49 @@
-"""leaderboard.csv: one line per run, unrounded."""
+"""Each run of a table as a flat row, unrounded, for the CSV and the page; and its record as text."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
-from bench.comparison.acceptance import admitted
 from bench.comparison.analysis import Comparison
-from bench.comparison.sessions import relative_half_width
-from bench.comparison.tables import Row
+from bench.comparison.latencies.acceptance import admitted
+from bench.comparison.latencies.sessions import relative_half_width
+from bench.comparison.measures import MEASURES
+from bench.comparison.tables import Checkpoint, Row
 from bench.recipes import epochs_text, sizes_text
 from bench.records.schema import RunRecord
+from bench.records.store import to_json
 from bench.runs import failures
 from bench.stats.intervals import percentile
 from imgcls.evaluation.baseline import always
 from imgcls.inference.runtimes import ONNX
 
-
-def text(comparisons: Sequence[Comparison]) -> str:
-    """Return the CSV of some tables, for spreadsheets and scripts."""
-    return table(flat_rows(comparisons))
+FlatRun = dict[str, object]
+"""The values of a run by column."""
 
 
-def flat_rows(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
-    """Return a line for each run of some tables, by column: the rows of the CSV and of the data in the page."""
+def flat_runs(comparisons: Sequence[Comparison]) -> list[FlatRun]:
+    """Return the values of each run of some tables by column."""
     return [
-        _flat(record) | _latencies(record, row) | _of_row(row, comparison)
+        _flat(record) | _of_outcome(record, row, comparison) | _latencies(record, row) | _of_row(row, comparison)
         for comparison in comparisons
         for row in comparison.table.rows
         for record in row.records
     ]
 
 
-def _of_row(row: Row, comparison: Comparison) -> dict[str, object]:
-    rank = comparison.rank_of(row)
-    best = {compared.row_id: share for compared, share in zip(comparison.compared, comparison.best, strict=True)}
+def _of_row(row: Row, comparison: Comparison) -> FlatRun:
+    rank = comparison.ranks.get(row.row_id)
     return {
         "table": comparison.table.key.id,
         "row": row.row_id,
         "setting": "; ".join(row.setting),
         "rank_best": rank.best if rank else None,
         "rank_worst": rank.worst if rank else None,
-        "probability_best": best.get(row.row_id),
+        "probability_best": comparison.best.get(row.row_id),
     }
 
 
-def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return rows as CSV, the same text that pandas writes; importing pandas takes most of a second.
-
-    A column of numbers with a fraction or a gap is written as floats, so that all its values have one type.
-    """
-    columns = {
-        name: _column([row.get(name) for row in rows]) for name in dict.fromkeys(key for row in rows for key in row)
-    }
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return out.getvalue()
-
-
-def _column(values: list[object]) -> list[object]:
-    # As pandas does: an integer column with a gap has no integer type.
-    present = [value for value in values if value is not None]
-    if all(isinstance(value, int) for value in present) and len(present) == len(values):
-        return values
-    if any(not isinstance(value, int | float) for value in present):
-        return values
-    return [float(value) if isinstance(value, int | float) else value for value in values]
-
-
-def _flat(record: RunRecord) -> dict[str, object]:
-    flat: dict[str, object] = {
+def _flat(record: RunRecord) -> FlatRun:
+    return {
         "dataset": record.dataset.name,
         "data_digest": record.dataset.digest,
         "split_digest": record.dataset.split_digest,
@@ -96,12 +69,20 @@ def _flat(record: RunRecord) -> dict[str, object]:
             record.dataset.class_names, train=record.dataset.counts["train"], test=record.dataset.counts["test"]
         ).top1_accuracy,
     }
+
+
+def _of_outcome(record: RunRecord, row: Row, comparison: Comparison) -> FlatRun:
+    flat: FlatRun = {}
     if record.outcome is not None:
         outcome = record.outcome
+        # Of this run alone, and also of one whose seed lacks folds.
+        alone = replace(row, checkpoints=(Checkpoint(seed=record.config.seed, records=(record,), predictions=None),))
+        named = [measure for measure in MEASURES.values() if measure.csv]
+        measures = {measure.csv: measure.of(comparison, alone) for measure in named}
         flat |= {f"test_{name}": value for name, value in outcome.metrics.test_metrics.items()}
         flat |= {f"train_{name}": value for name, value in outcome.metrics.train_metrics.items()}
         flat |= {f"val_{name}": value for name, value in outcome.metrics.val_metrics.items()}
-        flat |= {"num_params": outcome.model.num_params, "gmacs": outcome.model.gmacs}
+        flat |= {name: estimate.value for name, estimate in measures.items() if estimate is not None}
         # Of a lower bound only, as the page marks it.
         if lacking := outcome.model.uncounted_products:
             flat |= {"gmacs_lack": "; ".join(lacking)}
@@ -113,12 +94,12 @@ def _flat(record: RunRecord) -> dict[str, object]:
     return flat
 
 
-def _latencies(record: RunRecord, row: Row) -> dict[str, object]:
+def _latencies(record: RunRecord, row: Row) -> FlatRun:
     """Return the figures of a run's network: of the table's measuring machine, and of others, after their names."""
     network = next((network for network in row.networks if network.id == record.network), None)
     if network is None:
         return {"latency_machine": None}
-    flat: dict[str, object] = {"latency_machine": row.measured_on if row.measured_on in network.tried else None}
+    flat: FlatRun = {"latency_machine": row.measured_on if row.measured_on in network.tried else None}
     # Refused and invalid figures are withheld here too: a script would not see their mark.
     for machine in sorted(network.figures, key=lambda name: (name != row.measured_on, name)):
         for _, figure in network.figures[machine]:
@@ -129,3 +110,25 @@ def _latencies(record: RunRecord, row: Row) -> dict[str, object]:
                 flat |= {f"{name}_protocol": figure.protocol, f"{name}_validity": figure.validity}
                 flat |= {f"{name}_half_width": relative_half_width(figure), f"{name}_p90_upper_ms": figure.p90_upper_ms}
     return flat
+
+
+def provenance(record: RunRecord, row: Row) -> tuple[str, str]:
+    """Return a title and the record of a run as JSON text, without its history, measurements and metrics."""
+    model = record.outcome.model if record.outcome else None
+    content = {
+        "run_id": record.run_id,
+        "train_id": record.train_id,
+        "started_at": record.started_at,
+        "duration_s": record.duration_s,
+        "error": record.error,
+        "config": record.config,
+        "environment": record.environment,
+        "trained_in": record.outcome.environment if record.outcome else None,
+        "dataset": record.dataset,
+        "model": model,
+        "onnx_sha256": record.outcome.artifact.sha256 if record.outcome else None,
+    }
+    commit = (record.environment.git_commit or "unknown")[:8]
+    fold = "" if record.config.split.fold is None else f", fold {record.config.split.fold}"
+    title = f"{row.name}, seed {record.config.seed}{fold}: {record.status}, run {record.run_id}, code {commit}"
+    return title, to_json(content)

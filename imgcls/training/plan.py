@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from imgcls.config import ArchitectureConfig, Device, LoaderConfig, TrainConfig, parse_budget
-from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source
 from imgcls.errors import ConfigError
-from imgcls.models.structure import Structure
+from imgcls.messages import Setting
+from imgcls.models.registry import ModelSpec
 from imgcls.parallel import usable_cores
 from imgcls.training.events import EpochResult, FitMethod, Report
 
@@ -48,19 +48,20 @@ class Duration:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingSetup:
-    """Input of the training loop besides the model; its configs have the same names in run configs and records."""
+class TrainingPlan:
+    """Input of a training; its configs have the same names in run configs and records.
 
+    ``train`` names a device and a number of threads (``resolve_train``). There is no test split.
+    """
+
+    spec: ModelSpec
     num_classes: int
-    structure: Structure
     train_source: Source
     val_source: Source
-    normalisation: Normalisation
     loader: LoaderConfig
     architecture: ArchitectureConfig
     train: TrainConfig
     seed: int
-    device: torch.device
     folder: Path
     report: Report
     rungs: tuple[float, ...] = ()
@@ -69,6 +70,11 @@ class TrainingSetup:
     """1e9 multiply-accumulates of a forward pass per image; needed only for a budget of compute."""
     head_images: int | None = None
     """Images that passed the frozen layers for the classifier pre-fit; None before it is fitted."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device that trains."""
+        return torch.device(self.train.device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,8 +95,7 @@ class TrainingSetup:
         images = amount
         if quantity == "tmacs":
             assert self.gmacs is not None, "fit counts them"
-            # A step is three forward passes of its images; the classifier pre-fit is one, without a backward pass.
-            images = 1e3 * amount / (3 * self.gmacs) - self._features / 3
+            images = self.train.images_within(amount, gmacs=self.gmacs, features=self._features)
         size, count = self.loader.batch_size, len(self.train_source)
         epochs, rest = divmod(images, count - (count % size == 1))
         return max(1, int(epochs) * self.steps_per_epoch + round(rest / size))
@@ -102,7 +107,7 @@ class TrainingSetup:
             return 0
         if self.head_images is not None:
             return self.head_images
-        return len(self.train_source) * (self.train.feature_views if self.structure.heads else HEAD_EPOCHS)
+        return len(self.train_source) * (self.train.feature_views if self.spec.structure.heads else HEAD_EPOCHS)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -137,8 +142,8 @@ def resolve_train(train: TrainConfig, *, cuda: bool) -> TrainConfig:
     one.
     """
     if train.device == "cuda" and not cuda:
-        message = "--device cuda: no CUDA device here; use --device cpu or auto"
-        raise ConfigError(message)
+        hint = (": no CUDA device here; use ", Setting("device", "cpu"), " or auto")
+        raise ConfigError(Setting("device", "cuda"), *hint)
     device: Device = train.device
     if device == "auto":
         device = "cuda" if cuda else "cpu"
