@@ -60,6 +60,7 @@ def test_default_models_are_fine_tuned_from_files_of_their_real_shapes(tmp_path:
             home = write_pretrained(tmp_path / "weights", name) / name
             files[f"timm/{row.timm_name}/model.safetensors"] = home / "model.safetensors"
     flags = ("--image-size", "75", "--epochs", "1", "--batch-size", "8", "--runtimes", "onnxruntime-cpu")
+    flags += ("--precision", "fp32")  # "auto" is measured in three more processes, and has tests of its own
     places = ("--data", str(make_folder({"cat": 12, "dog": 12})), "--results", str(tmp_path / "results"))
     with serve(files) as endpoint:
         status, output = bench("run-all", *flags, *places, environment=environment(endpoint, tmp_path / "hf"))

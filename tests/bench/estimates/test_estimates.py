@@ -35,7 +35,8 @@ PROBED = Probed(
 def tasks(make_folder: MakeFolder, results: Path, *overrides: dict[str, object], seeds: int = 1) -> list[Task]:
     """Of 80 train, 10 val and 10 test images: 10 steps an epoch."""
     data = str(make_folder({"cat": 60, "dog": 40}))
-    base = {"batch_size": 8, "image_size": 32, "epochs": 3, "runtimes": ()}
+    # Not the precision "auto", which is measured in a process of its own: seconds for each test.
+    base = {"batch_size": 8, "image_size": 32, "epochs": 3, "runtimes": (), "precision": "fp32"}
     configs = [with_overrides(RECIPES["standard"](MODEL), base | one) for one in overrides or ({},)]
     configs = [replace(config, seed=seed) for config in configs for seed in range(seeds)]
     plan = harness.planner(configs, data=data, weights="none", results=results)
@@ -67,7 +68,7 @@ def test_run_is_the_sum_of_its_parts(make_folder: MakeFolder, tmp_path: Path) ->
 def test_training_follows_its_budget(
     overrides: dict[str, str], training_s: float, make_folder: MakeFolder, tmp_path: Path
 ) -> None:
-    base = {"epochs": 3} if "budget" not in overrides else {}
+    base = {"precision": "fp32"} | ({"epochs": 3} if "budget" not in overrides else {})
     data = str(make_folder({"cat": 60, "dog": 40}))
     config = with_overrides(RECIPES["standard"](MODEL), {"batch_size": 8, "image_size": 32, **base, **overrides})
     task = harness.planner([config], data=data, weights="none", results=tmp_path)(config)

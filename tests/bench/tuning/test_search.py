@@ -32,7 +32,9 @@ def task(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(search, "POLL_S", 0.1)
     storage.quiet()
     recipe = RECIPES["standard"]("test_efficientnet")
-    config = replace(recipe, loader=replace(recipe.loader, image_size=32))
+    # Not "auto", which is measured in a process of its own: seconds for each test.
+    train = replace(recipe.train, precision="fp32")
+    config = replace(recipe, train=train, loader=replace(recipe.loader, image_size=32))
     data = str(make_folder({"cat": 20, "dog": 20}))
     return harness.planner([config], data=data, weights="none", results=tmp_path / "results")(config)
 
