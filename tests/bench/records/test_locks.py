@@ -85,7 +85,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 
 def test_later_training_waits_for_measurement(processes: Processes) -> None:
-    processes.start("machine_shared", "first", hold_s=60)
+    processes.start("machine_shared", "first", hold_s=600)
     processes.until("first holds")
     processes.start("machine_alone", "measurement", hold_s=0.5)
     processes.until("measurement waiting to measure: other runs are active")
@@ -99,7 +99,7 @@ def test_later_training_waits_for_measurement(processes: Processes) -> None:
 
 
 def test_second_measurement_precedes_trainings(processes: Processes) -> None:
-    processes.start("machine_alone", "first", hold_s=60)
+    processes.start("machine_alone", "first", hold_s=600)
     processes.until("first holds")
     processes.start("machine_alone", "second", hold_s=0.1)
     processes.until("second waiting to measure")
@@ -127,7 +127,7 @@ def test_measurement_is_not_starved(processes: Processes) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_measurement_blocks_nothing(processes: Processes, number: int) -> None:
-    processes.start("machine_shared", "first", hold_s=60)
+    processes.start("machine_shared", "first", hold_s=600)
     processes.until("first holds")
     processes.start("machine_alone", "measurement", hold_s=0)
     processes.until("measurement waiting to measure")
