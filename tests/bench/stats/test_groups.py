@@ -102,7 +102,7 @@ def test_accuracy_interval_covers(accuracy: float, images: int) -> None:
 def test_difference_interval_covers(seeds: int) -> None:
     rng = np.random.default_rng(3)
     tables = [drawn(rng, [0.75, 0.85], seeds=seeds, images=200, cluster=10) for _ in range(500)]
-    found = [compare_pair(*models, TENS).interval for models in tables]
+    found = [compare_pair(second, first, TENS).interval for first, second in tables]
     covered = sum(interval.low <= 0.1 <= interval.high for interval in found)
     assert binomtest(covered, 500, 0.93, alternative="less").pvalue > 0.01, f"{covered} of 500"
 
