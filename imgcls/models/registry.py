@@ -175,8 +175,8 @@ def resolve_spec(model: str, loader: LoaderConfig, weights_for: WeightsFor) -> M
     architecture, tag = split_model_name_tag(timm_name)
     another_tag = tag and tag != weights.tag and not names_weights(timm_name)
     if entry is None and weights.file is not None and another_tag:
-        message = f"--weights: the folder has {architecture}.{weights.tag}, not {timm_name}; ask for {architecture}"
-        raise ConfigError(message)
+        reason = f": the folder has {architecture}.{weights.tag}, not {timm_name}; ask for {architecture}"
+        raise ConfigError(Setting("weights"), reason)
     has_aux_head = bool(entry and entry.has_aux_head)
     return ModelSpec(
         name=f"{LOCAL}{Path(model).name}" if model.startswith(LOCAL) else model,
