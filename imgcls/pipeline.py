@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -68,16 +69,11 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     """
     loader, architecture = loader or LoaderConfig(), architecture or ArchitectureConfig()
     spec = resolve_spec(model, loader, weights_policy(weights, [timm_name_of(model)]))
+    cache, home = cache or default_cache(), Path(folder)
     # Before the digest: ``auto`` may be another device in a later call.
-    train = resolve_train(train or TrainConfig(), cuda=torch.cuda.is_available())
-    if train.tune_layers != "all":
-        require_pretrained(spec)
-    precision = decide(spec, loader, train, cache=cache or default_cache(), place="fine_tune")
-    train = replace(train, precision=precision)
-    home = Path(folder)
-    identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
-    _claim(home, hashlib.sha256(json.dumps(msgspec.to_builtins(identity)).encode()).hexdigest())
-    data = prepare(audit, splits, spec.resize, root=dataset.root, cache=cache or default_cache())
+    train = _resolved(train or TrainConfig(), spec, loader, cache)
+    _claim(home, [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed])
+    data = prepare(audit, splits, spec.resize, root=dataset.root, cache=cache)
     plan = TrainingPlan(
         spec=spec,
         num_classes=len(audit.class_names),
@@ -96,8 +92,17 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     return FineTuned(spec=spec, data=data, training=training, device=torch.device(train.device), folder=home)
 
 
-def _claim(folder: Path, digest: str) -> None:
+def _resolved(train: TrainConfig, spec: ModelSpec, loader: LoaderConfig, cache: Path) -> TrainConfig:
+    """Return a config with the device, threads and precision of this machine; raises ConfigError."""
+    train = resolve_train(train, cuda=torch.cuda.is_available())
+    if train.tune_layers != "all":
+        require_pretrained(spec)
+    return replace(train, precision=decide(spec, loader, train, cache=cache, place="fine_tune"))
+
+
+def _claim(folder: Path, identity: Sequence[object]) -> None:
     """Write the digest of a training's settings into its folder; raises ConfigError if it holds another digest."""
+    digest = hashlib.sha256(json.dumps(msgspec.to_builtins(identity)).encode()).hexdigest()
     # The training loop resumes from any state that it finds, also from one with other settings.
     file = folder / SETTINGS
     if file.exists() and file.read_text(encoding="utf-8") != digest:

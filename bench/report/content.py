@@ -109,12 +109,13 @@ def _value(estimate: Estimate) -> list[float]:
 def _pairs(results: TableResult) -> Json:
     """Return the matrices of all pairs: first minus second in percentage points, with interval and p values."""
     ids, pairs = [row.id for row in results.compared], results.pairs
+    low, high = _bounds(ids, pairs)
     content: Json = {
         "ids": ids,
         # More digits than are shown: rounding twice would differ from the leaderboard.
         "difference": _rounded(_signed(ids, pairs, [100 * pair.difference.value for pair in pairs]), 6),
-        "low": _rounded(_bounds(ids, pairs)[0], 6),
-        "high": _rounded(_bounds(ids, pairs)[1], 6),
+        "low": _rounded(low, 6),
+        "high": _rounded(high, 6),
         "p": _rounded(_symmetric(ids, pairs, [pair.p_value for pair in pairs]), 5),
         "holm": _rounded(_symmetric(ids, pairs, [pair.holm for pair in pairs]), 5),
         "loss": None,

@@ -101,9 +101,14 @@ def recommend(comparison: Comparison, limits: Limits, results: Path) -> Recommen
         machines=others,
         names_machine=bool(others) or table.measured_on != table.key.machine,
     )
-    choice = _choice(comparison, limits, limits.limits)
+    # Each row is judged by each limit once: the choice is made again without every single one of them.
+    judged = {
+        limit: {row.row_id: meets(row, limit, comparison, limits) for row in comparison.compared}
+        for limit in limits.limits
+    }
+    choice = _choice(comparison, limits, list(judged.values()))
     if choice is None:
-        return replace(common, excluded=_excluded(comparison, limits))
+        return replace(common, excluded=_excluded(comparison, judged))
     best, fitting = choice.row, choice.fitting
     faster = sorted(
         (row for row in fitting if _median(row, limits.runtime) < _median(best, limits.runtime)),
@@ -120,7 +125,7 @@ def recommend(comparison: Comparison, limits: Limits, results: Path) -> Recommen
         within=choice.within,
         faster=tuple(_candidate(row, best, comparison, limits, choice.bounds) for row in faster),
         same=tuple(row.name for row in fitting if row.row_id != best.row_id and same_network(row, best)),
-        met=tuple(_met(limit, best, comparison, limits) for limit in limits.limits),
+        met=tuple(_met(limit, best, comparison, limits, judged) for limit in limits.limits),
         artifact=_artifact(best, limits.runtime, results),
     )
 
@@ -129,8 +134,8 @@ def recommend(comparison: Comparison, limits: Limits, results: Path) -> Recommen
 class _Choice:
     """The rows within the limits, the most accurate first, and the one to ship.
 
-    ``bounds`` are those of each row against the best of them, whichever that is, by row id. ``within`` is whether
-    ``row`` is shown to be within the margin; False without a margin.
+    ``bounds`` are those of each row against the best of them, whichever that is, by row id; empty without a margin.
+    ``within`` is whether ``row`` is shown to be within the margin; False without a margin.
     """
 
     fitting: Sequence[ComparedRow]
@@ -139,22 +144,26 @@ class _Choice:
     within: bool
 
 
-def _choice(comparison: Comparison, limits: Limits, kept: Sequence[Limit]) -> _Choice | None:
+Results = Mapping[Limit, Mapping[str, LimitResult]]
+"""How each compared row meets each limit, by row id."""
+
+
+def _choice(comparison: Comparison, limits: Limits, kept: Sequence[Mapping[str, LimitResult]]) -> _Choice | None:
     """Return the most accurate row within the limits or, with a margin, the fastest whose bound lies within it.
 
     If no row is shown to be within the margin, it is the most accurate one too. None if no row meets all limits.
     """
-    fitting = [row for row in comparison.compared if all(meets(row, limit, comparison, limits).fits for limit in kept)]
+    fitting = [row for row in comparison.compared if all(results[row.row_id].fits for results in kept)]
     if not fitting:
         return None
+    if limits.margin is None:
+        return _Choice(fitting=fitting, bounds={}, row=fitting[0], within=False)
     to_best = bounds_to_best([row.right for row in fitting], comparison.groups)
     bounds = {row.row_id: bound for row, bound in zip(fitting, to_best, strict=True)}
     near = [
         (p90.value, index)
         for index, row in enumerate(fitting)
-        if limits.margin is not None
-        and bounds[row.row_id].low > -limits.margin
-        and (p90 := latency_on(row, limits.runtime).p90) is not None
+        if bounds[row.row_id].low > -limits.margin and (p90 := latency_on(row, limits.runtime).p90) is not None
     ]
     row = fitting[min(near)[1]] if near else fitting[0]
     return _Choice(fitting=fitting, bounds=bounds, row=row, within=bool(near))
@@ -178,22 +187,23 @@ def _candidate(
     return replace(candidate, gap=gap, holm=comparison.adjusted(row, best))
 
 
-def _met(limit: Limit, best: ComparedRow, comparison: Comparison, limits: Limits) -> MetLimit:
+def _met(limit: Limit, best: ComparedRow, comparison: Comparison, limits: Limits, results: Results) -> MetLimit:
     """Return the limit as the best row meets it, and what it costs, as a limit may be stricter than needed."""
-    choice = _choice(comparison, limits, [other for other in limits.limits if other != limit])
+    choice = _choice(comparison, limits, [results[other] for other in results if other != limit])
     without = None
     if choice is not None and choice.row.row_id != best.row_id:
         without = _candidate(choice.row, best, comparison, limits, choice.bounds)
-    return MetLimit(limit=limit, result=meets(best, limit, comparison, limits), without=without)
+    return MetLimit(limit=limit, result=results[limit][best.row_id], without=without)
 
 
-def _excluded(comparison: Comparison, limits: Limits) -> tuple[tuple[Limit, tuple[tuple[str, LimitResult], ...]], ...]:
-    results = {
-        limit: tuple((row.name, meets(row, limit, comparison, limits)) for row in comparison.compared)
-        for limit in limits.limits
-    }
+def _excluded(
+    comparison: Comparison, results: Results
+) -> tuple[tuple[Limit, tuple[tuple[str, LimitResult], ...]], ...]:
+    """Return the rows that fail each limit, with their names."""
+    names = {row.row_id: row.name for row in comparison.compared}
     failed = {
-        limit: tuple((name, result) for name, result in rows if not result.fits) for limit, rows in results.items()
+        limit: tuple((names[row_id], result) for row_id, result in rows.items() if not result.fits)
+        for limit, rows in results.items()
     }
     return tuple((limit, rows) for limit, rows in failed.items() if rows)
 
