@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -56,9 +57,10 @@ def one_killed(name: str) -> Iterator[None]:
     killed: list[int] = []
 
     def kill_one() -> None:
-        worker = until(lambda: ray_workers(name), what=f"a worker that runs {name}")[0]
+        # Ray's workers run at nice 15: beside other processes their start takes minutes.
+        worker = until(lambda: ray_workers(name), what=f"a worker that runs {name}", within_s=600)[0]
         began_s = worker.cpu_times().user
-        until(lambda: worker.cpu_times().user > began_s + 0.5, what=f"work of {name}")
+        until(lambda: worker.cpu_times().user > began_s + 0.5, what=f"work of {name}", within_s=600)
         worker.kill()
         killed.append(worker.pid)
 
@@ -126,11 +128,13 @@ def blind_cluster(tmp_path: Path) -> Iterator[str]:
     unshared = ["unshare", "--mount", "bash", "-c"]
     if not shutil.which("unshare") or subprocess.run([*unshared, "true"], check=False, capture_output=True).returncode:
         pytest.skip("this system does not let us hide a folder from a process (unshare --mount)")
-    port = "46379"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     head = f"'{ray}' start --head --port {port} --num-cpus 2 --include-dashboard=false"
     command = f"mount -t tmpfs none '{hidden}' && exec {head}"
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
-    subprocess.run([*unshared, command], check=True, capture_output=True, env=environment, timeout=120)
+    started = subprocess.run([*unshared, command], check=False, capture_output=True, env=environment, timeout=120)
+    assert started.returncode == 0, started
     try:
         yield f"127.0.0.1:{port}"
     finally:
