@@ -84,6 +84,15 @@ def families(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Check everything that computes on CUDA, in ten minutes, and write .nox/gpu/gpu.json and gpu.md. Not part of CI.
+
+    Resumable. Without a device it says so and succeeds.
+    """
+    session.run(*PYTHON, "tests.benchmarks.gpu", ".nox/gpu", *session.posargs)
+
+
+@nox.session
 def regression(session: nox.Session) -> None:
     """Compare the working tree with a base revision, ``-- --base main``, in at most four minutes. Not part of CI."""
     base = () if any(argument.startswith("--base") for argument in session.posargs) else ("--base", "main")

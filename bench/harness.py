@@ -25,6 +25,7 @@ from bench.runs.local import Train, decide_here, train_here
 from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
 from imgcls.data.audit import Audit
+from imgcls.devices import unusable_gpu
 from imgcls.files import default_cache
 from imgcls.messages import Message, Setting
 from imgcls.models.model_names import names_weights
@@ -108,6 +109,8 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     _log_audit(audit, configs, data if labels is None else f"{data} --labels {labels}")
     plans = {split: plan_data(audit, split, data=data, labels=labels) for split in {config.split for config in configs}}
     environment = read_environment()
+    if cuda is None and any(config.train.device == "auto" for config in configs) and (reason := unusable_gpu()):
+        LOGGER.warning("training on the CPU: %s", reason)
 
     def plan(config: RunConfig, *, force: bool = False, tuning: Tuning | None = None) -> Task:
         train = replace(config.train, train_threads=config.train.train_threads or threads)

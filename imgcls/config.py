@@ -27,7 +27,7 @@ Imbalance = Literal[
 ]
 TuneLayers = Literal["all", "head", "head-then-all"]
 Norm = Literal["batch", "frozen"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Select = Literal["best", "last"]
 NearDuplicates = Literal["group", "report", "keep"]
 
@@ -191,7 +191,7 @@ class TrainConfig:
     train_share: float = 1.0
     """Share of the train images of each class that are used, drawn by the training seed; val and test stay."""
     precision: Precision = "fp32"
-    """Precision of training steps: fp32, bf16 (mixed), or auto, the faster one of the two on this machine."""
+    """Precision of training steps: fp32 (without TF32), bf16 or fp16 (mixed), or auto: what is fastest here."""
     lr_factor: float = 0.1
     """Factor by which the plateau schedule multiplies the learning rate."""
     lr_patience: int = 2
@@ -238,7 +238,7 @@ class TrainConfig:
             ("warmup", self.warmup > 0 and self.schedule == "plateau", Setting("schedule", "plateau"), 0),
             ("feature_views", self.feature_views > 1 and self.tune_layers == "all", Setting("tune_layers", "all"), 1),
             ("budget", self.budget is not None and self.tune_layers == "head", head_only, "epochs=1"),
-            ("precision", self.precision == "bf16" and self.tune_layers == "head", head_only, "fp32"),
+            ("precision", self.precision in {"bf16", "fp16"} and self.tune_layers == "head", head_only, "fp32"),
         )
         for name, wrong, beside, neutral in ineffective:
             if wrong:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from imgcls.data.audit import Audit
 from imgcls.data.prepared import Prepared, prepare
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.splits import Splits
+from imgcls.devices import unusable_gpu, usable_cuda
 from imgcls.errors import ConfigError
 from imgcls.evaluation.calibration import fit_temperature
 from imgcls.evaluation.forward import predict_split
@@ -29,6 +31,8 @@ from imgcls.training.events import Report, silent
 from imgcls.training.fitting import fit
 from imgcls.training.plan import Training, TrainingPlan, resolve_train
 from imgcls.training.precision import decide
+
+LOGGER = logging.getLogger(__name__)
 
 SETTINGS: Final = "settings.json"
 """File beside the weights with the digest of everything that a training depends on."""
@@ -94,7 +98,10 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
 
 def _resolved(train: TrainConfig, spec: ModelSpec, loader: LoaderConfig, cache: Path) -> TrainConfig:
     """Return a config with the device, threads and precision of this machine; raises ConfigError."""
-    train = resolve_train(train, cuda=torch.cuda.is_available())
+    unusable = unusable_gpu()
+    if unusable is not None and train.device == "auto":
+        LOGGER.warning("training on the CPU: %s", unusable)
+    train = resolve_train(train, cuda=usable_cuda(), unusable=unusable)
     if train.tune_layers != "all":
         require_pretrained(spec)
     return replace(train, precision=decide(spec, loader, train, cache=cache, place="fine_tune"))

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -43,6 +42,7 @@ from bench.records.store import read_records
 from bench.runs import local
 from bench.runs.plan import Task, unique
 from imgcls.config import RuntimeConfig
+from imgcls.devices import usable_cuda
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
@@ -141,7 +141,7 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
     runtime = replace(
         args.runtime,
         threads=threads_allowed(args.runtime.threads),
-        runtimes=args.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available()),
+        runtimes=args.runtime.runtimes or default_runtimes(cuda=usable_cuda()),
     )
     if args.artifacts is not None:
         if args.every_run:

@@ -16,7 +16,7 @@ from bench.latency.cold_start import CheckTask
 from bench.latency.protocol import PROTOCOL_VERSION, Protocol
 from bench.latency.round_worker import Begun, RoundTask, Subject, Timed
 from bench.latency.rows import Stamp, anchors, combine, reference_anchor, usual_best
-from bench.latency.worker import WORKER
+from bench.latency.worker import LOST_DEVICE, WORKER
 from bench.records.ids import hash_of
 from bench.records.measurements import Check, Inputs, Measurement
 from bench.records.paths import Pictures
@@ -197,7 +197,7 @@ def _round(job: Job, runtime: str, number: int, session: SessionResult) -> list[
 
 
 def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
-    """Run the process of a round; if it is killed at a model, record the reason and continue with the next models."""
+    """Run the process of a round; if it ends at a model, record the reason and continue with the next models."""
     # Rows arrive one by one, so that those from before a kill are kept.
     rows: list[Timed] = []
     while subjects:
@@ -220,8 +220,9 @@ def _time(job: Job, runtime: str, subjects: tuple[Subject, ...]) -> list[Timed]:
             return rows
         # Without a message, the process was killed before its first row.
         last = begun[-1] if begun else Begun(begun=subjects[0].train_id, kind="host", batch_size=1)
-        reason = f"{failures.killed(status)} at batch {last.batch_size}"
-        rows.append(Timed(train_id=last.begun, kind=last.kind, batch_size=last.batch_size, reason=reason))
+        if status != LOST_DEVICE:  # then it has reported the reason itself
+            reason = f"{failures.killed(status)} at batch {last.batch_size}"
+            rows.append(Timed(train_id=last.begun, kind=last.kind, batch_size=last.batch_size, reason=reason))
         reached = [subject.train_id for subject in subjects].index(last.begun)
         subjects = subjects[reached + 1 :]
     return rows

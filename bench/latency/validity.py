@@ -38,6 +38,10 @@ LIMITS: Final = {"others": (0.05, 0.25), "steal": (0.02, 0.10), "waited": (0.05,
 """Shares of time above which a round counts as disturbed: for "noisy", and for "invalid"."""
 
 
+GPU_SHARED: Final = 0.05
+"""Share of a GPU's time used by other processes, in a sample of any round, above which a row is invalid."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
     """The input of the rules: samples in ms and disturbance of each round.
@@ -174,8 +178,14 @@ def _gpu_throttled(case: Case) -> str | None:
 
 def _gpu_shared(case: Case) -> str | None:
     # One round is enough: processes on a GPU take turns on the whole device.
-    shared = [seen for seen in case.disturbances if seen.gpu is not None and seen.gpu.foreign_processes]
-    return "other processes compute on the GPU" if shared else None
+    shares = [seen.gpu.foreign_share for seen in case.disturbances if seen.gpu is not None]
+    most = max((share for share in shares if share is not None), default=0.0)
+    return f"other processes on the GPU: up to {100 * most:.0f} %" if most > GPU_SHARED else None
+
+
+def _gpu_unchecked(case: Case) -> str | None:
+    unchecked = any(seen.gpu is not None and seen.gpu.foreign_share is None for seen in case.disturbances)
+    return "other processes on the GPU: not checked" if unchecked else None
 
 
 INVALID_RULES: Final[tuple[ValidityRule, ...]] = (
@@ -193,4 +203,5 @@ NOISY_RULES: Final[tuple[ValidityRule, ...]] = (
     _slowed,
     _clock,
     _gpu_throttled,
+    _gpu_unchecked,
 )

@@ -18,13 +18,15 @@ LOGGER = logging.getLogger(__name__)
 
 WORKER: Final = "bench.latency.worker"
 
+LOST_DEVICE: Final = 3
+"""Exit status of a process whose device became unusable after an error that it has reported."""
+
 
 def measure(path: Path, tell: Tell) -> int:
-    """Time one round of one runtime; each row is sent as a result."""
+    """Time one round of one runtime; each row is sent as a result. Return 0, or ``LOST_DEVICE``."""
     from bench.latency.round_worker import RoundTask, run_round  # noqa: PLC0415
 
-    run_round(msgspec.json.decode(path.read_bytes(), type=RoundTask), tell)
-    return 0
+    return 0 if run_round(msgspec.json.decode(path.read_bytes(), type=RoundTask), tell) else LOST_DEVICE
 
 
 def check(path: Path, _tell: Tell) -> int:

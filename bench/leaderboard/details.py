@@ -83,6 +83,9 @@ def pair_table(results: TableResult) -> list[Block]:
     return blocks
 
 
+GPU_MEMORY: Final = "GPU memory, GiB"
+"""Title of the column of the peak memory of training, which is shown if a checkpoint has one."""
+
 CHECKPOINT_COLUMNS: Final = (
     "Model",
     "Seed",
@@ -100,6 +103,7 @@ CHECKPOINT_COLUMNS: Final = (
     "ECE if calibrated (95th)",
     "Best epoch",
     "Training, images/s",
+    GPU_MEMORY,
     "ONNX, MB",
     "px",
     "Artifact",
@@ -109,7 +113,12 @@ CHECKPOINT_COLUMNS: Final = (
 def checkpoint_table(results: TableResult) -> list[Block]:
     """Return a line for each checkpoint, that is, for each training."""
     lines = [_checkpoint(checkpoint, results.by_id[checkpoint.row_id]) for checkpoint in results.checkpoints]
-    blocks = table(CHECKPOINT_COLUMNS, lines)
+    titles = list(CHECKPOINT_COLUMNS)
+    if all(checkpoint.peak_gpu_memory_bytes is None for checkpoint in results.checkpoints):
+        column = titles.index(GPU_MEMORY)
+        lines = [[*line[:column], *line[column + 1 :]] for line in lines]
+        titles.remove(GPU_MEMORY)
+    blocks = table(titles, lines)
     if results.num_checkpoints > len(lines):
         total = f"The first {len(lines)} of {results.num_checkpoints:,} checkpoints; "
         blocks.append(Paragraph(text(total, Name("leaderboard.csv"), " has all.")))
@@ -136,6 +145,9 @@ def _checkpoint(checkpoint: CheckpointResult, row: RowResult) -> list[Words]:
         text(Number(100 * ece[0], spec=".1f"), f" ({100 * ece[1]:.1f})") if ece else NO_VALUE,
         ", ".join(f"{best} of {epochs}" for best, epochs in checkpoint.epochs) or NO_VALUE,
         joined([Number(speed, spec=".0f") for speed in checkpoint.img_per_s]) or NO_VALUE,
+        NO_VALUE
+        if checkpoint.peak_gpu_memory_bytes is None
+        else Number(checkpoint.peak_gpu_memory_bytes / 2**30, spec=".2f"),
         Number(checkpoint.size_bytes / 1e6, spec=".1f"),
         Number(checkpoint.image_size, spec="d"),
         # Relative to the results folder, as ``predict`` and people need it; of folds, the first.

@@ -16,6 +16,7 @@ from typing import Final
 import psutil
 
 from bench.config import REPOSITORY
+from imgcls.devices import visible_gpu
 
 # What a result may depend on. onnxruntime-gpu and onnxruntime are alternatives: the first is for machines where CUDA
 # is possible.
@@ -27,6 +28,11 @@ PACKAGES: Final = (
     "onnxruntime-gpu",
     "onnxruntime",
     "onnxscript",
+    "nvidia-cudnn-cu12",
+    "nvidia-cudnn-cu13",
+    "tensorrt",
+    "triton",
+    "huggingface-hub",
     "numpy",
     "pillow",
     "scikit-learn",
@@ -55,7 +61,8 @@ class Environment:
 def read_environment() -> Environment:
     """Return the environment of this process."""
     cpu_model, cpu_count = _cpu_model(), os.cpu_count() or 1
-    gpu_name, gpu_driver = _gpu()
+    gpu = visible_gpu()
+    gpu_name = None if gpu is None else gpu.name
     commit, dirty = read_commit()
     cuda_version = None
     if gpu_name:
@@ -69,7 +76,7 @@ def read_environment() -> Environment:
         cpu_count=cpu_count,
         ram_bytes=psutil.virtual_memory().total,
         gpu_name=gpu_name,
-        gpu_driver=gpu_driver,
+        gpu_driver=None if gpu is None else gpu.driver,
         cuda_version=cuda_version,
         python_version=platform.python_version(),
         packages=_versions(),
@@ -93,16 +100,6 @@ def _cpu_model() -> str:
         text = ""
     match = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
     return match.group(1).strip() if match else platform.processor() or "unknown CPU"
-
-
-def _gpu() -> tuple[str | None, str | None]:
-    """Return name and driver version of the first GPU, or None twice without one."""
-    # By nvidia-smi, because commands that only read records must not import torch.
-    line = _output(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
-    if not line:
-        return None, None
-    name, driver = line.splitlines()[0].rsplit(",", 1)
-    return name.strip(), driver.strip()
 
 
 def _versions() -> dict[str, str]:

@@ -8,17 +8,18 @@ from imgcls.evaluation.results import Parity
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuState:
-    """The state of a GPU as read from NVML.
+    """The state of a GPU in several samples from NVML; None for what NVML did not report.
 
-    ``throttled`` lists the reasons for which its clock is reduced; ``foreign_processes`` is the number of other
-    processes that compute on it.
+    The lowest clock, the highest temperature and power, all reasons for which the clock was reduced, and the largest
+    share of the GPU's time that other processes used.
     """
 
-    clock_mhz: int
-    temperature_c: int
-    power_w: float
-    throttled: tuple[str, ...]
-    foreign_processes: int
+    clock_mhz: int | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+    throttled: tuple[str, ...] | None = None
+    foreign_share: float | None = None
+    samples: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -76,6 +76,7 @@ def _summed(members: Sequence[TrainingInfo]) -> TrainingInfo:
         head_images=sum(member.head_images or 0 for member in members),
         train_img_per_s=0.0,
         peak_memory_bytes=max(member.peak_memory_bytes for member in members),
+        peak_gpu_memory_bytes=max((member.peak_gpu_memory_bytes or 0 for member in members), default=0) or None,
         history=(),
         others_share=max((member.others_share or 0.0 for member in members), default=None),
     )

@@ -18,7 +18,7 @@ from bench.runs.worker import WORKER
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.messages import Message, Part, Setting
 from imgcls.models.registry import ModelSpec
-from imgcls.training.precision import decide
+from imgcls.training.precision import Speedup, decide
 
 LOGGER = logging.getLogger(__name__)
 
@@ -87,13 +87,13 @@ def decide_here(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, pa
     Raises ConfigError if the device lacks it.
     """
 
-    def measure(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float] | None:
+    def measure(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> Speedup | None:
         # As in ``_run``: a lack of memory ends that process only, which also has the threads and memory of a training.
         file, results = paths.task(f"precision-{spec.architecture}"), list[bytes]()
         write_task(Probe(spec=spec, loader=loader, train=train), file)
         launch([WORKER, "precision", str(file)], results.append, threads=train.train_threads)
         file.unlink(missing_ok=True)
-        return msgspec.json.decode(results[-1], type=list[float]) if results else None
+        return msgspec.json.decode(results[-1], type=Speedup) if results else None
 
     alone = partial(locks.machine_alone, purpose="choose a precision")
     return decide(spec, loader, train, cache=paths.cache, measure=measure, alone=alone)

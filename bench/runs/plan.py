@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import torch
 
 from bench.config import RunConfig, with_precision, with_values
 from bench.recipes import for_weights
@@ -22,6 +21,7 @@ from imgcls.config import SPLITS, LoaderConfig, Precision, SplitConfig, TrainCon
 from imgcls.data.audit import Audit
 from imgcls.data.groups import apart
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
+from imgcls.devices import unusable_gpu, usable_cuda
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
 from imgcls.inference.runtimes import check_runtimes, default_runtimes, threads_allowed
@@ -108,9 +108,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     ``cuda`` is whether the machine that trains has a GPU; None: the same as this machine. ``decide`` chooses between
     the precisions there. Raises ConfigError for invalid settings.
     """
-    config = _resolve(
-        replace(config, dataset=plan.audit.name), cuda=torch.cuda.is_available() if cuda is None else cuda
-    )
+    config = _resolve(replace(config, dataset=plan.audit.name), cuda=cuda)
     # The name of a folder instead of its path, which is of this machine.
     config = _fitting(replace(config, model=spec.name), spec, decide)
     dataset = dataset_info(plan.audit, plan.splits, config.split)
@@ -174,17 +172,20 @@ def ids_of(config: RunConfig, source: Source, machine: str, tuning: Tuning | Non
 
 def _hashed(train: TrainConfig) -> TrainConfig:
     """Return a config for ids: on CUDA, where bf16 was used before there was a choice, fp32 is what changes an id."""
-    if train.device != "cuda":
+    if train.device != "cuda" or train.precision == "fp16":
         return train
     return replace(train, precision="fp32" if train.precision == "bf16" else "bf16")
 
 
-def _resolve(config: RunConfig, *, cuda: bool) -> RunConfig:
+def _resolve(config: RunConfig, *, cuda: bool | None) -> RunConfig:
     """Replace ``auto`` and 0 by the values of the machine, so that the record contains what was used."""
-    train = resolve_train(config.train, cuda=cuda)
+    if cuda is None:
+        train = resolve_train(config.train, cuda=usable_cuda(), unusable=unusable_gpu())
+    else:
+        train = resolve_train(config.train, cuda=cuda)
     check_runtimes(config.runtime.runtimes)
     # The GPU of this machine and not ``cuda``: latency is measured here, wherever the run trains.
-    runtimes = config.runtime.runtimes or default_runtimes(cuda=torch.cuda.is_available())
+    runtimes = config.runtime.runtimes or default_runtimes(cuda=usable_cuda())
     return replace(
         config,
         train=train,

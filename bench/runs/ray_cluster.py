@@ -24,7 +24,7 @@ from imgcls.files import default_cache, write_bytes
 from imgcls.messages import Setting
 from imgcls.models.registry import ModelSpec
 from imgcls.parallel import usable_cores
-from imgcls.training.precision import decide
+from imgcls.training.precision import Speedup, decide
 
 LOGGER = logging.getLogger(__name__)
 
@@ -123,18 +123,18 @@ def decide_there(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, c
     if train.precision != "auto":
         return train.precision
 
-    def measure(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float] | None:
+    def measure(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> Speedup | None:
         import ray  # noqa: PLC0415
 
         # Without the path of the weights, which a worker may not have; a step takes the same time from random ones.
         bare = replace(spec, weights=replace(spec.weights, file=None))
-        there = ray.remote(ray_tasks.speeds).options(**cluster.options)
+        there = ray.remote(ray_tasks.measure_speedup).options(**cluster.options)
         try:
-            speeds: list[float] | None = ray.get(there.remote(bare, loader, train))
+            measured: Speedup | None = ray.get(there.remote(bare, loader, train))
         except ray.exceptions.RayError as error:
             LOGGER.warning("the cluster could not choose a precision: %s", (str(error).splitlines() or [""])[-1])
             return None
-        return speeds
+        return measured
 
     # Kept here for all runs of this cluster: its nodes must not decide differently for the seeds of one row.
     return decide(spec, loader, train, cache=default_cache(), place=f"ray {cluster.address}", measure=measure)

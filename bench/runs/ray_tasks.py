@@ -18,7 +18,7 @@ from imgcls.config import LoaderConfig, TrainConfig
 from imgcls.data.audit import Audit
 from imgcls.data.prepared import Prepared
 from imgcls.models.registry import ModelSpec
-from imgcls.training.precision import speed_ratios
+from imgcls.training.precision import Speedup, speedup
 
 Files = dict[str, bytes]
 """Contents of files by their path relative to a results folder."""
@@ -51,10 +51,10 @@ def unpacked(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -
         shutil.rmtree(home, ignore_errors=True)
 
 
-def speeds(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float]:
-    """Return the speed of training steps in bf16 over that in fp32, alone on this machine; nothing without bf16."""
+def measure_speedup(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> Speedup:
+    """Return the speed of training steps in a reduced precision over that in fp32, alone on this machine."""
     with locks.machine_alone(purpose="choose a precision"):
-        return speed_ratios(spec, loader, train)
+        return speedup(spec, loader, train)
 
 
 def run(parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None) -> Files:

@@ -20,12 +20,12 @@ def run(path: Path, _tell: Tell) -> int:
 
 
 def precision(path: Path, tell: Tell) -> int:
-    """Send the speed of training steps in bf16 over that in fp32, in each of several rounds."""
+    """Send the speed of training steps in a reduced precision over that in fp32, in each of several rounds."""
     from bench.runs.plan import Probe, read_task  # noqa: PLC0415
-    from imgcls.training.precision import speed_ratios  # noqa: PLC0415
+    from imgcls.training.precision import speedup  # noqa: PLC0415
 
     probe = read_task(path, Probe)
-    tell(speed_ratios(probe.spec, probe.loader, probe.train))
+    tell(speedup(probe.spec, probe.loader, probe.train))
     return 0
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from imgcls.data.augment import Normalisation
 from imgcls.data.loaders import Source, eval_batches
 from imgcls.data.prepared import Prepared
+from imgcls.devices import without_tf32
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_predictions
 from imgcls.models.building import load_trained, memory_format, set_aux
 from imgcls.models.registry import ModelSpec
@@ -34,11 +35,11 @@ def logits_of(
 
 def reference_logits(weights: Path, source: Source, *, spec: ModelSpec, device: torch.device) -> NDArray[np.float32]:
     """Return the logits of the weights in a file, float32 ``[N, C]``, to which exported models are compared."""
-    # Rounding to TF32 may exceed the limit of that comparison.
-    torch.backends.cudnn.allow_tf32 = False
     model = load_trained(weights)
     model.to(device).to(memory_format=memory_format(spec.structure, spec.resize.size))
-    return logits_of(model, source, normalisation=spec.normalisation, device=device)
+    # Rounding to TF32 may exceed the limit of that comparison.
+    with without_tf32():
+        return logits_of(model, source, normalisation=spec.normalisation, device=device)
 
 
 def predict_split(weights: Path, data: Prepared, split: str, *, spec: ModelSpec, device: torch.device) -> Predictions:

@@ -1,5 +1,9 @@
 """Sessions of ONNX files: ONNX Runtime on CPU, CUDA and TensorRT, and OpenVINO on the CPU; without torch."""
 
+import contextlib
+import hashlib
+import importlib
+import importlib.metadata
 import json
 import os
 import tempfile
@@ -11,23 +15,38 @@ from typing import Any, Final
 
 import numpy as np
 
-from imgcls.errors import NoDeviceError, RuntimeUnavailableError
+from imgcls.devices import NO_DEVICE, visible_gpu
+from imgcls.errors import ConfigError, NoDeviceError, RuntimeUnavailableError
+from imgcls.inference.card import read_card
 from imgcls.inference.session import Images, Logits, Session
+from imgcls.messages import Setting
 
 HEAVY: Final = ("Conv", "Gemm", "MatMul")
 """Operators whose name contains one of these must run on the requested provider; shape arithmetic need not."""
 
+TENSORRT: Final = "TensorrtExecutionProvider"
+
 INSTALL: Final = {
-    "CUDAExecutionProvider": "pip install onnxruntime-gpu",
-    "TensorrtExecutionProvider": "pip install onnxruntime-gpu tensorrt",
+    "CUDAExecutionProvider": "pip install 'onnxruntime-gpu[cuda,cudnn]'",
+    # onnxruntime opens libnvinfer.so.10, which later major versions of TensorRT do not contain.
+    TENSORRT: "pip install 'onnxruntime-gpu[cuda,cudnn]' 'tensorrt<11'",
 }
+"""What brings a provider and the libraries that it loads."""
 
 # TF32 and fp16 are off, because a runtime with precision fp32 must compute in float32.
 PROVIDER_OPTIONS: Final[dict[str, dict[str, str]]] = {
     "CPUExecutionProvider": {},
     "CUDAExecutionProvider": {"use_tf32": "0"},
-    "TensorrtExecutionProvider": {"trt_fp16_enable": "0"},
+    TENSORRT: {"trt_fp16_enable": "0"},
 }
+
+TENSORRT_BATCHES: Final = (1, 32, 128)
+"""Least, usual and largest batch of the profile that a TensorRT engine is built for."""
+
+ENGINES: Final = "tensorrt"
+"""Folder beside an ONNX file with the engines that were built from it."""
+
+CUDA_LIBRARIES: Final = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime-cu13")
 
 SILENT: Final = 4
 """Log level of onnxruntime (fatal errors only); a provider that fails is detected by reading the provider back."""
@@ -43,18 +62,21 @@ def open_onnxruntime(  # noqa: PLR0913 - each may differ between entries of RUNT
     """
     import onnxruntime  # noqa: PLC0415
 
-    _require(provider, onnxruntime.get_available_providers())
+    require_provider(provider)
     options = _options(threads, profile)
-    half_in_tensorrt = provider == "TensorrtExecutionProvider" and precision == "fp16"
-    chosen = PROVIDER_OPTIONS[provider] | ({"trt_fp16_enable": "1"} if half_in_tensorrt else {})
+    chosen = PROVIDER_OPTIONS[provider] | (_engine_options(folder / file, precision) if provider == TENSORRT else {})
     session = onnxruntime.InferenceSession(str(folder / file), options, providers=[(provider, chosen)])
     # onnxruntime falls back to the CPU with only a log line.
     ran = session.get_providers()[0]
     if ran != provider:
-        message = f"{provider} was requested, but {ran} ran; {INSTALL.get(provider, 'see its log')}"
+        message = f"{provider} was requested, but {ran} ran{_other_cuda()}; {INSTALL.get(provider, 'see its log')}"
         raise RuntimeUnavailableError(message)
 
     def run(images: Images) -> Logits:
+        if provider == TENSORRT and len(images) > TENSORRT_BATCHES[-1]:
+            # Without a profile onnxruntime would build another engine, within a timed query.
+            reason = f": the TensorRT engine has a profile for batches of 1 to {TENSORRT_BATCHES[-1]}"
+            raise ConfigError(Setting("batch_size", len(images)), reason)
         return np.asarray(session.run(None, {"images": images})[0], dtype=np.float32)
 
     read_back = session.get_session_options()
@@ -70,7 +92,8 @@ def open_onnxruntime(  # noqa: PLR0913 - each may differ between entries of RUNT
             "spinning": read_back.get_session_config_entry("session.intra_op.allow_spinning"),
             "graph optimisation": str(read_back.graph_optimization_level).rsplit(".", maxsplit=1)[-1],
             "TF32": "off" if tf32 == "0" else "on",
-        },
+        }
+        | ({"engine profile": "batches of {} to {}".format(*TENSORRT_BATCHES[::2])} if provider == TENSORRT else {}),
         device_timer=None if provider == "CPUExecutionProvider" else _bound_timer(session),
     )
 
@@ -91,30 +114,77 @@ def _options(threads: int, profile: Path | None) -> Any:  # noqa: ANN401 - onnxr
     return options
 
 
-def _require(provider: str, available: list[str]) -> None:
+def require_provider(provider: str) -> None:
+    """Load what a provider needs; raises RuntimeUnavailableError if that, a device or the provider itself is missing.
+
+    The message names the command that installs it.
+    """
     import onnxruntime  # noqa: PLC0415
 
-    if provider not in available:
+    if provider not in onnxruntime.get_available_providers():
         message = f"this onnxruntime has no {provider}; {INSTALL.get(provider, 'reinstall onnxruntime')}"
         raise RuntimeUnavailableError(message)
-    if provider != "CPUExecutionProvider":
-        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT's provider has no option for it
-        if not cuda_devices():
-            message = "no CUDA device"
-            raise NoDeviceError(message)
-        # Loads the CUDA libraries of the nvidia-* packages, which are not on the library path.
-        onnxruntime.preload_dlls()
+    if provider == "CPUExecutionProvider":
+        return
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT's provider has no option for it
+    if visible_gpu() is None:
+        raise NoDeviceError(NO_DEVICE)
+    # Loads the CUDA libraries of the nvidia-* packages, which are not on the library path.
+    onnxruntime.preload_dlls()
+    if provider == TENSORRT:
+        _load_tensorrt()
 
 
-def cuda_devices() -> int:
-    """Return the number of NVIDIA devices that the driver reports, without loading torch."""
-    import pynvml  # noqa: PLC0415
-
+def _load_tensorrt() -> None:
+    """Load TensorRT's libraries, which are in its Python package and not on the library path."""
     try:
-        pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetCount())
-    except pynvml.NVMLError:
-        return 0
+        # onnxruntime opens libnvinfer.so.10 by that name, which is found once it is loaded.
+        importlib.import_module("tensorrt")
+    except (ImportError, OSError) as error:
+        message = f"{TENSORRT} needs TensorRT 10 ({error}); {INSTALL[TENSORRT]}"
+        raise RuntimeUnavailableError(message) from error
+
+
+def _other_cuda() -> str:
+    """Return a remark if onnxruntime was built for another CUDA than that of the installed libraries, else nothing."""
+    import onnxruntime  # noqa: PLC0415
+
+    # Builds for the CPU have no such attribute.
+    built = str(getattr(onnxruntime, "cuda_version", "")).partition(".")[0]
+    installed = []
+    for package in CUDA_LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed.append(importlib.metadata.version(package).partition(".")[0])
+    if not built or built in installed:
+        return ""
+    libraries = f"those for CUDA {', '.join(installed)} are" if installed else "none are"
+    return f": it needs the libraries of CUDA {built}, and {libraries} installed"
+
+
+def _engine_options(path: Path, precision: str) -> dict[str, str]:
+    """Return the options with which an engine is built once for a file, and read from then on.
+
+    The engine that is timed is then the one whose parity was checked. See ONNX Runtime's documentation, "TensorRT
+    Execution Provider", for the keys.
+    """
+    import onnxruntime  # noqa: PLC0415
+
+    size = read_card(path).resize.size
+    # onnxruntime names engines by the graph alone: without the digest, those of other weights would be read.
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    versions = f"{onnxruntime.__version__}-{importlib.metadata.version('tensorrt')}"
+    engines = path.parent / ENGINES / f"{digest}-{precision}-{versions}"
+    engines.mkdir(parents=True, exist_ok=True)
+    shapes = {
+        f"trt_profile_{which}_shapes": f"images:{batch}x3x{size}x{size}"
+        for which, batch in zip(("min", "opt", "max"), TENSORRT_BATCHES, strict=True)
+    }
+    return shapes | {
+        "trt_fp16_enable": "1" if precision == "fp16" else "0",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(engines),
+    }
 
 
 def _bound_timer(session: Any) -> Callable[[Images], Callable[[], float]]:  # noqa: ANN401 - onnxruntime has no types

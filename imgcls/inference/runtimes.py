@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imgcls.errors import ConfigError
-from imgcls.inference.onnx_sessions import nodes_by_provider, open_onnxruntime, open_openvino
+from imgcls.inference.onnx_sessions import INSTALL, TENSORRT, nodes_by_provider, open_onnxruntime, open_openvino
 from imgcls.inference.session import Images, Session
 from imgcls.inference.torch_sessions import WEIGHTS, open_pytorch
 from imgcls.messages import Setting
@@ -57,11 +57,11 @@ def _onnxruntime(provider: str, *, default: bool = False, precision: str = "fp32
     return Runtime(
         open=functools.partial(open_onnxruntime, provider=provider, file=file, precision=precision),
         file=file,
-        modules=("onnxruntime",),
+        modules=("onnxruntime", "tensorrt") if provider == TENSORRT else ("onnxruntime",),
         precision=precision,
         cuda=provider != "CPUExecutionProvider",
         default=default,
-        install="pip install onnxruntime-gpu",
+        install=INSTALL.get(provider, "pip install onnxruntime"),
         provider=provider,
     )
 
@@ -90,9 +90,9 @@ RUNTIMES: Final[dict[str, Runtime]] = {
     "onnxruntime-cpu-int8": _onnxruntime("CPUExecutionProvider", precision="int8", file=ONNX_INT8),
     "onnxruntime-cuda": _onnxruntime("CUDAExecutionProvider", default=True),
     "onnxruntime-cuda-fp16": _onnxruntime("CUDAExecutionProvider", precision="fp16", file=ONNX_FP16),
-    "onnxruntime-tensorrt": _onnxruntime("TensorrtExecutionProvider"),
+    "onnxruntime-tensorrt": _onnxruntime(TENSORRT),
     # From the float32 file, which TensorRT converts itself.
-    "onnxruntime-tensorrt-fp16": _onnxruntime("TensorrtExecutionProvider", precision="fp16"),
+    "onnxruntime-tensorrt-fp16": _onnxruntime(TENSORRT, precision="fp16"),
     "openvino-cpu": _openvino(),
     "openvino-cpu-bf16": _openvino(precision="bf16", hint="bf16"),
     # Quantised operators run in int8 whatever the precision hint, which applies to the other operators.
@@ -102,8 +102,23 @@ RUNTIMES: Final[dict[str, Runtime]] = {
 
 
 def default_runtimes(*, cuda: bool) -> tuple[str, ...]:
-    """Return the names of the default runtimes: PyTorch and ONNX Runtime on the CPU, and on CUDA if ``cuda``."""
-    return tuple(name for name, runtime in RUNTIMES.items() if runtime.default and (cuda or not runtime.cuda))
+    """Return the names of the default runtimes: PyTorch and ONNX Runtime on the CPU, and on CUDA if ``cuda``.
+
+    Without those whose provider the installed onnxruntime lacks: some of its builds have no CUDA.
+    """
+    return tuple(
+        name
+        for name, runtime in RUNTIMES.items()
+        if runtime.default and (not runtime.cuda or (cuda and _has_provider(runtime)))
+    )
+
+
+def _has_provider(runtime: Runtime) -> bool:
+    if runtime.provider is None:
+        return True
+    import onnxruntime  # noqa: PLC0415 - only where there is a GPU
+
+    return runtime.provider in onnxruntime.get_available_providers()
 
 
 def check_runtimes(names: tuple[str, ...]) -> None:
@@ -115,6 +130,9 @@ def check_runtimes(names: tuple[str, ...]) -> None:
         # find_spec, because importing every runtime takes seconds.
         if missing := [module for module in runtime.modules if importlib.util.find_spec(module) is None]:
             reason = f": needs {missing[0]}, which is not installed; {runtime.install}"
+            raise ConfigError(Setting("runtimes", name), reason)
+        if runtime.cuda and not _has_provider(runtime):
+            reason = f": this onnxruntime has no {runtime.provider}; {runtime.install}"
             raise ConfigError(Setting("runtimes", name), reason)
 
 

@@ -28,6 +28,7 @@ class Learner:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
     ema: ModelEmaV3 | None = None
 
     @property
@@ -70,6 +71,7 @@ def save(learner: Learner, folder: Path, progress: Progress, select: Select) -> 
         "model": learner.model.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "scheduler": learner.scheduler.state_dict(),
+        "scaler": learner.scaler.state_dict(),
         "ema": None if learner.ema is None else learner.ema.state_dict(),
         # As plain dicts, because ``restore`` loads with weights_only, which refuses other classes.
         **msgspec.to_builtins(progress),
@@ -90,6 +92,9 @@ def restore(learner: Learner, folder: Path, device: torch.device) -> Progress:
     learner.model.load_state_dict(state["model"])
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.scheduler.load_state_dict(state["scheduler"])
+    # A disabled scaler has no state, as checkpoints of versions without one.
+    if state.get("scaler"):
+        learner.scaler.load_state_dict(state["scaler"])
     if learner.ema is not None:
         learner.ema.load_state_dict(state["ema"])
     # Parts that an older version did not store have their defaults.

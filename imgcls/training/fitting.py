@@ -9,6 +9,7 @@ import torch
 
 from imgcls.config import MIN_BATCH, ArchitectureConfig, LoaderConfig
 from imgcls.data.loaders import Source, share_of, undersampled
+from imgcls.devices import without_tf32
 from imgcls.errors import ConfigError, OutOfMemoryError
 from imgcls.messages import Setting
 from imgcls.models import complexity
@@ -34,7 +35,8 @@ def fit(plan: TrainingPlan) -> Training:
     use_threads(train.train_threads)
     torch.manual_seed(plan.seed)
     aux_head = spec.has_aux_head and plan.architecture.aux_weight > 0
-    with _named_lack_of_memory(plan.loader):
+    # In every epoch, also before the first evaluation: a training in fp32 must not be one in TF32.
+    with _named_lack_of_memory(plan.loader), without_tf32():
         model = build_model(spec, plan.architecture, num_classes=plan.num_classes, aux_head=aux_head)
         # Of the exported network, before it is moved: an auxiliary head is not counted in any figure.
         gmacs = gmacs_of(spec, plan.num_classes) if (train.budget or "").startswith("tmacs") else None

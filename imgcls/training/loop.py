@@ -33,7 +33,7 @@ from imgcls.training.head import fit_head
 from imgcls.training.losses import training_loss
 from imgcls.training.optimizers import OPTIMIZERS, SCHEDULES
 from imgcls.training.plan import Spent, Training, TrainingPlan, mixed
-from imgcls.training.precision import autocast
+from imgcls.training.precision import autocast, scaler_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -109,6 +109,7 @@ def _learner(model: nn.Module, plan: TrainingPlan, spent: Spent) -> Learner:
         model=model,
         optimizer=optimizer,
         scheduler=SCHEDULES[plan.train.schedule](optimizer, plan, spent),
+        scaler=scaler_of(plan.device, plan.train.precision),
         # With warm-up: the first averages would otherwise consist of the untrained weights.
         ema=None if plan.train.ema is None else ModelEmaV3(model, decay=plan.train.ema, use_warmup=True),
     )
@@ -187,8 +188,9 @@ def _train_step(
         if not np.isfinite(total):
             message = f"the loss is {total} at epoch {place[0]}, step {place[1]}; a lower learning rate may help"
             raise NonFiniteLossError(message)
-        torch.autograd.backward(share * loss if share < 1 else loss)
-    learner.optimizer.step()
+        torch.autograd.backward(learner.scaler.scale(share * loss if share < 1 else loss))
+    learner.scaler.step(learner.optimizer)
+    learner.scaler.update()
     if not isinstance(learner.scheduler, ReduceLROnPlateau):  # stepped once per epoch, with the validation loss
         learner.scheduler.step()
     if learner.ema is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from imgcls.config import ArchitectureConfig, Device, LoaderConfig, TrainConfig, parse_budget
 from imgcls.data.loaders import Source
+from imgcls.devices import NO_DEVICE
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting
 from imgcls.models.registry import ModelSpec
@@ -135,14 +136,14 @@ class Spent:
         return self.fraction >= 1
 
 
-def resolve_train(train: TrainConfig, *, cuda: bool) -> TrainConfig:
+def resolve_train(train: TrainConfig, *, cuda: bool, unusable: str | None = None) -> TrainConfig:
     """Replace the device ``auto`` and 0 threads by what the machine has, so that a record states what ran.
 
-    ``cuda`` states whether the machine that trains has a CUDA device. Raises ConfigError if CUDA is requested without
-    one.
+    ``cuda`` states whether the machine that trains has a CUDA device that PyTorch can use, and ``unusable`` why it
+    cannot use the one that there is. Raises ConfigError if CUDA is requested without one.
     """
     if train.device == "cuda" and not cuda:
-        hint = (": no CUDA device here; use ", Setting("device", "cpu"), " or auto")
+        hint = (f": {unusable or NO_DEVICE + ' here'}; use ", Setting("device", "cpu"), " or auto")
         raise ConfigError(Setting("device", "cuda"), *hint)
     device: Device = train.device
     if device == "auto":

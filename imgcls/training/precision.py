@@ -1,4 +1,4 @@
-"""Precision of training steps: what a device supports, and which of float32 and bfloat16 is faster on it."""
+"""Precision of training steps: what a device supports, and whether a reduced one is faster than float32 on it."""
 
 import contextlib
 import hashlib
@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from imgcls.config import ArchitectureConfig, LoaderConfig, Precision, TrainConfig
+from imgcls.devices import usable_cuda, without_tf32
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
 from imgcls.messages import Setting
@@ -36,21 +37,33 @@ CLASSES: Final = 10
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:
-    """Return autocast to bfloat16 for ``bf16``, and a context without effect (float32) for ``fp32``."""
+    """Return autocast to bfloat16 or float16, and a context without effect (float32) for ``fp32``."""
     assert precision != "auto", "planning decides on a precision"
-    # Weights and optimizer stay in float32, and bfloat16 has its range: no loss scaling is needed, unlike with float16.
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def scaler_of(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+    """Return the scaler of the loss; it has no effect except for ``fp16``."""
+    # Small gradients are zero in float16. bfloat16 has the range of float32, as weights and optimizer have.
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
 def supports_bf16(device: str) -> bool:
     """Return whether a device (cpu or cuda) computes in bfloat16 in hardware, or on a CPU at least in its library."""
     if device == "cuda":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+        return usable_cuda() and torch.cuda.is_bf16_supported(including_emulation=False)
     # The operator exists only in builds with oneDNN.
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(has_onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - has no public name
+
+
+def reduced_precision(device: str) -> Precision | None:
+    """Return the reduced precision of a device: bf16, on a GPU without it fp16, else None."""
+    if supports_bf16(device):
+        return "bf16"
+    return "fp16" if device == "cuda" and usable_cuda() else None
 
 
 def check_precision(train: TrainConfig) -> None:
@@ -58,31 +71,45 @@ def check_precision(train: TrainConfig) -> None:
     if train.precision == "bf16" and not supports_bf16(train.device):
         reason = f": the {train.device} here has no bfloat16; use fp32 or auto"
         raise ConfigError(Setting("precision", "bf16"), reason)
+    if train.precision == "fp16" and train.device != "cuda":
+        raise ConfigError(Setting("precision", "fp16"), f": not on {train.device}; use fp32 or auto")
 
 
-def speed_ratios(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> list[float]:
-    """Return the time of a float32 step over that of the bfloat16 step after it, for each of ``ROUNDS`` rounds.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speedup:
+    """The time of a float32 step over that of the step after it in a reduced precision, for each of several rounds.
+
+    ``reduced`` is None, and there are no ``ratios``, if the device has no reduced precision.
+    """
+
+    reduced: Precision | None = None
+    ratios: tuple[float, ...] = ()
+
+
+def speedup(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig) -> Speedup:
+    """Measure the speed-up of the device's reduced precision in ``ROUNDS`` rounds.
 
     The steps are on random images, with the size, batch, device and threads of the training. The first round in which
-    bf16 is not worthwhile is the last. Returns nothing if the device has no bfloat16.
+    the reduced precision is not worthwhile is the last.
     """
-    if not supports_bf16(train.device):
-        return []
+    reduced = reduced_precision(train.device)
+    if reduced is None:
+        return Speedup()
     threads = torch.get_num_threads()
     torch.set_num_threads(train.train_threads)
     device = torch.device(train.device)
     try:
         # A generator state of its own: a caller's random numbers do not depend on whether a precision was decided.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), without_tf32():
             step, ratios = _Step(spec, loader, train, device), list[float]()
             # In the first steps, which are not counted, libraries choose kernels and memory is allocated.
-            for precision in ("fp32", "bf16"):
-                step.time_s(precision)
+            step.time_s("fp32")
+            step.time_s(reduced)
             while len(ratios) < ROUNDS and min(ratios, default=WORTHWHILE) >= WORTHWHILE:
-                ratios.append(step.time_s("fp32") / step.time_s("bf16"))
+                ratios.append(step.time_s("fp32") / step.time_s(reduced))
     finally:
         torch.set_num_threads(threads)
-    return ratios
+    return Speedup(reduced=reduced, ratios=tuple(ratios))
 
 
 class _Step:
@@ -104,21 +131,23 @@ class _Step:
 
     def time_s(self, precision: Precision) -> float:
         """Make a step, and return its seconds."""
+        scaler = scaler_of(self._device, precision)
         started = time.perf_counter()
         with autocast(self._device, precision):
             outputs = self._model(self._images)
             logits: Tensor = outputs if isinstance(outputs, Tensor) else sum(outputs)
             loss = functional.cross_entropy(logits, self._labels)
         self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        self._optimizer.step()
+        torch.autograd.backward(scaler.scale(loss))
+        scaler.step(self._optimizer)
+        scaler.update()
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter() - started
 
 
-Measure = Callable[[ModelSpec, LoaderConfig, TrainConfig], list[float] | None]
-"""Measures ``speed_ratios`` where the training will run; None if that failed, for example for a lack of memory."""
+Measure = Callable[[ModelSpec, LoaderConfig, TrainConfig], Speedup | None]
+"""Measures ``speedup`` where the training will run; None if that failed, for example for a lack of memory."""
 
 
 def decide(  # noqa: PLR0913 - a training, and where it is decided
@@ -128,15 +157,15 @@ def decide(  # noqa: PLR0913 - a training, and where it is decided
     *,
     cache: Path,
     place: str = "",
-    measure: Measure = speed_ratios,
+    measure: Measure = speedup,
     alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Precision:
     """Return the precision of a training: its own, or for ``auto`` the faster one.
 
-    That is fp32, unless bf16 is so in every round. The decision is made within ``alone`` and kept in ``cache``, so that
-    an interrupted training is resumed with the same one: there is one for each place, machine, device, model, size,
-    batch, number of threads, and versions of the libraries. Raises ConfigError if the device lacks a requested
-    precision.
+    That is fp32, unless the reduced precision of the device is so in every round. The decision is made within
+    ``alone`` and kept in ``cache``, so that an interrupted training is resumed with the same one: there is one for each
+    place, machine, device, model, size, batch, number of threads, and versions of the libraries. Raises ConfigError if
+    the device lacks a requested precision.
     """
     if train.precision != "auto":
         check_precision(train)
@@ -154,14 +183,17 @@ def decide(  # noqa: PLR0913 - a training, and where it is decided
     return kept
 
 
-def _decided(spec: ModelSpec, file: Path, ratios: list[float] | None) -> Precision:
-    if ratios is None:
-        LOGGER.warning("%s: the speed of bf16 could not be measured: trained in fp32", spec.name)
+def _decided(spec: ModelSpec, file: Path, measured: Speedup | None) -> Precision:
+    if measured is None:
+        LOGGER.warning("%s: the speed of a reduced precision could not be measured: trained in fp32", spec.name)
         return "fp32"
-    precision: Precision = "bf16" if ratios and min(ratios) >= WORTHWHILE else "fp32"
-    if ratios:
-        LOGGER.info("%s: steps in bf16 are %.2f times as fast as in fp32: %s", spec.name, min(ratios), precision)
-    write_text(json.dumps({"model": spec.timm_name, "ratios": ratios, "precision": precision}), file)
+    precision: Precision = "fp32"
+    if measured.reduced is not None:
+        least = min(measured.ratios)
+        precision = measured.reduced if least >= WORTHWHILE else "fp32"
+        text = "%s: steps in %s are %.2f times as fast as in fp32: %s"
+        LOGGER.info(text, spec.name, measured.reduced, least, precision)
+    write_text(json.dumps({"model": spec.timm_name, "ratios": measured.ratios, "precision": precision}), file)
     return precision
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 from torchvision import datasets, transforms
 
 from bench.comparison import analysis, scores
@@ -34,27 +32,19 @@ from imgcls.inference.card import preprocess
 from imgcls.inference.export import export_onnx
 from imgcls.inference.predict import classify, open_classifier
 from imgcls.inference.runtimes import ONNX, open_session
-from imgcls.models.building import build_model, set_aux
-from imgcls.models.registry import ModelSpec, resolve_spec
+from imgcls.models.building import build_model
+from imgcls.models.registry import resolve_spec
 from imgcls.models.weights import random_weights
 from imgcls.parallel import usable_cores
-from imgcls.training.loop import memory_format, train, use_threads
-from imgcls.training.losses import training_loss
-from imgcls.training.optimizers import BETAS
-from imgcls.training.plan import TrainingPlan
+from imgcls.training.loop import use_threads
 from imgcls.training.precision import decide
+from tests.benchmarks.training_steps import BATCHES, bare_step, epoch_s, seconds, training_of
 from tests.helpers import examples
 from tests.helpers.images import frames, smooth_image
 
 CPU = torch.device("cpu")
 PLAIN = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 ROUNDS = 5
-
-
-def seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def alternate(benchmark: Any, ours: Callable[[], object], other: Callable[[], object], rounds: int = ROUNDS) -> None:
@@ -72,9 +62,6 @@ def alternate(benchmark: Any, ours: Callable[[], object], other: Callable[[], ob
     benchmark.extra_info["speed of ours over the other, median"] = round(statistics.median(ratios[1:]), 3)
     benchmark.extra_info["least and most"] = [round(min(ratios[1:]), 3), round(max(ratios[1:]), 3)]
     print(benchmark.name, benchmark.extra_info)  # noqa: T201
-
-
-BATCHES = 5
 
 
 @pytest.mark.benchmark
@@ -133,52 +120,6 @@ def test_training_loop_with_precision_auto_over_fp32(benchmark: Any, tmp_path: P
     benchmark.extra_info["auto over fp32, median"] = round(statistics.median(ratios[1:]), 3)
     benchmark.extra_info["least and most"] = [round(min(ratios[1:]), 3), round(max(ratios[1:]), 3)]
     print(model, benchmark.extra_info)  # noqa: T201
-
-
-def training_of(model: str, folder: Path, config: TrainConfig) -> tuple[ModelSpec, TrainingPlan]:
-    """Return the training of a model on random pixels of 128 px, with all cores."""
-    use_threads(0)
-    spec = resolve_spec(model, LoaderConfig(image_size=128), random_weights)
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (BATCHES * 32, 128, 128, 3), dtype=np.uint8)
-    labels = np.arange(len(pixels)) % 6
-    setting = TrainingPlan(
-        spec=spec,
-        num_classes=6,
-        train_source=Source(pixels=pixels, indices=np.arange(len(pixels)), labels=labels),
-        val_source=Source(pixels=pixels, indices=np.arange(2), labels=labels[:2]),
-        loader=LoaderConfig(image_size=128),
-        architecture=ArchitectureConfig(),
-        train=replace(config, device="cpu"),
-        seed=0,
-        folder=folder,
-        report=lambda _event: None,
-    )
-    return spec, setting
-
-
-def epoch_s(model: nn.Module, setting: TrainingPlan) -> float:
-    """Train an epoch from its start; return the loop's own seconds of training."""
-    for leftover in setting.folder.glob("*.*"):
-        leftover.unlink()
-    return train(model, setting).history[0].train_time_s
-
-
-def bare_step(spec: ModelSpec, setting: TrainingPlan) -> Callable[[], None]:
-    model: nn.Module = build_model(spec, ArchitectureConfig(), num_classes=6, aux_head=spec.has_aux_head)
-    model.train().to(memory_format=memory_format(spec.structure, 128))
-    set_aux(model, enabled=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=BETAS, fused=True)
-    images = torch.randn(32, 3, 128, 128).contiguous(memory_format=memory_format(spec.structure, 128))
-    labels = torch.arange(32) % 6
-
-    def step() -> None:
-        loss = training_loss(model(images), labels, setting)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-    return step
 
 
 @pytest.mark.benchmark

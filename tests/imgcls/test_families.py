@@ -16,7 +16,7 @@ FAMILIES = {
     "resnetv2_18": "a 1 x 1 convolution as its head",
     "inception_next_atto": "a head of two layers",
     "efficientvim_m1": "logits that are not the mean of linear heads",
-    "coat_tiny": "tensors that modules share",
+    "coat_lite_tiny": "tensors that modules share",
     "repvit_m1": "branches that are merged",
 }
 """The mechanism of each model."""

@@ -38,6 +38,8 @@ def checkpoint_result(row: Row, checkpoint: Checkpoint, comparison: Comparison) 
         # An ensemble has no training of its own.
         epochs=() if is_ensemble else tuple((entry.training.best_epoch, entry.training.epochs) for entry in outcomes),
         img_per_s=() if is_ensemble else tuple(outcome.training.train_img_per_s for outcome in outcomes),
+        # Of the largest fold, which a device must have room for.
+        peak_gpu_memory_bytes=max((entry.training.peak_gpu_memory_bytes or 0 for entry in outcomes), default=0) or None,
         size_bytes=outcomes[0].artifact.size_bytes,
         image_size=outcomes[0].model.image_size,
         train_id=checkpoint.records[0].train_id,

@@ -42,6 +42,7 @@ class CheckpointResult:
     expected_ece: tuple[float, float] | None
     epochs: tuple[tuple[int, int], ...]
     img_per_s: tuple[float, ...]
+    peak_gpu_memory_bytes: int | None
     size_bytes: int
     image_size: int
     train_id: str

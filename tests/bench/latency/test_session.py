@@ -1,6 +1,7 @@
 """Whole measurements: order of rounds, kills, lack of memory, busy processes, and resuming."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,12 +20,14 @@ from bench.latency import round_worker, session
 from bench.latency.protocol import Protocol
 from bench.latency.round_worker import Begun, RoundTask, Subject, Timed
 from bench.latency.session import Job, Model, carry_out, make_job
+from bench.latency.worker import LOST_DEVICE
 from imgcls.config import RuntimeConfig
 from imgcls.inference.card import read_card
 from imgcls.inference.runtimes import ONNX, RUNTIMES, open_session
 from imgcls.inference.session import Images, Logits, Session
 from imgcls.models.weights import sha256_of
 from tests.helpers.examples import SHORT, disturbance
+from tests.helpers.gpus import Machine
 from tests.helpers.images import smooth_image
 from tests.helpers.waiting import busy_processes
 
@@ -52,14 +55,20 @@ def timed_rows(task: RoundTask) -> list[Timed]:
     return [row for row in sent if isinstance(row, Timed)]
 
 
-def simulate(task: RoundTask, tell: Callable[[bytes], None], *, until: str | None = None) -> int:
-    """Simulate the measuring process, which is killed at batch 8 of the model ``until``."""
+def simulate(
+    task: RoundTask, tell: Callable[[bytes], None], *, until: str | None = None, lost: str | None = None
+) -> int:
+    """Simulate the measuring process: killed at batch 8 of the model ``until``, or without its device from there on."""
     for subject in task.subjects:
         for batch_size in (1, 8):
             begun = Begun(begun=subject.train_id, kind="host", batch_size=batch_size)
             tell(json.dumps(msgspec.to_builtins(begun)).encode() + b"\n")
             if (subject.train_id, batch_size) == (until, 8):
                 return -9
+            if (subject.train_id, batch_size) == (lost, 8):
+                last = Timed(train_id=str(lost), kind="host", batch_size=8, reason="CUDA error: lost", device_lost=True)
+                tell(json.dumps(msgspec.to_builtins(last)).encode())
+                return LOST_DEVICE
             row = Timed(
                 train_id=subject.train_id,
                 kind="host",
@@ -153,6 +162,56 @@ def test_out_of_memory_keeps_smaller_batches(artifacts: Path, monkeypatch: pytes
         (8, None),
         (32, "batch 32 does not fit in memory"),
     ]
+
+
+CUDA = "pytorch-cuda"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("CUDA error: an illegal memory access was encountered", "RuntimeError: CUDA error: an illegal memory access"),
+        ("CUDA failure 710: device-side assert triggered", "RuntimeError: CUDA failure 710"),
+        ("CUDA error: out of memory", "batch 8 does not fit in memory"),
+        ("CUDA out of memory. Tried to allocate 20.00 MiB.", "batch 8 does not fit in memory"),
+        ("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "batch 8 does not fit in memory"),
+    ],
+)
+def test_errors_of_cuda(message: str, reason: str, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After all but a lack of memory, the process cannot time the other models: it ends, and another one goes on."""
+
+    def run(images: Images) -> Logits:
+        if len(images) == 8:
+            raise RuntimeError(message)
+        return np.zeros((len(images), 3), dtype=np.float32)
+
+    Machine(pids=[os.getpid()]).install(monkeypatch)
+    session = Session(run=run, provider="cuda", precision="fp32", num_threads=1)
+    monkeypatch.setattr(round_worker, "open_session", lambda *_args, **_kwargs: session)
+    protocol = replace(SHORT, batch_sizes=(8,), files=False)
+    subjects = tuple(Subject(train_id=name, folder=str(artifacts), image_size=32) for name in ("a", "b"))
+    sent: list[Begun | Timed] = []
+    usable = round_worker.run_round(
+        RoundTask(runtime=CUDA, subjects=subjects, threads=1, protocol=protocol), sent.append
+    )
+    rows = [row for row in sent if isinstance(row, Timed)]
+    assert str(rows[1].reason).startswith(reason)
+    lost = "memory" not in reason or "illegal" in reason
+    assert usable != lost
+    assert [row.train_id for row in rows] == (["a", "a"] if lost else ["a", "a", "b", "b"])
+    assert rows[0].disturbance is not None
+    assert rows[0].disturbance.gpu is not None
+    assert rows[0].disturbance.gpu.clock_mhz == 1980
+
+
+def test_models_after_a_lost_device_are_timed(tmp_path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launched(command: list[str], tell: Callable[[bytes], None]) -> int:
+        return simulate(msgspec.json.decode(Path(command[-1]).read_bytes(), type=RoundTask), tell, lost="b")
+
+    monkeypatch.setattr(session, "launch", launched)
+    found = carry_out(job(tmp_path, artifacts, replace(SHORT, rounds=1)))
+    assert [row.reason for row in found.rows["b"]] == [None, "CUDA error: lost"]
+    assert [row.batch_size for row in found.rows["c"] if row.samples_ms] == [1, 8]
 
 
 def test_rounds_together_reach_the_least_queries(artifacts: Path) -> None:

@@ -116,15 +116,19 @@ def test_too_few_queries_or_rounds_are_invalid() -> None:
 
 
 def on_gpu(**changes: object) -> Disturbance:
-    state = GpuState(clock_mhz=1980, temperature_c=50, power_w=300.0, throttled=(), foreign_processes=0)
+    state = GpuState(clock_mhz=1980, temperature_c=50, power_w=300.0, throttled=(), foreign_share=0.0, samples=4)
     return disturbance(gpu=replace(state, **changes))  # type: ignore[arg-type]
 
 
 def test_shared_or_throttled_gpu_is_reported() -> None:
     quiet = replace(case(steady), cpu_shares=None)
     assert judge(replace(quiet, disturbances=[on_gpu()] * 5))[0] == "valid"
-    shared = replace(quiet, disturbances=[on_gpu()] * 4 + [on_gpu(foreign_processes=1)])
-    assert judge(shared) == ("invalid", "other processes compute on the GPU")
+    shared = replace(quiet, disturbances=[on_gpu()] * 4 + [on_gpu(foreign_share=0.3)])
+    assert judge(shared) == ("invalid", "other processes on the GPU: up to 30 %")
+    idle = replace(quiet, disturbances=[on_gpu(foreign_share=0.02)] * 5)
+    assert judge(idle)[0] == "valid"
+    unchecked = replace(quiet, disturbances=[on_gpu()] * 4 + [on_gpu(foreign_share=None)])
+    assert judge(unchecked) == ("noisy", "other processes on the GPU: not checked")
     hot = replace(quiet, disturbances=[on_gpu(throttled=("SwThermalSlowdown",))] * 5)
     assert judge(hot) == ("noisy", "GPU throttled (SwThermalSlowdown)")
 

@@ -374,11 +374,11 @@ def test_twenty_models_a_hundred_classes_and_ten_thousand_images_stay_small_and_
     page = report(tmp_path)
     assert page.stat().st_size < 15e6
     with visiting(page) as visit:
-        seen = visit.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        # How fast, measures nox -s perf.
+        visit.page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
         assert visit.complaints == []
         assert visit.page.locator("table.board tbody tr").count() == 20
         assert visit.page.locator("svg.confusions rect[fill]").count() > 500
-    assert seen > 0, "nothing was painted"  # how fast, measures nox -s perf
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

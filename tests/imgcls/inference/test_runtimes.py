@@ -1,13 +1,16 @@
 """Runtimes: equal logits, recorded settings, and an error instead of a silent fallback."""
 
+import contextlib
+import importlib.metadata
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +18,9 @@ import onnxruntime
 import pytest
 import torch
 
-from bench.latency.monitoring import gpu_state
 from imgcls.errors import ConfigError, RuntimeUnavailableError
 from imgcls.inference import onnx_sessions, runtimes
+from imgcls.inference.onnx_sessions import TENSORRT
 from imgcls.inference.runtimes import (
     RUNTIMES,
     check_runtimes,
@@ -26,7 +29,9 @@ from imgcls.inference.runtimes import (
     placement,
     threads_allowed,
 )
+from imgcls.inference.torch_sessions import device_timer
 from imgcls.parallel import usable_cores
+from tests.helpers.gpus import Event, Machine, usable_by_torch
 
 CPU = ["pytorch-cpu", "pytorch-channels-last-cpu", "pytorch-compile-cpu", "onnxruntime-cpu", "openvino-cpu"]
 NOISE = np.random.default_rng(0).standard_normal((4, 3, 32, 32), dtype=np.float32)
@@ -97,7 +102,7 @@ def test_cuda_without_a_device_is_refused(artifacts: Path, runtime: str) -> None
 def test_provider_fallback_is_an_error(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
-    monkeypatch.setattr(onnx_sessions, "cuda_devices", lambda: 1)
+    Machine().install(monkeypatch)
     real = onnxruntime.InferenceSession
     monkeypatch.setattr(
         onnxruntime,
@@ -108,12 +113,94 @@ def test_provider_fallback_is_an_error(artifacts: Path, monkeypatch: pytest.Monk
         open_session("onnxruntime-cuda", artifacts, threads=1)
 
 
-def test_missing_provider_says_what_to_install(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("versions", "reason"),
+    [
+        ({"nvidia-cuda-runtime": "13.0.96"}, r"CPUExecutionProvider ran; pip install 'onnxruntime-gpu\[cuda,cudnn\]'"),
+        (
+            {"nvidia-cuda-runtime-cu12": "12.8"},
+            "ran: it needs the libraries of CUDA 13, and those for CUDA 12 are install",
+        ),
+        ({}, "it needs the libraries of CUDA 13, and none are installed"),
+    ],
+)
+def test_libraries_of_another_cuda_are_named(
+    versions: dict[str, str], reason: str, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(package: str) -> str:
+        if package not in versions:
+            raise importlib.metadata.PackageNotFoundError
+        return versions[package]
+
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
+    monkeypatch.setattr("importlib.metadata.version", version)
+    with on_cpu(monkeypatch), pytest.raises(RuntimeUnavailableError, match=reason):
+        open_session("onnxruntime-cuda", artifacts, threads=1)
+
+
+@contextlib.contextmanager
+def on_cpu(monkeypatch: pytest.MonkeyPatch, provider: str = "CUDAExecutionProvider") -> Iterator[list[dict[str, str]]]:
+    """Let ONNX Runtime fall back to the CPU on a machine with a GPU; yields the options of each session."""
+    asked, real = list[dict[str, str]](), onnxruntime.InferenceSession
+
+    def opened(path: str, options: object, providers: list[tuple[str, dict[str, str]]]) -> object:
+        asked.append(providers[0][1])
+        return real(path, options, providers=["CPUExecutionProvider"])
+
+    Machine().install(monkeypatch)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    yield asked
+
+
+def test_missing_provider_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(
-        RuntimeUnavailableError, match="no TensorrtExecutionProvider; pip install onnxruntime-gpu tensor"
-    ):
+    with pytest.raises(ConfigError, match=r"no CUDAExecutionProvider; pip install 'onnxruntime-gpu\[cuda"):
+        check_runtimes(("onnxruntime-cuda",))
+
+
+def test_tensorrt_is_loaded_before_the_session(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine is built once for a file, with a profile for all batches, and found again by the file's digest."""
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace())
+    monkeypatch.setattr("importlib.metadata.version", lambda _package: "10.9.0")
+    with on_cpu(monkeypatch, TENSORRT) as asked:
+        for name in ("onnxruntime-tensorrt", "onnxruntime-tensorrt", "onnxruntime-tensorrt-fp16"):
+            with pytest.raises(RuntimeUnavailableError, match="TensorrtExecutionProvider was requested, but CPU"):
+                open_session(name, artifacts, threads=1)
+    exact, again, half = asked
+    shapes = [exact[f"trt_profile_{which}_shapes"] for which in ("min", "opt", "max")]
+    assert shapes == [f"images:{batch}x3x32x32" for batch in (1, 32, 128)]
+    assert (exact["trt_engine_cache_enable"], exact["trt_fp16_enable"], half["trt_fp16_enable"]) == ("1", "0", "1")
+    assert exact == again
+    engines = Path(exact["trt_engine_cache_path"])
+    assert engines.is_dir()
+    assert engines.parent == artifacts / "tensorrt"
+    assert half["trt_engine_cache_path"] != exact["trt_engine_cache_path"]
+
+
+def test_missing_tensorrt_says_what_to_install(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"needs tensorrt, which is not installed; pip install .* 'tensorrt<11'"):
+        check_runtimes(("onnxruntime-tensorrt",))
+    with on_cpu(monkeypatch, TENSORRT), pytest.raises(RuntimeUnavailableError, match="needs TensorRT 10 "):
         open_session("onnxruntime-tensorrt", artifacts, threads=1)
+
+
+def test_tensorrt_refuses_a_batch_without_a_profile(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = SimpleNamespace(
+        run=lambda _outputs, feed: [feed["images"][:, 0, 0]],
+        get_providers=lambda: [TENSORRT],
+        get_provider_options=dict,
+        get_session_options=lambda: onnx_sessions._options(1, None),  # noqa: SLF001 - as onnxruntime returns them
+    )
+    with on_cpu(monkeypatch, TENSORRT):
+        monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace())
+        monkeypatch.setattr("importlib.metadata.version", lambda _package: "10.9.0")
+        monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
+        opened = open_session("onnxruntime-tensorrt", artifacts, threads=1)
+    assert len(opened.run(np.zeros((128, 3, 2, 2), dtype=np.float32))) == 128
+    with pytest.raises(ConfigError, match="batch_size=129: the TensorRT engine has a profile for batches of 1 to 128"):
+        opened.run(np.zeros((129, 3, 2, 2), dtype=np.float32))
 
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,9 +217,13 @@ def test_unknown_runtime_is_refused() -> None:
         check_runtimes(("pytorch-cpu", "tpu"))
 
 
-def test_default_runtimes() -> None:
+def test_default_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_runtimes(cuda=False) == ("pytorch-cpu", "onnxruntime-cpu")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     assert default_runtimes(cuda=True) == ("pytorch-cpu", "pytorch-cuda", "onnxruntime-cpu", "onnxruntime-cuda")
+    # As the builds for 64-bit ARM are.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert default_runtimes(cuda=True) == ("pytorch-cpu", "pytorch-cuda", "onnxruntime-cpu")
 
 
 def test_profile_contains_every_node(artifacts: Path) -> None:
@@ -159,32 +250,41 @@ def test_heavy_node_elsewhere_is_an_error(op: str, fails: bool) -> None:  # noqa
         assert len(onnx_sessions.nodes_by_provider(opened, NOISE, provider="CUDAExecutionProvider")) == 2
 
 
-def test_gpu_state_is_read_from_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = ModuleType("pynvml")
-    answers: dict[str, Any] = {
-        "nvmlInit": lambda: None,
-        "nvmlDeviceGetHandleByIndex": lambda _index: "device",
-        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda _device: 0b101,
-        "nvmlDeviceGetComputeRunningProcesses": lambda _device: [
-            SimpleNamespace(pid=2),
-            SimpleNamespace(pid=1),
-        ],
-        "nvmlDeviceGetClockInfo": lambda _device, _kind: 1980,
-        "nvmlDeviceGetTemperature": lambda _device, _kind: 60,
-        "nvmlDeviceGetPowerUsage": lambda _device: 250_000,
-        "NVML_CLOCK_SM": 1,
-        "NVML_TEMPERATURE_GPU": 0,
-        "NVMLError": RuntimeError,
-        "nvmlClocksThrottleReasonSwPowerCap": 0b001,
-        "nvmlClocksThrottleReasonHwSlowdown": 0b010,
-        "nvmlClocksThrottleReasonSwThermalSlowdown": 0b100,
-        "nvmlClocksThrottleReasonHwThermalSlowdown": 0b1000,
-        "nvmlClocksThrottleReasonHwPowerBrakeSlowdown": 0b10000,
-    }
-    for name, answer in answers.items():
-        setattr(fake, name, answer)
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
-    state = gpu_state()
-    assert state is not None
-    assert (state.throttled, state.foreign_processes) == (("SwPowerCap", "SwThermalSlowdown"), 1)
-    assert (state.power_w, state.clock_mhz, state.temperature_c) == (250.0, 1980, 60)
+def test_time_on_the_device_has_no_launch_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass that the device begins while the host still launches it is repeated after a longer delay."""
+    delays: list[int] = []
+    monkeypatch.setattr("torch.cuda._sleep", delays.append)
+
+    class Device(Event):
+        def __init__(self, **_: object) -> None:
+            super().__init__(lambda: float(len(delays)))
+
+        def query(self) -> bool:
+            return delays[-1] < 8_000_000  # a host that needs 4 ms for its launches
+
+    monkeypatch.setattr("torch.cuda.Event", Device)
+    once = device_timer(lambda images: images, torch.from_numpy)(NOISE[:1])
+    assert once() == 0.0
+    assert delays == [2_000_000, 4_000_000, 8_000_000]
+    once()
+    assert delays[3:] == [8_000_000]
+
+
+def test_device_timer_ends_for_a_model_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[int] = []
+    monkeypatch.setattr("torch.cuda._sleep", delays.append)
+    monkeypatch.setattr(
+        "torch.cuda.Event",
+        lambda **_: SimpleNamespace(
+            record=lambda: None, query=lambda: True, synchronize=lambda: None, elapsed_time=lambda _end: 5.0
+        ),
+    )
+    assert device_timer(lambda images: images, torch.from_numpy)(NOISE[:1])() == 5.0
+    assert len(delays) == 11
+
+
+def test_unusable_gpu_is_named(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine().install(monkeypatch)
+    usable_by_torch(monkeypatch, capability=(7, 0))
+    with pytest.raises(RuntimeUnavailableError, match="has no code for the NVIDIA H200"):
+        open_session("pytorch-cuda", artifacts, threads=1)

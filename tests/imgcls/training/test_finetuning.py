@@ -14,7 +14,7 @@ from timm.optim import param_groups_layer_decay
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
-from imgcls.config import ArchitectureConfig, LoaderConfig, Norm, TrainConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig, Norm, Precision, TrainConfig
 from imgcls.data.loaders import Source
 from imgcls.errors import ConfigError, NonFiniteLossError, OutOfMemoryError
 from imgcls.evaluation.forward import logits_of
@@ -23,10 +23,11 @@ from imgcls.models.building import build_model, require_pretrained
 from imgcls.models.registry import resolve_spec
 from imgcls.models.weights import random_weights
 from imgcls.training import head, loop, precision
-from imgcls.training.events import EpochResult, HeadFit
+from imgcls.training.events import EpochResult, HeadFit, Step
 from imgcls.training.fitting import fit
 from imgcls.training.optimizers import adamw, cosine
 from imgcls.training.plan import Spent, Training
+from tests.helpers.gpus import usable_by_torch
 from tests.helpers.trainings import CPU, MODEL, PX, run, same, setting, source, spec
 
 FINE = TrainConfig(epochs=2, lr=1e-3, optimizer="adamw", schedule="cosine", select="last")
@@ -284,23 +285,53 @@ def fitted(folder: Path, train: TrainConfig | None = None) -> Training:
     return fit(setting(folder, train=train))
 
 
-def test_bf16_rounds_but_learns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reduced", ["bf16", "fp16"])
+def test_reduced_precision_rounds_but_learns(reduced: str, tmp_path: Path) -> None:
     config = TrainConfig(epochs=8, lr=1e-2, lr_patience=8)
     exact, rounded = (
         run(setting(tmp_path / name, train=replace(config, precision=name))).history  # type: ignore[arg-type]
-        for name in ("fp32", "bf16")
+        for name in ("fp32", reduced)
     )
     assert exact[0].train_loss != rounded[0].train_loss
     assert rounded[-1].train_loss < rounded[0].train_loss / 2
 
 
-def decided(cache: Path, ratios: list[float] | None = None, **changes: Any) -> tuple[str, int]:
+def test_fp16_scales_the_loss(tmp_path: Path) -> None:
+    """A step whose gradients overflow is left out, and the next one has a smaller scale; a resumed run continues it."""
+    config = TrainConfig(epochs=3, lr=1e-2, lr_patience=8, precision="fp16")
+    whole = run(setting(tmp_path / "whole", train=config))
+    with pytest.raises(StoppedError):
+        run(setting(tmp_path / "stopped", train=config, report=after(2)))
+    scaler = torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)["scaler"]
+    assert scaler["_growth_tracker"] > 0
+    assert same(whole, run(setting(tmp_path / "stopped", train=config)))
+
+
+def test_float32_is_not_tf32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every step, also in those before the first evaluation."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen: list[bool] = []
+
+    def report(event: object) -> None:
+        if isinstance(event, Step):
+            seen.append(torch.backends.cudnn.allow_tf32)
+
+    fit(setting(tmp_path, report=report, epochs=1))
+    assert set(seen) == {False}
+    assert torch.backends.cudnn.allow_tf32
+
+
+def decided(
+    cache: Path, ratios: list[float] | None = None, *, reduced: Precision = "bf16", **changes: Any
+) -> tuple[str, int]:
     """Return the precision, and the number of measurements that it took."""
     calls: list[int] = []
 
-    def measure(*_arguments: object) -> list[float] | None:
+    def measure(*_arguments: object) -> precision.Speedup | None:
         calls.append(1)
-        return ratios
+        if ratios is None:
+            return None
+        return precision.Speedup(reduced=reduced, ratios=tuple(ratios)) if ratios else precision.Speedup()
 
     train = TrainConfig(precision="auto", device="cpu", train_threads=1)
     loader = LoaderConfig(image_size=32, batch_size=4)
@@ -339,7 +370,7 @@ def test_decision_of_another_process_is_taken_over(tmp_path: Path) -> None:
 
     train = TrainConfig(precision="auto", device="cpu", train_threads=1)
     loader = LoaderConfig(image_size=32, batch_size=4)
-    chosen = precision.decide(spec(), loader, train, cache=tmp_path, measure=lambda *_: [0.5], alone=alone)
+    chosen = precision.decide(spec(), loader, train, cache=tmp_path, measure=lambda *_: None, alone=alone)
     assert chosen == "bf16"
 
 
@@ -348,6 +379,18 @@ def test_precision_of_the_user_is_not_measured(tmp_path: Path, monkeypatch: pyte
     assert decided(tmp_path, precision="fp32") == ("fp32", 0)
     with pytest.raises(ConfigError, match='precision="bf16": the cpu here has no bfloat16; use fp32 or auto'):
         decided(tmp_path, precision="bf16")
+    with pytest.raises(ConfigError, match='precision="fp16": not on cpu; use fp32 or auto'):
+        decided(tmp_path, precision="fp16")
+
+
+def test_gpus_without_bf16_train_in_fp16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usable_by_torch(monkeypatch, capability=(7, 5))
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: False)
+    assert precision.reduced_precision("cuda") == "fp16"
+    assert decided(tmp_path, [1.5], reduced="fp16") == ("fp16", 1)
+    precision.check_precision(TrainConfig(device="cuda", precision="fp16"))
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    assert precision.reduced_precision("cuda") == "bf16"
 
 
 def test_speeds_are_those_of_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,12 +403,14 @@ def test_speeds_are_those_of_training_steps(monkeypatch: pytest.MonkeyPatch) -> 
     network = resolve_spec("inception_v3", loader, random_weights)
     # Every CPU computes in bfloat16, if need be slowly.
     monkeypatch.setattr(precision, "supports_bf16", lambda _device: True)
-    ratios = precision.speed_ratios(network, loader, train)
+    measured = precision.speedup(network, loader, train)
+    ratios = measured.ratios
+    assert measured.reduced == "bf16"
     assert all(ratio > 0 for ratio in ratios)
     assert len(ratios) == precision.ROUNDS or ratios[-1] < precision.WORTHWHILE
     assert torch.equal(torch.rand(1), expected)
     monkeypatch.setattr(precision, "supports_bf16", lambda _device: False)
-    assert precision.speed_ratios(network, loader, train) == []
+    assert precision.speedup(network, loader, train) == precision.Speedup()
 
 
 def test_random_weights_have_no_features_to_fit() -> None:
@@ -513,5 +558,5 @@ def test_checkpoint_of_an_older_version_is_resumed(tmp_path: Path) -> None:
         run(setting(tmp_path / "old", report=after(2)))
     file = tmp_path / "old" / "state.pt"
     state = torch.load(file, weights_only=True)
-    torch.save({key: value for key, value in state.items() if key not in {"ema", "head_time_s"}}, file)
+    torch.save({key: value for key, value in state.items() if key not in {"ema", "head_time_s", "scaler"}}, file)
     assert same(whole, run(setting(tmp_path / "old")))

@@ -18,6 +18,7 @@ from imgcls.training import checkpoints, loop
 from imgcls.training.checkpoints import selected_epoch
 from imgcls.training.events import EpochResult, Rung, Step
 from imgcls.training.losses import training_loss
+from imgcls.training.precision import scaler_of
 from tests.helpers.trainings import CPU, MODEL, run, same, setting, source, spec
 
 
@@ -149,7 +150,12 @@ def learner() -> checkpoints.Learner:
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=1)
-    return checkpoints.Learner(model=model, optimizer=optimizer, scheduler=scheduler)
+    return checkpoints.Learner(
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        scaler=scaler_of(torch.device("cpu"), "fp32"),
+    )
 
 
 def test_resumed_run_remembers_the_plateau(tmp_path: Path) -> None:
