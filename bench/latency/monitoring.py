@@ -29,6 +29,9 @@ THROTTLES: Final = ("SwPowerCap", "HwSlowdown", "SwThermalSlowdown", "HwThermalS
 SAMPLE_S: Final = 0.25
 """Seconds between two samples of a GPU's state."""
 
+LOOK_BACK_S: Final = 1.0
+"""Age up to which NVML is asked for the use of a GPU by processes, which it samples once a second or more often."""
+
 
 def watch(gpu: "GpuMonitor | None" = None) -> Callable[[], Disturbance]:
     """Start monitoring; the returned function ends it and returns the disturbance in between."""
@@ -131,7 +134,7 @@ class GpuMonitor:
         if now == own:
             return 0.0
         try:
-            used = pynvml.nvmlDeviceGetProcessUtilization(self.device, int((time.time() - SAMPLE_S) * 1e6))
+            used = pynvml.nvmlDeviceGetProcessUtilization(self.device, int((time.time() - LOOK_BACK_S) * 1e6))
         except pynvml.NVMLError_NotFound:
             return 0.0  # no process computed since then
         except pynvml.NVMLError:
@@ -143,7 +146,8 @@ class GpuMonitor:
         new = now - (self.before or frozenset())
         if os.getpid() in new:
             return frozenset({os.getpid()})
-        # In a container NVML lists the ids of the host: this process is then the only one that has come.
+        # In a container NVML lists the ids of the host: this process is then the only one that has come. If it were
+        # another one, the first sample, when this process has a context already, would have had no answer.
         return new if self.before is not None and len(new) == 1 else None
 
 

@@ -93,9 +93,10 @@ def _require(device: str, precision: str, *, compiled: bool) -> None:
     if device == "cpu" and precision != "fp32" and not torch.cpu._is_amx_tile_supported():  # noqa: SLF001 - no public function
         message = f"{precision} gains nothing on this CPU: it has no AMX"
         raise RuntimeUnavailableError(message)
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if compiled and device == "cpu" and compiler is None:
-        message = "torch.compile needs a C++ compiler; install g++ or clang"
+    # On CUDA, Triton compiles the function that launches its kernels.
+    names, language = (("c++", "g++", "clang++"), "C++") if device == "cpu" else (("cc", "gcc", "clang"), "C")
+    if compiled and not any(map(shutil.which, names)):
+        message = f"torch.compile needs a {language} compiler; install {names[1]} or clang"
         raise RuntimeUnavailableError(message)
     if compiled and device == "cuda" and importlib.util.find_spec("triton") is None:
         message = "torch.compile needs Triton on CUDA; pip install triton"

@@ -346,7 +346,7 @@ def killed_child(results: Path, flags: tuple[str, ...]) -> tuple[int, str]:
     children = psutil.Process(process.pid).children()
     (worker,) = (child for child in children if "bench.runs.worker" in child.cmdline())
     worker.kill()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     return process.returncode, output
 
 
@@ -386,7 +386,7 @@ def test_interrupted_run_is_resumed(make_folder: MakeFolder, tmp_path: Path) -> 
         if "epoch 3/" in line:
             break
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 130
     left = [other for other in psutil.process_iter() if "bench.runs.worker" in _words(other)]
     assert not [other for other in left if str(tmp_path) in " ".join(_words(other))]

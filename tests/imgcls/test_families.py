@@ -22,6 +22,10 @@ FAMILIES = {
 """The mechanism of each model."""
 
 
+# The fixture trains and exports ten networks, which takes minutes beside other tests.
+pytestmark = pytest.mark.timeout(1800)
+
+
 @pytest.fixture(scope="module")
 def results() -> dict[str, Result]:
     waiting = [Result(module="-", model=name, num_params=0) for name in FAMILIES]

@@ -181,7 +181,7 @@ def test_a_reader_may_stop_reading(model: str, photos: Path) -> None:
         assert process.stderr is not None
         assert json.loads(process.stdout.readline())
         process.stdout.close()
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=300) == 1
         assert process.stderr.read() == ""
 
 
@@ -199,7 +199,7 @@ def test_a_bar_is_drawn_beside_data_not_over_it(model: str, photos: Path, tmp_pa
             with contextlib.suppress(OSError):  # the error by which a terminal ends
                 while part := terminal.read(4096):
                     shown += part
-            assert process.wait(timeout=60) == 1
+            assert process.wait(timeout=300) == 1
         data = (tmp_path / "out").read_text() if to_file else shown.decode()
     found = [json.loads(line) for line in data.splitlines() if "WARNING" not in line]
     assert len(found) == 120

@@ -64,7 +64,7 @@ class Processes:
         for reader in self.readers:
             reader.join()
 
-    def until(self, start: str, *, within_s: float = 30.0) -> None:
+    def until(self, start: str, *, within_s: float = 120.0) -> None:
         """Wait for a line with this start."""
         deadline = time.monotonic() + within_s
         while not any(line.startswith(start) for line in self.said):

@@ -31,6 +31,9 @@ from tests.helpers.commands import bench
 from tests.helpers.images import MakeFolder
 from tests.helpers.waiting import until
 
+# Ray's workers run at nice 15: beside other processes, their start and their work take minutes.
+pytestmark = pytest.mark.timeout(1800)
+
 
 def plan(data: Path, results: Path, *, epochs: int) -> Task:
     recipe = RECIPES["quick"]("test_efficientnet")
@@ -57,7 +60,6 @@ def one_killed(name: str) -> Iterator[None]:
     killed: list[int] = []
 
     def kill_one() -> None:
-        # Ray's workers run at nice 15: beside other processes their start takes minutes.
         worker = until(lambda: ray_workers(name), what=f"a worker that runs {name}", within_s=600)[0]
         began_s = worker.cpu_times().user
         until(lambda: worker.cpu_times().user > began_s + 0.5, what=f"work of {name}", within_s=600)

@@ -288,3 +288,24 @@ def test_unusable_gpu_is_named(artifacts: Path, monkeypatch: pytest.MonkeyPatch)
     usable_by_torch(monkeypatch, capability=(7, 0))
     with pytest.raises(RuntimeUnavailableError, match="has no code for the NVIDIA H200"):
         open_session("pytorch-cuda", artifacts, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "language"),
+    [("pytorch-compile-cpu", r"C\+\+ compiler; install g\+\+"), ("pytorch-compile-cuda", "C compiler")],
+)
+def test_missing_compiler_is_named(
+    runtime: str, language: str, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usable_by_torch(monkeypatch)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    with pytest.raises(RuntimeUnavailableError, match=f"torch.compile needs a {language}"):
+        open_session(runtime, artifacts, threads=1)
+
+
+def test_missing_triton_is_named(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usable_by_torch(monkeypatch)
+    monkeypatch.setattr("shutil.which", str)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(RuntimeUnavailableError, match="needs Triton on CUDA; pip install triton"):
+        open_session("pytorch-compile-cuda", artifacts, threads=1)
