@@ -91,7 +91,7 @@ class Begun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Round:
+class CurrentRound:
     """A round in progress: its task, and the monitor of the GPU if its runtime computes on one."""
 
     task: RoundTask
@@ -104,7 +104,7 @@ def run_round(task: RoundTask, tell: Callable[[Begun | Timed], None]) -> bool:
     Returns False if an error left the device unusable for this process, which then cannot time the other models.
     """
     # The monitor first: it must know which processes used the GPU before this one does.
-    current = Round(task=task, gpu=gpu_monitor() if RUNTIMES[task.runtime].cuda else None)
+    current = CurrentRound(task=task, gpu=gpu_monitor() if RUNTIMES[task.runtime].cuda else None)
     for subject in task.subjects:
         for row in _rows(current, subject, tell):
             tell(row)
@@ -113,7 +113,7 @@ def run_round(task: RoundTask, tell: Callable[[Begun | Timed], None]) -> bool:
     return True
 
 
-def _rows(current: Round, subject: Subject, tell: Callable[[Begun | Timed], None]) -> Iterator[Timed]:
+def _rows(current: CurrentRound, subject: Subject, tell: Callable[[Begun | Timed], None]) -> Iterator[Timed]:
     """Yield the rows of one model: batch 1, from file, on the device, then larger batches.
 
     Stops after the first row if the model cannot be opened, and after the first batch size that fails, because a
@@ -144,9 +144,9 @@ def _rows(current: Round, subject: Subject, tell: Callable[[Begun | Timed], None
 
 
 def _tried(
-    time_row: Callable[[Timed, Round, Session, Subject], Timed],
+    time_row: Callable[[Timed, CurrentRound, Session, Subject], Timed],
     row: Timed,
-    current: Round,
+    current: CurrentRound,
     session: Session,
     subject: Subject,
 ) -> Timed:
@@ -175,7 +175,7 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _timed(row: Timed, current: Round, session: Session, query: Callable[[], object]) -> Timed:
+def _timed(row: Timed, current: CurrentRound, session: Session, query: Callable[[], object]) -> Timed:
     """Time one row of this round and record what disturbed it."""
     single = row.batch_size == 1
     protocol = current.task.protocol
@@ -203,14 +203,14 @@ def _timed(row: Timed, current: Round, session: Session, query: Callable[[], obj
     )
 
 
-def _timed_host(row: Timed, current: Round, session: Session, subject: Subject) -> Timed:
+def _timed_host(row: Timed, current: CurrentRound, session: Session, subject: Subject) -> Timed:
     """Time inference with input and output on the host."""
     # Made here, so that drawing random numbers is not part of a query.
     images = noise(row.batch_size, subject.image_size)
     return _timed(row, current, session, lambda: session.run(images))
 
 
-def _timed_file(row: Timed, current: Round, session: Session, subject: Subject) -> Timed:
+def _timed_file(row: Timed, current: CurrentRound, session: Session, subject: Subject) -> Timed:
     """Time the path from an encoded image file to a label, and its parts within each query."""
     card = subject.card
     assert card is not None, "file timing needs the card of the model"
@@ -236,7 +236,7 @@ def _timed_file(row: Timed, current: Round, session: Session, subject: Subject) 
     return replace(timed, parts_ms={name: tuple(part) for name, part in zip(PARTS, took, strict=True)})
 
 
-def _timed_on_device(row: Timed, current: Round, session: Session, subject: Subject) -> Timed:
+def _timed_on_device(row: Timed, current: CurrentRound, session: Session, subject: Subject) -> Timed:
     """Time inference on the device alone: the time reported by the device timer replaces that of the host's clock."""
     assert session.device_timer is not None
     once = session.device_timer(noise(1, subject.image_size))

@@ -157,8 +157,8 @@ def _other_cuda() -> str:
             installed.append(importlib.metadata.version(package).partition(".")[0])
     if not built or built in installed:
         return ""
-    libraries = f"those for CUDA {', '.join(installed)} are" if installed else "none are"
-    return f": it needs the libraries of CUDA {built}, and {libraries} installed"
+    other = f"the installed packages have those of CUDA {', '.join(installed)}" if installed else "no package has them"
+    return f": it needs the libraries of CUDA {built}, and {other}"
 
 
 def _engine_options(path: Path, precision: str) -> dict[str, str]:

@@ -119,9 +119,9 @@ def test_provider_fallback_is_an_error(artifacts: Path, monkeypatch: pytest.Monk
         ({"nvidia-cuda-runtime": "13.0.96"}, r"CPUExecutionProvider ran; pip install 'onnxruntime-gpu\[cuda,cudnn\]'"),
         (
             {"nvidia-cuda-runtime-cu12": "12.8"},
-            "ran: it needs the libraries of CUDA 13, and those for CUDA 12 are install",
+            "ran: it needs the libraries of CUDA 13, and the installed packages have those of CUDA 12;",
         ),
-        ({}, "it needs the libraries of CUDA 13, and none are installed"),
+        ({}, "it needs the libraries of CUDA 13, and no package has them;"),
     ],
 )
 def test_libraries_of_another_cuda_are_named(
