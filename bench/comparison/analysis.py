@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.comparison.agreement import predictions_of
 from bench.comparison.costs import Front, fronts
 from bench.comparison.measures import MEASURES, Estimate
 from bench.comparison.scores import accuracy, bootstrapped, expected_eces, macro_f1, minority_classes
@@ -311,5 +312,9 @@ def read(results: Path, machine: str | None = None) -> list[Comparison]:
 
 
 def compare_records(records: Sequence[RunRecord], results: Path, machine: str | None = None) -> list[Comparison]:
-    """Group records into tables, and compare the rows of each table."""
-    return [find(table) for table in group(records, results, machine)]
+    """Group records into tables, and compare the rows of each table.
+
+    A run whose predictions do not agree with its record is left out, with a warning.
+    """
+    predictions, disagreeing = predictions_of(records, results)
+    return [find(table) for table in group(records, predictions, machine, disagreeing=disagreeing)]

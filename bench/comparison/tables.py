@@ -1,25 +1,29 @@
 """Tables from records: which runs are comparable, and the rows of a table with their seeds and folds."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.comparison.agreement import LeftOut, PredictionsByRun
 from bench.comparison.latencies.sessions import Sessions, sessions_of
 from bench.comparison.latencies.speeds import Network
 from bench.comparison.settings import described
 from bench.config import Budget, without_repetition
 from bench.records.ids import hash_of, identity
-from bench.records.predictions import StoredPredictions, pool, read_predictions
+from bench.records.predictions import StoredPredictions, pool
 from bench.records.schema import Outcome, RunRecord
 from bench.stats.macro import macro_scores
 from bench.stats.pairs import Floats, Right
 from imgcls.evaluation.baseline import Majority, always
+
+LOGGER = logging.getLogger(__name__)
 
 CHECKPOINTS_SHOWN: Final = 100
 """Checkpoints that tables show one by one, from the first rows: bootstraps of all would take most of the time."""
@@ -201,6 +205,7 @@ class Table:
     rows: tuple[Row, ...]
     sessions: Sessions
     measured_on: str
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def records(self) -> list[RunRecord]:
@@ -252,23 +257,40 @@ def table_key(record: RunRecord) -> TableKey:
     )
 
 
-def group(records: Sequence[RunRecord], results: Path, machine: str | None = None) -> list[Table]:
+def group(
+    records: Sequence[RunRecord],
+    predictions: PredictionsByRun,
+    machine: str | None = None,
+    *,
+    disagreeing: Mapping[str, str] = MappingProxyType({}),
+) -> list[Table]:
     """Return the tables of some records, in order of data set, split, budget and machine.
 
-    Latency is that of ``machine``; if None, of the table's own machine, or of another one if that has measured nothing.
+    Runs that are ``disagreeing`` are in no row, but named by the table if it has another one. Latency is that of
+    ``machine``; if None, of the table's own machine, or of another one if that has measured nothing.
     """
     tables: defaultdict[TableKey, list[RunRecord]] = defaultdict(list)
+    left_out: defaultdict[TableKey, list[LeftOut]] = defaultdict(list)
     for record in records:
-        tables[table_key(record)].append(record)
-    return [_table(key, tables[key], results, machine) for key in sorted(tables, key=_order)]
+        reason = disagreeing.get(record.run_id)
+        if reason is None:
+            tables[table_key(record)].append(record)
+        else:
+            LOGGER.warning("left out %s, seed %d: %s", record.config.model, record.config.seed, reason)
+            named = LeftOut(model=record.config.model, seed=record.config.seed, reason=reason)
+            left_out[table_key(record)].append(named)
+    return [
+        replace(_table(key, tables[key], predictions, machine), left_out=tuple(left_out[key]))
+        for key in sorted(tables, key=_order)
+    ]
 
 
-def _table(key: TableKey, records: Sequence[RunRecord], results: Path, machine: str | None) -> Table:
+def _table(key: TableKey, records: Sequence[RunRecord], predictions: PredictionsByRun, machine: str | None) -> Table:
     # One machine for all rows: latencies of two machines in one column could not be compared.
     measured_on = machine or (*_machines(records, key.machine), key.machine)[0]
     return Table(
         key=key,
-        rows=_rows(records, results, measured_on),
+        rows=_rows(records, predictions, measured_on),
         sessions=sessions_of(
             row for record in records for latency in record.latency.values() for row in latency.measurements
         ),
@@ -286,7 +308,7 @@ def _order(key: TableKey) -> tuple[str, ...]:
     return key.dataset, key.data_digest, key.split_digest, str(key.budget), key.machine
 
 
-def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[Row, ...]:
+def _rows(table: Sequence[RunRecord], predictions: PredictionsByRun, measured_on: str) -> tuple[Row, ...]:
     rows: defaultdict[tuple[str, str | None], list[RunRecord]] = defaultdict(list)
     # Successful runs first: a failed one joins a row that exists, because its own weights are not known.
     for record in sorted(table, key=lambda record: record.outcome is None):
@@ -299,7 +321,7 @@ def _rows(table: Sequence[RunRecord], results: Path, measured_on: str) -> tuple[
     made = [
         _row(
             records,
-            results,
+            predictions,
             folds=folds,
             row_id=row_id,
             name=names[row_id],
@@ -358,7 +380,7 @@ def _folds(records: Sequence[RunRecord]) -> set[int | None]:
 
 def _row(  # noqa: PLR0913 - the fields of a row
     runs: Sequence[RunRecord],
-    results: Path,
+    predictions: PredictionsByRun,
     *,
     folds: set[int | None],
     row_id: str,
@@ -376,7 +398,7 @@ def _row(  # noqa: PLR0913 - the fields of a row
         done = _latest_of_each_fold([record for record in records if record.outcome is not None])
         # A seed without one of the folds of the table was tested on other images than the rows that have it.
         if done and len(done) == len(folds):
-            checkpoints.append(Checkpoint(seed=seed, records=tuple(done), predictions=_pooled(done, results)))
+            checkpoints.append(Checkpoint(seed=seed, records=tuple(done), predictions=_pooled(done, predictions)))
         elif done:
             incomplete.append(f"seed {seed}: {len(done)} of {len(folds)} folds")
     return Row(
@@ -399,7 +421,6 @@ def _latest_of_each_fold(records: Sequence[RunRecord]) -> list[RunRecord]:
     return [latest[fold] for fold in sorted(latest, key=lambda fold: fold or 0)]
 
 
-def _pooled(records: Sequence[RunRecord], results: Path) -> StoredPredictions | None:
-    parts = [read_predictions(record, results) for record in records]
-    predictions = [part for part in parts if part is not None]
-    return pool(predictions) if len(predictions) == len(parts) else None
+def _pooled(records: Sequence[RunRecord], predictions: PredictionsByRun) -> StoredPredictions | None:
+    parts = [predictions[record.run_id] for record in records if record.run_id in predictions]
+    return pool(parts) if len(parts) == len(records) else None

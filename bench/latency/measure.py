@@ -16,7 +16,7 @@ from bench.records.environment import Environment, read_environment
 from bench.records.measurements import Measurement
 from bench.records.paths import Paths
 from bench.records.schema import LATENCY_FILE_VERSION, SCHEMA_VERSION, Latency, LatencyFile, RunRecord
-from bench.records.store import read_if_whole, read_latency_file, read_latency_files, record_path, write_json
+from bench.records.store import read_if_whole, read_latency_file, read_latency_files, record_path, write_with_digest
 from bench.runs.images import MissingImagesError, RunImages, find_images
 from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError, RunError, UserError
@@ -155,7 +155,7 @@ def _write_file(record: RunRecord, timed: session.SessionResult, *, environment:
             onnx_sha256=sha256,
             latency=_renewed(before, record, timed, environment),
         )
-        write_json(measured, path)
+        write_with_digest(measured, path)
 
 
 def _earlier(path: Path, sha256: str) -> Latency | None:
@@ -220,7 +220,7 @@ def _merge(record: RunRecord, timed: session.SessionResult, *, environment: Envi
         current = read_if_whole(path) or record
         latency = _renewed(current.on(environment.machine), record, timed, environment)
         # The content of an older version was upgraded when it was read.
-        write_json(replace(current, schema_version=SCHEMA_VERSION).with_latency(latency), path)
+        write_with_digest(replace(current, schema_version=SCHEMA_VERSION).with_latency(latency), path)
 
 
 def _renewed(before: Latency, record: RunRecord, timed: session.SessionResult, environment: Environment) -> Latency:

@@ -1,5 +1,7 @@
 """Predictions of a run on its test images, read from the npz file beside its record or among its artifacts."""
 
+import hashlib
+import io
 import re
 import zipfile
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from bench.records.paths import Paths
 from bench.records.schema import RunRecord
 from bench.records.store import record_path
+from bench.records.validation import TOLERANCE
 
 HEADER: Final = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<type>[^']+)', 'fortran_order': False, 'shape': \((?P<length>\d+),\), ",
@@ -56,20 +59,36 @@ class StoredPredictions:
 
 
 def read_predictions(record: RunRecord, results: Path) -> StoredPredictions | None:
-    """Return the predictions of a run, or None if they are missing or damaged."""
+    """Return the predictions of a run, or None if they are missing or damaged.
+
+    Raises ValueError if they are not those of the record: of another digest, or with another accuracy.
+    """
     # A summary over 1 MB stays among the artifacts, to keep the folder of records small enough for a repository.
     beside = record_path(results, record).with_suffix(".npz")
     stored_with_artifacts = Paths(results=results).artifacts(record.train_id) / f"{record.run_id}.npz"
     for path in (beside, stored_with_artifacts):
         try:
-            with zipfile.ZipFile(path) as stored:
+            data = path.read_bytes()
+            with zipfile.ZipFile(io.BytesIO(data)) as stored:
                 predictions = pool([_from_npz(stored)])
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
             continue
         # A file of another split, or of one fold, is no substitute.
         if len(predictions.labels) == sum(record.dataset.counts["test"]):
+            _require_own(record, predictions, hashlib.sha256(data).hexdigest())
             return predictions
     return None
+
+
+def _require_own(record: RunRecord, predictions: StoredPredictions, digest: str) -> None:
+    if record.predictions_sha256 not in {None, digest}:
+        message = "its predictions were changed after they were written: they have another digest"
+        raise ValueError(message)
+    stated = None if record.outcome is None else record.outcome.metrics.test_metrics.get("top1_accuracy")
+    right = float(predictions.right.mean())
+    if stated is not None and abs(stated - right) > TOLERANCE:
+        message = f"its accuracy is {100 * stated:.1f} %, but {100 * right:.1f} % by its predictions"
+        raise ValueError(message)
 
 
 def _from_npz(stored: zipfile.ZipFile) -> StoredPredictions:

@@ -261,6 +261,8 @@ class RunRecord:
     """Of an ensemble, whose config is that of its first member, except the name of the model."""
     # Before version 4 scorings were not counted, and a record was scored at least once.
     test_scorings: int = 1
+    predictions_sha256: str | None = None
+    """Digest of the npz file with the test predictions; None in records without it."""
 
     @property
     def finished(self) -> Outcome:

@@ -1,17 +1,19 @@
 """Reading and writing of records; writing is atomic, and records of older versions can be read."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from bench.records.history import upgrade_record
 from bench.records.paths import Paths
 from bench.records.schema import LATENCY_FILE_VERSION, SCHEMA_VERSION, Latency, LatencyFile, RunRecord
+from bench.records.validation import require_valid
 from imgcls.files import write_text
 from imgcls.models.operators import COUNTING
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from imgcls.models.complexity import Complexity
 
 LOGGER = logging.getLogger(__name__)
+
+DIGEST: Final = "digest"
+"""Field with the digest of all other fields, in files that ``write_with_digest`` has written."""
 
 Network = tuple[str, int, int]
 """The timm name, image size in px and number of classes of a network."""
@@ -35,6 +40,19 @@ def write_json(content: object, path: Path) -> None:
     write_text(to_json(content), path)
 
 
+def write_with_digest(content: object, path: Path) -> None:
+    """Write content as JSON with a digest of it, atomically; ``read_versioned`` refuses it if it was changed since."""
+    fields = msgspec.to_builtins(content)
+    write_text(to_json(fields | {DIGEST: digest_of(to_json(fields))}), path)
+
+
+def digest_of(data: str | bytes) -> str:
+    """Return the SHA-256 of a JSON object without its own digest, whatever the order of fields and the white space."""
+    fields = msgspec.json.decode(data, type=dict[str, Any])
+    fields.pop(DIGEST, None)
+    return hashlib.sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()
+
+
 def record_path(results: Path, record: RunRecord) -> Path:
     """Return the path of a record: ``records/<machine>/<run_id>.json``."""
     return Paths(results=results).record(record.environment.machine, record.run_id)
@@ -49,21 +67,35 @@ Versioned = TypeVar("Versioned")
 def read_versioned(path: Path, kind: type[Versioned], *, key: str, version: int, upgrade: Upgrade) -> Versioned:
     """Read a file of ``write_json``, of ``version`` or, after ``upgrade``, of an older one.
 
-    Raises ValueError if the file is damaged, or of a version that this code does not know.
+    Raises ValueError if the file is damaged, was changed after it was written, contradicts itself, or is of a version
+    that this code does not know.
     """
     data = path.read_bytes()
     try:
-        # Raw leaves the other fields undecoded, so that a file of this version is decoded once, directly to its type.
-        stored_version = msgspec.json.decode(msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get(key, b"null"))
-        if stored_version == version:
-            return msgspec.json.decode(data, type=kind)
-        if not isinstance(stored_version, int) or not 1 <= stored_version < version:
-            message = f"{key.replace('_', ' ')} {stored_version}; this code reads versions 1 to {version}"
-            raise ValueError(message)
-        return msgspec.convert(upgrade(msgspec.json.decode(data)), type=kind)
-    except msgspec.MsgspecError as error:
+        content = _decoded(data, kind, key=key, version=version, upgrade=upgrade)
+    except (msgspec.MsgspecError, TypeError, AttributeError, KeyError) as error:
         message = f"not a complete record ({error})"
         raise ValueError(message) from error
+    except RecursionError as error:
+        message = "nested too deeply"
+        raise ValueError(message) from error
+    require_valid(content)
+    return content
+
+
+def _decoded(data: bytes, kind: type[Versioned], *, key: str, version: int, upgrade: Upgrade) -> Versioned:
+    # Raw leaves the other fields undecoded, so that a file of this version is decoded once, directly to its type.
+    raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    stored_version = msgspec.json.decode(raw.get(key, b"null"))
+    if not isinstance(stored_version, int) or not 1 <= stored_version <= version:
+        message = f"{key.replace('_', ' ')} {stored_version}; this code reads versions 1 to {version}"
+        raise ValueError(message)
+    if DIGEST in raw and msgspec.json.decode(raw[DIGEST]) != digest_of(data):
+        message = "changed after it was written: it does not have the digest that was written with it"
+        raise ValueError(message)
+    if stored_version == version:
+        return msgspec.json.decode(data, type=kind)
+    return msgspec.convert(upgrade(msgspec.json.decode(data)), type=kind)
 
 
 def read_record(path: Path) -> RunRecord:

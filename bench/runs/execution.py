@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 import torch
 
@@ -19,8 +18,9 @@ from bench import progress
 from bench.records import locks
 from bench.records.environment import peak_memory_bytes, read_environment, watch_others
 from bench.records.schema import ArtifactInfo, ModelInfo, Outcome, RunRecord, Scores, TrainingInfo
-from bench.records.store import read_if_whole, write_json
+from bench.records.store import read_if_whole, write_json, write_with_digest
 from bench.runs import derived, failures
+from bench.runs.artifacts import discard_former, restore, set_aside, whole_outcome
 from bench.runs.plan import Task, finished_record, make_record, record_file
 from imgcls.data.audit import audit_dataset
 from imgcls.data.loaders import Source
@@ -88,8 +88,11 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     folder = task.paths.artifacts(task.train_id)
     done = task.paths.outcome(task.train_id)
     # Several runs can share a training, for example with other runtimes to time.
+    if (outcome := whole_outcome(task.paths, task.train_id)) is not None:
+        return outcome
     if done.exists():
-        return msgspec.json.decode(done.read_bytes(), type=Outcome)
+        # Damaged: nothing that lies there is used, as predictions and weights must be of one training.
+        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     prepared = prepared or prepare(task)
     train = task.config.train
@@ -229,25 +232,39 @@ def run_and_record(task: Task, prepared: Prepared | None = None) -> RunRecord:
     folder = task.paths.artifacts(task.train_id)
     with locks.training_lock(task.paths.results, task.train_id):
         if task.force:
-            shutil.rmtree(folder, ignore_errors=True)
-        elif (done := finished_record(task)) is not None:
-            # Another command carried the task out while this one waited for the lock.
-            return done
+            set_aside(task.paths, task.train_id)
+        else:
+            _undo_repetition(task)
+            if (done := finished_record(task)) is not None:
+                # Another command carried the task out while this one waited for the lock.
+                return done
         attempted = _attempt(task, prepared)
+        if attempted.outcome is None and restore(task.paths, task.train_id):
+            LOGGER.warning("  the result from before this repetition is kept")
+            return attempted
         if attempted.outcome is not None:
-            _keep_summary(task, attempted.outcome)
+            attempted = replace(attempted, predictions_sha256=_keep_summary(task, attempted.outcome))
         # The previous record is read under the lock: a measurement may have put figures into it meanwhile.
         with locks.record_lock(task.paths.results, task.run_id):
             record = _after(read_if_whole(record_file(task)), attempted)
-            write_json(record, record_file(task))
+            write_with_digest(record, record_file(task))
         if record.outcome is not None:
             # Several runs can share the artifacts, and each is measured elsewhere by its own record.
-            write_json(record, task.paths.carried_record(task.train_id, task.run_id))
+            write_with_digest(record, task.paths.carried_record(task.train_id, task.run_id))
         # Only now, and not after a failure: the same command resumes from these files.
         if record.outcome is not None:
             for leftover in (folder / STATE_FILE, *folder.glob(BEST_FILES)):
                 leftover.unlink(missing_ok=True)
+            discard_former(task.paths, task.train_id)
     return record
+
+
+def _undo_repetition(task: Task) -> None:
+    """Bring back the result from before a repetition that was interrupted, with the predictions beside its record."""
+    before = read_if_whole(record_file(task))
+    if restore(task.paths, task.train_id) and before is not None and before.outcome is not None:
+        LOGGER.info("  an earlier repetition was not completed: the result from before it is kept")
+        _keep_summary(task, before.outcome)
 
 
 def _after(before: RunRecord | None, record: RunRecord) -> RunRecord:
@@ -279,15 +296,20 @@ def _attempt(task: Task, prepared: Prepared | None) -> RunRecord:
     return make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=outcome, error=error)
 
 
-def _keep_summary(task: Task, outcome: Outcome) -> None:
-    """Write the summary of the test predictions beside the record, or with the artifacts if it is large."""
+def _keep_summary(task: Task, outcome: Outcome) -> str:
+    """Write the summary of the test predictions beside the record, or with the artifacts if it is large.
+
+    Returns its SHA-256.
+    """
     folder = task.paths.artifacts(task.train_id)
     summary = folder / f"{task.run_id}.npz"
     calibration = outcome.metrics.calibration
     # Outcomes that were stored before schema version 4 have no calibration.
     temperature = calibration.temperature if calibration else 1.0
     save_summary(load_predictions(predictions_file(folder, "test")), summary, temperature=temperature)
+    digest = sha256_of(summary)
     if summary.stat().st_size <= SUMMARY_LIMIT_BYTES:
         target = record_file(task).with_suffix(".npz")
         write_aside(target, lambda aside: shutil.copyfile(summary, aside))
         summary.unlink()
+    return digest

@@ -10,8 +10,9 @@ import msgspec
 from bench.records import locks
 from bench.records.paths import Paths
 from bench.records.schema import RunRecord
-from bench.records.store import read_if_whole, write_json
+from bench.records.store import read_if_whole, write_with_digest
 from bench.runs import failures
+from bench.runs.artifacts import restore
 from bench.runs.plan import Probe, Task, finished_record, make_record, record_file, write_task
 from bench.runs.processes import launch
 from bench.runs.worker import WORKER
@@ -66,11 +67,19 @@ def done_already(task: Task, title: str) -> RunRecord | None:
 
 
 def write_failed(task: Task, error: str, started: dt.datetime) -> RunRecord:
-    """Write and return the failed record of a run whose process did not write one."""
+    """Return the failed record of a run whose process did not write one.
+
+    It is written unless it would replace the result from before a repetition: that stays until another one is whole.
+    """
     LOGGER.error("  failed: %s", error)
     duration_s = (dt.datetime.now(dt.UTC) - started).total_seconds()
     record = make_record(task, started=started, duration_s=duration_s, outcome=None, error=error)
-    write_json(record, record_file(task))
+    with locks.training_lock(task.paths.results, task.train_id):
+        restore(task.paths, task.train_id)
+        if finished_record(task) is not None:
+            LOGGER.warning("  the result from before this repetition is kept")
+        else:
+            write_with_digest(record, record_file(task))
     return record
 
 

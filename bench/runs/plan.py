@@ -17,6 +17,7 @@ from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
 from bench.records.schema import SCHEMA_VERSION, UNGROUPED, DatasetInfo, Ensemble, Outcome, RunRecord, Tuning
 from bench.records.store import read_if_whole
+from bench.runs.artifacts import whole_outcome
 from imgcls.config import SPLITS, LoaderConfig, Precision, SplitConfig, TrainConfig
 from imgcls.data.audit import Audit
 from imgcls.data.groups import apart
@@ -266,12 +267,12 @@ def record_file(task: Task) -> Path:
 def finished_record(task: Task) -> RunRecord | None:
     """Return the record of a run that succeeded and whose artifacts are in this results folder, else None.
 
-    A record alone, for example from git, is not enough: measurement and prediction need the artifacts.
+    A record alone, for example from git, is not enough: measurement and prediction need the artifacts, and whole ones.
     """
     record = read_if_whole(record_file(task))
     if record is None or record.status != "ok":
         return None
-    return record if task.paths.outcome(task.train_id).exists() else None
+    return record if whole_outcome(task.paths, task.train_id) is not None else None
 
 
 def unique(tasks: Sequence[Task]) -> list[Task]:

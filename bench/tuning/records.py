@@ -12,7 +12,7 @@ from bench.records.environment import Environment
 from bench.records.history import upgrade_study
 from bench.records.paths import Paths
 from bench.records.schema import DatasetInfo, Tuning
-from bench.records.store import read_versioned, write_json
+from bench.records.store import read_versioned, write_with_digest
 from bench.tuning import space
 from bench.tuning.space import Space
 from imgcls.errors import ConfigError
@@ -204,7 +204,7 @@ def study_file(results: Path, name: str) -> Path:
 
 def write_study(study: StudyRecord, results: Path) -> None:
     """Write the record of a finished study atomically, in this version even if an older one was read."""
-    write_json(replace(study, sweep_version=SWEEP_VERSION), study_file(results, study.name))
+    write_with_digest(replace(study, sweep_version=SWEEP_VERSION), study_file(results, study.name))
 
 
 def read_study(path: Path) -> StudyRecord:

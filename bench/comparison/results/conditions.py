@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bench.comparison.agreement import LeftOut
 from bench.comparison.measures import Estimate, of_interval
 from bench.comparison.scores import accuracy_interval
 from bench.comparison.tables import Checkpoint, Table, TestedFolds
@@ -75,6 +76,7 @@ class Conditions:
     scorings: tuple[int, int]
     disturbed: Disturbed | None
     missing: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
     elsewhere: tuple[tuple[str, int, str], ...]
     weights: tuple[Weights, ...]
 
@@ -111,6 +113,7 @@ def conditions_of(table: Table) -> Conditions:
         scorings=count_scorings(table),
         disturbed=_disturbed(table),
         missing=tuple(dict.fromkeys(note for record in records for note in record.dataset.missing)),
+        left_out=table.left_out,
         elsewhere=tuple(
             (record.config.model, record.config.seed, record.outcome.environment.machine)
             for record in records

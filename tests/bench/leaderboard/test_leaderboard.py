@@ -64,7 +64,7 @@ def in_rounds(times_ms: tuple[float, ...], kept: tuple[int, ...]) -> Measurement
     whole = row("onnxruntime-cpu")
     rounds = tuple(replace(one, kept=number) for one, number in zip(whole.rounds, kept, strict=True))
     samples = tuple(float(time) for time in np.repeat(times_ms, kept))
-    return replace(whole, rounds=rounds, samples_ms=samples)
+    return replace(whole, rounds=rounds, num_queries=len(samples), samples_ms=samples)
 
 
 def test_speed_is_compared_within_rounds(tmp_path: Path) -> None:

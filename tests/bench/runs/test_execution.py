@@ -66,7 +66,7 @@ def test_equal_onnx_file_keeps_its_latency(
 
 
 def test_summary_uses_the_fitted_temperature(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = examples.outcome(task.dataset, 0.8)
+    outcome = examples.outcome(task.dataset, 1.0)
     calibration = Calibration(temperature=2.0, test_log_loss=0.1)
     scored = replace(outcome, metrics=replace(outcome.metrics, calibration=calibration))
     replace_training(monkeypatch, [scored], measured_in=-1)

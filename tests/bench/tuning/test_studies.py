@@ -231,7 +231,7 @@ def test_default_and_tuned_rows_share_a_table() -> None:
     (line,) = [line for line in text.splitlines() if "sweeps/resnet50-pets-standard.md" in line]
     assert "5 (1, 0)" in line
     assert "17.00" in line
-    assert line.index(accuracy(0.6, 21)) < line.index(accuracy(0.5, 21))
+    assert line.index(accuracy(13 / 21, 21)) < line.index(accuracy(11 / 21, 21))
     assert "resnet50-pets-standard" in csv_of(table)
 
 
@@ -241,7 +241,7 @@ def test_tuned_row_without_its_default() -> None:
     (table,) = analysis.compare_records([tuned, other], Path("/nowhere"))
     ((header, row),) = [found for found in tables_of(table) if found[0][0] == "Tuned"]
     shown = dict(zip(header, row, strict=True))
-    assert shown["Test top-1, tuned"] == accuracy(0.5, 21)
+    assert shown["Test top-1, tuned"] == accuracy(11 / 21, 21)
     assert shown.get("Test top-1, default", "-") == "-"
 
 

@@ -1,0 +1,34 @@
+"""Whether the predictions of runs are those of their records; a run whose parts do not agree is in no table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.records.predictions import StoredPredictions, read_predictions
+from bench.records.schema import RunRecord
+
+PredictionsByRun = Mapping[str, StoredPredictions]
+"""Predictions on test by run_id, of the runs that have them."""
+
+
+def predictions_of(records: Sequence[RunRecord], results: Path) -> tuple[PredictionsByRun, dict[str, str]]:
+    """Read the predictions of records; also return why a run's own are not its record's, by run_id."""
+    predictions, disagreeing = dict[str, StoredPredictions](), dict[str, str]()
+    for record in records:
+        try:
+            stored = read_predictions(record, results)
+        except ValueError as error:
+            disagreeing[record.run_id] = str(error)
+            continue
+        if stored is not None:
+            predictions[record.run_id] = stored
+    return predictions, disagreeing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """A run whose parts do not agree, so that it is in no row, and why."""
+
+    model: str
+    seed: int
+    reason: str
