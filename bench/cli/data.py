@@ -3,14 +3,15 @@
 from collections import Counter
 from typing import Final
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bench.cli.arguments import AuditArgs, DataArgs
 from bench.cli.parsing import in_flags
 from bench.records.paths import Paths, keep_from_data, mark
 from bench.records.store import write_json
+from bench.render.escaping import visible
 from bench.runs.images import audited
 from imgcls.config import SPLITS
 from imgcls.data.audit import Audit
@@ -57,6 +58,12 @@ def _groups_line(audit: Audit, group_by: str) -> str:
     )
 
 
+def escape(name: str) -> str:
+    """Return a name as text for the cell of a table, which is always read as markup."""
+    # Control characters, too, as the console would write them only after the width of the column was chosen.
+    return markup.escape(visible(name))
+
+
 def _sources_table(audit: Audit) -> Table:
     """Return the number of images of each class by source: a class of one source may be recognised by it."""
     column = audit.columns.index(SOURCE)
@@ -78,7 +85,6 @@ def _class_table(audit: Audit) -> Table:
     table = Table("Class", *splits, "Usable", "Skipped")
     for label, class_name in enumerate(audit.class_names):
         parts = [str(by_split[label, split]) for split in splits]
-        # Escaped here and below, because cells of a table are always read as markup.
         table.add_row(escape(class_name), *parts, str(usable[label]), str(removed[label]))
     if removed[None]:
         table.add_row("(no valid label)", *[""] * len(splits), "", str(removed[None]))

@@ -7,17 +7,19 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator
+from typing import IO, Final, Protocol, runtime_checkable
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.highlighter import NullHighlighter
 from rich.live import Live
 from rich.logging import RichHandler
+from rich.segment import Segment
 from rich.theme import Theme
 
 from bench.cli.parsing import in_flags
 from bench.progress import LOGGERS
+from bench.render.escaping import visible
 from imgcls.messages import Message
 
 REDRAW_S: Final = 0.1
@@ -47,7 +49,7 @@ class Display(logging.Handler):
         super().__init__()
         self._console = console
         # Not rich elsewhere: its handler lays out each record as a table, which breaks long lines.
-        self._lines = _terminal_lines(console) if console.is_terminal else logging.StreamHandler(console.file)
+        self._lines = _terminal_lines(console) if console.is_terminal else _Lines(console.file)
         self._lines.setFormatter(_Formatter())
         self._live: Live | None = None
         self._drawn = 0.0
@@ -82,6 +84,13 @@ class Display(logging.Handler):
             self._live = None
 
 
+class _Lines(logging.StreamHandler[IO[str]]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Raise the error of a write, as ``print`` does: a closed pipe or a full disk ends the command."""
+        del record
+        raise  # noqa: PLE0704 - called while the error is handled
+
+
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message: object = record.msg
@@ -89,7 +98,7 @@ class _Formatter(logging.Formatter):
             # A copy, because other handlers get the same record.
             record = copy.copy(record)
             record.msg = in_flags(message)
-        text = super().format(record)
+        text = visible(super().format(record))
         return f"{WARNING_TEXT} {text}" if record.levelno == logging.WARNING else text
 
 
@@ -116,7 +125,20 @@ def new_console(*, data_only: bool = False) -> Iterator[Console]:
     # A duplicate, because ``quiet_libraries`` discards what is written to standard error itself.
     with os.fdopen(os.dup(2), "w", errors="backslashreplace") if data_only else contextlib.nullcontext() as file:
         # soft_wrap leaves the wrapping of text to the terminal, so that a line stays one line when it is piped.
-        yield Console(file=file, highlight=False, soft_wrap=True, theme=theme)
+        yield SafeConsole(file=file, highlight=False, soft_wrap=True, theme=theme)
+
+
+class SafeConsole(Console):
+    """A console that shows control characters in text instead of obeying them, and raises errors of its file."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Return the segments of what is printed; names of files and classes may hold escape sequences."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error, instead of rich's exit with status 1."""
+        raise  # noqa: PLE0704 - called while the error is handled
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The commands, and their dispatch: parse the flags, call one function, print."""
 
+import errno
 import importlib
 import importlib.metadata
 import sys
@@ -28,11 +29,17 @@ from bench.cli.arguments import (
 )
 from bench.cli.parsing import complete, in_flags, parse, parse_runs
 from bench.records.environment import read_commit
+from bench.render.escaping import visible
 from bench.runs.processes import terminate_as_interrupt
 from imgcls.errors import ConfigError, GroupedConfigError, UserError
 
 USER_ERROR_STATUS: Final = 2
 """The status with which argparse, and so tyro, exits if the flags are invalid."""
+
+BROKEN_PIPE_STATUS: Final = 141
+"""The status that shells report if a command ends because nobody reads its output: 128 + SIGPIPE."""
+
+NOT_WRITABLE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 INTERRUPTED_STATUS: Final = 130
 """The status that shells report after Ctrl-C: 128 + SIGINT."""
@@ -118,25 +125,34 @@ def version() -> str:
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command, and return its exit status.
 
-    0 success, 1 a run or a photo failed, 2 wrong arguments or data, 3 no model meets the limits, 130 interrupted.
+    0 success, 1 a run or a photo failed, 2 wrong arguments or data, or a full disk, 3 no model meets the limits, 130
+    interrupted, 141 nobody reads the output.
     """
-    if not arguments or arguments[0] in {"-h", "--help"}:
-        print(usage())  # noqa: T201 - the help is this program's output
-        return 0 if arguments else USER_ERROR_STATUS
     try:
         return _carry_out(*arguments)
     except SystemExit as ended:  # tyro has printed its help or its error
         return int(ended.code or 0)
     except UserError as error:
         for mistake in error.errors if isinstance(error, GroupedConfigError) else (error,):
-            print(f"error: {' '.join(in_flags(mistake.message).split())}", file=sys.stderr)  # noqa: T201
+            print(f"error: {visible(' '.join(in_flags(mistake.message).split()))}", file=sys.stderr)  # noqa: T201
+        return USER_ERROR_STATUS
+    except BrokenPipeError:
+        return BROKEN_PIPE_STATUS
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        # Of a run it is a failed row; here a table, a page or the output itself could not be written.
+        print(f"error: cannot be written: {visible(str(error))}", file=sys.stderr)  # noqa: T201
         return USER_ERROR_STATUS
     except KeyboardInterrupt:
         print("interrupted; repeat the command to continue", file=sys.stderr)  # noqa: T201
         return INTERRUPTED_STATUS
 
 
-def _carry_out(name: str, *flags: str) -> int:
+def _carry_out(name: str = "", *flags: str) -> int:
+    if name in {"", "-h", "--help"}:
+        print(usage(), flush=True)  # noqa: T201 - the help is this program's output
+        return 0 if name else USER_ERROR_STATUS
     if name == "--version":
         print(version())  # noqa: T201
         return 0

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bench.cli.arguments import PredictArgs
 from bench.progress import counting
+from bench.render.escaping import cell
 from imgcls.data.decode import quiet_libraries
 from imgcls.data.sources.file_names import escape
 from imgcls.data.sources.photos import list_photos
@@ -104,10 +105,10 @@ def _csv_lines(top_k: int) -> Iterator[Write]:
         writer.writerow(["image", "model", *ranked, "calibrated", "error", "uncalibrated_reason"])
 
         def write(predicted: PhotoPrediction) -> None:
-            cells = [cell for prediction in predicted.predictions for cell in prediction] or [""] * len(ranked)
+            cells = [part for prediction in predicted.predictions for part in prediction] or [""] * len(ranked)
             names = [escape(predicted.photo), escape(predicted.model)]
             reasons = [predicted.error or "", predicted.uncalibrated_reason or ""]
-            writer.writerow([*names, *cells, str(predicted.calibrated).lower(), *reasons])
+            writer.writerow(map(cell, [*names, *cells, str(predicted.calibrated).lower(), *reasons]))
 
         yield write
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from html import escape
 
 from bench.render.documents import Block, Bullets, Command, Link, Name, Paragraph, Part, Picture, Section, Table, Text
+from bench.render.escaping import visible
 
 
 def html(blocks: Sequence[Block]) -> str:
     """Return blocks as elements."""
-    return "\n".join(map(_block, blocks))
+    return visible("\n".join(map(_block, blocks)))
 
 
 def _block(block: Block) -> str:

@@ -4,11 +4,12 @@ import re
 from collections.abc import Sequence
 
 from bench.render.documents import Block, Bullets, Command, Link, Name, Paragraph, Part, Picture, Section, Table, Text
+from bench.render.escaping import visible
 
 
 def markdown(blocks: Sequence[Block]) -> str:
     """Return a whole document, which ends with a line break."""
-    return "\n\n".join(map(_block, blocks)) + "\n"
+    return visible("\n\n".join(map(_block, blocks))) + "\n"
 
 
 def _block(block: Block) -> str:

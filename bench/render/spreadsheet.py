@@ -4,18 +4,21 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
+from bench.render.escaping import cell
+
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     """Return rows as CSV, the same text that pandas writes; importing pandas takes most of a second.
 
-    A column of numbers with a fraction or a gap is written as floats, so that all its values have one type.
+    A column of numbers with a fraction or a gap is written as floats, so that all its values have one type. Text that a
+    spreadsheet would compute begins with an apostrophe.
     """
     columns = {
         name: _column([row.get(name) for row in rows]) for name in dict.fromkeys(key for row in rows for key in row)
     }
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(cell, columns))
     writer.writerows(zip(*columns.values(), strict=True))
     return out.getvalue()
 
@@ -26,5 +29,5 @@ def _column(values: list[object]) -> list[object]:
     if all(isinstance(value, int) for value in present) and len(present) == len(values):
         return values
     if any(not isinstance(value, int | float) for value in present):
-        return values
+        return list(map(cell, values))
     return [float(value) if isinstance(value, int | float) else value for value in values]

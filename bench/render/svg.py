@@ -7,6 +7,7 @@ from html import escape
 from typing import Final
 
 from bench.render.documents import Number
+from bench.render.escaping import visible
 
 CHART: Final = {"rank": 52, "letter": 7.2, "scale": 320, "gap": 24, "score": 190, "line": 26, "top": 26}
 """Sizes of the picture in pixels: columns, the mean width of a letter, the height of a line and of the head."""
@@ -64,7 +65,7 @@ def chart(title: str, bars: Sequence[Bar]) -> str:
         ]
     width = right + CHART["gap"] + CHART["score"]
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{"".join(parts)}</svg>\n'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{visible("".join(parts))}</svg>\n'
 
 
 def _ends(score: Number) -> tuple[float, float]:

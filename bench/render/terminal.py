@@ -8,6 +8,7 @@ from rich.table import Table as Grid
 from rich.text import Text as Styled
 
 from bench.render.documents import Block, Bullets, Command, Paragraph, Picture, Section, Table
+from bench.render.escaping import visible
 
 
 def terminal(blocks: Sequence[Block], *, folding: Sequence[int] | None = None) -> Iterator[RenderableType]:
@@ -42,5 +43,5 @@ def _grid(table: Table, folding: Sequence[int] | None) -> Grid:
         title = Styled(str(column.title))
         grid.add_column(title, justify="left" if column.left else "right", overflow="fold", no_wrap=not folds)
     for row in table.rows:
-        grid.add_row(*(Styled(str(cell)) for cell in row))
+        grid.add_row(*(Styled(visible(str(cell))) for cell in row))
     return grid
