@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.records.paths import Paths
 from bench.records.predictions import StoredPredictions, read_predictions
 from bench.records.schema import RunRecord
 
@@ -13,10 +14,10 @@ PredictionsByRun = Mapping[str, StoredPredictions]
 
 def predictions_of(records: Sequence[RunRecord], results: Path) -> tuple[PredictionsByRun, dict[str, str]]:
     """Read the predictions of records; also return why a run's own are not its record's, by run_id."""
-    predictions, disagreeing = dict[str, StoredPredictions](), dict[str, str]()
+    predictions, disagreeing, paths = dict[str, StoredPredictions](), dict[str, str](), Paths(results=results)
     for record in records:
         try:
-            stored = read_predictions(record, results)
+            stored = read_predictions(record, paths)
         except ValueError as error:
             disagreeing[record.run_id] = str(error)
             continue

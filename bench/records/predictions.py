@@ -6,7 +6,6 @@ import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from bench.records.paths import Paths
 from bench.records.schema import RunRecord
-from bench.records.store import record_path
 from bench.records.validation import TOLERANCE
 
 HEADER: Final = re.compile(
@@ -58,14 +56,14 @@ class StoredPredictions:
         return np.exp(self.log_p_predicted.astype(np.float64))
 
 
-def read_predictions(record: RunRecord, results: Path) -> StoredPredictions | None:
+def read_predictions(record: RunRecord, paths: Paths) -> StoredPredictions | None:
     """Return the predictions of a run, or None if they are missing or damaged.
 
     Raises ValueError if they are not those of the record: of another digest, or with another accuracy.
     """
     # A summary over 1 MB stays among the artifacts, to keep the folder of records small enough for a repository.
-    beside = record_path(results, record).with_suffix(".npz")
-    stored_with_artifacts = Paths(results=results).artifacts(record.train_id) / f"{record.run_id}.npz"
+    beside = paths.record(record.environment.machine, record.run_id).with_suffix(".npz")
+    stored_with_artifacts = paths.artifacts(record.train_id) / f"{record.run_id}.npz"
     for path in (beside, stored_with_artifacts):
         try:
             data = path.read_bytes()

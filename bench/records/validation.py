@@ -95,7 +95,8 @@ def _measurement_faults(measurements: tuple[Measurement, ...]) -> Iterator[str]:
         title = f"{row.runtime} at batch {row.batch_size}"
         if row.batch_size < 1 or row.num_queries < len(row.samples_ms):
             yield f"{title}: {len(row.samples_ms)} samples of {row.num_queries} queries"
-        if not all(0 < sample < math.inf for sample in row.samples_ms):
+        # Not a loop over the samples, of which a table of a hundred rows has a million.
+        if not min(row.samples_ms, default=1) > 0 or max(row.samples_ms, default=1) == math.inf:
             yield f"{title}: a sample is not a positive time"
         if row.status == "ok" and not row.samples_ms:
             yield f"{title}: ok, but without samples"

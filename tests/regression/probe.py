@@ -5,6 +5,7 @@ A line in, ``{"prepare": CASE}``, ``{"case": CASE, "repetitions": N}`` or ``{"la
 """
 
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -145,7 +146,13 @@ def render_leaderboard(folder: Path, _model: Path) -> Work:
         config = replace(record().config, model=f"model {number}")
         made = record(accuracy=number / 30, config=config, run_id=f"{number:016x}")
         write_json(made, record_path(results, made))
-    return lambda: write(results)
+    # Earlier versions take the folder itself.
+    where = (
+        _load("bench.records.paths:Paths")(results=results)
+        if "paths" in inspect.signature(write).parameters
+        else results
+    )
+    return lambda: write(where)
 
 
 Case = Callable[[Path, Path], Work]

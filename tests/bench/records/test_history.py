@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.recipes import RECIPES, epochs_text, sizes_text
+from bench.records.paths import Paths
 from bench.records.predictions import read_predictions
 from bench.records.schema import SCHEMA_VERSION, RunRecord
 from bench.records.store import read_record, write_json
@@ -152,7 +153,7 @@ def test_answers_match_the_recorded_score(version: int, tmp_path: Path) -> None:
     folder = tmp_path / "records" / record.environment.machine
     folder.mkdir(parents=True)
     shutil.copyfile(FIXTURES / f"v{version}.npz", folder / f"{record.run_id}.npz")
-    predictions = read_predictions(record, tmp_path)
+    predictions = read_predictions(record, Paths(results=tmp_path))
     assert predictions is not None
     assert (len(predictions.right), float(predictions.right.mean())) == (179, accuracy_of(record))
     assert (predictions.p_predicted > 0.1).all()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.records.paths import Paths
 from bench.records.predictions import StoredPredictions, pool, read_predictions
 from bench.records.schema import RunRecord
 from bench.records.store import record_path
@@ -38,7 +39,7 @@ def same(found: StoredPredictions | None) -> bool:
 
 def test_answers_are_sorted_by_image(tmp_path: Path) -> None:
     record = keep(tmp_path, taken([3, 0, 5, 1, 4, 2]))
-    assert same(read_predictions(record, tmp_path))
+    assert same(read_predictions(record, Paths(results=tmp_path)))
 
 
 def test_folds_are_pooled_in_order_of_images() -> None:
@@ -50,8 +51,8 @@ def test_array_that_is_not_written_any_more_is_ignored(tmp_path: Path) -> None:
     file = record_path(tmp_path, record).with_suffix(".npz")
     with np.load(file) as stored:
         np.savez(file, log_p_predicted_calibrated=SORTED.log_p_predicted, **stored)
-    assert same(read_predictions(record, tmp_path))
+    assert same(read_predictions(record, Paths(results=tmp_path)))
 
 
 def test_answers_to_other_images_are_ignored(tmp_path: Path) -> None:
-    assert read_predictions(keep(tmp_path, taken([0, 1, 2, 3, 4])), tmp_path) is None
+    assert read_predictions(keep(tmp_path, taken([0, 1, 2, 3, 4])), Paths(results=tmp_path)) is None

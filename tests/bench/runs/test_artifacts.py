@@ -100,7 +100,7 @@ def test_damaged_artifacts_are_trained_again(make_folder: MakeFolder, tmp_path: 
     assert weights.read_bytes() == whole
     assert second.finished.metrics == first.finished.metrics
     assert finished_record(task) == second
-    assert read_predictions(second, task.paths.results) is not None
+    assert read_predictions(second, task.paths) is not None
 
 
 def test_a_repetition_that_fails_keeps_the_result(
@@ -124,7 +124,7 @@ def kept_whole(task: Task, done: RunRecord) -> None:
     assert finished_record(task) == done
     folder = task.paths.artifacts(task.train_id)
     assert (folder / WEIGHTS).read_bytes() == b"1" * SIZE
-    assert read_predictions(done, task.paths.results) is not None
+    assert read_predictions(done, task.paths) is not None
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 

@@ -70,7 +70,7 @@ def test_summary_uses_the_fitted_temperature(task: Task, monkeypatch: pytest.Mon
     calibration = Calibration(temperature=2.0, test_log_loss=0.1)
     scored = replace(outcome, metrics=replace(outcome.metrics, calibration=calibration))
     replace_training(monkeypatch, [scored], measured_in=-1)
-    predictions = read_predictions(execution.run_and_record(task), task.paths.results)
+    predictions = read_predictions(execution.run_and_record(task), task.paths)
     assert predictions is not None
     assert predictions.log_p_true == pytest.approx(-np.log(1 + np.exp(-1)))
     assert predictions.log_p_true_calibrated == pytest.approx(-np.log(1 + np.exp(-0.5)))
