@@ -46,9 +46,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def leaderboard(session: nox.Session) -> None:
-    """Write every published leaderboard again from its records, and fail if one differs."""
+    """Write every published leaderboard again from its records, and fail if one differs or its files do not agree."""
     for example in sorted(pathlib.Path("results/examples").iterdir()):
         session.run(*PYTHON, "bench", "leaderboard", "--results", str(example), silent=True)
+        session.run(*PYTHON, "bench", "verify", "--results", str(example), silent=True)
     session.run("git", "diff", "--exit-code", "--stat", "--", "results/examples", external=True)
 
 

@@ -143,6 +143,11 @@ class ResultsArgs:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyArgs(ResultsArgs):
+    """Verify that the files of a results folder agree with each other; nothing is changed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TablesArgs(ResultsArgs):
     """Flags of all commands that read the tables of a results folder."""
 

@@ -26,6 +26,7 @@ from bench.cli.arguments import (
     RunAllArgs,
     RunArgs,
     SweepArgs,
+    VerifyArgs,
 )
 from bench.cli.parsing import complete, in_flags, parse, parse_runs
 from bench.records.environment import read_commit
@@ -81,6 +82,9 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "leaderboard": Command(
         ResultsArgs, "bench.cli.results:leaderboard", "write leaderboard.md and leaderboard.csv from the records"
+    ),
+    "verify": Command(
+        VerifyArgs, "bench.cli.results:verify_all", "verify that records, predictions, artifacts and leaderboard agree"
     ),
     "report": Command(ReportArgs, "bench.cli.results:report", "write an HTML page with tables, plots and galleries"),
     "ensemble": Command(

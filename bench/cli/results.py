@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.console import Console, RenderableType
 
-from bench.cli.arguments import CompareArgs, RecommendArgs, ReportArgs, ResultsArgs, TablesArgs
+from bench.cli.arguments import CompareArgs, RecommendArgs, ReportArgs, ResultsArgs, TablesArgs, VerifyArgs
 from bench.comparison import analysis
 from bench.comparison.analysis import Comparison
 from bench.comparison.decisions.compare import compare
@@ -41,6 +41,24 @@ def leaderboard(args: ResultsArgs, console: Console) -> int:
         raise ConfigError(message)
     show(tables(write(Paths(results=args.results))), console)
     return 0
+
+
+def verify_all(args: VerifyArgs, console: Console) -> int:
+    """Verify a results folder and print the problems; return 0 if there are none, else 1."""
+    if not args.results.is_dir():
+        message = f"--results {args.results}: no such folder; run-all makes one"
+        raise ConfigError(message)
+    from bench.verification import verify  # noqa: PLC0415 - loads ONNX Runtime
+
+    found = verify(Paths(results=args.results))
+    for problem in found.problems:
+        console.print(f"{problem.path}: {problem.reason}", markup=False)
+    checked = f"{found.records:,} records and {found.others:,} other files: {len(found.problems):,} problems"
+    elsewhere = (
+        f"predictions elsewhere: {found.without_predictions:,}; artifacts elsewhere: {found.without_artifacts:,}"
+    )
+    console.print(f"{checked}; no digest (of an earlier version): {found.without_digest:,}; {elsewhere}")
+    return 1 if found.problems else 0
 
 
 def show(parts: Iterable[RenderableType], console: Console) -> None:

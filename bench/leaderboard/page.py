@@ -77,23 +77,29 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@_uncollected()
 def write(paths: "Paths") -> list[TableResult]:
     """Write ``leaderboard.md``, its pictures, and ``leaderboard.csv`` from all records of a results folder.
 
     Returns what they show.
     """
+    tables, files = contents(paths)
+    for old in paths.results.glob(PICTURE.format("*")):
+        if old not in files:
+            old.unlink()
+    for path, content in files.items():
+        write_text(content, path)
+    return tables
+
+
+@_uncollected()
+def contents(paths: "Paths") -> tuple[list[TableResult], dict[Path, str]]:
+    """Return the tables of all records of a results folder, and the text of each file that shows them."""
     comparisons = read(paths.results)
     tables, runs = [table_result(comparison) for comparison in comparisons], flat_runs(comparisons)
-    pictures = {PICTURE.format(results.id): picture(results) for results in tables}
-    for old in paths.results.glob(PICTURE.format("*")):
-        if old.name not in pictures:
-            old.unlink()
-    for name, drawn in pictures.items():
-        write_text(drawn, paths.results / name)
-    write_text(markdown(document(tables, results=paths.results)), paths.leaderboard)
-    write_text(csv_text(runs), paths.spreadsheet)
-    return tables
+    files = {paths.results / PICTURE.format(results.id): picture(results) for results in tables}
+    files[paths.leaderboard] = markdown(document(tables, results=paths.results))
+    files[paths.spreadsheet] = csv_text(runs)
+    return tables, files
 
 
 def document(tables: Sequence[TableResult], *, results: Path | None = None) -> list[Block]:

@@ -98,6 +98,14 @@ def _decoded(data: bytes, kind: type[Versioned], *, key: str, version: int, upgr
     return msgspec.convert(upgrade(msgspec.json.decode(data)), type=kind)
 
 
+def has_digest(path: Path) -> bool:
+    """Return whether a file carries a digest; False if it cannot be read."""
+    try:
+        return DIGEST in msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+    except (OSError, msgspec.MsgspecError, RecursionError):
+        return False
+
+
 def read_record(path: Path) -> RunRecord:
     """Read one record of this schema or of an older one; raises ValueError if it cannot be read."""
     record = read_versioned(path, RunRecord, key="schema_version", version=SCHEMA_VERSION, upgrade=upgrade_record)
