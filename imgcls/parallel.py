@@ -1,5 +1,9 @@
 """Parallel processing of many files on all cores that this process may use."""
 
+import os
+import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +23,10 @@ CHUNKS_PER_CORE: Final = 16
 AHEAD: Final = 4
 """Chunks per core that threads may be ahead of the caller: one large file must not stop the other cores."""
 IDLE_S: Final = 60
+WATCH_S: Final = 0.5
+"""Seconds between two looks of a worker whether its parent is still there."""
+PARENT_GONE_STATUS: Final = 129
+"""Exit status of a worker whose parent has ended: 128 + SIGHUP."""
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
 )
@@ -103,7 +111,22 @@ def _in_processes(
 
 
 def _executor(workers: int) -> ProcessPoolExecutor:
-    return get_reusable_executor(max_workers=workers, timeout=IDLE_S, env=ONE_THREAD)
+    return get_reusable_executor(
+        max_workers=workers, timeout=IDLE_S, env=ONE_THREAD, initializer=_end_with, initargs=(os.getpid(),)
+    )
+
+
+def _end_with(parent: int) -> None:
+    """End this worker process soon after its parent, which cannot do so itself if it is killed."""
+    # A thread that looks, and not Linux's PR_SET_PDEATHSIG: that is sent when the thread ends that made the process.
+    if sys.platform != "win32":  # where the id of the parent stays after its end
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_S)
+    os._exit(PARENT_GONE_STATUS)
 
 
 def _divided(

@@ -10,7 +10,8 @@ from bench import harness
 from bench.cli.arguments import PlanArgs, SearchArgs
 from bench.config import RunConfig
 from bench.harness import Planner
-from bench.runs import local, ray_cluster
+from bench.runs import local
+from bench.runs.on_ray import ray_cluster
 from bench.runs.plan import Decide
 from bench.tuning import ray_trials, study
 from imgcls.config import require

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.records.paths import Paths
+from bench.records.reading.validation import TOLERANCE
 from bench.records.schema import RunRecord
-from bench.records.validation import TOLERANCE
 
 HEADER: Final = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<type>[^']+)', 'fortran_order': False, 'shape': \((?P<length>\d+),\), ",

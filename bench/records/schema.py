@@ -20,7 +20,7 @@ SCHEMA_VERSION: Final = 5
 # 5: identity omits fields at their frozen default (``bench.records.ids``); added config.budget and config.overrides;
 #    split the verdict of a measurement into status, validity and protocol, and added its session; latency is keyed by
 #    the machine that measured; added derived_from; the npz file has log-probabilities, raw and calibrated, and groups.
-# ``bench.records.history`` upgrades older versions to this one.
+# ``bench.records.reading.history`` upgrades older versions to this one.
 
 
 DISTURBING_SHARE: Final = 0.1

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from bench.records.history import upgrade_record
 from bench.records.paths import Paths
+from bench.records.reading.history import upgrade_record
+from bench.records.reading.validation import require_valid
 from bench.records.schema import LATENCY_FILE_VERSION, SCHEMA_VERSION, Latency, LatencyFile, RunRecord
-from bench.records.validation import require_valid
 from imgcls.files import write_text
 from imgcls.models.operators import COUNTING
 

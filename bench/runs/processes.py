@@ -21,9 +21,7 @@ import msgspec
 
 from bench.progress import LOGGERS, Event
 from imgcls.messages import Message
-
-PARENT_GONE_STATUS = 129
-"""Exit status of a worker whose caller has ended: 128 + SIGHUP."""
+from imgcls.parallel import PARENT_GONE_STATUS
 
 SPIN_COUNT = "1000"
 """Spins of a waiting OpenMP thread before it sleeps: microseconds."""

@@ -15,7 +15,9 @@ def run(path: Path, _tell: Tell) -> int:
     from bench.runs.execution import run_and_record  # noqa: PLC0415 - loads torch, which importing this module must not
     from bench.runs.plan import Task, read_task  # noqa: PLC0415
 
-    record = run_and_record(read_task(path, Task))
+    task = read_task(path, Task)
+    path.unlink()  # now, so that a kill leaves no file with settings behind
+    record = run_and_record(task)
     return 0 if record.status == "ok" else 1
 
 
@@ -25,6 +27,7 @@ def precision(path: Path, tell: Tell) -> int:
     from imgcls.training.precision import speedup  # noqa: PLC0415
 
     probe = read_task(path, Probe)
+    path.unlink()
     tell(speedup(probe.spec, probe.loader, probe.train))
     return 0
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.records import locks
+from bench.runs.on_ray.ray_cluster import Cluster, parcel_of
+from bench.runs.on_ray.ray_tasks import Parcel, unpacked
 from bench.runs.plan import Task
-from bench.runs.ray_cluster import Cluster, parcel_of
-from bench.runs.ray_tasks import Parcel, unpacked
 from bench.tuning.objective import Fitted, OnProgress, TrialProgress, pruned, run_trial
 from bench.tuning.search import POLL_S, Evaluate, SweepTask, rungs_of, work
 from bench.tuning.storage import open_storage

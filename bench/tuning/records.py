@@ -9,8 +9,8 @@ import msgspec
 
 from bench.config import RunConfig
 from bench.records.environment import Environment
-from bench.records.history import upgrade_study
 from bench.records.paths import Paths
+from bench.records.reading.history import upgrade_study
 from bench.records.schema import DatasetInfo, Tuning
 from bench.records.store import read_versioned, write_with_digest
 from bench.tuning import space

@@ -1,6 +1,7 @@
-"""An interrupted audit ends its worker processes without warnings."""
+"""An interrupted or killed audit ends its worker processes, without warnings."""
 
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def decoding(audit: int) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
         return started if any(worker.cpu_times().user > 0.3 for worker in started) else []
     return []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="workers watch the id of their parent")
+def test_workers_end_with_a_killed_audit(large: Path, tmp_path: Path) -> None:
+    process = start("audit", str(large), "--results", str(tmp_path / "results"))
+    workers = until(lambda: decoding(process.pid), what="work of a worker of the audit")
+    process.kill()
+    process.communicate()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
 def test_a_terminated_audit_leaves_no_warnings(large: Path, tmp_path: Path) -> None:

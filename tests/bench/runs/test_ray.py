@@ -22,7 +22,8 @@ from bench import harness
 from bench.recipes import RECIPES, configs_of
 from bench.records.schema import RunRecord
 from bench.records.store import read_record
-from bench.runs import local, ray_cluster
+from bench.runs import local
+from bench.runs.on_ray import ray_cluster
 from bench.runs.plan import Task, record_file
 from bench.tuning import ray_trials
 from bench.tuning.records import SweepBudget

@@ -14,8 +14,9 @@ from bench.config import REPOSITORY
 from bench.records.paths import OUTCOME
 from bench.records.schema import RunRecord
 from bench.records.store import read_record
-from bench.runs import failures, local, ray_tasks
+from bench.runs import failures, local
 from bench.runs.execution import prepare
+from bench.runs.on_ray import ray_tasks
 from bench.runs.plan import Task, record_file
 from bench.runs.processes import steady_memory
 from imgcls.config import LoaderConfig, Precision, TrainConfig
