@@ -67,11 +67,13 @@ def identity(config: object) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
-        default = field.default_factory() if field.default_factory is not MISSING else field.default
         if is_dataclass(value):
             # An empty part is omitted too, so that a new part with defaults only changes no id.
             content |= {field.name: nested} if (nested := identity(value)) else {}
-        elif value != FROZEN_DEFAULTS.get(field.name, default):
+            continue
+        # Not before: making and checking the default of each part takes most of the time.
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        if value != FROZEN_DEFAULTS.get(field.name, default):
             content[field.name] = _former(field.name, value)
     return content
 

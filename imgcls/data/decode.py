@@ -60,6 +60,9 @@ SUPPORT: Final = 4
 """Pixels beyond its own that a filter reads, in units of the larger grid; Lanczos, the widest, reads 3."""
 
 
+NO_MEMORY: Final = "not enough memory to decode it"
+
+
 class UndecodableError(Exception):
     """A file that yields no usable image; the message is the reason of removal in the audit."""
 
@@ -112,6 +115,8 @@ def decode(path: Path, *, min_side: int | None = None) -> Decoded:
         reason = f"over the limit of {PIXEL_LIMIT} pixels"
     except UndecodableError:
         raise
+    except MemoryError:
+        reason = NO_MEMORY
     except Exception as error:  # noqa: BLE001 - decoders of eleven formats raise whatever they meet in damaged files
         reason = "truncated" if "truncated" in str(error).lower() else f"unreadable: {error}"
     raise UndecodableError(reason)
@@ -143,10 +148,12 @@ def quiet_libraries() -> Iterator[None]:
 def _read(path: Path) -> bytes:
     try:
         # Reading a named pipe or a device would wait for ever, or never end.
-        if not stat.S_ISREG(path.stat().st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             reason = "not a regular file"
             raise UndecodableError(reason)
-        data = path.read_bytes()
+        # Before it is read: files of the kernel, such as /proc/kmsg, are empty and never end.
+        data = path.read_bytes() if status.st_size else b""
     except OSError as error:
         reason = f"unreadable: {error.strerror}"
         raise UndecodableError(reason) from error

@@ -3,6 +3,8 @@
 This module loads no runtime, so that a measuring process loads only the one that it times.
 """
 
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from imgcls.data.decode import Resize
+from imgcls.data.decode import RESAMPLING, Resize
 from imgcls.errors import ConfigError
 
 CARD_KEY: Final = "imgcls"
@@ -21,6 +23,17 @@ CARD_VERSION: Final = 3
 
 WORDS_KEY: Final = "imgcls.preprocessing"
 """Metadata key of the preprocessing in words, for people who open the file elsewhere."""
+
+MOST_PX: Final = 4096
+
+LEAST_CROP: Final = 0.1
+
+MOST_CROP: Final = 2.0
+
+COLOURS: Final = 3
+
+MOST_TEMPERATURE: Final = 1000.0
+"""Ten times what ``imgcls.evaluation.calibration`` fits at most."""
 
 Step = dict[str, str | int | float | tuple[float, ...]]
 
@@ -112,17 +125,55 @@ def read_card(path: Path) -> Card:
 
     Raises ConfigError if the file is missing, is not ONNX, or contains no card.
     """
-    metadata = metadata_of(path)
+    return card_of(metadata_of(path), path)
+
+
+def card_of(metadata: Mapping[str, str], path: Path) -> Card:
+    """Return the card in the metadata of a file; raises ConfigError without one, or for one that cannot be right."""
+    if CARD_KEY not in metadata:
+        message = f"{path}: carries no {CARD_KEY} metadata (classes, size, mean, std); export it with this project"
+        raise ConfigError(message)
     try:
-        return msgspec.json.decode(metadata[CARD_KEY], type=Card)
-    except (KeyError, msgspec.DecodeError) as error:
-        raise missing_card(path) from error
+        card = msgspec.json.decode(metadata[CARD_KEY], type=Card)
+        fault = next(_faults(card), None)
+    except msgspec.MsgspecError as error:
+        fault = str(error)
+    except RecursionError:
+        fault = "nested too deeply"
+    if fault is not None:
+        message = f"{path}: its {CARD_KEY} metadata are wrong ({fault}); export it with this project"
+        raise ConfigError(message)
+    return card
 
 
-def missing_card(path: Path) -> ConfigError:
-    """Return the error for an ONNX file that was not exported by this project."""
-    message = f"{path}: carries no {CARD_KEY} metadata (classes, size, mean, std); export it with this project"
-    return ConfigError(message)
+def _faults(card: Card) -> Iterator[str]:
+    """Yield what is wrong with a card: it may come from a stranger, and must not be used as if it were right."""
+    if not 1 <= card.version <= CARD_VERSION:
+        yield f"version {card.version}; this code reads versions 1 to {CARD_VERSION}"
+    names = card.class_names
+    if not names or not all(names) or len(set(names)) < len(names):
+        yield "class names are missing, empty or repeated"
+    yield from _resize_faults(card.resize)
+    if not len(card.mean) == len(card.std) == COLOURS or not all(map(math.isfinite, card.mean)):
+        yield "mean and std are not three numbers each"
+    if not all(0 < std < math.inf for std in card.std):
+        yield "a standard deviation is not positive"
+    if card.temperature is not None and not 1 / MOST_TEMPERATURE <= card.temperature <= MOST_TEMPERATURE:
+        yield f"temperature {card.temperature}, not {1 / MOST_TEMPERATURE} to {MOST_TEMPERATURE}"
+    expected = {step["step"]: step for step in steps_of(card.resize, mean=card.mean, std=card.std)}
+    for step in card.steps:
+        # Other steps may be described in other words by earlier versions.
+        if step.get("step") in {"resize", "centre_crop", "normalise"} and step != expected.get(step["step"]):
+            yield f"the step {step['step']} contradicts size, crop, mean or std"
+
+
+def _resize_faults(resize: Resize) -> Iterator[str]:
+    if not 1 <= resize.size <= MOST_PX:
+        yield f"size {resize.size}, not 1 to {MOST_PX} px"
+    if resize.crop_pct is not None and not LEAST_CROP <= resize.crop_pct <= MOST_CROP:
+        yield f"crop_pct {resize.crop_pct}, not {LEAST_CROP} to {MOST_CROP}"
+    if resize.interpolation not in RESAMPLING:
+        yield f"interpolation {resize.interpolation!r}, not one of {', '.join(RESAMPLING)}"
 
 
 def metadata_of(path: Path) -> dict[str, str]:

@@ -3,21 +3,20 @@
 Classes and preprocessing are read from a file's metadata (``Card``), which ``imgcls.inference.export`` writes.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from imgcls.config import require
-from imgcls.data.decode import Resize, UndecodableError, load_square
+from imgcls.data.decode import NO_MEMORY, Resize, UndecodableError, load_square
 from imgcls.errors import ConfigError, DataError
-from imgcls.inference.card import CARD_KEY, Card, missing_card, preprocess
+from imgcls.inference.card import CARD_KEY, Card, card_of, preprocess
 from imgcls.inference.onnx_sessions import SILENT
 from imgcls.parallel import stream_chunks
 
@@ -110,12 +109,23 @@ def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
         message = f"{path}: not an ONNX model that can be read ({reason})"
         raise ConfigError(message) from error
     # From the open session: ``read_card`` would need the onnx package and load the file again.
-    metadata: dict[str, Any] = session.get_modelmeta().custom_metadata_map
-    try:
-        card = msgspec.json.decode(metadata[CARD_KEY], type=Card)
-    except (KeyError, msgspec.DecodeError) as error:
-        raise missing_card(path) from error
+    card = card_of(session.get_modelmeta().custom_metadata_map, path)
+    if fault := next(_interface_faults(session, card), None):
+        message = f"{path}: is not a classifier of its {CARD_KEY} metadata ({fault}); export it with this project"
+        raise ConfigError(message)
     return Classifier(name=str(path), session=session, card=card)
+
+
+def _interface_faults(session: onnxruntime.InferenceSession, card: Card) -> Iterator[str]:
+    """Yield what inputs and outputs are not as exported."""
+    inputs, outputs, size = session.get_inputs(), session.get_outputs(), card.resize.size
+    if [entry.name for entry in inputs] != ["images"] or len(outputs) != 1:
+        yield f"inputs {', '.join(entry.name for entry in inputs)} and {len(outputs)} outputs, not images and one"
+    for entry, expected in ((inputs[0], [None, 3, size, size]), (outputs[0], [None, len(card.class_names)])):
+        # A size that the file leaves open, such as that of the batch, is a name or None there.
+        fixed = [have if isinstance(have, int) else want for have, want in zip(entry.shape, expected, strict=False)]
+        if len(entry.shape) != len(expected) or fixed[1:] != expected[1:]:
+            yield f"{entry.name} has shape {entry.shape}, not {['batch', *expected[1:]]}"
 
 
 def classify(
@@ -151,6 +161,8 @@ def _squares(photos: Sequence[Path], resize: Resize) -> list[NDArray[np.uint8] |
             squares.append(load_square(photo, resize))
         except UndecodableError as error:
             squares.append(str(error))
+        except MemoryError:  # while it is resized
+            squares.append(NO_MEMORY)
     return squares
 
 
@@ -158,7 +170,12 @@ def _predictions_of(
     model: Classifier, photos: Sequence[Path], squares: Sequence[NDArray[np.uint8] | str], *, top_k: int
 ) -> list[PhotoPrediction]:
     usable = [square for square in squares if not isinstance(square, str)]
-    logits = iter(model.logits(np.stack(usable)) if usable else ())
+    logits: Iterator[NDArray[np.float32] | str]
+    try:
+        logits = iter(model.logits(np.stack(usable)) if usable else ())
+    except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common base; the other models answer
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        logits = iter([f"the model failed: {reason}"] * len(usable))
     return [
         _prediction(model, photo, square if isinstance(square, str) else next(logits), top_k=top_k)
         for photo, square in zip(photos, squares, strict=True)
@@ -168,6 +185,8 @@ def _predictions_of(
 def _prediction(model: Classifier, photo: Path, outcome: NDArray[np.float32] | str, *, top_k: int) -> PhotoPrediction:
     """Return the prediction from the logits ``[C]`` of a photo, or from the reason why it has none."""
     reason = None if model.card.temperature is not None else model.card.uncalibrated_reason or NO_TEMPERATURE
+    if not isinstance(outcome, str) and outcome.shape != (len(model.card.class_names),):
+        outcome = f"the model has outputs of shape {outcome.shape} for {len(model.card.class_names)} classes"
     if not isinstance(outcome, str) and not np.isfinite(outcome).all():
         outcome = "the model's logits are not finite"
     if isinstance(outcome, str):
