@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from bench.config import REPOSITORY
 from bench.records.paths import OUTCOME
 from bench.records.schema import RunRecord
-from bench.records.store import read_record
 from bench.runs import failures, local
 from bench.runs.execution import prepare
 from bench.runs.on_ray import ray_tasks
-from bench.runs.plan import Task, record_file
+from bench.runs.plan import Task, finished_record, record_file
 from bench.runs.processes import steady_memory
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.errors import ConfigError
@@ -169,15 +170,21 @@ def _collected(task: Task, ref: Any, started: dt.datetime) -> RunRecord:  # noqa
     import ray  # noqa: PLC0415
 
     try:
-        write_files(ray.get(ref), task.paths.results)
+        files: ray_tasks.Files = ray.get(ref)
     except ray.exceptions.RayError as error:
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return local.write_failed(task, f"RunError: lost on the cluster ({reason})", started)
-    record = read_record(record_file(task))
+    name = record_file(task).relative_to(task.paths.results).as_posix()
+    record = msgspec.json.decode(files[name], type=RunRecord)
     if record.status == "ok":
         LOGGER.info("%s: done", local.title_of(task))
     else:
         LOGGER.error("%s: failed: %s", local.title_of(task), failures.last_line(record.error or ""))
+    # As on this machine, a repetition that fails must not replace a result.
+    if record.status == "failed" and finished_record(task) is not None:
+        LOGGER.warning("  the result from before this repetition is kept")
+    else:
+        write_files(files, task.paths.results)
     return record
 
 

@@ -1,5 +1,6 @@
 """Artifacts that were damaged are made again, and a repetition that fails leaves the former result as it was."""
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,10 @@ from bench import harness
 from bench.recipes import RECIPES
 from bench.records.predictions import read_predictions
 from bench.records.schema import Outcome, RunRecord
-from bench.records.store import read_record, write_json
+from bench.records.store import read_record, to_json, write_json
 from bench.runs import execution, local
 from bench.runs.artifacts import set_aside, whole_outcome
-from bench.runs.plan import Task, finished_record, record_file
+from bench.runs.plan import Task, finished_record, make_record, record_file
 from imgcls.evaluation.predictions import Predictions, predictions_file, save_predictions
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
@@ -169,6 +170,20 @@ def test_a_repetition_that_succeeds_replaces_the_result(
     folder = task.paths.artifacts(task.train_id)
     assert (folder / WEIGHTS).read_bytes() == b"2" * SIZE
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_repetition_that_fails_on_a_cluster_keeps_the_result(
+    task: Task, done: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    from bench.runs.on_ray import ray_cluster
+
+    now = dt.datetime.now(dt.UTC)
+    failed = make_record(task, started=now, duration_s=1.0, outcome=None, error="RuntimeError: lost")
+    name = record_file(task).relative_to(task.paths.results).as_posix()
+    monkeypatch.setattr("ray.get", lambda _ref: {name: to_json(failed).encode()})
+    assert ray_cluster._collected(replace(task, force=True), None, now) == failed  # noqa: SLF001 - Ray itself calls tasks
+    kept_whole(task, done)
 
 
 def test_a_first_run_that_is_killed_is_a_failed_record(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
