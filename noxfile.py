@@ -86,9 +86,9 @@ def families(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Check everything that computes on CUDA, in ten minutes, and write .nox/gpu/gpu.json and gpu.md. Not part of CI.
+    """Check everything that computes on CUDA, and write .nox/gpu/gpu.json and gpu.md. Not part of CI.
 
-    Resumable. Without a device it says so and succeeds.
+    Planned for ten minutes, resumable. Without a device it says so and succeeds.
     """
     session.run(*PYTHON, "tests.benchmarks.gpu", ".nox/gpu", *session.posargs)
 

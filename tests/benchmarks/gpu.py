@@ -1,4 +1,4 @@
-"""The whole check of a CUDA machine: ``python -m tests.benchmarks.gpu OUT``, ten minutes, resumable.
+"""The whole check of a CUDA machine: ``python -m tests.benchmarks.gpu OUT``, planned for ten minutes, resumable.
 
 Every check is carried out by the commands and functions that users call, has a verdict, and is written to OUT/gpu.json
 as soon as it is done, and all of them to OUT/gpu.md. Without a device the script says so, and ends with status 0.
