@@ -27,11 +27,11 @@ ODD_NAMES = ("a b", "müll 猫", "x|y", "<script>alert(1)</script>", "-dash", "`
 
 def page_of(*records: RunRecord) -> str:
     """The leaderboard of some records whose predictions are missing."""
-    return markdown_of(*analysis.compare_records(records, {}))
+    return markdown_of(*analysis.compare_records(records, Path("/nowhere")))
 
 
 def main_table(*records: RunRecord) -> list[list[str]]:
-    return tables_of(*analysis.compare_records(records, {}))[0]
+    return tables_of(*analysis.compare_records(records, Path("/nowhere")))[0]
 
 
 def write(results: Path, *records: object) -> list[Path]:
@@ -173,7 +173,7 @@ def test_a_failed_run_is_a_row_with_its_reason() -> None:
 def test_cells_report_failed_and_unmeasured_runtimes() -> None:
     row = replace(examples.measurement("onnxruntime-cpu"), status="failed", reason="no memory here", samples_ms=())
     failed = examples.record(measurements=(examples.measurement(), row))
-    main, rest, *_ = tables_of(*analysis.compare_records([failed], {}))
+    main, rest, *_ = tables_of(*analysis.compare_records([failed], Path("/nowhere")))
     cells = dict(zip(main[0], main[1], strict=True))
     assert (cells["CUDA ms"], cells["ONNX ms"]) == ("not measured", "failed")
     cells = dict(zip(rest[0], rest[1], strict=True))

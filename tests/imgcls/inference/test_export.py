@@ -113,7 +113,7 @@ def test_onnx_file_names_no_folder(tmp_path: Path) -> None:
 def test_wrong_mean_fails_parity(tmp_path: Path) -> None:
     source = noise(5, 32)
     predictions = trained(spec_of("test_efficientnet", 32), source, tmp_path / "m.onnx")
-    edit_card(tmp_path / "m.onnx", mean=[0.5, 0.5, 0.5])
+    edit_card(tmp_path / "m.onnx", mean=[0.5, 0.5, 0.5], steps=[])
     with pytest.raises(ParityError, match="logits differ from the trained model's by"):
         parity_of(tmp_path / "m.onnx", source, predictions)
 
@@ -163,6 +163,6 @@ def test_predicting_without_torch_repeats_logits(tmp_path: Path, crop: bool) -> 
     command = [sys.executable, "-c", PREDICT, str(tmp_path / "m.onnx"), str(root), str(tmp_path / "logits.npz")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1e-3
-    edit_card(tmp_path / "m.onnx", mean=[0.9, 0.9, 0.9])
+    edit_card(tmp_path / "m.onnx", mean=[0.9, 0.9, 0.9], steps=[])
     wrong = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(wrong.stdout) > 1e-2
