@@ -9,13 +9,12 @@ import pytest
 from bench import harness
 from bench.cli.main import main
 from bench.recipes import RECIPES
-from bench.records.paths import Paths
 from bench.records.schema import RunRecord
 from bench.records.store import record_path, write_with_digest
 from bench.runs import execution
 from bench.runs.plan import Task
+from imgcls.evaluation.predictions import load_predictions, predictions_file, save_predictions
 from imgcls.inference.runtimes import ONNX
-from imgcls.inference.synthetic import draw_inputs, load_synthetic, save_synthetic
 from tests.helpers import examples
 from tests.helpers.images import MakeFolder
 
@@ -63,7 +62,7 @@ def test_an_edited_leaderboard(name: str, results: Path, capsys: pytest.CaptureF
     path.write_text(path.read_text().replace("0.9", "0.99").replace("90.", "99."))
     status, output = verified(results, capsys)
     assert status == 1
-    assert f"{name}: not that of the records; python -m bench leaderboard makes it again" in output
+    assert f"{name}: not what this checkout makes of the records (python -m bench leaderboard)" in output
 
 
 def test_edited_and_damaged_records(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,16 +97,18 @@ def task(make_folder: MakeFolder, tmp_path: Path) -> Task:
 
 
 def test_artifacts_are_those_of_the_record(task: Task, capsys: pytest.CaptureFixture[str]) -> None:
-    """The exported file has its digest, and computes the logits of the trained network."""
+    """The exported file has its digest, and the stored logits give the classes of the record's predictions."""
     record = execution.run_and_record(task)
     assert verified(task.paths.results, capsys)[0] == 0
-    folder = Paths(results=task.paths.results).artifacts(record.train_id)
-    _, trained = load_synthetic(folder, 32)
-    save_synthetic(trained.logits + 1, draw_inputs(32), folder)
+    folder = task.paths.artifacts(record.train_id)
+    file = predictions_file(folder, "test")
+    whole = file.read_bytes()
+    stored = load_predictions(file)
+    save_predictions(replace(stored, logits=-stored.logits), file)
     status, output = verified(task.paths.results, capsys)
     assert status == 1
-    assert f"artifacts/{record.train_id}/{ONNX}: the logits differ from the trained model's" in output
-    save_synthetic(trained.logits, draw_inputs(32), folder)
+    assert f"artifacts/{record.train_id}/{ONNX}: the logits in test_logits.npz give other classes" in output
+    file.write_bytes(whole)
     (folder / ONNX).write_bytes((folder / ONNX).read_bytes() + b" ")
     status, output = verified(task.paths.results, capsys)
     assert status == 1
