@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from bench.leaderboard.page import contents
 from bench.records.paths import Paths
-from bench.records.predictions import read_predictions
+from bench.records.predictions import StoredPredictions, read_predictions
 from bench.records.schema import RunRecord
 from bench.records.store import has_digest, read_latency_file, read_record
 from bench.tuning.records import read_study
@@ -67,28 +67,29 @@ def verify(paths: Paths) -> Verification:
     before = len(problems)
     predictions = [read(path, partial(read_predictions, record, paths)) for path, record in finished]
     missing = predictions.count(None) - (len(problems) - before)
-    here = [record for _, record in finished if (paths.artifacts(record.train_id) / ONNX).exists()]
-    for record in here:
-        read(paths.artifacts(record.train_id) / ONNX, partial(_require_artifacts, record, paths))
+    artifacts = [paths.artifacts(record.train_id) / ONNX for _, record in finished]
+    for (_, record), summary, artifact in zip(finished, predictions, artifacts, strict=True):
+        if artifact.exists():
+            read(artifact, partial(_require_artifacts, record, summary, artifact.parent))
     return Verification(
         records=len(files),
         others=len(measured) + len(studies),
         without_digest=sum(not has_digest(path) for path in (*files, *measured, *studies)),
         without_predictions=missing,
-        without_artifacts=len(finished) - len(here),
+        without_artifacts=sum(not artifact.exists() for artifact in artifacts),
         problems=(*problems, *_leaderboard_problems(paths)),
     )
 
 
-def _require_artifacts(record: RunRecord, paths: Paths) -> None:
+def _require_artifacts(record: RunRecord, summary: StoredPredictions | None, folder: Path) -> None:
     """Raise ValueError if the exported file or the stored logits of test are not those of the record."""
-    folder, expected = paths.artifacts(record.train_id), record.finished.artifact.sha256
+    expected = record.finished.artifact.sha256
     if (digest := sha256_of(folder / ONNX)) != expected:
         message = f"sha256 {digest[:16]}, but {expected[:16]} in the record of {record.config.model}"
         raise ValueError(message)
     # Not by computing logits of the synthetic inputs: those of a barely trained network, which are far from its photos,
     # differ between two kernels of one runtime by more than the limit of parity.
-    file, summary = predictions_file(folder, "test"), read_predictions(record, paths)
+    file = predictions_file(folder, "test")
     if summary is None or not file.exists():
         return
     stored = load_predictions(file)

@@ -27,7 +27,7 @@ def predictions_of(records: Sequence[RunRecord], results: Path) -> tuple[Predict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LeftOut:
+class ExcludedRun:
     """A run whose parts do not agree, so that it is in no row, and why."""
 
     model: str

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from bench.comparison.agreement import predictions_of
 from bench.comparison.costs import Front, fronts
 from bench.comparison.measures import MEASURES, Estimate
+from bench.comparison.rows import Checkpoint, ComparedRow, Row, compared_row
 from bench.comparison.scores import accuracy, bootstrapped, expected_eces, macro_f1, minority_classes
-from bench.comparison.tables import CHECKPOINTS_SHOWN, Checkpoint, ComparedRow, Row, Table, compared_row, group
+from bench.comparison.tables import CHECKPOINTS_SHOWN, Table, group
 from bench.records.schema import RunRecord
 from bench.records.store import read_records, recounted
 from bench.stats.groups import (
@@ -314,7 +315,7 @@ def read(results: Path, machine: str | None = None) -> list[Comparison]:
 def compare_records(records: Sequence[RunRecord], results: Path, machine: str | None = None) -> list[Comparison]:
     """Group records into tables, and compare the rows of each table.
 
-    A run whose predictions do not agree with its record is left out, with a warning.
+    A run whose predictions do not agree with its record is excluded, with a warning.
     """
     predictions, disagreeing = predictions_of(records, results)
     return [find(table) for table in group(records, predictions, machine, disagreeing=disagreeing)]

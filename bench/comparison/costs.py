@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from bench.comparison.latencies.sessions import interval_over_rounds, over_rounds
 from bench.comparison.latencies.speeds import reference_runtime, runtime_text, shown
 from bench.comparison.measures import MEASURES, Estimate, of_interval
-from bench.comparison.tables import ComparedRow, Row, Table
+from bench.comparison.rows import ComparedRow, Row
+from bench.comparison.tables import Table
 from bench.records.schema import RunRecord
 from bench.stats.groups import Groups
 from bench.stats.intervals import percentile

@@ -11,7 +11,7 @@ from bench.stats.intervals import Interval, Score
 
 if TYPE_CHECKING:
     from bench.comparison.analysis import Comparison  # whose fronts read the registry
-    from bench.comparison.tables import Row
+    from bench.comparison.rows import Row
 
 Kind = Literal["exact", "at least", "confidence", "simultaneous", "range"]
 

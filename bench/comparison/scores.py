@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparison.tables import Checkpoint, Row, Table
+from bench.comparison.rows import Checkpoint, Row
+from bench.comparison.tables import Table
 from bench.records.predictions import StoredPredictions
 from bench.stats.grouped_macro import grouped_macro_intervals
 from bench.stats.groups import (

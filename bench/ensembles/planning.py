@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from bench.comparison.analysis import Comparison
 from bench.comparison.decisions.sides import rows_named
-from bench.comparison.tables import Checkpoint, Row
+from bench.comparison.rows import Checkpoint, Row
 from bench.ensembles.voting import RULES
 from bench.records.environment import Environment
 from bench.records.ids import hash_of, identity

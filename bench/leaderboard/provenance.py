@@ -114,7 +114,7 @@ def _duplicates(duplicates: Duplicates) -> str:
 def _notes(conditions: Conditions) -> list[Words]:
     """Return what may limit the comparison of rows, and where their weights come from."""
     notes: list[Words] = [] if conditions.disturbed is None else [_disturbed(conditions.disturbed)]
-    notes += [text(Name(run.model), f", seed {run.seed}, is left out: {run.reason}") for run in conditions.left_out]
+    notes += [text(Name(run.model), f", seed {run.seed}, is excluded: {run.reason}") for run in conditions.excluded]
     notes += map(Name, conditions.missing)
     notes += [
         text(Name(model), f", seed {seed}, was trained on {machine}") for model, seed, machine in conditions.elsewhere

@@ -8,8 +8,8 @@ from bench.comparison.analysis import Comparison
 from bench.comparison.latencies.acceptance import acceptance_on, admitted, check_of
 from bench.comparison.latencies.figures import Latency, latency_of
 from bench.comparison.measures import MEASURES, Estimate, of_score
+from bench.comparison.rows import Checkpoint, Row
 from bench.comparison.scores import recalls
-from bench.comparison.tables import Checkpoint, Row
 from bench.records.schema import RunRecord
 from imgcls.inference.runtimes import RUNTIMES
 

@@ -9,7 +9,7 @@ from bench.comparison.decisions.limits import Limit, LimitResult, Limits, chosen
 from bench.comparison.latencies.figures import Latency
 from bench.comparison.latencies.speeds import same_network
 from bench.comparison.measures import Estimate, of_interval, of_score
-from bench.comparison.tables import ComparedRow, Row
+from bench.comparison.rows import ComparedRow, Row
 from bench.records.paths import Paths
 from bench.stats.pairs import ALPHA
 from bench.stats.power import Power

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.comparison.analysis import Comparison
-from bench.comparison.tables import Row, Table
+from bench.comparison.rows import Row
+from bench.comparison.tables import Table
 from bench.records.predictions import StoredPredictions
 from bench.stats.pairs import Right
 from imgcls.errors import ConfigError

@@ -11,7 +11,7 @@ from bench.records.measurements import Measurement
 from bench.stats.intervals import percentile
 
 if TYPE_CHECKING:
-    from bench.comparison.tables import Row
+    from bench.comparison.rows import Row
 
 NOT_MEASURED = "not measured"
 

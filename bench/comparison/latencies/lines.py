@@ -11,7 +11,8 @@ from bench.comparison.latencies.figures import validity_of
 from bench.comparison.latencies.sessions import Sessions, is_outlier, relative_half_width
 from bench.comparison.latencies.speeds import Network, ratio
 from bench.comparison.measures import Estimate, of_interval
-from bench.comparison.tables import CHECKPOINTS_SHOWN, Row
+from bench.comparison.rows import Row
+from bench.comparison.tables import CHECKPOINTS_SHOWN
 from bench.latency.protocol import enough_queries
 from bench.records.measurements import Check, Measurement
 from bench.records.schema import RunRecord

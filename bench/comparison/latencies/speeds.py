@@ -14,7 +14,8 @@ from bench.stats.intervals import Interval, ratio_interval
 from imgcls.inference.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from bench.comparison.tables import Row, Table  # a row holds its networks, which are defined here
+    from bench.comparison.rows import Row
+    from bench.comparison.tables import Table  # a row holds its networks, which are defined here
 
 PREFERRED: Final = ("onnxruntime-cuda", "pytorch-cuda", "onnxruntime-cpu", "pytorch-cpu")
 """Order of preference of the reference runtime, within those on CUDA and within the others."""

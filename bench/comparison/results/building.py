@@ -26,9 +26,10 @@ from bench.comparison.results.values import (
     Speed,
     TableResult,
 )
+from bench.comparison.rows import Row
 from bench.comparison.scores import minority_classes, most_confused, recalls
 from bench.comparison.settings import family_of, kind_of, weights_part
-from bench.comparison.tables import Row, members_of
+from bench.comparison.tables import members_of
 from bench.records.measurements import Measurement
 from bench.records.schema import UNGROUPED
 from bench.runs import failures

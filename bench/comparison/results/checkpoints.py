@@ -6,8 +6,8 @@ from statistics import fmean
 from bench.comparison.analysis import Comparison
 from bench.comparison.measures import Estimate, of_interval, of_score
 from bench.comparison.results.values import CheckpointResult
+from bench.comparison.rows import Checkpoint, Row
 from bench.comparison.scores import accuracy_interval
-from bench.comparison.tables import Checkpoint, Row
 from bench.stats.groups import effective_size, meaningful
 from bench.stats.intervals import Score, independent_difference
 

@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench.comparison.agreement import LeftOut
+from bench.comparison.agreement import ExcludedRun
 from bench.comparison.measures import Estimate, of_interval
+from bench.comparison.rows import Checkpoint
 from bench.comparison.scores import accuracy_interval
-from bench.comparison.tables import Checkpoint, Table, TestedFolds
+from bench.comparison.tables import Table, TestedFolds
 from bench.config import OF_THE_TABLE
 from bench.recipes import training_text
 from bench.records.schema import UNGROUPED, ModelInfo, RunRecord
@@ -76,7 +77,7 @@ class Conditions:
     scorings: tuple[int, int]
     disturbed: Disturbed | None
     missing: tuple[str, ...]
-    left_out: tuple[LeftOut, ...]
+    excluded: tuple[ExcludedRun, ...]
     elsewhere: tuple[tuple[str, int, str], ...]
     weights: tuple[Weights, ...]
 
@@ -113,7 +114,7 @@ def conditions_of(table: Table) -> Conditions:
         scorings=count_scorings(table),
         disturbed=_disturbed(table),
         missing=tuple(dict.fromkeys(note for record in records for note in record.dataset.missing)),
-        left_out=table.left_out,
+        excluded=table.excluded,
         elsewhere=tuple(
             (record.config.model, record.config.seed, record.outcome.environment.machine)
             for record in records

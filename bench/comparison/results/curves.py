@@ -10,7 +10,7 @@ from bench.comparison.analysis import Comparison
 from bench.comparison.costs import cost_so_far
 from bench.comparison.latencies.figures import validity_of
 from bench.comparison.latencies.speeds import runtimes_of, shown
-from bench.comparison.tables import Row
+from bench.comparison.rows import Row
 from bench.stats.groups import meaningful, proportion_interval
 from imgcls.evaluation.binning import ece_bins
 

@@ -7,7 +7,7 @@ from bench.comparison.analysis import Comparison
 from bench.comparison.latencies.acceptance import admitted
 from bench.comparison.latencies.sessions import relative_half_width
 from bench.comparison.measures import MEASURES
-from bench.comparison.tables import Checkpoint, Row
+from bench.comparison.rows import Checkpoint, Row
 from bench.recipes import epochs_text, sizes_text
 from bench.records.schema import RunRecord
 from bench.records.store import to_json

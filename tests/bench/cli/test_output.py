@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -30,19 +31,17 @@ def arguments(command: tuple[str, ...], results: Path) -> list[str]:
     return [*command, *(("--results", str(results)) if command[0] in {"leaderboard", "recommend"} else ())]
 
 
+def run(command: tuple[str, ...], results: Path, output: IO[str]) -> "subprocess.CompletedProcess[str]":
+    line = [sys.executable, "-m", "bench", *arguments(command, results)]
+    return subprocess.run(line, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_a_closed_pipe_ends_the_command(command: tuple[str, ...], results: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)  # before anything is written, as ``| head -0`` does
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments(command, results)],
-        cwd=ROOT,
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    os.close(writing)
+    with os.fdopen(writing, "w") as output:
+        done = run(command, results, output)
     assert done.returncode == 141, done.stderr
     assert done.stderr == ""
 
@@ -51,14 +50,7 @@ def test_a_closed_pipe_ends_the_command(command: tuple[str, ...], results: Path)
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_a_full_device_is_one_line(command: tuple[str, ...], results: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "bench", *arguments(command, results)],
-            cwd=ROOT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = run(command, results, full)
     assert done.returncode == 2
     assert done.stderr == "error: cannot be written: [Errno 28] No space left on device\n"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from bench.comparison import analysis
 from bench.comparison.analysis import Comparison
 from bench.comparison.decisions.members import against_members
-from bench.comparison.tables import Row
+from bench.comparison.rows import Row
 from bench.config import with_overrides
 from bench.recipes import RECIPES
 from bench.records.schema import Ensemble, Member, RunRecord

@@ -120,9 +120,9 @@ def test_an_old_record_is_checked_by_its_predictions(tmp_path: Path, capsys: pyt
     )
     assert main(["leaderboard", "--results", str(tmp_path)]) == 0
     reason = "its accuracy is 100.0 %, but 50.0 % by its predictions"
-    assert f"left out edited, seed 0: {reason}" in said(capsys)
+    assert f"excluded edited, seed 0: {reason}" in said(capsys)
     text = (tmp_path / "leaderboard.md").read_text()
-    assert f"Note: `edited`, seed 0, is left out: {reason}" in text
+    assert f"Note: `edited`, seed 0, is excluded: {reason}" in text
     assert "| `edited` |" not in text
 
 
@@ -132,7 +132,7 @@ def test_replaced_predictions_are_not_those_of_the_record(tmp_path: Path, capsys
     record = replace(kept(tmp_path, "net", 0.5, digest=True), predictions_sha256="0" * 64)
     write_with_digest(record, record_path(tmp_path, record))
     assert main(["compare", "good", "net", "--results", str(tmp_path)]) == 2
-    assert "left out net, seed 0: its predictions were changed after they were written" in said(capsys)
+    assert "excluded net, seed 0: its predictions were changed after they were written" in said(capsys)
 
 
 def matrix(content: dict[str, Any]) -> list[list[int]]:
