@@ -2,6 +2,8 @@
 
 import errno
 import os
+import platform
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +24,9 @@ def write_aside(path: Path, write: Callable[[Path], object], *, mode: int = 0o66
     raised; the temporary file is removed after any error.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a rename is atomic only within a file system; with the process id, because several
+    # In the same folder, because a rename is atomic only within a file system; with its owner, because several
     # processes may write the same path.
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    aside = path.with_name(f"{path.name}.{owner()}.partial")
     try:
         # Created before it is written: a chmod afterwards would leave private content readable for a moment.
         os.close(os.open(aside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode))
@@ -39,6 +41,23 @@ def write_aside(path: Path, write: Callable[[Path], object], *, mode: int = 0o66
         if full and isinstance(error, Exception):  # torch and safetensors raise errors of their own
             raise OSError(errno.ENOSPC, f"no space left on the disk for {path.name}") from error
         raise
+
+
+def owner() -> str:
+    """Return what the name of a temporary file says of its process: the machine's name and the process id."""
+    return f"{platform.node()}-{os.getpid()}"
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files in ``folder`` whose process on this machine has ended without removing them."""
+    import psutil  # noqa: PLC0415 - not needed by ``predict``, whose start it would delay
+
+    # A process with the id of an ended one keeps its file until the next call. Other machines' processes are unknown.
+    name = re.compile(rf".*\.{re.escape(platform.node())}-(\d+)\.(partial|task\.json)")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        matched = name.fullmatch(path.name)
+        if matched and not psutil.pid_exists(int(matched[1])):
+            path.unlink(missing_ok=True)
 
 
 def write_text(text: str, path: Path, *, mode: int = 0o666) -> None:

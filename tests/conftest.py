@@ -39,6 +39,7 @@ def _own_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", tempfile.gettempdir())  # Ray's sockets need short paths
         patch.setenv("TMPDIR", str(tmp_path_factory.getbasetemp()))
+        patch.setenv("IMGCLS_LOCKS", str(tmp_path_factory.getbasetemp()))
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.getbasetemp()))
         yield
 

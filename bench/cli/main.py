@@ -40,7 +40,10 @@ USER_ERROR_STATUS: Final = 2
 BROKEN_PIPE_STATUS: Final = 141
 """The status that shells report if a command ends because nobody reads its output: 128 + SIGPIPE."""
 
-NOT_WRITABLE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+OF_THE_SYSTEM: Final = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "cannot be written") | {
+    errno.ENOLCK: "a file system without locks, which the results folder and the cache need"
+}
+"""What is said of an error that the user can remove, by its number; others are faults of this program."""
 
 INTERRUPTED_STATUS: Final = 130
 """The status that shells report after Ctrl-C: 128 + SIGINT."""
@@ -143,10 +146,10 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE_STATUS
     except OSError as error:
-        if error.errno not in NOT_WRITABLE:
+        if error.errno not in OF_THE_SYSTEM:
             raise
         # Of a run it is a failed row; here a table, a page or the output itself could not be written.
-        print(f"error: cannot be written: {visible(str(error))}", file=sys.stderr)  # noqa: T201
+        print(f"error: {OF_THE_SYSTEM[error.errno]}: {visible(str(error))}", file=sys.stderr)  # noqa: T201
         return USER_ERROR_STATUS
     except KeyboardInterrupt:
         print("interrupted; repeat the command to continue", file=sys.stderr)  # noqa: T201

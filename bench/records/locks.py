@@ -5,16 +5,20 @@ All locks are held by the kernel, which releases them when their process ends, h
 
 import contextlib
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, ReadWriteLock, Timeout
+from filelock import FileLock, Timeout
 
+from bench.records.machine import machine_lock
 from bench.records.paths import Paths
 
 LOGGER = logging.getLogger(__name__)
+
+MACHINE_LOCK: Final = "imgcls-bench-machine.lock"
+QUEUE_LOCK: Final = "imgcls-bench-queue.lock"
+"""Files in ``lock_folder``."""
 
 PASSING_S: Final = 0.5
 """A wait for the queue is logged after this time: a training holds it for milliseconds, a measurement for long."""
@@ -46,7 +50,7 @@ def machine_shared(*, purpose: str = "train") -> Iterator[None]:
     # that holds the machine lock must not wait for anything that a waiting measurement holds.
     with _queue(wait=f"waiting to {purpose}: a latency measurement is next on this machine"):
         pass
-    lock = _machine_lock()
+    lock = machine_lock(MACHINE_LOCK)
     busy = f"waiting to {purpose}: a latency measurement is running on this machine"
     with _held(lock.acquire_read, lock.release, wait=busy):
         yield
@@ -57,7 +61,7 @@ def machine_alone(*, purpose: str = "measure") -> Iterator[None]:
     """Hold the machine lock exclusively to measure; wait while other processes of this harness hold it."""
     # The queue is held while waiting, so that later trainings do not start first. With the machine lock alone,
     # trainings that overlap could make a measurement wait forever.
-    lock = _machine_lock()
+    lock = machine_lock(MACHINE_LOCK)
     busy = f"waiting to {purpose}: other runs are active, and measurement needs the machine to itself"
     with contextlib.ExitStack() as turn:
         turn.enter_context(_queue(wait=f"waiting to {purpose}: another measurement is next on this machine"))
@@ -69,9 +73,8 @@ def machine_alone(*, purpose: str = "measure") -> Iterator[None]:
 
 def _queue(*, wait: str) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of the queue, whose only member is the next process that takes the machine lock."""
-    # In the folder of temporary files, because all results folders share the machine.
-    lock = FileLock(Path(tempfile.gettempdir()) / "imgcls-bench-machine.queue.lock")
-    return _held(lock.acquire, lock.release, wait=wait, patience_s=PASSING_S)
+    lock = machine_lock(QUEUE_LOCK)
+    return _held(lock.acquire_write, lock.release, wait=wait, patience_s=PASSING_S)
 
 
 @contextlib.contextmanager
@@ -96,8 +99,3 @@ def _held(
         yield
     finally:
         release()
-
-
-def _machine_lock() -> ReadWriteLock:
-    # Not a singleton: threads that share an instance would get an error instead of waiting for each other.
-    return ReadWriteLock(str(Path(tempfile.gettempdir()) / "imgcls-bench-machine.lock"), is_singleton=False)

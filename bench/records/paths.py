@@ -1,7 +1,7 @@
 """Paths on this machine, in a results folder and in the cache. Configs and records contain no paths."""
 
 import contextlib
-import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +9,11 @@ from typing import Final
 
 from imgcls.data.sources.walking import IGNORED
 from imgcls.errors import ConfigError
-from imgcls.files import default_cache
+from imgcls.files import default_cache, owner, remove_abandoned
 from imgcls.messages import Setting
+
+if sys.platform != "win32":
+    import fcntl
 
 OUTCOME: Final = "outcome.json"
 """Written last among a training's artifacts: if it exists, training, evaluation and export are complete."""
@@ -104,8 +107,8 @@ class Paths:
         return self.results / "audits" / f"{name}-{digest}.json"
 
     def task(self, name: str) -> Path:
-        """Return the file of a task for another process, with the id of this process to keep commands apart."""
-        return self.locks / f"{name}.{os.getpid()}.task.json"
+        """Return the file of a task for another process, with its owner to keep commands apart."""
+        return self.locks / f"{name}.{owner()}.task.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,15 +141,42 @@ def mark(results: Path) -> None:
 
 
 def check_writable(results: Path) -> None:
-    """Raise ConfigError if the results folder cannot be written; create and mark it otherwise."""
+    """Raise ConfigError if the results folder cannot be written or locked; create and mark it otherwise.
+
+    Temporary files of commands that were killed are removed.
+    """
     # By writing: permission bits do not show a full or read-only file system. In the folder of locks, because every
     # command that trains or measures creates it anyway.
-    probe = Paths(results=results).locks / "writable"
+    probe = Paths(results=results).locks / f"writable.{owner()}.partial"
     try:
         probe.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
     except OSError as error:
         reason = f": cannot be written ({error.strerror}); use a writable folder"
         raise ConfigError(Setting("results", str(results)), reason) from error
+    try:
+        _require_locks(probe, results)
+    finally:
+        probe.unlink(missing_ok=True)
+    _clean(results)
     mark(results)
+
+
+def _require_locks(probe: Path, results: Path) -> None:
+    """Raise ConfigError if the file system has no locks, without which two commands would train one run at once."""
+    if sys.platform == "win32":  # where every file system has them
+        return
+    try:
+        with probe.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        reason = f": its file system has no locks ({error.strerror}); use a folder on another one"
+        raise ConfigError(Setting("results", str(results)), reason) from error
+
+
+def _clean(results: Path) -> None:
+    """Remove the temporary files of killed processes; those of a training are removed under its lock."""
+    paths = Paths(results=results)
+    machines = [*(results / "records").glob("*"), *(results / "measurements").glob("*")]
+    for folder in (results, paths.locks, paths.sweeps, results / "audits", paths.report, *machines):
+        remove_abandoned(folder)

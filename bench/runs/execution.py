@@ -33,7 +33,7 @@ from imgcls.evaluation.forward import predict_split, reference_logits
 from imgcls.evaluation.metrics import confusion_matrix, score
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_summary
 from imgcls.evaluation.results import Temperature
-from imgcls.files import write_aside
+from imgcls.files import remove_abandoned, write_aside
 from imgcls.inference.export import export_checked, predict_synthetic
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
@@ -231,6 +231,7 @@ def run_and_record(task: Task, prepared: Prepared | None = None) -> RunRecord:
     """Carry out a task under its lock, and write and return its record, whose status is ok or failed."""
     folder = task.paths.artifacts(task.train_id)
     with locks.training_lock(task.paths.results, task.train_id):
+        remove_abandoned(folder)
         if task.force:
             set_aside(task.paths, task.train_id)
         else:

@@ -22,7 +22,7 @@ from imgcls.data.sources.file_names import file_of
 from imgcls.data.sources.folder import Dataset, Removal
 from imgcls.data.sources.version import version_of
 from imgcls.errors import DataError
-from imgcls.files import default_cache, write_text
+from imgcls.files import default_cache, remove_abandoned, write_text
 from imgcls.messages import Message, Part, Setting
 from imgcls.parallel import OnProgress, map_chunks, silent
 
@@ -136,6 +136,7 @@ def audit_dataset(
         size = sum(path.stat().st_size for path in paths if path.exists())
         chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress, crashed=_crashed)
         audit = _summarise(dataset, [seen for chunk in chunks for seen in chunk])
+        remove_abandoned(folder)
         write_text(to_json(audit), stored)
     if verify:
         # What is found from now on without ``verify``, for example by the processes of the runs.

@@ -18,7 +18,7 @@ from imgcls.data.audit import Audit
 from imgcls.data.decode import DECODE_VERSION, Resize, UndecodableError, load_square, quiet_libraries
 from imgcls.data.sources.file_names import file_of
 from imgcls.errors import DataError
-from imgcls.files import write_aside
+from imgcls.files import remove_abandoned, write_aside
 from imgcls.parallel import OnProgress, map_chunks, silent
 
 CACHE_VERSION: Final = 1
@@ -51,6 +51,7 @@ def build_cache(
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
+            remove_abandoned(path.parent)  # as large as the cache itself
             _build(path, audit, resize, root=root, progress=progress)
     # A memmap, because processes share its pages, and the file may be larger than the memory.
     pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")

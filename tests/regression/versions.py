@@ -100,7 +100,7 @@ def snapshot() -> Iterator[Path]:
 def environment(version: Version) -> dict[str, str]:
     """Return variables under which a process imports this version's packages and shares nothing with the other's.
 
-    A temporary folder of its own also keeps the training from waiting for other runs: its latencies are not used.
+    Locks of its own also keep the training from waiting for other runs: its latencies are not used.
     """
     temporary = version.home / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
@@ -110,6 +110,7 @@ def environment(version: Version) -> dict[str, str]:
         "IMGCLS_CACHE": str(version.home / "cache"),
         "HF_HUB_OFFLINE": "1",
         "TMPDIR": str(temporary),
+        "IMGCLS_LOCKS": str(temporary),
         "OMP_NUM_THREADS": "1",
         # glibc adapts to what was freed before: otherwise two processes of one version differ by half in page faults.
         **STEADY_MEMORY,

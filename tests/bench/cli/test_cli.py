@@ -1,5 +1,7 @@
 """Errors of users: exit status 2, one line that names the error, and no files."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -7,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -265,6 +268,26 @@ def test_unwritable_results_folder_is_refused(
     root = make_folder({"cat": 5, "dog": 5})
     error = complaint(["run-all", *TINY, "--data", str(root)], capsys, tmp_path / "file" / "results")
     assert "cannot be written" in error
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_file_system_without_locks_is_refused(
+    number: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise two commands would train the same run at once."""
+    flock = fcntl.flock
+
+    def without_locks(file: Any, operation: int) -> None:
+        # The cache may be elsewhere, on a file system that has locks.
+        descriptor = getattr(file, "fileno", lambda: file)()
+        if str(tmp_path / "results") in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(number, os.strerror(number))
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    assert main(["run-all", *TINY, "--data", "digits", "--results", str(tmp_path / "results")]) == 2
+    assert "its file system has no locks" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "results").rglob("*")] == [".locks"]
 
 
 @pytest.mark.parametrize(

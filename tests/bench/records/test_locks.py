@@ -1,9 +1,12 @@
 """Locks of the machine: real processes that train or measure."""
 
+import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -11,14 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from bench.records import locks, machine
+from imgcls.errors import ConfigError
 from tests.helpers.commands import ROOT
 
 HOLDER = """
-import logging, signal, sys, time
+import logging, os, signal, sys, time
 from bench.records import locks
 
 lock, name = getattr(locks, sys.argv[1]), sys.argv[2]
 hold_s, times = float(sys.argv[3]), int(sys.argv[4])
+user = int(sys.argv[5])
+if user:
+    os.umask(0o077)
+    os.setuid(user)  # here, because others may not be able to read Python's files
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a script in the background ignores Ctrl-C for its children
 logging.basicConfig(stream=sys.stdout, level="INFO", format=name + " %(message)s")
 for _ in range(times):
@@ -39,11 +48,11 @@ class Processes:
         self.lines: queue.Queue[str] = queue.Queue()
         self.said: list[str] = []
 
-    def start(self, lock: str, name: str, *, hold_s: float, times: int = 1) -> None:
+    def start(self, lock: str, name: str, *, hold_s: float, times: int = 1, user: int = 0) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, lock, name, str(hold_s), str(times)],
+            [sys.executable, "-c", HOLDER, lock, name, str(hold_s), str(times), str(user)],
             cwd=ROOT,
-            env={"PYTHONPATH": str(ROOT), "TMPDIR": str(self.folder)},
+            env={"PYTHONPATH": str(ROOT), "IMGCLS_LOCKS": str(self.folder)},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -75,6 +84,10 @@ class Processes:
 
     def order(self, *events: str) -> list[str]:
         return sorted(events, key=self.said.index)
+
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can be another user")
 
 
 @pytest.fixture
@@ -136,3 +149,50 @@ def test_stopped_measurement_blocks_nothing(processes: Processes, number: int) -
     processes.started["measurement"].send_signal(number)
     processes.until("later holds")
     assert processes.started["first"].poll() is None
+
+
+@as_root
+@pytest.mark.parametrize("first", [0, NOBODY])
+def test_another_user_waits_for_the_measurement(first: int) -> None:
+    """Whoever made the files of the locks, with a umask that hides files from others."""
+    shared = Path(tempfile.mkdtemp(dir="/run/lock" if Path("/run/lock").is_dir() else "/tmp"))  # noqa: S108
+    shared.chmod(0o1777)
+    processes = Processes(shared)
+    second = NOBODY - first
+    try:
+        processes.start("machine_alone", "measurement", hold_s=600, user=first)
+        processes.until("measurement holds")
+        processes.start("machine_shared", "training", hold_s=0, user=second)
+        processes.until("training waiting to train: a latency measurement is running")
+        processes.started["measurement"].kill()
+        processes.until("training holds")
+    finally:
+        processes.end()
+        shutil.rmtree(shared)
+    assert processes.order("measurement holds", "training holds")[0] == "measurement holds"
+
+
+def test_lock_does_not_depend_on_the_folder_of_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMGCLS_LOCKS")
+    before = machine.lock_folder()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert machine.lock_folder() == before
+    assert before in machine.SHARED_FOLDERS
+
+
+@pytest.mark.parametrize("stranger", ["link", "folder missing"])
+def test_lock_file_that_cannot_be_used_is_one_line(
+    stranger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, victim = tmp_path / "locks", tmp_path / "victim"
+    victim.write_text("content")
+    if stranger != "folder missing":
+        folder.mkdir()
+    if stranger == "link":
+        (folder / locks.QUEUE_LOCK).symlink_to(victim)
+    monkeypatch.setenv("IMGCLS_LOCKS", str(folder))
+    with pytest.raises(ConfigError, match="the lock of this machine cannot be used") as refused, locks.machine_alone():
+        pass
+    assert "IMGCLS_LOCKS" in str(refused.value)
+    assert victim.read_text() == "content"

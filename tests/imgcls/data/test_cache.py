@@ -2,7 +2,10 @@
 
 import multiprocessing
 import os
+import platform
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +113,17 @@ def test_full_disk_leaves_no_cache(make_folder: MakeFolder, cache: Path) -> None
     assert process.exitcode == 42
     assert not list((cache / "pixels").glob("*.npy"))
     assert not list((cache / "pixels").glob("*.partial"))
+
+
+def test_what_a_killed_build_left_is_removed(make_folder: MakeFolder, cache: Path) -> None:
+    """Whatever it was building; files of processes that are running, here or elsewhere, stay."""
+    audit = audited(make_folder({"cat": 3, "dog": 3}), cache)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (cache / "pixels").mkdir()
+    here, other = f"{platform.node()}-{{}}.partial", f"other.example.org-{ended.pid}.partial"
+    kept = {f"0123.npy.{here.format(os.getpid())}", f"0123.npy.{other}", "photo.partial"}
+    for name in (*kept, f"0123.npy.{here.format(ended.pid)}", f"a.{here.format(ended.pid)}"):
+        (cache / "pixels" / name).write_text("half")
+    build_cache(audit, SQUARE, root=cache.parent / "pets", cache=cache)
+    assert {path.name for path in (cache / "pixels").glob("*.partial")} == kept
