@@ -38,6 +38,10 @@ LIMITS: Final = {"others": (0.05, 0.25), "steal": (0.02, 0.10), "waited": (0.05,
 """Shares of time above which a round counts as disturbed: for "noisy", and for "invalid"."""
 
 
+STOPPED_MS: Final = 1000.0
+STOPPED_RATIO: Final = 100.0
+"""A query that takes longer than both, the second times the median, shows that the process was stopped (SIGSTOP)."""
+
 GPU_SHARED: Final = 0.05
 """Share of a GPU's time used by other processes, in a sample of any round, above which a row is invalid."""
 
@@ -89,6 +93,14 @@ def _too_few(case: Case) -> str | None:
     if len(case.samples_ms) < case.rounds:
         return f"{len(case.samples_ms)} of {case.rounds} rounds"
     return f"{queries} of {case.min_queries} queries" if queries < case.min_queries else None
+
+
+def _stopped(case: Case) -> str | None:
+    # Caches are cold and clocks have changed afterwards, so that the other queries of the round are not usual either.
+    longest, usual = max(map(max, case.samples_ms)), statistics.median(medians(case))
+    if longest > max(STOPPED_MS, STOPPED_RATIO * usual):
+        return f"the process was stopped: a query took {longest / 1000:.1f} s, the median is {usual:.3g} ms"
+    return None
 
 
 def _wide(limit: float) -> ValidityRule:
@@ -190,6 +202,7 @@ def _gpu_unchecked(case: Case) -> str | None:
 
 INVALID_RULES: Final[tuple[ValidityRule, ...]] = (
     _too_few,
+    _stopped,
     _wide(INVALID_HALF_WIDTH),
     *(_disturbed(what, most=True) for what in LIMITS),
     _gpu_shared,

@@ -54,6 +54,19 @@ def test_one_slow_query_is_valid() -> None:
     assert judge(case(outlier)) == ("valid", None)
 
 
+@pytest.mark.parametrize(("longest_ms", "validity"), [(900.0, "valid"), (60_000.0, "invalid")])
+def test_a_process_that_was_stopped_is_invalid(longest_ms: float, validity: str) -> None:
+    def stopped(number: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        samples = steady(number, rng)
+        if number == 2:
+            samples[70] = longest_ms
+        return samples
+
+    judged, reason = judge(case(stopped))
+    assert judged == validity
+    assert (reason or "").startswith("the process was stopped: a query took 60.0 s") == (validity == "invalid")
+
+
 @pytest.mark.parametrize(
     ("samples", "reason"),
     [(bimodal, "two kinds of queries"), (drifting, "drifts by"), (step, "rounds differ")],

@@ -1,10 +1,5 @@
 """Studies in a real PostgreSQL server of Debian, started here; skipped if it is not installed."""
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,35 +10,15 @@ from bench.tuning.conversion import records
 from bench.tuning.storage import locked, open_storage, quiet
 from tests.helpers.commands import start
 from tests.helpers.images import MakeFolder
+from tests.helpers.postgresql import INSTALLED, Server
 
-# Outside the temporary files of the tests, which the server's own user cannot read.
-HOME = tempfile.gettempdir()
-INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="no PostgreSQL server is installed (Debian: postgresql)")
-
-
-def run(*command: str | Path) -> None:
-    """Run one of PostgreSQL's programs as its own user, because they refuse to run as root."""
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    subprocess.run([*user, *map(str, command)], check=True, capture_output=True, cwd="/")
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    home, programs = Path(tempfile.mkdtemp(prefix="postgresql-", dir=HOME)), INSTALLED[-1].parent
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    if os.geteuid() == 0:
-        shutil.chown(home, "postgres")
-    data, options = home / "data", f"-p {port} -k {home} -c listen_addresses=127.0.0.1"
-    run(programs / "initdb", "-D", data, "-A", "trust", "-U", "bench")
-    run(programs / "pg_ctl", "-D", data, "-w", "-l", home / "log", "-o", options, "start")
-    try:
-        run(programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "bench", "studies")
-        yield f"postgresql+psycopg://bench@127.0.0.1:{port}/studies"
-    finally:
-        run(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(home, ignore_errors=True)
+    with Server() as server:
+        yield server.url
 
 
 def test_commands_join_one_study_on_a_server(url: str, make_folder: MakeFolder, tmp_path: Path) -> None:
