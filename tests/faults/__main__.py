@@ -10,23 +10,21 @@ import json
 import random
 import shutil
 import statistics
-import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from bench.records.environment import read_commit
 from tests.faults import disks, kills, servers, surroundings, users
-from tests.faults.subjects import ROOT
 
 Inject = Callable[[Path, random.Random], Iterator[str]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """A fault: what it is in words, the number of trials, and how often a trial injects it."""
+class Fault(NamedTuple):
+    """A fault: what it is in words, what injects it, the number of trials, and how often a trial injects it."""
 
     title: str
     inject: Inject
@@ -35,30 +33,36 @@ class Fault:
 
 
 FAULTS: Final[dict[str, Fault]] = {
-    "run-all": Fault(title="SIGKILL of `run-all`: all processes, the command or a worker", inject=kills.kills_of_run_all, trials=10, injections=5),
-    "sweep": Fault(title="SIGKILL of `sweep --jobs 2`: all processes, the command or a worker", inject=kills.kills_of_sweep, trials=10, injections=5),
-    "measure": Fault(title="SIGKILL of `measure`: all processes, the command or a worker", inject=kills.kills_of_measure, trials=6, injections=5),
-    "signals": Fault(title="SIGTERM, SIGINT, SIGINT twice, SIGHUP of `run-all`", inject=kills.signals, trials=3, injections=4),
-    "stopped training": Fault(title="a minute of SIGSTOP in `run-all`", inject=kills.stopped_training, trials=2),
-    "stopped measurement": Fault(title="a minute of SIGSTOP in `measure`", inject=kills.stopped_measurement, trials=3),
-    "ray": Fault(title="SIGKILL of a Ray worker in a training", inject=servers.ray_worker, trials=3),
-    "postgresql": Fault(title="SIGKILL of PostgreSQL's server in `sweep`", inject=servers.postgresql, trials=3),
-    "full results": Fault(title="full disk of the results, 4 KB to 12 MB", inject=disks.full_results, trials=12),
-    "full cache": Fault(title="full disk of the cache, 4 KB to 600 KB", inject=disks.full_cache, trials=6),
-    "read-only": Fault(title="results become read-only in `run-all`", inject=disks.read_only, trials=4),
-    "removed": Fault(title="results are removed in `run-all`", inject=disks.removed, trials=4),
-    "memory": Fault(title="a worker of `run-all` gets no more memory", inject=disks.too_little_memory, trials=8),
-    "address space": Fault(title="`run-all` in 1 to 6 GB of address space (`ulimit -v`)", inject=disks.little_memory_from_the_start, trials=4),
-    "clock": Fault(title="clock set back an hour in `run-all`", inject=surroundings.clock_set_back, trials=3),
-    "variables": Fault(title="C locale, no TERM, 20 columns, no HOME", inject=surroundings.variables, trials=1, injections=4),
-    "names": Fault(title="paths with spaces, Unicode, a line break, 200 characters, escapes, a formula", inject=surroundings.names, trials=1, injections=6),
-    "umask": Fault(title="umask 077", inject=surroundings.umask, trials=1),
-    "read-only checkout": Fault(title="read-only checkout", inject=surroundings.read_only_checkout, trials=1),
-    "no locks": Fault(title="file system without locks", inject=surroundings.no_locks, trials=3),
-    "at once": Fault(title="ten commands at once on one results folder", inject=users.at_once, trials=2),
-    "photos in a run": Fault(title="a photo replaced, removed or cut short, or a class renamed, in `run-all`", inject=users.photos_changed_in_a_run, trials=2, injections=4),
-    "photos after a run": Fault(title="the same between `run-all`, `report` and a repetition", inject=users.photos_changed_after_a_run, trials=1, injections=4),
-}  # fmt: skip
+    "run-all": Fault("SIGKILL in `run-all`: of all processes, the command or a worker", kills.of_run_all, 10, 5),
+    "sweep": Fault("SIGKILL in `sweep --jobs 2`: of all processes, the command or a worker", kills.of_sweep, 10, 5),
+    "measure": Fault("SIGKILL in `measure`: of all processes, the command or a worker", kills.of_measure, 6, 5),
+    "signals": Fault("SIGTERM, SIGINT, SIGINT twice, SIGHUP to `run-all`", kills.signals, 3, 4),
+    "stopped training": Fault("a minute of SIGSTOP in `run-all`", kills.stopped_training, 2),
+    "stopped measurement": Fault("a minute of SIGSTOP in `measure`", kills.stopped_measurement, 3),
+    "ray": Fault("SIGKILL of a Ray worker in a training", servers.ray_worker, 3),
+    "postgresql": Fault("SIGKILL of PostgreSQL's server in `sweep`", servers.postgresql, 3),
+    "full results": Fault("full disk of the results, 4 KB to 12 MB", disks.full_results, 12),
+    "full cache": Fault("full disk of the cache, 4 KB to 600 KB", disks.full_cache, 6),
+    "read-only": Fault("results that become read-only in `run-all`", disks.read_only, 4),
+    "removed": Fault("results that are removed in `run-all`", disks.removed, 4),
+    "memory": Fault("a worker of `run-all` that gets no more memory", disks.too_little_memory, 8),
+    "address space": Fault("`run-all` in 1 to 6 GB of address space (`ulimit -v`)", disks.little_address_space, 4),
+    "clock": Fault("a clock set back by an hour in `run-all`", surroundings.clock_set_back, 3),
+    "variables": Fault("a C locale, no TERM, 20 columns, no HOME", surroundings.variables, 1, 4),
+    "names": Fault(
+        "paths with a space, ü, a line break, 200 characters, an escape, a formula", surroundings.names, 1, 6
+    ),
+    "umask": Fault("umask 077", surroundings.umask, 1),
+    "read-only checkout": Fault("a read-only checkout", surroundings.read_only_checkout, 1),
+    "no locks": Fault("a file system without locks", surroundings.no_locks, 3),
+    "at once": Fault("ten commands at once on one results folder", users.at_once, 2),
+    "photos in a run": Fault(
+        "a photo replaced, removed or cut short, a class renamed in `run-all`", users.changed_in_a_run, 2, 4
+    ),
+    "photos after a run": Fault(
+        "the same between `run-all`, `report` and a repetition", users.changed_after_a_run, 1, 4
+    ),
+}
 """Faults by name."""
 
 START: Final = "<!-- faults: start -->\n"
@@ -67,7 +71,7 @@ END: Final = "<!-- faults: end -->\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What came out of one trial: ``problems`` is empty if nothing was lost, ``skipped`` the reason if none was made."""
+    """What came out of one trial; ``skipped`` is the reason if the fault cannot be injected here."""
 
     fault: str
     number: int
@@ -97,10 +101,7 @@ def carry_out(name: str, number: int, folder: Path) -> Trial:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short=8", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
+    return (read_commit()[0] or "unknown")[:8]
 
 
 def read_trials(file: Path) -> list[Trial]:
@@ -163,10 +164,8 @@ def main() -> None:
             trial = carry_out(name, number, folder)
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(asdict(trial)) + "\n")
-            print(
-                f"{name} {number}: {trial.skipped or '; '.join(trial.problems) or 'nothing lost'} ({trial.took_s:.0f} s)",
-                flush=True,
-            )  # noqa: T201
+            said = trial.skipped or "; ".join(trial.problems) or "nothing lost"
+            print(f"{name} {number}: {said} ({trial.took_s:.0f} s)", flush=True)  # noqa: T201 - a script's progress
     if flags.document is not None:
         write_table(flags.document, table(read_trials(file)))
 

@@ -1,7 +1,6 @@
-"""Disks that are full, become read-only or lose the results; memory that ends: a failed row or one line, and no more."""
+"""Disks that are full, become read-only or lose the results, and too little memory: a failed row, or one line."""
 
 import contextlib
-import os
 import random
 import resource
 import shutil
@@ -115,12 +114,12 @@ def too_little_memory(folder: Path, rng: random.Random) -> Iterator[str]:
     yield from whole(home, expected)
 
 
-def little_memory_from_the_start(folder: Path, rng: random.Random) -> Iterator[str]:
+def little_address_space(folder: Path, rng: random.Random) -> Iterator[str]:
     """``run-all`` in an address space of 1 to 6 GB (``ulimit -v``)."""
     home, expected = new_home(folder / "home"), undisturbed(folder.parent / "undisturbed")
     limit = int(rng.uniform(1e9, 6e9))
     process = home.start(*home.run_all, limit=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
-    output, _ = process.communicate()
+    process.communicate()
     if process.returncode == 0 and len(records(home)) < len(expected):
         yield "status 0 without all records"
     if alive := orphans(home):
@@ -134,8 +133,3 @@ def _judged(home: Home, status: int, output: str) -> Iterator[str]:
     yield from traceback_in(output)
     if alive := orphans(home):
         yield f"still running: {'; '.join(alive)}"
-
-
-def may_mount() -> bool:
-    """Return whether this user may mount file systems, for the short form of the tests."""
-    return os.geteuid() == 0 and shutil.which("mount") is not None

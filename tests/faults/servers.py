@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.tuning.records import read_study
 from tests.faults.disks import NotPossibleError
-from tests.faults.subjects import ROOT, TINY, TRIALS, new_home, traceback_in
+from tests.faults.subjects import ROOT, TRIALS, new_home, traceback_in
 from tests.helpers.postgresql import INSTALLED, Server
 
 RAY_TEST = "tests/bench/runs/test_ray.py"

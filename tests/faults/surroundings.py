@@ -60,7 +60,7 @@ def variables(folder: Path, rng: random.Random) -> Iterator[str]:
 
 
 def names(folder: Path, rng: random.Random) -> Iterator[str]:
-    """Paths with a space, letters that are not ASCII, a line break, 200 characters, an escape sequence and a formula."""
+    """Paths with a space, other letters, a line break, 200 characters, an escape sequence and a formula."""
     del rng
     expected = undisturbed(folder.parent / "undisturbed")
     for name in NAMES:

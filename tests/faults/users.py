@@ -21,6 +21,7 @@ from tests.faults.subjects import (
     undisturbed,
     until_line,
     unverified,
+    weights,
 )
 from tests.helpers.images import smooth_image
 
@@ -59,16 +60,10 @@ def at_once(folder: Path, rng: random.Random) -> Iterator[str]:
     wanted = len({seed for seeds in grids for seed in seeds} - {"1"})  # trained before
     if trained != wanted:
         yield f"{trained} trainings of {wanted} seeds"
-    if any(sum_ != expected[run_id] for run_id, sum_ in _weights(home).items() if run_id in expected):
+    if any(expected.get(run_id, sha256) != sha256 for run_id, sha256 in weights(home).items()):
         yield "the weights of a run have changed"
     if alive := orphans(home):
         yield f"still running: {'; '.join(alive)}"
-
-
-def _weights(home: Home) -> dict[str, str]:
-    from tests.faults.subjects import weights
-
-    return weights(home)
 
 
 def _grid(home: Home, seeds: list[str]) -> tuple[str, ...]:
@@ -124,7 +119,7 @@ CHANGES: Final[dict[str, Callable[[Home, random.Random], None]]] = {
 }
 
 
-def photos_changed_in_a_run(folder: Path, rng: random.Random) -> Iterator[str]:
+def changed_in_a_run(folder: Path, rng: random.Random) -> Iterator[str]:
     """Replace, remove or truncate a photo, or rename a class, after the audit of ``run-all``; then repeat it."""
     for number, (title, change) in enumerate(CHANGES.items()):
         home = new_home(folder / str(number))
@@ -135,7 +130,7 @@ def photos_changed_in_a_run(folder: Path, rng: random.Random) -> Iterator[str]:
         yield from (f"{title}: {fault}" for fault in _never_mixed(home, process.returncode, output))
 
 
-def photos_changed_after_a_run(folder: Path, rng: random.Random) -> Iterator[str]:
+def changed_after_a_run(folder: Path, rng: random.Random) -> Iterator[str]:
     """Replace, remove or truncate photos, or rename a class, between ``run-all`` and ``report`` and ``predict``."""
     for number, (title, change) in enumerate(CHANGES.items()):
         home = new_home(folder / str(number))
