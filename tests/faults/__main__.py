@@ -49,19 +49,15 @@ FAULTS: Final[dict[str, Fault]] = {
     "address space": Fault("`run-all` in 1 to 6 GB of address space (`ulimit -v`)", disks.little_address_space, 4),
     "clock": Fault("a clock set back by an hour in `run-all`", surroundings.clock_set_back, 3),
     "variables": Fault("a C locale, no TERM, 20 columns, no HOME", surroundings.variables, 1, 4),
-    "names": Fault(
-        "paths with a space, ü, a line break, 200 characters, an escape, a formula", surroundings.names, 1, 6
-    ),
+    "names": Fault('paths with a space, "ü", a line break, 200 characters, escapes, "="', surroundings.names, 1, 6),
     "umask": Fault("umask 077", surroundings.umask, 1),
     "read-only checkout": Fault("a read-only checkout", surroundings.read_only_checkout, 1),
     "no locks": Fault("a file system without locks", surroundings.no_locks, 3),
     "at once": Fault("ten commands at once on one results folder", users.at_once, 2),
     "photos in a run": Fault(
-        "a photo replaced, removed or cut short, a class renamed in `run-all`", users.changed_in_a_run, 2, 4
+        "a photo replaced, removed or cut, a class renamed in `run-all`", users.changed_meanwhile, 2, 4
     ),
-    "photos after a run": Fault(
-        "the same between `run-all`, `report` and a repetition", users.changed_after_a_run, 1, 4
-    ),
+    "photos after a run": Fault("the same between `run-all`, `report` and a repetition", users.changed_later, 1, 4),
 }
 """Faults by name."""
 

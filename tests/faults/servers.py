@@ -33,18 +33,7 @@ def postgresql(folder: Path, rng: random.Random) -> Iterator[str]:
         raise NotPossibleError(message)
     home = new_home(folder / "home")
     with Server() as server:
-        command = (
-            "sweep",
-            "test_efficientnet",
-            *TINY,
-            "--trials",
-            str(TRIALS),
-            "--jobs",
-            "2",
-            "--data",
-            str(home.photos),
-        )
-        command += ("--storage", server.url)
+        command = (*home.sweep, "--storage", server.url)
         process = home.start(*command)
         killer = threading.Thread(target=lambda: (time.sleep(rng.uniform(3, 12)), server.kill()))
         killer.start()

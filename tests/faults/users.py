@@ -119,7 +119,7 @@ CHANGES: Final[dict[str, Callable[[Home, random.Random], None]]] = {
 }
 
 
-def changed_in_a_run(folder: Path, rng: random.Random) -> Iterator[str]:
+def changed_meanwhile(folder: Path, rng: random.Random) -> Iterator[str]:
     """Replace, remove or truncate a photo, or rename a class, after the audit of ``run-all``; then repeat it."""
     for number, (title, change) in enumerate(CHANGES.items()):
         home = new_home(folder / str(number))
@@ -130,7 +130,7 @@ def changed_in_a_run(folder: Path, rng: random.Random) -> Iterator[str]:
         yield from (f"{title}: {fault}" for fault in _never_mixed(home, process.returncode, output))
 
 
-def changed_after_a_run(folder: Path, rng: random.Random) -> Iterator[str]:
+def changed_later(folder: Path, rng: random.Random) -> Iterator[str]:
     """Replace, remove or truncate photos, or rename a class, between ``run-all`` and ``report`` and ``predict``."""
     for number, (title, change) in enumerate(CHANGES.items()):
         home = new_home(folder / str(number))
