@@ -118,6 +118,9 @@ def _has(text: str, separator: str, quote: str, required: Sequence[str]) -> bool
 def _reader(text: str, separator: str, quote: str) -> "_csv.Reader":
     # Strict: of a quote that is never closed, all following lines would silently be one cell.
     file = io.StringIO(text, newline="")
+    # Of the whole process; 131,072 characters by default. One cell that is too long is a fault of its row, not of the
+    # table, and none is longer than the text.
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))
     return csv.reader(file, delimiter=separator, quotechar=quote, skipinitialspace=True, strict=True)
 
 

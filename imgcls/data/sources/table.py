@@ -15,6 +15,8 @@ from imgcls.errors import DataError
 REQUIRED: Final = ("path", "label")
 SPLIT: Final = "split"
 PATH_SHOWN: Final = 200
+LONGEST_CELL: Final = 4096
+"""Characters of a cell: as many as Linux allows in a path. Labels and values are shown in tables."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +71,9 @@ def read_table(path: Path, *, root: Path | None = None, name: str | None = None)
         rejected=tuple(
             Removal(
                 # Audits must not contain paths of a machine.
-                image_id=f"line {entry.line}" if not entry.path or entry.located.absolute else ids_of(entry.path)[0],
+                image_id=f"line {entry.line}"
+                if not entry.path or entry.located.absolute or _is_long(entry)
+                else ids_of(entry.path)[0],
                 label=label_of.get(entry.label),
                 reason=rejected[entry.line],
             )
@@ -131,8 +135,14 @@ def _inside(path: Path, root: Path) -> str | None:
     return None
 
 
+def _is_long(entry: _Entry) -> bool:
+    return max(map(len, (entry.path, entry.label, entry.split, *entry.others))) > LONGEST_CELL
+
+
 def _fault(entry: _Entry, *, root: Path, given: bool) -> str | None:
     """Return why a row cannot be used, or None."""
+    if _is_long(entry):
+        return f"a cell of over {LONGEST_CELL:,} characters"
     if not entry.path:
         return "blank path"
     # Records hold image ids and must not contain paths of a machine.

@@ -154,6 +154,14 @@ def test_absolute_paths_through_a_link(root: Path, tmp_path: Path, through: str)
         assert dataset.name == "field"
 
 
+def test_huge_cells_are_rows(root: Path) -> None:
+    huge = "x" * 10_000_000
+    dataset = read(root, f'{GOOD}{huge},cat\nb.png,{huge}\n"{huge}\n",cat\n')
+    assert len(dataset.files) == 3
+    assert list(reasons(dataset).values()) == ["a cell of over 4,096 characters"] * 3
+    assert max(map(len, reasons(dataset))) < 20
+
+
 def test_paths_that_cannot_be_files_are_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Path.stat
 
