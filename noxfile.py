@@ -94,6 +94,16 @@ def gpu(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Inject faults into real commands, and write the table of docs/reliability.md; resumable, up to two hours.
+
+    ``-- --only NAME ...`` injects some. Not part of CI, where tests/faults/test_faults.py has a short form.
+    """
+    document = () if "--only" in session.posargs else ("--document", "docs/reliability.md")
+    session.run(*PYTHON, "tests.faults", ".nox/faults", *document, *session.posargs)
+
+
+@nox.session
 def regression(session: nox.Session) -> None:
     """Compare the working tree with a base revision, ``-- --base main``, in at most four minutes. Not part of CI."""
     base = () if any(argument.startswith("--base") for argument in session.posargs) else ("--base", "main")

@@ -28,6 +28,7 @@ from imgcls.data.prepared import Prepared
 from imgcls.data.prepared import prepare as prepare_data
 from imgcls.data.sources.registry import load_dataset
 from imgcls.data.splits import make_splits
+from imgcls.errors import DataError
 from imgcls.evaluation.calibration import calibrate
 from imgcls.evaluation.forward import predict_split, reference_logits
 from imgcls.evaluation.metrics import confusion_matrix, score
@@ -53,11 +54,16 @@ SUMMARY_LIMIT_BYTES: Final = 1_000_000
 
 
 def prepare(task: Task) -> Prepared:
-    """Load, audit, split and cache the data of a task; a stored audit and cache are read."""
+    """Load, audit, split and cache the data of a task; a stored audit and cache are read.
+
+    Raises DataError if the data are not those of the plan.
+    """
     dataset = load_dataset(task.data, labels=task.labels, cache=task.paths.cache)
     audit = audit_dataset(dataset, cache=task.paths.cache)
     splits = make_splits(audit, task.config.split)
-    assert splits.digest == task.dataset.split_digest, "the data changed between the plan and the run"
+    if splits.digest != task.dataset.split_digest:
+        message = "the photos changed after the plan of this run; repeat the command"
+        raise DataError(message)
     count, resize = progress.counting(f"caching {task.spec.resize.size} px"), task.spec.resize
     return prepare_data(audit, splits, resize, root=dataset.root, cache=task.paths.cache, progress=count)
 

@@ -141,14 +141,14 @@ def write_table(document: Path, content: str) -> None:
     document.write_text(f"{before}{START}{content}{END}{after}", encoding="utf-8")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Carry out the trials that are not done, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", nargs="+", choices=FAULTS, default=list(FAULTS))
+    parser.add_argument("--only", nargs="+", choices=FAULTS, default=FAULTS)
     parser.add_argument("--again", action="store_true", help="repeat the trials that had lost something")
     parser.add_argument("--document", type=Path)
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     folder = flags.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "faults.jsonl"
