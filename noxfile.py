@@ -139,7 +139,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def security(session: nox.Session) -> None:
-    """List the licences of all installed packages, and look for known vulnerabilities in them. Weekly, not in CI.
+    """List the licences of all installed packages, and look for known vulnerabilities in them. Not part of CI.
 
     Fails if there are any. Where no package can be looked up, offline for example, it says so and succeeds.
     """
