@@ -1,13 +1,18 @@
 """Nox sessions: ``nox`` without arguments runs what CI runs."""
 
+import importlib.metadata
+import json
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+from typing import Any
 
 import nox
+from nox.command import CommandFailed
 
 nox.options.sessions = ["lint", "typing", "tests", "leaderboard", "smoke"]
 # In the environment of nox itself, because installing torch once per session takes longer than all checks.
@@ -140,3 +145,47 @@ def _lower_bound(requirement: str) -> tuple[str, str, str]:
 def fuzz(session: nox.Session) -> None:
     """Decode mutated files of every format for half a minute each. Not in CI, which does so for a second each."""
     session.run(*PYTHON, "pytest", "tests/imgcls/data/test_fuzz.py", env={"FUZZ_S": "30"})
+
+
+@nox.session(venv_backend="venv")
+def security(session: nox.Session) -> None:
+    """List the licences of all installed packages, and look for known vulnerabilities in them. Not part of CI.
+
+    Fails if there are any. Where no package can be looked up, offline for example, it says so and succeeds.
+    """
+    for package in sorted(importlib.metadata.distributions(), key=lambda package: package.name.lower()):
+        session.log(f"{package.name} {package.version}: {_licence(package.metadata)}")
+    # Of the environment of nox itself, as in the other sessions; pip-audit is not part of it.
+    report = pathlib.Path(session.create_tmp()) / "audit.json"
+    report.unlink(missing_ok=True)
+    command = ["-m", "pip_audit", "--path", sysconfig.get_path("purelib"), "--format", "json", "--output", str(report)]
+    try:
+        session.install("--quiet", "pip-audit", silent=True)
+        # 1: there are vulnerabilities, or the service cannot be reached, which the report tells apart.
+        session.run(
+            "python", *command, "--timeout", "5", "--progress-spinner", "off", success_codes=[0, 1], silent=True
+        )
+    except CommandFailed:
+        session.warn("pip-audit cannot be installed or run here: no package was audited")
+        return
+    _judge(session, json.loads(report.read_text(encoding="utf-8"))["dependencies"] if report.exists() else [])
+
+
+def _judge(session: nox.Session, packages: list[dict[str, Any]]) -> None:
+    """Fail if a package has a known vulnerability; say how many could not be looked up."""
+    audited = [package for package in packages if "vulns" in package]
+    if not audited:
+        session.warn("the vulnerability service cannot be reached here: no package was audited")
+        return
+    # A service that knows few packages must not look as if all were safe.
+    session.log(f"{len(audited)} of {len(packages)} packages audited")
+    found = [f"{package['name']} {package['version']}: {row['id']}" for package in audited for row in package["vulns"]]
+    if found:
+        session.error(f"known vulnerabilities: {'; '.join(found)}")
+
+
+def _licence(metadata: importlib.metadata.PackageMetadata) -> str:
+    """Return the licence of a package: its expression, else its classifiers, else the first line of its text."""
+    marks = [line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier") or [] if line.startswith("License")]
+    texts = [metadata.get("License-Expression"), ", ".join(marks), (metadata.get("License") or "").partition("\n")[0]]
+    return next((text for text in texts if text), "unknown")

@@ -1,6 +1,7 @@
 """Checks of a model in a runtime before it is timed: identity of its files, node placement, parity."""
 
 import hashlib
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from bench.latency.cold_start import CheckTask, ColdStart, noise
 from bench.latency.protocol import PROTOCOL_VERSION
 from bench.latency.round_worker import reason_of
 from bench.records.measurements import Check
-from imgcls.errors import NoDeviceError, RuntimeUnavailableError
+from imgcls.errors import ConfigError, NoDeviceError, RuntimeUnavailableError
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file
 from imgcls.inference.card import MADE_FROM, OPSET, Card, metadata_of, read_card
 from imgcls.inference.parity import check_parity
-from imgcls.inference.runtimes import ONNX, ONNX_FP16, ONNX_INT8, RUNTIMES, placement
+from imgcls.inference.runtimes import ONNX, ONNX_FP16, ONNX_INT8, RUNTIMES, check_artifact, placement
 from imgcls.inference.synthetic import SYNTHETIC, load_synthetic
 from imgcls.inference.torch_sessions import WEIGHTS
 
@@ -129,6 +130,18 @@ def require_exported(path: Path, sha256: str) -> None:
     if digest != sha256:
         message = f"{path.name} has sha256 {digest[:16]}, but the run exported {sha256[:16]}"
         raise RuntimeUnavailableError(message)
+
+
+def refusal(runtime: str, folder: Path) -> str | None:
+    """Return why no session may open the file of a runtime, or None; for a process in which nothing is timed."""
+    # A missing file is reported by the check, which knows what would have made it.
+    if not (folder / RUNTIMES[runtime].file).exists():
+        return None
+    try:
+        check_artifact(runtime, folder)
+    except ConfigError as error:
+        return str(error).replace(f"{folder}{os.sep}", "")  # it becomes part of a record
+    return None
 
 
 def convert(task: CheckTask) -> None:

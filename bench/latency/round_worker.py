@@ -123,7 +123,7 @@ def _rows(current: CurrentRound, subject: Subject, tell: Callable[[Begun | Timed
     first = Timed(train_id=subject.train_id, kind="host", batch_size=1)
     tell(Begun(begun=subject.train_id, kind="host", batch_size=1))
     try:
-        session = open_session(task.runtime, Path(subject.folder), threads=task.threads)
+        session = open_session(task.runtime, Path(subject.folder), threads=task.threads, checked=True)
     except Exception as error:  # noqa: BLE001 - one model's failure must not stop the others
         no_device = isinstance(error, NoDeviceError)
         yield replace(first, reason=reason_of(error), no_device=no_device, device_lost=_lost_device(error))

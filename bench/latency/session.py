@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from bench import progress
+from bench.latency.checks import refusal
 from bench.latency.cold_start import CheckTask
 from bench.latency.protocol import PROTOCOL_VERSION, Protocol
 from bench.latency.round_worker import Begun, RoundTask, Subject, Timed
@@ -159,9 +160,8 @@ def _checked(job: Job, runtime: str, model: Model) -> Check:
     if model.inputs == "test" and RUNTIMES[runtime].file in {ONNX_INT8, ONNX_FP16}:
         # Not in the process of the check, whose cold start must not find the libraries of the conversion loaded.
         launch([WORKER, "convert", str(task_file)])
-    status = launch([WORKER, "check", str(task_file)])
+    reason = refusal(runtime, Path(task.folder)) or failures.killed(launch([WORKER, "check", str(task_file)]))
     if not result_file.exists():
-        reason = failures.killed(status)
         precision = RUNTIMES[runtime].precision
         write_json(
             Check(
@@ -185,10 +185,11 @@ def _round(job: Job, runtime: str, number: int, session: SessionResult) -> list[
     rows, waiting = [], []
     for model in _rotated(job.models, number):
         checks = [check for check in session.checks.get(model.subject.train_id, []) if check.runtime == runtime]
-        if checks and checks[0].status != "ok":
-            no_device = checks[0].status == "not measured"
+        reason = checks[0].reason if checks else refusal(runtime, Path(model.subject.folder))
+        if reason is not None:
+            no_device = bool(checks) and checks[0].status == "not measured"
             row = Timed(train_id=model.subject.train_id, kind="host", batch_size=1)
-            rows.append(replace(row, reason=checks[0].reason, no_device=no_device))
+            rows.append(replace(row, reason=reason, no_device=no_device))
         else:
             waiting.append(model.subject)
     rows += _time(job, runtime, tuple(waiting))

@@ -250,7 +250,8 @@ def write_task(task: object, path: Path) -> None:
 
 def read_task(path: Path, kind: type[AnyTask]) -> AnyTask:
     """Return the task that ``write_task`` wrote; ``kind`` is its class."""
-    return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_path)
+    # Not by msgspec's decoder, which refuses the surrogates that stand for bytes of paths in a C locale.
+    return msgspec.convert(json.loads(path.read_bytes()), type=kind, dec_hook=_path, str_keys=True)
 
 
 def _path(kind: type, value: object) -> object:

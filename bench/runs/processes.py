@@ -105,7 +105,9 @@ def relay(child: "subprocess.Popen[bytes]", receive: Receive = ignore) -> None:
     for line in child.stdout:
         if not line.endswith(b"\n"):
             return  # the child was killed while it wrote the line
-        kind, content = msgspec.json.decode(line, type=tuple[Literal["log", "result"], msgspec.Raw])
+        # A name of a file need not be UTF-8.
+        text = line.decode("utf-8", "replace")
+        kind, content = msgspec.json.decode(text, type=tuple[Literal["log", "result"], msgspec.Raw])
         if kind == "result":
             receive(bytes(content))
         else:
@@ -135,7 +137,7 @@ def serve(arguments: list[str], kinds: Mapping[str, Callable[[Path, Tell], int]]
     end_with_parent()
     # Only ``lines`` writes to standard output; what is printed goes to standard error: by file descriptor, because
     # native code does not print through ``sys.stdout``.
-    lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="surrogateescape")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _forward_logs(lines)
     kind, path = arguments
@@ -143,7 +145,7 @@ def serve(arguments: list[str], kinds: Mapping[str, Callable[[Path, Tell], int]]
 
 
 def _write(lines: TextIO, kind: str, content: object) -> None:
-    lines.write(json.dumps([kind, msgspec.to_builtins(content)], allow_nan=False) + "\n")
+    lines.write(json.dumps([kind, msgspec.to_builtins(content)], allow_nan=False, ensure_ascii=False) + "\n")
     # So that progress is seen when it happens, and a kill loses no result that was sent.
     lines.flush()
 

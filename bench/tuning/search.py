@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -57,7 +57,7 @@ class SweepTask:
 
     task: Task
     name: str
-    url: str
+    url: str = field(repr=False)
     space: Space
     budget: SweepBudget
 

@@ -3,9 +3,10 @@
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 import optuna
 import sqlalchemy
@@ -27,6 +28,8 @@ CONNECT_LIMIT_S: Final = 10.0
 # SQLite has one writer at a time. After the default wait of 5 s, a worker that waits for others would fail its trial.
 SQLITE_WAIT_S: Final = 60
 
+HIDDEN: Final = "***"
+
 LOCKS: Final = {
     "postgresql": ("SELECT pg_advisory_lock(hashtext(:name))", "SELECT pg_advisory_unlock(hashtext(:name))"),
 }
@@ -41,8 +44,9 @@ def default_url(results: Path) -> str:
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Open a storage; raises ConfigError if that fails or takes more than ten seconds."""
-    redacted = _shown(url)
+    """Open a storage; raises ConfigError if that fails or takes more than ten seconds. No message holds a password."""
+    parsed = _parsed(url)
+    redacted = _shown(parsed)
     # In a thread, because the drivers have no common option for a time limit; a daemon, so that a connection that hangs
     # does not keep the process alive.
     outcome: list[RDBStorage | Exception] = []
@@ -54,20 +58,47 @@ def open_storage(url: str) -> RDBStorage:
         raise ConfigError(message)
     if isinstance(outcome[0], Exception):
         lines = [line for line in str(outcome[0]).splitlines() if line.strip()] or [type(outcome[0]).__name__]
-        message = f"--storage {redacted}: cannot be opened ({lines[0]})"
-        raise ConfigError(message) from outcome[0]
+        message = f"--storage {redacted}: cannot be opened ({_veiled(lines[0], parsed)})"
+        # Without its cause, whose text may quote what the driver could not use.
+        raise ConfigError(message) from None
     return outcome[0]
 
 
-def _shown(url: str) -> str:
-    """Return a URL with its password hidden; raises ConfigError if it is not a URL of a database."""
+def _parsed(url: str) -> sqlalchemy.URL:
+    """Return the parts of a URL; raises ConfigError if it is not a URL of a database."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
+        return make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: the port is no number
+        # What stands before the last @ may be a password, wherever the mistake is, and so may what follows a ?.
+        place = url.partition("?")[0].rpartition("@")
+        shown = f"{HIDDEN}@{place[2]}" if place[1] else place[2]
         message = (
-            f"--storage {url}: not a database URL; use for example sqlite:///studies.db or postgresql+psycopg://host/db"
+            f"--storage {shown}: not a database URL; use for example sqlite:///studies.db or "
+            "postgresql+psycopg://host/db"
         )
         raise ConfigError(message) from None
+
+
+def _shown(url: sqlalchemy.URL) -> str:
+    """Return a URL without its password and the values of its options, one of which may be a password too."""
+    # A password with an @ that is not written as %40 is in part taken for the host.
+    host = url.host and url.host.rpartition("@")[2]
+    shown = url.set(host=host, query={}).render_as_string(hide_password=True)
+    return f"{shown}?{HIDDEN}" if url.query else shown
+
+
+def _veiled(text: str, url: sqlalchemy.URL) -> str:
+    """Return the text of a driver without the secrets of a URL, as they are and as a URL writes them."""
+    options = [value for name, values in url.query.items() if "pass" in name for value in _listed(values)]
+    secrets = {str(url.password or ""), (url.host or "").rpartition("@")[0], *options}
+    for secret in sorted(secrets | set(map(quote, secrets)) | set(map(quote_plus, secrets)), key=len, reverse=True):
+        if secret:
+            text = text.replace(secret, HIDDEN)
+    return text
+
+
+def _listed(values: str | Sequence[str]) -> Sequence[str]:
+    return [values] if isinstance(values, str) else values
 
 
 def _connect(url: str, outcome: list[RDBStorage | Exception]) -> None:

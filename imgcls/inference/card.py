@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from imgcls.data.decode import RESAMPLING, Resize
 from imgcls.errors import ConfigError
+from imgcls.inference.onnx_files.reading import metadata_in, read_model
 
 CARD_KEY: Final = "imgcls"
 
@@ -178,15 +179,4 @@ def _resize_faults(resize: Resize) -> Iterator[str]:
 
 def metadata_of(path: Path) -> dict[str, str]:
     """Return the metadata of an ONNX file without opening a session; raises ConfigError if it cannot be read."""
-    import onnx  # noqa: PLC0415 - takes a third of a second, and is not needed by processes that get the card
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
-
-    if not path.is_file():
-        message = f"{path}: no such file; give a model.onnx that a run has exported"
-        raise ConfigError(message)
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except DecodeError as error:
-        message = f"{path}: not an ONNX model that can be read ({error})"
-        raise ConfigError(message) from error
-    return {entry.key: entry.value for entry in model.metadata_props}
+    return metadata_in(read_model(path))

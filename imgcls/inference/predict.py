@@ -17,6 +17,7 @@ from imgcls.config import require
 from imgcls.data.decode import NO_MEMORY, Resize, UndecodableError, load_square
 from imgcls.errors import ConfigError, DataError
 from imgcls.inference.card import CARD_KEY, Card, card_of, preprocess
+from imgcls.inference.onnx_files.reading import check_file
 from imgcls.inference.onnx_sessions import SILENT
 from imgcls.parallel import stream_chunks
 
@@ -96,9 +97,9 @@ def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
 
     ``threads`` 0: as many as onnxruntime chooses.
     """
-    if not path.is_file():
-        message = f"{path}: no such file; give a model.onnx that a run has exported"
-        raise ConfigError(message)
+    # Before the session, which would read files that the model names and allocate what it declares; the card from the
+    # same reading, as the session would give it only afterwards.
+    card = card_of(check_file(path), path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = SILENT
@@ -108,8 +109,6 @@ def open_classifier(path: Path, *, threads: int = 0) -> Classifier:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         message = f"{path}: not an ONNX model that can be read ({reason})"
         raise ConfigError(message) from error
-    # From the open session: ``read_card`` would need the onnx package and load the file again.
-    card = card_of(session.get_modelmeta().custom_metadata_map, path)
     if fault := next(_interface_faults(session, card), None):
         message = f"{path}: is not a classifier of its {CARD_KEY} metadata ({fault}); export it with this project"
         raise ConfigError(message)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from imgcls.errors import RunError
 from imgcls.files import write_aside
 from imgcls.inference.card import MADE_FROM, metadata_of, preprocess, read_card
+from imgcls.inference.onnx_files.reading import check_file
 from imgcls.inference.runtimes import ONNX, ONNX_FP16, ONNX_INT8
 
 CALIBRATION_IMAGES: Final = 256
@@ -67,6 +68,7 @@ def _ensure(folder: Path, name: str, convert: Callable[[Path, Path], None], *, i
     path = folder / name
     if path.exists() and metadata_of(path).get(MADE_FROM) == identity:
         return path
+    check_file(folder / ONNX)  # the conversion opens sessions of it
     from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
 
     # Shape inference and graph optimisation before conversion, as onnxruntime recommends.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imgcls.errors import ConfigError
+from imgcls.inference.onnx_files.reading import check_file
 from imgcls.inference.onnx_sessions import INSTALL, TENSORRT, nodes_by_provider, open_onnxruntime, open_openvino
 from imgcls.inference.session import Images, Session
 from imgcls.inference.torch_sessions import WEIGHTS, open_pytorch
@@ -144,8 +145,20 @@ def threads_allowed(threads: int) -> int:
     return threads or cores
 
 
-def open_session(runtime: str, folder: Path, *, threads: int) -> Session:
-    """Open a run's artifacts in a runtime; raises RuntimeUnavailableError if it is not available."""
+def check_artifact(runtime: str, folder: Path) -> None:
+    """Raise ConfigError if a session should not open the file of a runtime, which may come from a stranger."""
+    if (file := RUNTIMES[runtime].file) != WEIGHTS:
+        check_file(folder / file)
+
+
+def open_session(runtime: str, folder: Path, *, threads: int, checked: bool = False) -> Session:
+    """Open a run's artifacts in a runtime; raises RuntimeUnavailableError if it is not available.
+
+    Unless they are ``checked``, raises ConfigError if ``check_artifact`` does. A measuring process gets checked files,
+    because a check within it would be timed, and loads a library that is not measured.
+    """
+    if not checked:
+        check_artifact(runtime, folder)
     return RUNTIMES[runtime].open(folder, threads or usable_cores())
 
 

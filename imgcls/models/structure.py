@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from imgcls.errors import ConfigError, ImageSizeError
 from imgcls.messages import Setting
 from imgcls.models.heads import linear_heads
-from imgcls.models.weights import Weights, shapes_of
+from imgcls.models.weight_files import shapes_of
+from imgcls.models.weights import Weights
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
@@ -26,6 +27,16 @@ PROBED_CLASSES: Final = (7, 8)
 
 STATISTICS: Final = ("running_mean", "running_var")
 """Buffers that are trained; all others, such as indices of relative positions, are computed with the network."""
+
+WITHOUT_SOURCE: Final[dict[str, Any]] = {
+    "state_dict": None,
+    "file": None,
+    "url": None,
+    "hf_hub_id": None,
+    "source": "",
+    "custom_load": False,
+}
+"""Fields of timm's config from which it loads weights, in formats other than safetensors too; a stranger wrote them."""
 
 GRIDS_PX: Final = (8, 14, 16, 32)
 """Patches and strides of timm's networks: the sizes that are tried in place of a refused one are multiples of them."""
@@ -118,10 +129,9 @@ def _classifier(architecture: str, options: dict[str, Any]) -> tuple[str, ...]:
 def pretrained_cfg(weights: Weights, classifier: tuple[str, ...]) -> "PretrainedCfg":
     """Return timm's config with which a file is loaded without its classifier, whatever number of classes that has."""
     # With a number of classes that no network has, timm drops the layers that ``classifier`` names, a tuple, whatever
-    # the type of its field says. ``custom_load`` is about other formats than safetensors. Without a source, timm does
-    # not ask the hub.
+    # the type of its field says.
     names: Any = classifier
-    return replace(weights.cfg, classifier=names, num_classes=-1, custom_load=False, source="")
+    return replace(weights.cfg, classifier=names, num_classes=-1, **WITHOUT_SOURCE)
 
 
 class _Probe:

@@ -4,23 +4,28 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-from safetensors import SafetensorError, safe_open
+import timm
 from timm.models import PretrainedCfg, split_model_name_tag
 
 from imgcls.errors import ConfigError
 from imgcls.hub import HubError, HubFile, MissingError, fetch, find_cached, has_file
 from imgcls.messages import Setting
 from imgcls.models.model_names import HUB, LOCAL, default_cfg, names_weights
+from imgcls.models.weight_files import shapes_of
 
 WEIGHTS_FILE: Final = "model.safetensors"
 
 CONFIG_FILE: Final = "config.json"
 PICKLE_FILE: Final = "pytorch_model.bin"
 """What old repositories of the hub hold in its place; it is never read, because a pickle can run any code."""
+
+RESERVED: Final = frozenset(signature(timm.create_model).parameters) - {"kwargs"}
+"""Arguments of timm that are none of a network: some name files to load, pickles among them."""
 
 Init = Literal["pretrained", "random"]
 
@@ -178,6 +183,9 @@ def _read_cfg(cfg_file: Path) -> tuple[PretrainedCfg, dict[str, Any]]:
         raise ConfigError(Setting("weights"), reason) from error
     # timm writes num_classes beside pretrained_cfg; 1000 is the default of PretrainedCfg.
     values.setdefault("num_classes", config.get("num_classes", 1000))
+    if reserved := sorted(RESERVED & options.keys()):
+        reason = f": {cfg_file.parent.name}/{cfg_file.name} has model_args {', '.join(reserved)}, which no network has"
+        raise ConfigError(Setting("weights"), reason)
     return _pretrained_cfg(values), options
 
 
@@ -189,19 +197,6 @@ def _pretrained_cfg(values: dict[str, Any]) -> PretrainedCfg:
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401 - a JSON value; its lists are tuples in timm's configs
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a safetensors file's tensors by name, without reading their values.
-
-    Raises ConfigError if it is not a safetensors file.
-    """
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        reason = f": {file.parent.name}/{file.name} is not a safetensors file ({error})"
-        raise ConfigError(Setting("weights"), reason) from error
 
 
 def sha256_of(file: Path) -> str:

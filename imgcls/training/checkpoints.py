@@ -1,5 +1,6 @@
 """Checkpoints of a training: complete after a kill at any time, and sufficient to resume with the same result."""
 
+import pickle  # for its error only: no pickle is read
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,25 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
 from imgcls.config import Select
+from imgcls.errors import RunError
 from imgcls.files import write_aside
 from imgcls.models.building import storable
 from imgcls.training.events import EpochResult, FitMethod
 
 STATE_FILE: Final = "state.pt"
+
+NOT_A_STATE: Final = (
+    pickle.UnpicklingError,
+    msgspec.ValidationError,
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What torch raises for other files, and for states of other networks."""
 
 BEST_FILES: Final = "best-*.safetensors"
 
@@ -84,11 +99,25 @@ def save(learner: Learner, folder: Path, progress: Progress, select: Select) -> 
 
 
 def restore(learner: Learner, folder: Path, device: torch.device) -> Progress:
-    """Load the state, if any, into ``learner``; return what the interrupted training had done."""
+    """Load the state, if any, into ``learner``; return what the interrupted training had done.
+
+    Raises RunError if the file is no such state, or is a pickle of anything but tensors and plain values; none is run.
+    """
     path = folder / STATE_FILE
     if not path.exists():
         return Progress()
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    try:
+        return _restored(learner, torch.load(path, map_location=device, weights_only=True))
+    except torch.OutOfMemoryError:
+        raise
+    except NOT_A_STATE as error:
+        # Not torch's own message, which advises to load the file without ``weights_only``.
+        reason = type(error).__name__
+        message = f"{STATE_FILE} is not the state of this training ({reason}); delete it to train from the start"
+        raise RunError(message) from None
+
+
+def _restored(learner: Learner, state: dict[str, Any]) -> Progress:
     learner.model.load_state_dict(state["model"])
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.scheduler.load_state_dict(state["scheduler"])

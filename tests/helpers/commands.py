@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from bench.cli.main import main
@@ -85,6 +87,20 @@ def bench_here(*arguments: str, environment: dict[str, str] | None = None) -> tu
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             status = main(arguments)
     return status, output.getvalue()
+
+
+def command_lines_of_children(pid: int) -> set[str]:
+    """Return all command lines that the children of a process have until it ends."""
+    lines, parent = set[str](), psutil.Process(pid)
+    own = parent.cmdline()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while parent.status() != psutil.STATUS_ZOMBIE:
+            for child in parent.children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    # A child begins as a copy of its parent.
+                    lines.update([" ".join(line)] if (line := child.cmdline()) != own else [])
+            time.sleep(0.02)
+    return lines
 
 
 def kill(process: "subprocess.Popen[str]") -> None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from bench import harness
 from bench.cli import run
 from bench.cli.main import main
-from bench.latency import measure
+from bench.latency import cold_start, measure, round_worker
+from bench.latency.protocol import Protocol
 from bench.recipes import RECIPES
 from bench.records import locks
 from bench.records.environment import read_environment
@@ -245,3 +247,23 @@ def test_unusable_artifacts_are_one_line(
     assert REFUSED[damage] in error
     assert error.count("\n") == 1
     assert not (copied.parent.parent / "results").exists()
+
+
+@pytest.mark.parametrize("protocol", [PROTOCOL, replace(PROTOCOL, rounds=1)], ids=["checked", "in one round"])
+def test_hostile_onnx_file_is_a_failed_row(
+    protocol: Protocol, copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No process opens it, although its record names its digest; the reason names no path of this machine."""
+    proto = onnx.load(copied / ONNX)
+    proto.graph.initializer.add(name="large", data_type=1, dims=[2**30])
+    (copied / ONNX).write_bytes(proto.SerializeToString())
+    monkeypatch.setattr(measure, "require_exported", lambda *_: None)
+    monkeypatch.setattr(run, "FULL", protocol)
+    monkeypatch.setattr(cold_start, "open_session", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr(round_worker, "open_session", lambda *_, **__: pytest.fail("opened"))
+    assert measured(copied) == 1, capsys.readouterr()
+    (row,) = written(copied).latency.measurements
+    assert row.reason == (
+        "model.onnx: is not opened (tensor 'large' of shape 1073741824 takes 4294967296 bytes, but the file has 0); "
+        "export it with this project"
+    )
