@@ -145,6 +145,9 @@ def check_writable(results: Path) -> None:
 
     Temporary files of commands that were killed are removed.
     """
+    if any("\udc80" <= character <= "\udcff" for character in str(results.absolute())):  # undecodable bytes
+        reason = ": its path is not UTF-8, which is needed to write weights; use another folder"
+        raise ConfigError(Setting("results", str(results)), reason)
     # By writing: permission bits do not show a full or read-only file system. In the folder of locks, because every
     # command that trains or measures creates it anyway.
     probe = Paths(results=results).locks / f"writable.{owner()}.partial"

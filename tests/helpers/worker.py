@@ -20,6 +20,7 @@ LOGGER = logging.getLogger("bench.somewhere")
 def report(_path: Path, tell: Tell) -> int:
     """Log text and events, send a result, and print to standard output as a library might."""
     LOGGER.warning("beware of %s", "[brackets]")
+    LOGGER.warning("a name whose bytes are not UTF-8: %s", "f\udcfcr.png")
     LOGGER.debug(Count(title="caching", done=1, total=2, left_s=1.0))
     LOGGER.info(Epoch(result=replace(EPOCH, val_loss=float("nan")), epochs=3, left_s=1.0))
     LOGGER.info(Message(("use ", Setting("weights", "none"))))

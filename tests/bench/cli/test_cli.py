@@ -270,6 +270,12 @@ def test_unwritable_results_folder_is_refused(
     assert "cannot be written" in error
 
 
+def test_path_of_results_that_is_not_utf8_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    error = complaint(["run-all", *TINY, "--data", "digits"], capsys, Path(f"{tmp_path}/\udcfc"))
+    assert "its path is not UTF-8" in error
+    assert "\udcfc" not in error
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
 def test_file_system_without_locks_is_refused(
     number: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

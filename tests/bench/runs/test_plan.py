@@ -80,9 +80,10 @@ def test_revision_of_the_weights_changes_no_id() -> None:
 
 def test_task_file_is_private_and_read_back(tmp_path: Path) -> None:
     """The URL of a study's storage, which is part of a task, may contain a password."""
-    write_task(plan(), tmp_path / "task.json")
+    task = replace(plan(), data="/photos of 2024/F\udcfcr")  # a name whose bytes are not UTF-8
+    write_task(task, tmp_path / "task.json")
     assert (tmp_path / "task.json").stat().st_mode & 0o777 == 0o600
-    assert read_task(tmp_path / "task.json", Task) == plan()
+    assert read_task(tmp_path / "task.json", Task) == task
 
 
 FINE = replace(RECIPES["finetune"](TINY), loader=LoaderConfig(image_size=32))

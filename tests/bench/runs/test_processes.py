@@ -21,12 +21,13 @@ def test_worker_log_is_logged_by_its_caller(
     with caplog.at_level(logging.DEBUG, logger="bench"):
         assert launch([WORKER, "report", "-"], results.append) == 3
     assert [json.loads(result) for result in results] == [{"result": 1}]
-    warning, count, epoch, message = caplog.records
+    warning, name, count, epoch, message = caplog.records
     assert (warning.name, warning.levelname, warning.getMessage()) == (
         "bench.somewhere",
         "WARNING",
         "beware of [brackets]",
     )
+    assert name.getMessage() == "a name whose bytes are not UTF-8: f\N{REPLACEMENT CHARACTER}r.png"
     assert count.msg == Count(title="caching", done=1, total=2, left_s=1.0)
     assert "epoch 1/3" in epoch.getMessage()
     assert message.msg == Message(("use ", Setting("weights", "none")))
