@@ -10,7 +10,7 @@ from bench.cli.main import BROKEN_PIPE_STATUS, main
 def run() -> None:
     """Carry out the command on this process's command line, and exit with its status."""
     if sys.getfilesystemencoding() == "ascii":
-        # A C locale in which Python's UTF-8 mode was disabled. In this encoding, names of files that are not ASCII reach
+        # A C locale, and Python's UTF-8 mode disabled. In this encoding, names of files that are not ASCII reach
         # libraries as text that they cannot open, and tables have characters that cannot be written.
         os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})  # noqa: S606 - this program again
     warnings.filterwarnings("ignore", message=".*torch.jit")  # by timm's import; users cannot act on it

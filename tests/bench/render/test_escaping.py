@@ -18,8 +18,8 @@ from bench.render.spreadsheet import csv_text
 from bench.render.svg import chart
 from bench.render.terminal import terminal
 
-HOSTILE = "\x1b[2J\x07cat\u202egod\x9b1m"
-ESCAPED = "\\x1b[2J\\x07cat\\u202egod\\x9b1m"
+HOSTILE = "\x1b[2J\x07cat\u202egod\x9b1m\udcfc"
+ESCAPED = "\\x1b[2J\\x07cat\\u202egod\\x9b1m\\udcfc"
 
 
 def controls(shown: str) -> list[str]:
