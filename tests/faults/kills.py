@@ -70,26 +70,26 @@ def _killed(
         yield f"still running after a kill: {'; '.join(alive)}"
 
 
-def of_run_all(folder: Path, rng: random.Random) -> Iterator[str]:
-    """Kill ``run-all`` five times, whole or its command alone or a child, and repeat it to its end."""
+def of_run_all(folder: Path, rng: random.Random, times: int = 5) -> Iterator[str]:
+    """Kill ``run-all`` some times, whole or its command alone or a child, and repeat it to its end."""
     home, expected = new_home(folder / "home"), undisturbed(folder.parent / "undisturbed")
-    for _ in range(5):
+    for _ in range(times):
         yield from _killed(home, rng, home.run_all, rng.choice((_all, _command_only, _one_child)))
     yield from whole(home, expected)
 
 
-def of_sweep(folder: Path, rng: random.Random) -> Iterator[str]:
-    """Kill ``sweep --jobs 2`` five times, and repeat it to its end."""
+def of_sweep(folder: Path, rng: random.Random, times: int = 5) -> Iterator[str]:
+    """Kill ``sweep --jobs 2`` some times, and repeat it to its end."""
     home = new_home(folder / "home")
-    for _ in range(5):
+    for _ in range(times):
         yield from _killed(home, rng, home.sweep, rng.choice((_all, _command_only, _one_child)))
     yield from whole_study(home)
 
 
-def of_measure(folder: Path, rng: random.Random) -> Iterator[str]:
-    """Kill ``measure`` five times, among its processes the holder of the machine's lock, and repeat it to its end."""
+def of_measure(folder: Path, rng: random.Random, times: int = 5) -> Iterator[str]:
+    """Kill ``measure`` some times, among its processes the holder of the machine's lock, and repeat it to its end."""
     home = trained(folder)
-    for _ in range(5):
+    for _ in range(times):
         how = rng.choice((_all, _command_only, _one_child))
         yield from _killed(home, rng, home.measure, how, SHORT_PROTOCOL)
     yield from whole_latency(home)

@@ -1,5 +1,6 @@
 """The short form of ``nox -s faults``: some faults once, and the script that injects them all."""
 
+import functools
 import random
 import shutil
 from collections.abc import Iterator
@@ -8,24 +9,30 @@ from pathlib import Path
 import pytest
 
 from tests.faults import __main__ as script
+from tests.faults import disks, kills, surroundings
 from tests.faults.disks import NotPossibleError
 from tests.faults.subjects import new_home, traceback_in
-from tests.faults.surroundings import VARIABLES
+
+INJECTED = {
+    "kills": functools.partial(kills.of_run_all, times=2),
+    "full disk": disks.full_results,
+    "no locks": surroundings.no_locks,
+}
 
 
-@pytest.mark.parametrize("name", ["full results", "no locks"])
-def test_nothing_is_lost(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", INJECTED)
+def test_nothing_is_lost(fault: str, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"drawn with seed {seed}")  # noqa: T201 - pytest shows it if the test fails
     try:
-        lost = list(script.FAULTS[name].inject(tmp_path / "trial", random.Random(seed)))  # noqa: S311 - not for secrets
+        lost = list(INJECTED[fault](tmp_path / "trial", random.Random(seed)))  # noqa: S311 - not for secrets
     except NotPossibleError as error:
         pytest.skip(str(error))
     assert lost == []
 
 
 def test_c_locale_and_path_that_is_not_ascii(tmp_path: Path) -> None:
-    home = new_home(tmp_path / "Fotos für später").but(variables=VARIABLES["C locale"])
+    home = new_home(tmp_path / "Fotos für später").but(variables=surroundings.VARIABLES["C locale"])
     status, output = home.run(*home.run_all)
     assert status == 0, output
     assert traceback_in(output) == []
