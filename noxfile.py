@@ -119,7 +119,7 @@ def regression(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def lower_bounds(session: nox.Session) -> None:
-    """Install the lowest versions that pyproject.toml allows, and run the tests of the library. Weekly, not in CI."""
+    """Install the lowest versions that pyproject.toml allows, and run tests of the library. A separate job in CI."""
     project = tomllib.loads(pathlib.Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     required = [
         *project["dependencies"],

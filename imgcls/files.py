@@ -1,5 +1,6 @@
 """Atomic writing of files: write a temporary file, flush it to the disk, rename it. Without torch."""
 
+import contextlib
 import errno
 import os
 import platform
@@ -57,7 +58,8 @@ def remove_abandoned(folder: Path) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         matched = name.fullmatch(path.name)
         if matched and not psutil.pid_exists(int(matched[1])):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # it is another user's
+                path.unlink(missing_ok=True)
 
 
 def write_text(text: str, path: Path, *, mode: int = 0o666) -> None:

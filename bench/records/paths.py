@@ -1,6 +1,8 @@
 """Paths on this machine, in a results folder and in the cache. Configs and records contain no paths."""
 
 import contextlib
+import errno
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -161,7 +163,14 @@ def check_writable(results: Path) -> None:
         _require_locks(probe, results)
     finally:
         probe.unlink(missing_ok=True)
-    _clean(results)
+    for folder in _folders(results):
+        # Of another user: refused now, and not after a training.
+        if folder.exists() and not os.access(folder, os.W_OK):
+            reason = (
+                f": its folder {folder.name} cannot be written ({os.strerror(errno.EACCES)}); use a writable folder"
+            )
+            raise ConfigError(Setting("results", str(results)), reason)
+        remove_abandoned(folder)
     mark(results)
 
 
@@ -177,9 +186,9 @@ def _require_locks(probe: Path, results: Path) -> None:
         raise ConfigError(Setting("results", str(results)), reason) from error
 
 
-def _clean(results: Path) -> None:
-    """Remove the temporary files of killed processes; those of a training are removed under its lock."""
+def _folders(results: Path) -> list[Path]:
+    """Return the folders of the files of all commands; those of a training are its own, under its lock."""
     paths = Paths(results=results)
     machines = [*(results / "records").glob("*"), *(results / "measurements").glob("*")]
-    for folder in (results, paths.locks, paths.sweeps, results / "audits", paths.report, *machines):
-        remove_abandoned(folder)
+    files = [results, results / "records", results / "artifacts", results / "audits"]
+    return [*files, *machines, paths.locks, paths.sweeps, paths.report]

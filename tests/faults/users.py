@@ -14,6 +14,7 @@ from tests.faults.subjects import (
     SHORT_PROTOCOL,
     TINY,
     Home,
+    leftovers,
     new_home,
     orphans,
     records,
@@ -60,8 +61,18 @@ def at_once(folder: Path, rng: random.Random) -> Iterator[str]:
     wanted = len({seed for seeds in grids for seed in seeds} - {"1"})  # trained before
     if trained != wanted:
         yield f"{trained} trainings of {wanted} seeds"
+    yield from _left(home)
     if any(expected.get(run_id, sha256) != sha256 for run_id, sha256 in weights(home).items()):
         yield "the weights of a run have changed"
+
+
+def _left(home: Home) -> Iterator[str]:
+    """Yield what all commands together left behind."""
+    kept = [path.name for path in (home.results / "artifacts").rglob("trial-*.safetensors")]
+    if len(kept) != 1:
+        yield f"weights of {len(kept)} trials of one study are kept"
+    if left := leftovers(home):
+        yield f"left behind: {', '.join(sorted(set(left)))}"
     if alive := orphans(home):
         yield f"still running: {'; '.join(alive)}"
 

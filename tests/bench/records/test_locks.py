@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import locks, machine
+from bench.records import locks, machine, paths
 from imgcls.errors import ConfigError
 from tests.helpers.commands import ROOT
 
@@ -151,12 +151,67 @@ def test_stopped_measurement_blocks_nothing(processes: Processes, number: int) -
     assert processes.started["first"].poll() is None
 
 
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder in which every user may create files, as in /run/lock."""
+    folder = Path(tempfile.mkdtemp(dir="/run/lock" if Path("/run/lock").is_dir() else "/tmp"))  # noqa: S108
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+from bench.records import locks, paths
+from imgcls.errors import ConfigError
+import psutil  # here, because others may not be able to read Python's files
+
+os.umask(0o002)
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
+try:
+    paths.check_writable(Path(sys.argv[1]))
+    with locks.training_lock(Path(sys.argv[1]), "a"), locks.record_lock(Path(sys.argv[1]), "b"):
+        print("locked")
+except ConfigError as error:
+    print(error.message)
+"""
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("mode", "umask", "says"),
+    [
+        (0o2775, 0o002, "locked\n"),
+        (0o755, 0o002, "cannot be written (Permission denied)"),
+        (0o2775, 0o022, "cannot be written (Permission denied)"),
+    ],
+)
+def test_results_of_another_user(mode: int, umask: int, says: str, shared: Path) -> None:
+    """Those of a common group work with umask 002; others are refused."""
+    results = shared / "results"
+    results.mkdir()
+    os.chown(results, 0, NOBODY)
+    results.chmod(mode)
+    before = os.umask(umask)
+    try:
+        (results / "records").mkdir()
+        paths.check_writable(results)
+        with locks.training_lock(results, "a"), locks.record_lock(results, "b"):
+            pass
+    finally:
+        os.umask(before)
+    command = [sys.executable, "-c", ANOTHER_USER, str(results), str(NOBODY)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert says in done.stdout
+
+
 @as_root
 @pytest.mark.parametrize("first", [0, NOBODY])
-def test_another_user_waits_for_the_measurement(first: int) -> None:
+def test_another_user_waits_for_the_measurement(first: int, shared: Path) -> None:
     """Whoever made the files of the locks, with a umask that hides files from others."""
-    shared = Path(tempfile.mkdtemp(dir="/run/lock" if Path("/run/lock").is_dir() else "/tmp"))  # noqa: S108
-    shared.chmod(0o1777)
     processes = Processes(shared)
     second = NOBODY - first
     try:
@@ -168,7 +223,6 @@ def test_another_user_waits_for_the_measurement(first: int) -> None:
         processes.until("training holds")
     finally:
         processes.end()
-        shutil.rmtree(shared)
     assert processes.order("measurement holds", "training holds")[0] == "measurement holds"
 
 
