@@ -1,20 +1,26 @@
 """Whether the files of a results folder agree: records, predictions, artifacts, latency files, studies, leaderboard."""
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from bench.leaderboard.page import contents
-from bench.records.paths import Paths
+from bench.records.paths import OUTCOME, Paths
 from bench.records.predictions import StoredPredictions, read_predictions
-from bench.records.schema import RunRecord
-from bench.records.store import has_digest, read_latency_file, read_record
+from bench.records.schema import Outcome, RunRecord
+from bench.records.store import has_digest, read_latency_file, read_own_record, read_record
+from bench.runs.artifacts import FORMER
 from bench.tuning.records import read_study
 from imgcls.errors import RunError, UserError
 from imgcls.evaluation.predictions import load_predictions, predictions_file
 from imgcls.inference.runtimes import ONNX
+from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models.weights import sha256_of
 
 Content = TypeVar("Content")
@@ -58,7 +64,7 @@ def verify(paths: Paths) -> Verification:
 
     files, measured = list(paths.all_records()), list(paths.all_latency_files())
     studies = sorted(paths.sweeps.glob("*.json"))
-    records = [(path, read(path, partial(read_record, path))) for path in files]
+    records = [(path, read(path, partial(read_own_record, path))) for path in files]
     for path in measured:
         read(path, partial(read_latency_file, path))
     for path in studies:
@@ -67,44 +73,82 @@ def verify(paths: Paths) -> Verification:
     before = len(problems)
     predictions = [read(path, partial(read_predictions, record, paths)) for path, record in finished]
     missing = predictions.count(None) - (len(problems) - before)
-    artifacts = [paths.artifacts(record.train_id) / ONNX for _, record in finished]
-    for (_, record), summary, artifact in zip(finished, predictions, artifacts, strict=True):
-        if artifact.exists():
-            read(artifact, partial(_require_artifacts, record, summary, artifact.parent))
+    folders = [paths.artifacts(record.train_id) for _, record in finished]
+    for (_, record), summary, folder in zip(finished, predictions, folders, strict=True):
+        if folder.exists():
+            read(folder, partial(_require_artifacts, record, summary, folder))
     return Verification(
         records=len(files),
         others=len(measured) + len(studies),
         without_digest=sum(not has_digest(path) for path in (*files, *measured, *studies)),
         without_predictions=missing,
-        without_artifacts=sum(not artifact.exists() for artifact in artifacts),
-        problems=(*problems, *_leaderboard_problems(paths)),
+        without_artifacts=sum(not folder.exists() for folder in folders),
+        problems=(*problems, *_interrupted(paths), *_leaderboard_problems(paths)),
     )
 
 
 def _require_artifacts(record: RunRecord, summary: StoredPredictions | None, folder: Path) -> None:
-    """Raise ValueError if the exported file or the stored logits of test are not those of the record."""
-    expected = record.finished.artifact.sha256
-    if (digest := sha256_of(folder / ONNX)) != expected:
-        message = f"sha256 {digest[:16]}, but {expected[:16]} in the record of {record.config.model}"
+    """Raise ValueError or OSError if the artifacts of a training are not whole, or are not those of the record."""
+    artifact, model = record.finished.artifact, record.config.model
+    for name, expected in ((ONNX, artifact.sha256), (WEIGHTS, artifact.checkpoint_sha256)):
+        if expected is not None and (digest := sha256_of(folder / name)) != expected:
+            message = f"{name} has the sha256 {digest[:16]}, but {expected[:16]} in the record of {model}"
+            raise ValueError(message)
+    if (size := (folder / WEIGHTS).stat().st_size) != artifact.checkpoint_size_bytes:
+        message = f"{WEIGHTS} has {size:,} of {artifact.checkpoint_size_bytes:,} bytes"
         raise ValueError(message)
+    msgspec.json.decode((folder / OUTCOME).read_bytes(), type=Outcome)
+    # The copy that travels with the artifacts; earlier versions made none.
+    if (copy := folder / f"{record.run_id}.json").exists():
+        read_record(copy)
+    for file in sorted(folder.glob("*.npz")):
+        _require_whole(file)
+    _require_same_predictions(summary, predictions_file(folder, "test"), model)
+
+
+def _require_whole(file: Path) -> None:
+    try:
+        with zipfile.ZipFile(file) as stored:
+            damaged = stored.testzip()
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        message = f"{file.name} is damaged ({error})"
+        raise ValueError(message) from error
+    if damaged is not None:
+        message = f"{file.name} is damaged ({damaged} does not have its checksum)"
+        raise ValueError(message)
+
+
+def _require_same_predictions(summary: StoredPredictions | None, file: Path, model: str) -> None:
+    """Raise ValueError if the stored logits of test give other classes than the predictions of the record."""
     # Not by computing logits of the synthetic inputs: those of a barely trained network, which are far from its photos,
     # differ between two kernels of one runtime by more than the limit of parity.
-    file = predictions_file(folder, "test")
     if summary is None or not file.exists():
         return
     stored = load_predictions(file)
     predicted = dict(zip(stored.image_ids, stored.logits.argmax(axis=1).tolist(), strict=True))
     if [predicted.get(image_id) for image_id in summary.image_ids] != summary.predicted.tolist():
-        message = f"the logits in {file.name} give other classes than the predictions of {record.config.model}"
+        message = f"the logits in {file.name} give other classes than the predictions of {model}"
         raise ValueError(message)
+
+
+def _interrupted(paths: Paths) -> Iterator[Problem]:
+    """Yield the results from before repetitions that were interrupted, which the next command of the run restores."""
+    for folder in sorted((paths.results / "artifacts").glob(f"*{FORMER}")):
+        reason = "the result from before a repetition that was interrupted; repeat the command of the run"
+        yield Problem(path=folder.relative_to(paths.results).as_posix(), reason=reason)
 
 
 def _leaderboard_problems(paths: Paths) -> Iterator[Problem]:
     """Yield the files of the leaderboard that are not those of the records; without a leaderboard there are none."""
-    if not paths.leaderboard.exists():
+    made = contents(paths)[1]
+    if not any(path.exists() for path in made):
         return
-    for path, text in contents(paths)[1].items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+    for path, text in made.items():
+        try:
+            same = path.read_bytes() == text.encode()
+        except OSError:
+            same = False
+        if not same:
             yield Problem(
                 path=path.name, reason="not what this checkout makes of the records (python -m bench leaderboard)"
             )

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -62,9 +63,16 @@ def remove_abandoned(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def read_regular(path: Path) -> bytes:
+    """Return the bytes of a regular file; raises OSError for others, such as a pipe, whose end may never come."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_bytes()
+
+
 def write_text(text: str, path: Path, *, mode: int = 0o666) -> None:
     """Write UTF-8 text with ``write_aside``."""
-    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"), mode=mode)
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8", newline="\n"), mode=mode)
 
 
 def write_bytes(content: bytes, path: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bench.records.paths import Paths
 from bench.records.reading.validation import TOLERANCE
 from bench.records.schema import RunRecord
+from imgcls.files import read_regular
 
 HEADER: Final = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<type>[^']+)', 'fortran_order': False, 'shape': \((?P<length>\d+),\), ",
@@ -57,31 +58,39 @@ class StoredPredictions:
 
 
 def read_predictions(record: RunRecord, paths: Paths) -> StoredPredictions | None:
-    """Return the predictions of a run, or None if they are missing or damaged.
+    """Return the predictions of a run, or None if they are elsewhere.
 
-    Raises ValueError if they are not those of the record: of another digest, or with another accuracy.
+    Raises ValueError if they are damaged, or are not those of the record: of another digest or with another accuracy.
     """
     # A summary over 1 MB stays among the artifacts, to keep the folder of records small enough for a repository.
     beside = paths.record(record.environment.machine, record.run_id).with_suffix(".npz")
     stored_with_artifacts = paths.artifacts(record.train_id) / f"{record.run_id}.npz"
     for path in (beside, stored_with_artifacts):
         try:
-            data = path.read_bytes()
+            data = read_regular(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            message = f"its predictions cannot be read ({error.strerror})"
+            raise ValueError(message) from error
+        # Before anything of the file is used.
+        if record.predictions_sha256 not in {None, hashlib.sha256(data).hexdigest()}:
+            message = "its predictions were changed after they were written: they have another digest"
+            raise ValueError(message)
+        try:
             with zipfile.ZipFile(io.BytesIO(data)) as stored:
                 predictions = pool([_from_npz(stored)])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-            continue
+        except Exception as error:  # zlib, zipfile and numpy raise many kinds for damaged files
+            message = f"its predictions are damaged ({type(error).__name__})"
+            raise ValueError(message) from error
         # A file of another split, or of one fold, is no substitute.
         if len(predictions.labels) == sum(record.dataset.counts["test"]):
-            _require_own(record, predictions, hashlib.sha256(data).hexdigest())
+            _require_own(record, predictions)
             return predictions
     return None
 
 
-def _require_own(record: RunRecord, predictions: StoredPredictions, digest: str) -> None:
-    if record.predictions_sha256 not in {None, digest}:
-        message = "its predictions were changed after they were written: they have another digest"
-        raise ValueError(message)
+def _require_own(record: RunRecord, predictions: StoredPredictions) -> None:
     stated = None if record.outcome is None else record.outcome.metrics.test_metrics.get("top1_accuracy")
     right = float(predictions.right.mean())
     if stated is not None and abs(stated - right) > TOLERANCE:

@@ -150,12 +150,16 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArtifactInfo:
-    """The exported ONNX file and its parity with the trained model on the whole test split."""
+    """The exported ONNX file and its parity with the trained model on the whole test split.
+
+    ``sha256`` is that of the ONNX file; that of the checkpoint is None in records of earlier versions.
+    """
 
     size_bytes: int
     checkpoint_size_bytes: int
     sha256: str
     parity: Parity
+    checkpoint_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

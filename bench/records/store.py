@@ -14,7 +14,7 @@ from bench.records.paths import Paths
 from bench.records.reading.history import upgrade_record
 from bench.records.reading.validation import require_valid
 from bench.records.schema import LATENCY_FILE_VERSION, SCHEMA_VERSION, Latency, LatencyFile, RunRecord
-from imgcls.files import write_text
+from imgcls.files import read_regular, write_text
 from imgcls.models.operators import COUNTING
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ LOGGER = logging.getLogger(__name__)
 
 DIGEST: Final = "digest"
 """Field with the digest of all other fields, in files that ``write_with_digest`` has written."""
+
+WITH_DIGEST: Final = "predictions_sha256"
+"""Field of records that no version without digests has written."""
 
 Network = tuple[str, int, int]
 """The timm name, image size in px and number of classes of a network."""
@@ -70,7 +73,7 @@ def read_versioned(path: Path, kind: type[Versioned], *, key: str, version: int,
     Raises ValueError if the file is damaged, was changed after it was written, contradicts itself, or is of a version
     that this code does not know.
     """
-    data = path.read_bytes()
+    data = read_regular(path)
     try:
         content = _decoded(data, kind, key=key, version=version, upgrade=upgrade)
     except (msgspec.MsgspecError, TypeError, AttributeError, KeyError) as error:
@@ -90,6 +93,9 @@ def _decoded(data: bytes, kind: type[Versioned], *, key: str, version: int, upgr
     if not isinstance(stored_version, int) or not 1 <= stored_version <= version:
         message = f"{key.replace('_', ' ')} {stored_version}; this code reads versions 1 to {version}"
         raise ValueError(message)
+    if DIGEST not in raw and bytes(raw.get(WITH_DIGEST, b"null")) != b"null":
+        message = "changed after it was written: it has a digest of its predictions, but none of its own"
+        raise ValueError(message)
     if DIGEST in raw and msgspec.json.decode(raw[DIGEST]) != digest_of(data):
         message = "changed after it was written: it does not have the digest that was written with it"
         raise ValueError(message)
@@ -101,7 +107,7 @@ def _decoded(data: bytes, kind: type[Versioned], *, key: str, version: int, upgr
 def has_digest(path: Path) -> bool:
     """Return whether a file carries a digest; False if it cannot be read."""
     try:
-        return DIGEST in msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+        return DIGEST in msgspec.json.decode(read_regular(path), type=dict[str, msgspec.Raw])
     except (OSError, msgspec.MsgspecError, RecursionError):
         return False
 
@@ -114,6 +120,16 @@ def read_record(path: Path) -> RunRecord:
     # Before there was a choice, trainings on CUDA were in bf16.
     train = replace(record.config.train, precision="bf16")
     return replace(record, config=replace(record.config, train=train))
+
+
+def read_own_record(path: Path) -> RunRecord:
+    """Read a record of a results folder; raises ValueError if it cannot be read, or belongs in another place there."""
+    record = read_record(path)
+    own = f"{record.environment.machine}/{record.run_id}.json"
+    if own != f"{path.parent.name}/{path.name}":
+        message = f"it is the record of another run, which belongs in records/{own}"
+        raise ValueError(message)
+    return record
 
 
 def read_latency_file(path: Path) -> LatencyFile:
@@ -135,7 +151,7 @@ def read_records(results: Path) -> list[RunRecord]:
 
     An unreadable file is skipped with a warning; so is a latency file without a record, or of another exported file.
     """
-    records = [record for _, record in _readable(Paths(results=results).all_records(), read_record, results)]
+    records = [record for _, record in _readable(Paths(results=results).all_records(), read_own_record, results)]
     indices = {record.run_id: index for index, record in enumerate(records) if record.outcome is not None}
     for path, measured in read_latency_files(results):
         index = indices.get(measured.run_id)

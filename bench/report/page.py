@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from bench.comparison.analysis import Comparison
 from bench.comparison.results.building import table_result
@@ -17,6 +18,7 @@ from bench.comparison.results.values import TableResult
 from bench.leaderboard import page as leaderboard
 from bench.leaderboard.summary import summary
 from bench.recipes import budget_text
+from bench.render.escaping import visible
 from bench.render.html import html, inline
 from bench.report import gallery
 from bench.report.content import content_of
@@ -112,7 +114,10 @@ def _render(
             image_id: thumbnail_ids[image_id] for image_id in content["predictions"]["ids"] if image_id in thumbnail_ids
         }
     # StrictUndefined: a misspelt name in the template is an error and not an empty text.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
+    environment.filters["shown"] = _shown
     # In the order of the CSV, and not sorted by name.
     environment.policies["json.dumps_kwargs"] = {}
     template = environment.from_string((PAGE / "index.html.j2").read_text(encoding="utf-8"))
@@ -126,6 +131,20 @@ def _render(
         style=(PAGE / "page.css").read_text(encoding="utf-8"),
         script=bundle(),
     )
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever the template has
+    """Return a value, or the values of a structure, with control characters of text written as ``visible`` does."""
+    match value:
+        case Markup():
+            return Markup(visible(value))  # noqa: S704 - it was markup before
+        case str():
+            return visible(value)
+        case dict():
+            return {_shown(key): _shown(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_shown(item) for item in value]
+    return value
 
 
 def bundle() -> str:

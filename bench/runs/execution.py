@@ -175,6 +175,7 @@ def _export(task: Task, prepared: Prepared, test: Predictions, scores: Scores) -
         checkpoint_size_bytes=(folder / WEIGHTS).stat().st_size,
         sha256=sha256_of(folder / ONNX),
         parity=parity,
+        checkpoint_sha256=sha256_of(folder / WEIGHTS),
     )
 
 

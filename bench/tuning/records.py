@@ -158,9 +158,14 @@ def config_of(base: RunConfig, trial: TrialRecord) -> RunConfig:
 
 def best_trial(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     """Return the first of the finished trials with the highest score; None if there is none."""
-    # The first, so that the default setting is kept unless another one is better.
-    done = [trial for trial in trials if trial.state == "complete"]
-    return max(done, key=lambda trial: (trial.val_top1_accuracy or 0.0, -trial.number), default=None)
+    return max((trial for trial in trials if trial.state == "complete"), key=rank_of, default=None)
+
+
+def rank_of(trial: TrialRecord) -> tuple[float, int]:
+    """Return what finished trials are ordered by, the best last: their score, and of equal ones the first is better."""
+    # The first, so that the default setting is kept unless another one is better. With several workers it may be the
+    # last to end.
+    return trial.val_top1_accuracy or 0.0, -trial.number
 
 
 def identity(base: RunConfig, search: Space, dataset: DatasetInfo, origin: Origin) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from bench.runs.plan import Task
 from bench.tuning import space, storage
 from bench.tuning.conversion import records
 from bench.tuning.objective import Fitted, OnProgress, TrialProgress, run_trial, rungs_for
-from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial, config_of
+from bench.tuning.records import ENDED, SweepBudget, TrialRecord, best_trial, config_of, rank_of
 from bench.tuning.space import Space
 from imgcls.errors import ConfigError, RunError
 from imgcls.files import write_aside
@@ -266,7 +266,7 @@ def _keep_if_best(sweep: SweepTask, trials: Sequence[TrialRecord], number: int, 
     """Write the weights of a trial if its score is the best so far; those of the previous best trial remain."""
     # The trial itself is still running here, so that ``best_trial`` is the best one among the others.
     best, trial = best_trial(trials), trials[number]
-    if best is not None and (best.val_top1_accuracy or 0.0) >= (fitted.val_top1_accuracy or 0.0):
+    if best is not None and rank_of(best) > (fitted.val_top1_accuracy or 0.0, -number):
         return
     folder = weights_folder(sweep.task.paths.results, sweep.name)
     classes, state = len(sweep.task.dataset.class_names), fitted.state

@@ -25,6 +25,7 @@ from bench.records.schema import (
     TrainingInfo,
 )
 from bench.records.store import record_path, write_json
+from bench.stats.macro import macro_scores
 from imgcls.config import SplitConfig
 from imgcls.evaluation.results import Parity
 from imgcls.training.events import EpochResult
@@ -86,6 +87,7 @@ def outcome(info: DatasetInfo, accuracy: float) -> Outcome:
     test = info.counts["test"]
     matrix = confusion(test, accuracy)
     scores = {"top1_accuracy": accuracy, "macro_f1": accuracy, "balanced_accuracy": accuracy, "log_loss": 1.0}
+    scores["ece"] = 0.1
     return Outcome(
         environment=ENVIRONMENT,
         model=ModelInfo(
@@ -120,8 +122,8 @@ def outcome(info: DatasetInfo, accuracy: float) -> Outcome:
             history=(EPOCH,),
         ),
         metrics=Scores(
-            val_metrics=scores | {"ece": 0.1},
-            test_metrics=scores | {"ece": 0.1, "top1_accuracy": float(np.trace(matrix) / np.sum(matrix))},
+            val_metrics=scores,
+            test_metrics=scores | measures_of(matrix),
             test_confusion_matrix=matrix,
         ),
         artifact=ArtifactInfo(
@@ -140,6 +142,14 @@ def confusion(counts: tuple[int, ...], accuracy: float) -> tuple[tuple[int, ...]
         rows[label, label] = round(accuracy * count)
         rows[label, (label + 1) % len(counts)] += count - rows[label, label]
     return tuple(map(tuple, rows.tolist()))
+
+
+def measures_of(matrix: tuple[tuple[int, ...], ...]) -> dict[str, float]:
+    """Return the test metrics that follow from a confusion matrix."""
+    counts = np.array(matrix)
+    f1, balanced = macro_scores(counts)
+    top1 = float(np.trace(counts) / np.sum(counts))
+    return {"top1_accuracy": top1, "macro_f1": f1, "balanced_accuracy": balanced}
 
 
 def predictions_of(
@@ -173,8 +183,9 @@ def keep(results: Path, model: str, predictions: StoredPredictions, info: Datase
     made = replace(made, model=replace(made.model, name=model, timm_name=model))
     matrix = np.zeros((classes, classes), dtype=int)
     np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
-    metrics = made.metrics.test_metrics | {"top1_accuracy": float(predictions.right.mean())}
-    scores = replace(made.metrics, test_metrics=metrics, test_confusion_matrix=tuple(map(tuple, matrix.tolist())))
+    rows = tuple(map(tuple, matrix.tolist()))
+    metrics = made.metrics.test_metrics | measures_of(rows)
+    scores = replace(made.metrics, test_metrics=metrics, test_confusion_matrix=rows)
     seed, split = changes.pop("seed", 0), changes.pop("split", SplitConfig())
     config = replace(changes.pop("config", RECIPES["quick"]("resnet50")), dataset=info.name, model=model)
     config = replace(config, seed=seed, split=split)

@@ -1,7 +1,7 @@
 """What a record must satisfy to be read: bounds of its numbers, and agreement of its parts with each other."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bench.records.measurements import Measurement
 from bench.records.schema import LatencyFile, Outcome, RunRecord, Scores
@@ -88,6 +88,18 @@ def _matrix_faults(scores: Scores, test_counts: tuple[int, ...]) -> Iterator[str
         right = sum(row[label] for label, row in enumerate(matrix)) / sum(test_counts)
         if abs(right - stated) > TOLERANCE:
             yield f"top1_accuracy of test is {stated:.4f}, but {right:.4f} by the confusion matrix"
+        for name, value in _macro_scores(matrix).items():
+            if abs(scores.test_metrics.get(name, value) - value) > TOLERANCE:
+                yield f"{name} of test is {scores.test_metrics[name]:.4f}, but {value:.4f} by the confusion matrix"
+
+
+def _macro_scores(matrix: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Return the scores that are means over the classes that have images."""
+    seen, predicted = list(map(sum, matrix)), list(map(sum, zip(*matrix, strict=True)))
+    labels = [label for label, images in enumerate(seen) if images]
+    f1 = [2 * matrix[label][label] / (seen[label] + predicted[label]) for label in labels]
+    recalls = [matrix[label][label] / seen[label] for label in labels]
+    return {"macro_f1": sum(f1) / len(labels), "balanced_accuracy": sum(recalls) / len(labels)}
 
 
 def _measurement_faults(measurements: tuple[Measurement, ...]) -> Iterator[str]:

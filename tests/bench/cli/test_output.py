@@ -46,6 +46,16 @@ def test_a_closed_pipe_ends_the_command(command: tuple[str, ...], results: Path)
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["--help", "leaderboard", "verify"])
+def test_closed_streams_are_no_error(closed: str, command: str, results: Path) -> None:
+    flags = f"--results {results}" if command != "--help" else ""
+    line = f"{sys.executable} -m bench {command} {flags} {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_a_full_device_is_one_line(command: tuple[str, ...], results: Path) -> None:

@@ -1,6 +1,8 @@
 """Records that were edited, damaged or made up: each is a warning with its reason, and the others are read."""
 
 import json
+import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +114,8 @@ def test_an_old_record_is_checked_by_its_predictions(tmp_path: Path, capsys: pyt
     """The accuracy and its confusion matrix were edited alike; without a digest only the predictions show it."""
     kept(tmp_path, "good", 0.7, digest=False)
     record = kept(tmp_path, "edited", 0.5, digest=False)
-    edited(tmp_path, record, lambda content: metrics(content).update(top1_accuracy=1.0))
+    perfect = dict.fromkeys(("top1_accuracy", "macro_f1", "balanced_accuracy"), 1.0)
+    edited(tmp_path, record, lambda content: metrics(content).update(perfect))
     edited(
         tmp_path,
         record,
@@ -133,6 +136,85 @@ def test_replaced_predictions_are_not_those_of_the_record(tmp_path: Path, capsys
     write_with_digest(record, record_path(tmp_path, record))
     assert main(["compare", "good", "net", "--results", str(tmp_path)]) == 2
     assert "excluded net, seed 0: its predictions were changed after they were written" in said(capsys)
+
+
+def replaced(name: str, data: bytes | None) -> Callable[[Path], None]:
+    """Return the damage of an npz file one of whose arrays is replaced, added or removed."""
+
+    def damage(path: Path) -> None:
+        with zipfile.ZipFile(path) as stored:
+            arrays = {entry: stored.read(entry) for entry in stored.namelist()}
+        arrays |= {} if data is None else {name: data}
+        with zipfile.ZipFile(path, "w") as stored:
+            for entry, content in arrays.items():
+                if data is not None or entry != name:
+                    stored.writestr(entry, content)
+
+    return damage
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[45:120] = bytes(byte ^ 0xFF for byte in content[45:120])
+    path.write_bytes(content)
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:300]),
+    "empty": lambda path: path.write_bytes(b""),
+    "flipped": flipped,
+    "array of text": replaced("predicted.npy", b"no array"),
+    "array missing": replaced("predicted.npy", None),
+    "array added": replaced("evil.npy", b"\x93NUMPY"),
+    "pipe": fifo,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_run_with_damaged_predictions_is_excluded_and_named(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(tmp_path, "good", 0.7, digest=False)
+    record = kept(tmp_path, "damaged", 0.5, digest=False)
+    DAMAGE[damage](record_path(tmp_path, record).with_suffix(".npz"))
+    for command in (("leaderboard",), ("report", "--no-images"), ("recommend",)):
+        assert main([*command, "--results", str(tmp_path)]) in {0, 3}
+        assert "excluded damaged, seed 0: its predictions " in said(capsys)
+    assert "Note: `damaged`, seed 0, is excluded: its predictions " in (tmp_path / "leaderboard.md").read_text()
+    assert main(["verify", "--results", str(tmp_path)]) == 1
+
+
+def test_a_removed_digest_is_an_edit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No version has written digests of predictions, but none of records."""
+    kept(tmp_path, "good", 0.7, digest=True)
+    record = replace(kept(tmp_path, "edited", 0.5, digest=True), predictions_sha256="0" * 64)
+    write_with_digest(record, record_path(tmp_path, record))
+    edited(tmp_path, record, lambda content: (content.pop("digest"), samples(content).__setitem__(0, 0.001)))
+    assert main(["leaderboard", "--results", str(tmp_path)]) == 0
+    assert "it has a digest of its predictions, but none of its own" in said(capsys)
+
+
+@pytest.mark.parametrize("folder", ["records/zz", "measurements/zz", "sweeps"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_regular_file_is_skipped(
+    folder: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading would never end."""
+    kept(tmp_path, "good", 0.7, digest=True)
+    path = tmp_path / folder / "x.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    assert main(["verify", "--results", str(tmp_path)]) == 1
+    assert f"{folder}/x.json: [Errno 22] not a regular file" in said(capsys)
+    assert main(["leaderboard", "--results", str(tmp_path)]) == 0
 
 
 def matrix(content: dict[str, Any]) -> list[list[int]]:

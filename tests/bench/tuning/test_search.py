@@ -22,6 +22,7 @@ from bench.tuning.storage import open_storage
 from bench.tuning.study import finish, plan_study
 from imgcls.errors import ConfigError, RunError
 from tests.helpers.images import MakeFolder
+from tests.helpers.waiting import until
 
 Score = Callable[[Task], float]
 
@@ -310,6 +311,30 @@ def test_only_the_best_weights_are_kept(task: Task) -> None:
     kept = list(search.weights_folder(task.paths.results, whole.name).iterdir())
     assert [path.name for path in kept] == [f"trial-{best.number:05d}.safetensors"]
     assert best.number == 3
+
+
+def test_weights_of_a_best_trial_that_ends_after_its_equals(task: Task) -> None:
+    """The first of equal trials is the best one, also if a later one that another worker runs ends before it."""
+    whole, second_ended = study(task, trials=2), threading.Event()
+
+    def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
+        if task.train_id.endswith("trial-00000"):
+            assert second_ended.wait(timeout=60)
+        return ends(lambda _task: 0.5)(task, on_progress)
+
+    threads = [threading.Thread(target=lambda: work(whole, open_storage(whole.url), evaluate)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    loaded = optuna.load_study(study_name=whole.name, storage=open_storage(whole.url))
+    until(lambda: any(trial.state == "complete" for trial in records(loaded)), what="the end of the second trial")
+    second_ended.set()
+    for thread in threads:
+        thread.join()
+    best = best_trial(records(loaded))
+    assert best is not None
+    assert best.number == 0
+    kept = [path.name for path in search.weights_folder(task.paths.results, whole.name).iterdir()]
+    assert kept == ["trial-00000.safetensors"]
 
 
 def test_default_wins_a_tie(task: Task) -> None:
