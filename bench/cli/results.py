@@ -207,7 +207,7 @@ def read_tables(args: TablesArgs, machine: str | None = None) -> list[Comparison
         raise ConfigError(message)
     every = analysis.read(args.results, machine)
     if not every:
-        message = f"--results {args.results}: no runs there; run-all makes some"
+        message = f"--results {args.results}: no runs there that can be shown; run-all makes some"
         raise ConfigError(message)
     name = None if args.data is None else _dataset_name(args.data)
     of_data = [comparison for comparison in every if name in {None, comparison.table.key.dataset}]

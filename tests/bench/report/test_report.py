@@ -391,3 +391,18 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pyt
 def test_the_page_made_again_is_the_same_to_the_byte(index: Path) -> None:
     first = index.read_bytes()
     assert report(index.parent.parent).read_bytes() == first
+
+
+def test_control_characters_of_names_are_shown(tmp_path: Path) -> None:
+    """In the title, the headings, the records and the content of the page."""
+    labels = np.arange(200) % 2
+    predictions = examples.predictions_of(np.arange(200) < 150, labels, classes=2)
+    info = examples.data_of(labels, ("cat\x1b[31m", "dog\u202e"), name="pets\x1b[2J\x07")
+    examples.keep(tmp_path, "net", predictions, info)
+    assert main(["report", "--no-images", "--results", str(tmp_path)]) == 0
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert not {"\x1b", "\x07", "\u202e"} & set(page)
+    content = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert content
+    assert not re.findall(r"(?<!\\)(?:\\\\)*\\u(?:001b|0007|202e)", "".join(content))
+    assert "<h1>pets\\x1b[2J\\x07</h1>" in page
