@@ -258,9 +258,11 @@ def kill_group(process: "subprocess.Popen[str]") -> None:
 
 
 def traceback_in(output: str) -> list[str]:
-    """Return a complaint if an output has a traceback."""
-    return (
-        [f"a traceback: {output.strip().splitlines()[-1][:200]}"]
-        if "Traceback (most recent call last)" in output
-        else []
-    )
+    """Return a complaint if an output has a traceback: the last one's error, and the line before it."""
+    _, found, last = output.rpartition("Traceback (most recent call last)")
+    if not found:
+        return []
+    # The lines of a traceback are indented; its error is the first one after them that is not.
+    lines = last.strip().splitlines()[1:]
+    end = next((number for number, line in enumerate(lines) if not line.startswith(" ")), len(lines) - 1)
+    return [f"a traceback: {' '.join(' '.join(lines[max(end - 2, 0) : end + 1]).split())[:300]}"]
