@@ -39,7 +39,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "signals": Fault("SIGTERM, SIGINT, SIGINT twice, SIGHUP to `run-all`", kills.signals, 3, 4),
     "stopped training": Fault("a minute of SIGSTOP in `run-all`", kills.stopped_training, 1),
     "stopped measurement": Fault("a minute of SIGSTOP in `measure`", kills.stopped_measurement, 3),
-    "ray": Fault("SIGKILL of a Ray worker in a training", servers.ray_worker, 2),
+    "ray": Fault("SIGKILL of a Ray worker in a training", servers.ray_worker, 3),
     "postgresql": Fault("SIGKILL of PostgreSQL's server in `sweep`", servers.postgresql, 3),
     "full results": Fault("full disk of the results, 4 KB to 12 MB", disks.full_results, 8),
     "full cache": Fault("full disk of the cache, 4 KB to 600 KB", disks.full_cache, 3),
