@@ -1,9 +1,11 @@
 """Disks that are full, become read-only or lose the results, and too little memory: a failed row, or one line."""
 
 import contextlib
+import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from tests.faults.subjects import Home, new_home, orphans, records, traceback_in
 
 LARGEST_BYTES: Final = {"results": 12_000_000, "cache": 600_000}
 """More than ``run_all`` writes there, so that some disks of a random size are full and some are not."""
+
+GROUPS: Final = Path("/sys/fs/cgroup/memory")
 
 FAILED: Final = {0, 1, 2}
 """Exit statuses of a command that has met a fault: it did not notice, a run failed, or it could not go on."""
@@ -125,6 +129,39 @@ def little_address_space(folder: Path, rng: random.Random) -> Iterator[str]:
     if alive := orphans(home):
         yield f"still running: {'; '.join(alive)}"
     yield from whole(home, expected)
+
+
+def memory_group(folder: Path, rng: random.Random) -> Iterator[str]:
+    """``run-all`` in a group of processes with 400 to 900 MB in all (cgroup): the kernel kills what exceeds it."""
+    home, expected = new_home(folder / "home"), undisturbed(folder.parent / "undisturbed")
+    group = GROUPS / f"imgcls-faults-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(int(rng.uniform(400e6, 900e6))))
+    except OSError as error:
+        message = f"no memory group can be made ({error.strerror})"
+        raise NotPossibleError(message) from error
+    members = group / "cgroup.procs"
+    try:
+        process = home.start(*home.run_all, limit=lambda: members.write_text(str(os.getpid())) and None)
+        output, _ = process.communicate()
+        # The kernel may choose the command itself.
+        yield from _judged(home, 1 if process.returncode == -signal.SIGKILL else process.returncode, output)
+        for record in records(home):
+            if record.status == "failed" and "memory" not in (record.error or ""):
+                yield f"a failed record that names no lack of memory: {(record.error or '')[-200:]}"
+    finally:
+        _remove(group)
+    yield from whole(home, expected)
+
+
+def _remove(group: Path) -> None:
+    """Remove a group, which is possible once the kernel has ended its processes."""
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.1)
 
 
 def _judged(home: Home, status: int, output: str) -> Iterator[str]:
