@@ -47,7 +47,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "removed": Fault("results that are removed in `run-all`", disks.removed, 4),
     "memory": Fault("a worker of `run-all` that gets no more memory", disks.too_little_memory, 6),
     "address space": Fault("`run-all` in 1 to 6 GB of address space (`ulimit -v`)", disks.little_address_space, 3),
-    "memory group": Fault("`run-all` in a group of processes with 400 to 900 MB (cgroup)", disks.memory_group, 4),
+    "memory group": Fault("`run-all` in a group of processes with 0.6 to 1.5 GB (cgroup)", disks.memory_group, 4),
     "clock": Fault("a clock set back by an hour in `run-all`", surroundings.clock_set_back, 3),
     "variables": Fault("a C locale, no TERM, 20 columns, no HOME", surroundings.variables, 1, 4),
     "names": Fault('paths with a space, "ü", a line break, 200 characters, escapes, "="', surroundings.names, 1, 6),

@@ -132,12 +132,12 @@ def little_address_space(folder: Path, rng: random.Random) -> Iterator[str]:
 
 
 def memory_group(folder: Path, rng: random.Random) -> Iterator[str]:
-    """``run-all`` in a group of processes with 400 to 900 MB in all (cgroup): the kernel kills what exceeds it."""
+    """``run-all`` in a group of processes with 0.6 to 1.5 GB in all (cgroup): the kernel kills what exceeds it."""
     home, expected = new_home(folder / "home"), undisturbed(folder.parent / "undisturbed")
     group = GROUPS / f"imgcls-faults-{os.getpid()}"
     try:
         group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(int(rng.uniform(400e6, 900e6))))
+        (group / "memory.limit_in_bytes").write_text(str(int(rng.uniform(600e6, 1500e6))))
     except OSError as error:
         message = f"no memory group can be made ({error.strerror})"
         raise NotPossibleError(message) from error
