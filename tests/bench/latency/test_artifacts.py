@@ -21,7 +21,7 @@ from bench.records.environment import read_environment
 from bench.records.measurements import Check
 from bench.records.paths import Paths
 from bench.records.schema import LatencyFile, RunRecord
-from bench.records.store import read_latency_file, read_record, read_records, record_path
+from bench.records.store import read_latency_file, read_record, read_records, record_path, write_with_digest
 from bench.runs import execution
 from bench.runs.images import remember_place
 from imgcls.config import RuntimeConfig
@@ -209,7 +209,7 @@ def test_one_damaged_model_of_two_is_a_failed_row(copied: Path, server: Trained)
     (other / f"{server.record.run_id}.json").unlink()
     content = json.loads((copied / f"{server.record.run_id}.json").read_text())
     del content["digest"]  # of the record that is changed here
-    (other / "two.json").write_text(json.dumps(content | {"run_id": "two", "train_id": "two"}))
+    write_with_digest(content | {"run_id": "two", "train_id": "two"}, other / "two.json")
     (other / ONNX).write_bytes((copied / ONNX).read_bytes()[:1000])
     assert measured(copied) == 1
     folder = Paths(results=copied.parent.parent / "results").measured_by(LAPTOP)

@@ -276,13 +276,6 @@ def test_a_row_without_predictions_is_not_compared(tmp_path: Path) -> None:
     assert "net is the only row with predictions" in words_of(tmp_path)
 
 
-def test_damaged_predictions_are_ignored(tmp_path: Path) -> None:
-    lost = keep(tmp_path, "lost", some_right(0.4))
-    path = record_path(tmp_path, lost).with_suffix(".npz")
-    path.write_bytes(path.read_bytes()[:100])
-    assert rows(tmp_path)["lost"]["Rank"] == "-"
-
-
 def test_a_single_row_is_not_compared(tmp_path: Path) -> None:
     keep(tmp_path, "net", some_right(0.8))
     assert "net is the only row" in words_of(tmp_path)
