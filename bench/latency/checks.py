@@ -134,9 +134,6 @@ def require_exported(path: Path, sha256: str) -> None:
 
 def refusal(runtime: str, folder: Path) -> str | None:
     """Return why no session may open the file of a runtime, or None; for a process in which nothing is timed."""
-    # A missing file is reported by the check, which knows what would have made it.
-    if not (folder / RUNTIMES[runtime].file).exists():
-        return None
     try:
         check_artifact(runtime, folder)
     except ConfigError as error:

@@ -147,7 +147,9 @@ def threads_allowed(threads: int) -> int:
 
 def check_artifact(runtime: str, folder: Path) -> None:
     """Raise ConfigError if a session should not open the file of a runtime, which may come from a stranger."""
-    if (file := RUNTIMES[runtime].file) != WEIGHTS:
+    file = RUNTIMES[runtime].file
+    # A missing file is reported when it is opened: after a missing device, which is the better reason.
+    if file != WEIGHTS and (folder / file).exists():
         check_file(folder / file)
 
 

@@ -75,7 +75,7 @@ def test_what_was_lost_is_in_the_table_and_not_repeated(
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "| a quiet fault | 10 | nothing |" in text
-    assert "| a loud fault | 1 | see below: 1 of 1 trials |" in text
+    assert "| a loud fault | 1 | 1 of 1 trials, see below |" in text
     assert "| a fault of another system | 0 | no tool |" in text
     assert "- a loud fault: a record" in text
     shutil.rmtree(tmp_path / "out" / "loud-0")  # kept to be looked at

@@ -161,12 +161,18 @@ def shared() -> Iterator[Path]:
 
 
 ANOTHER_USER = """
-import os, sys
+import os, platform, sys, tempfile
 from pathlib import Path
 from bench.records import locks, paths
 from imgcls.errors import ConfigError
-import psutil  # here, because others may not be able to read Python's files
 
+# What these import when they are called, because others may not be able to read Python's files.
+with tempfile.TemporaryDirectory() as warm:
+    paths.check_writable(Path(warm))
+    paths.check_writable(Path(warm))
+    with locks.training_lock(Path(warm), "a"), locks.record_lock(Path(warm), "b"):
+        (Path(warm) / f"x.{platform.node()}-1.partial").touch()
+    paths.remove_abandoned(Path(warm))
 os.umask(0o002)
 os.setgid(int(sys.argv[2]))
 os.setuid(int(sys.argv[2]))

@@ -12,7 +12,7 @@ from bench.config import with_overrides
 from bench.recipes import RECIPES
 from bench.records.predictions import read_predictions
 from bench.records.schema import Latency, Outcome
-from bench.records.store import read_record, write_json
+from bench.records.store import read_record, write_with_digest
 from bench.runs import execution
 from bench.runs.plan import Task, record_file
 from imgcls.errors import ConfigError
@@ -43,7 +43,7 @@ def replace_training(monkeypatch: pytest.MonkeyPatch, outcomes: list[Outcome], *
         if number == measured_in:
             record = read_record(record_file(task))
             rows = (examples.measurement("onnxruntime-cpu"),)
-            write_json(
+            write_with_digest(
                 record.with_latency(Latency(environment=record.environment, measurements=rows)), record_file(task)
             )
         return outcome
