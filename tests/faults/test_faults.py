@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults import __main__ as script
-from tests.faults import disks, kills, surroundings
+from tests.faults import kills, surroundings
 from tests.faults.disks import NotPossibleError
 from tests.faults.subjects import new_home, traceback_in
 
 INJECTED = {
     "kills": functools.partial(kills.of_run_all, times=2),
-    "full disk": disks.full_results,
     "no locks": surroundings.no_locks,
 }
 
