@@ -1,6 +1,7 @@
 """A worker process like those of the harness: ``python -m tests.helpers.worker KIND FILE``."""
 
 import contextlib
+import errno
 import logging
 import os
 import resource
@@ -27,6 +28,11 @@ def report(_path: Path, tell: Tell) -> int:
     print("a library prints", flush=True)  # noqa: T201 - must not reach the caller
     tell({"result": 1})
     return 3
+
+
+def unwritable(_path: Path, _tell: Tell) -> int:
+    """Fail as if the results had become read-only."""
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), "results")
 
 
 def cut_short(_path: Path, tell: Tell) -> int:
@@ -64,7 +70,13 @@ def faults(_path: Path, tell: Tell) -> int:
     return 0
 
 
-KINDS = {"report": report, "cut_short": cut_short, "environment": environment, "faults": faults}
+KINDS = {
+    "report": report,
+    "unwritable": unwritable,
+    "cut_short": cut_short,
+    "environment": environment,
+    "faults": faults,
+}
 
 if __name__ == "__main__":
     sys.exit(serve(sys.argv[1:], KINDS))

@@ -12,7 +12,7 @@ MOST_BYTES: Final = 2**31
 """Largest file, tensor at batch 1, and sum of what is computed from constants: the limit of the file format itself."""
 
 SMALL_BYTES: Final = 1024
-"""Values of larger tensors are left out of the copy: they are no shapes."""
+"""Values of larger tensors are not copied: they are no shapes."""
 
 MOST_DIMS: Final = 32
 """Dimensions of a tensor; NumPy has at most 64, and networks use 6."""

@@ -14,6 +14,17 @@ from imgcls.messages import Message, Setting
 WORKER = "tests.helpers.worker"
 
 
+def test_results_that_a_worker_cannot_write_are_one_line(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.ERROR, logger="bench"):
+        assert launch([WORKER, "unwritable", "-"]) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "  stopped: [Errno 30] Read-only file system: 'results'"
+    ]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_worker_log_is_logged_by_its_caller(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
