@@ -2,12 +2,13 @@
 
 import contextlib
 import errno
+import json
 import os
 import platform
 import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -78,6 +79,14 @@ def write_text(text: str, path: Path, *, mode: int = 0o666) -> None:
 def write_bytes(content: bytes, path: Path) -> None:
     """Write bytes with ``write_aside``."""
     write_aside(path, lambda aside: aside.write_bytes(content))
+
+
+def json_list(items: Iterable[object]) -> Iterator[bytes]:
+    """Yield the JSON text of a list in pieces, so that of a million items no text of all is in memory."""
+    yield b"["
+    for number, item in enumerate(items):
+        yield (", " if number else "").encode() + json.dumps(item).encode(errors="surrogateescape")
+    yield b"]"
 
 
 def default_cache() -> Path:

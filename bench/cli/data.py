@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Final
 
+import numpy as np
 from rich import markup
 from rich.console import Console
 from rich.table import Table
@@ -10,13 +11,13 @@ from rich.table import Table
 from bench.cli.arguments import AuditArgs, DataArgs
 from bench.cli.parsing import in_flags
 from bench.records.paths import Paths, keep_from_data, mark
-from bench.records.store import write_json
 from bench.render.escaping import visible
 from bench.runs.images import audited
 from imgcls.config import SPLITS
-from imgcls.data.audit import Audit
+from imgcls.data.audit import Audit, write_audit
 from imgcls.data.groups import grouped
 from imgcls.data.sources.registry import DATASETS, INCLUDED, load_dataset
+from imgcls.data.splits import class_counts
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache
 
@@ -40,7 +41,7 @@ def show_audit(args: AuditArgs, console: Console) -> int:
         console.print(table)
     path = paths.audit(audit.name, audit.digest)
     try:
-        write_json(audit, path)
+        write_audit(audit, path)
         mark(paths.results)
     except OSError as error:
         message = f"--results {paths.results}: cannot be written ({error.strerror}); use a writable folder"
@@ -50,11 +51,10 @@ def show_audit(args: AuditArgs, console: Console) -> int:
 
 
 def _groups_line(audit: Audit, group_by: str) -> str:
-    sizes = Counter(image.group for image in grouped(audit, group_by).images)
-    alone = sum(size == 1 for size in sizes.values())
+    _, sizes = np.unique(grouped(audit, group_by).images.groups, return_counts=True)
     return (
         f"--group-by {group_by}: {len(audit.images):,} images in {len(sizes):,} groups; the largest has "
-        f"{max(sizes.values()):,}, {alone:,} images are alone"
+        f"{sizes.max():,}, {(sizes == 1).sum():,} images are alone"
     )
 
 
@@ -66,8 +66,8 @@ def escape(name: str) -> str:
 
 def _sources_table(audit: Audit) -> Table:
     """Return the number of images of each class by source: a class of one source may be recognised by it."""
-    column = audit.columns.index(SOURCE)
-    counts = Counter((image.values[column], image.label) for image in audit.images)
+    sources = audit.images.values[audit.columns.index(SOURCE)].tolist()
+    counts = Counter(zip(sources, audit.images.labels.tolist(), strict=True))
     table = Table("Source", *map(escape, audit.class_names))
     for source in sorted({source for source, _ in counts}):
         table.add_row(
@@ -79,12 +79,15 @@ def _sources_table(audit: Audit) -> Table:
 def _class_table(audit: Audit) -> Table:
     """Return the number of images of each class, by split if splits are given."""
     splits = SPLITS if audit.given_splits else ()
-    usable = Counter(image.label for image in audit.images)
-    by_split = Counter((image.label, image.split) for image in audit.images)
+    usable = class_counts(audit, range(len(audit.images)))
+    by_split = {
+        split: class_counts(audit, np.flatnonzero(audit.images.splits == SPLITS.index(split)).tolist())
+        for split in splits
+    }
     removed = Counter(removal.label for removal in audit.removed)
     table = Table("Class", *splits, "Usable", "Skipped")
     for label, class_name in enumerate(audit.class_names):
-        parts = [str(by_split[label, split]) for split in splits]
+        parts = [str(by_split[split][label]) for split in splits]
         table.add_row(escape(class_name), *parts, str(usable[label]), str(removed[label]))
     if removed[None]:
         table.add_row("(no valid label)", *[""] * len(splits), "", str(removed[None]))
@@ -93,7 +96,8 @@ def _class_table(audit: Audit) -> Table:
 
 def _finding_tables(audit: Audit) -> list[Table]:
     reasons = Counter((removal.reason, "skipped") for removal in audit.removed)
-    reasons.update((note, "kept") for image in audit.images for note in image.notes)
+    for notes, count in zip(audit.images.note_sets, np.bincount(audit.images.notes).tolist(), strict=False):
+        reasons.update({(note, "kept"): count for note in notes})
     findings = Table("Found", "Files", "What was done")
     for (reason, done), count in sorted(reasons.items()):
         findings.add_row(escape(reason), str(count), done)

@@ -13,7 +13,8 @@ from bench.records.environment import peak_memory_bytes, watch_others
 from bench.records.paths import Paths
 from bench.runs import execution
 from bench.runs.plan import Task
-from imgcls.data.audit import Audit, AuditedImage
+from imgcls.data.audit import Audit
+from imgcls.data.auditing.images import AuditedImage, Images
 from imgcls.data.prepared import Prepared
 from imgcls.errors import ParityError
 from imgcls.training.checkpoints import STATE_FILE
@@ -113,7 +114,7 @@ def _random_images(task: Task, images: int) -> Prepared:
         digest="",
         class_names=names,
         given_splits=False,
-        images=tuple(
+        images=Images.of(
             AuditedImage(
                 image_id=f"{index}.png", label=index % len(names), split=None, pixel_digest="", group=index, notes=()
             )

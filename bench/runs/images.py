@@ -116,7 +116,7 @@ def find_images(record: RunRecord, paths: Paths) -> RunImages:
         raise MissingImagesError(message)
     model = record.finished.model
     resize = Resize(size=model.image_size, interpolation=model.interpolation, crop_pct=model.crop_pct)
-    ids = [source.audit.images[row].image_id for row in splits.test]
+    ids = source.audit.images.ids[list(splits.test)].tolist()
     count = progress.counting(f"caching {resize.size} px")
     build_cache(source.audit, resize, root=source.root, cache=paths.cache, progress=count)
     return RunImages(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import numpy as np
 
 from bench.config import RunConfig, with_precision, with_values
 from bench.recipes import for_weights
@@ -197,7 +198,7 @@ def dataset_info(audit: Audit, splits: Splits, config: SplitConfig) -> DatasetIn
     """Return the description of a run's data for its record."""
     counts = {name: tuple(class_counts(audit, getattr(splits, name))) for name in SPLITS}
     audit = audit if config.near_duplicates == "group" else apart(audit)
-    groups = Counter(image.group for image in audit.images)
+    _, group_sizes = np.unique(audit.images.groups, return_counts=True)
     return DatasetInfo(
         name=audit.name,
         digest=audit.digest,
@@ -207,7 +208,7 @@ def dataset_info(audit: Audit, splits: Splits, config: SplitConfig) -> DatasetIn
         counts=counts,
         removed=dict(sorted(Counter(removal.reason for removal in audit.removed).items())),
         undersampled=len(splits.undersampled),
-        duplicate_groups=sum(size > 1 for size in groups.values()),
+        duplicate_groups=int((group_sizes > 1).sum()),
         duplicates_across_splits=len(audit.across_splits) if splits.given else 0,
         missing=tuple(missing_classes(audit, splits)),
         folds_digest=splits.folds_digest,

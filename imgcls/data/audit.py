@@ -1,53 +1,53 @@
 """Audit of a data set: decode every file once, and list usable images, removed files and duplicates."""
 
+import dataclasses
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+import logging
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, get_type_hints
 
-import imagehash
 import msgspec
 import numpy as np
 import PIL
-from PIL import Image
-from scipy.cluster.hierarchy import DisjointSet
+from filelock import FileLock
+from numpy.typing import NDArray
 
-from imgcls.data.decode import DECODE_VERSION, LOW_RESOLUTION_PX, UndecodableError, decode, quiet_libraries
-from imgcls.data.duplicates import MAX_GROUP_SHARE, near_groups
-from imgcls.data.sources.file_names import file_of
+from imgcls.data.auditing.duplicates import (
+    MAX_GROUP_SHARE,
+    first_of_each,
+    members_of,
+    near_groups,
+    pairs_of,
+)
+from imgcls.data.auditing.images import (
+    AuditedImage,
+    Images,
+    read_images,
+    split_numbers,
+    texts,
+    write_images,
+)
+from imgcls.data.auditing.inspection import Inspected, inspect
+from imgcls.data.decode import DECODE_VERSION
 from imgcls.data.sources.folder import Dataset, Removal
 from imgcls.data.sources.version import version_of
 from imgcls.errors import DataError
-from imgcls.files import default_cache, remove_abandoned, write_text
+from imgcls.files import default_cache, json_list, read_regular, remove_abandoned, write_text
 from imgcls.messages import Message, Part, Setting
-from imgcls.parallel import OnProgress, map_chunks, silent
+from imgcls.parallel import OnProgress, silent
+
+LOGGER = logging.getLogger(__name__)
 
 AUDIT_VERSION: Final = 2
 """Incremented if the audit of unchanged files has a different result, so that stored audits are not reused."""
-THUMBNAIL_PX: Final = 16
 NAMES_SHOWN: Final = 5
+IMAGES_SHA256: Final = "images_sha256"
+"""Key of the hash of the table of images."""
 CONFLICT: Final = "same pixels under two labels"
-CRASHED: Final = "unreadable: the decoder killed its process"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AuditedImage:
-    """A usable image. Images with the same ``group`` are duplicates of each other and must stay in one split."""
-
-    image_id: str
-    label: int
-    split: str | None
-    pixel_digest: str
-    group: int
-    notes: tuple[str, ...]
-    values: tuple[str, ...] = ()
-    """Its values of the audit's ``columns``."""
-    own_path: str | None = None
-    """Its path as the file system spells it, if that differs from the id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +58,7 @@ class Audit:
     digest: str
     class_names: tuple[str, ...]
     given_splits: bool
-    images: tuple[AuditedImage, ...]
+    images: Images
     removed: tuple[Removal, ...]
     exact_duplicates: tuple[tuple[str, ...], ...]
     near_duplicates: tuple[tuple[str, ...], ...]
@@ -107,41 +107,31 @@ class Audit:
         return Message(tuple(parts))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Seen:
-    """Audit data of one file: properties of its decoded image, or the reason why it is unusable."""
-
-    pixel_digest: str = ""
-    phash: int | None = None
-    thumbnail: bytes = b""
-    notes: tuple[str, ...] = ()
-    error: str | None = None
-
-
 def audit_dataset(
     dataset: Dataset, *, cache: Path | None = None, progress: OnProgress = silent, verify: bool = False
 ) -> Audit:
     """Audit a data set, or read the stored audit of this version of it from ``cache``.
 
-    A version is identified by ``version_of``: with ``verify`` by all bytes of the files. Raises DataError if no image
-    is usable.
+    A version is identified by ``version_of``: with ``verify`` by all bytes of the files. Processes that need the same
+    audit make it once; one that was killed goes on where the last part was stored. Raises DataError if no image is
+    usable.
     """
     folder = (cache or default_cache()) / "audits"
     stored = _stored(folder, dataset, verify=verify)
-    if stored.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(stored.with_suffix(".lock")):
         # The version does not include the data set's name, which may differ from that of the stored audit.
-        audit = replace(msgspec.json.decode(stored.read_bytes(), type=Audit), name=dataset.name)
-    else:
-        paths = [file_of(dataset.root, file) for file in dataset.files]
-        size = sum(path.stat().st_size for path in paths if path.exists())
-        chunks = map_chunks(_look_at_all, paths, cost_bytes=size, progress=progress, crashed=_crashed)
-        audit = _summarise(dataset, [seen for chunk in chunks for seen in chunk])
-        remove_abandoned(folder)
-        write_text(to_json(audit), stored)
+        audit = _reuse(stored)
+        if audit is None:
+            remove_abandoned(folder)
+            parts = stored.with_suffix(".parts")
+            audit = _summarise(dataset, inspect(dataset.root, dataset.files, folder=parts, progress=progress))
+            write_audit(audit, stored)
+            shutil.rmtree(parts, ignore_errors=True)
     if verify:
         # What is found from now on without ``verify``, for example by the processes of the runs.
-        write_text(to_json(audit), _stored(folder, dataset, verify=False))
-    return audit
+        write_audit(audit, _stored(folder, dataset, verify=False))
+    return replace(audit, name=dataset.name)
 
 
 def _stored(folder: Path, dataset: Dataset, *, verify: bool) -> Path:
@@ -150,88 +140,110 @@ def _stored(folder: Path, dataset: Dataset, *, verify: bool) -> Path:
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
-def to_json(audit: Audit) -> str:
-    """Return the audit as indented JSON text; paths are relative to the data set's root."""
-    return json.dumps(msgspec.to_builtins(audit), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _look_at_all(paths: Sequence[Path]) -> list[_Seen]:
-    with quiet_libraries():
-        return [_look_at(path) for path in paths]
-
-
-def _crashed(_path: Path) -> list[_Seen]:
-    return [_Seen(error=CRASHED)]
-
-
-def _look_at(path: Path) -> _Seen:
+def _reuse(stored: Path) -> Audit | None:
+    """Return a stored audit, or None if there is none, or if it is damaged."""
+    if not stored.exists():
+        return None
     try:
-        decoded = decode(path)
-    except UndecodableError as error:
-        return _Seen(error=str(error))
-    image = decoded.image
-    # The size is hashed as well, because images of 2 x 8 and 4 x 4 pixels can have the same bytes.
-    header = f"{image.width}x{image.height}:".encode()
-    searched = min(image.size) >= LOW_RESOLUTION_PX
-    return _Seen(
-        pixel_digest=hashlib.sha256(header + image.tobytes()).hexdigest()[:32],
-        phash=int(str(imagehash.phash(image)), 16) if searched else None,
-        thumbnail=image.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX).tobytes() if searched else b"",
-        notes=decoded.notes,
-    )
+        return read_audit(stored)
+    except DataError as error:
+        LOGGER.warning("the stored audit is made again: %s", error)
+        return None
 
 
-def _summarise(dataset: Dataset, seen: list[_Seen]) -> Audit:
-    labels = [file.label for file in dataset.files]
-    exact = _exact_groups(seen)
+def write_audit(audit: Audit, path: Path) -> None:
+    """Write an audit: its summary as JSON, one key a line, and beside it the table of usable images as Parquet.
+
+    Paths are relative to the data set's root. The summary is written last: if it is there, so is the table.
+    """
+    write_images(audit.images, path.with_suffix(".parquet"), columns=audit.columns)
+    fields = {field.name: getattr(audit, field.name) for field in dataclasses.fields(audit)}
+    digest = hashlib.sha256(path.with_suffix(".parquet").read_bytes()).hexdigest()
+    summary = msgspec.to_builtins(fields | {"images": len(audit.images), IMAGES_SHA256: digest})
+    lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in summary.items())
+    write_text("{\n" + ",\n".join(lines) + "\n}\n", path)
+
+
+def read_audit(path: Path) -> Audit:
+    """Read an audit; raises DataError if a file is missing or damaged, or if the two do not belong together.
+
+    Also reads those of earlier versions, whose images are in the JSON file.
+    """
+    try:
+        fields = msgspec.json.decode(read_regular(path), type=dict[str, Any])
+        sha256 = fields.pop(IMAGES_SHA256, None)
+        if sha256 is None:
+            fields["images"] = Images.of(msgspec.convert(fields["images"], list[AuditedImage]))
+        else:
+            table = path.with_suffix(".parquet")
+            fields["images"] = read_images(table, columns=fields["columns"], sha256=sha256)
+        types = get_type_hints(Audit) | {"images": Any}
+        return Audit(**{name: msgspec.convert(value, types[name]) for name, value in fields.items()})
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError) as error:
+        message = f"{path.name}: not an audit that can be read ({error})"
+        raise DataError(message) from error
+
+
+def _summarise(dataset: Dataset, seen: Inspected) -> Audit:
+    labels = np.array([file.label for file in dataset.files], dtype=np.int64)
+    readable = np.ones(len(labels), dtype=bool)
+    readable[list(seen.errors)] = False
+    files = np.flatnonzero(readable)
+    exact = [files[group].tolist() for group in members_of(seen.pixel_digests[files])]
     # One of the labels is wrong, but it is not known which: none of these files is used.
-    conflicting = {index for group in exact for index in group if len({labels[i] for i in group}) > 1}
-    usable = [index for index, finding in enumerate(seen) if finding.error is None and index not in conflicting]
-    if not usable:
-        message = f"no usable image in {dataset.name}: all {len(seen)} files are unreadable or have conflicting labels"
-        raise DataError(message)
-    exact = [group for group in exact if group[0] not in conflicting]
-    near, broken = _near_groups(seen, usable)
-    group_of = {index: group[0] for group in _merge(exact + near) for index in group}
-    ids = partial(_ids, dataset)
-    images = tuple(
-        AuditedImage(
-            image_id=dataset.files[index].image_id,
-            label=labels[index],
-            split=dataset.files[index].split,
-            pixel_digest=seen[index].pixel_digest,
-            group=group_of.get(index, index),
-            notes=seen[index].notes,
-            values=dataset.files[index].values,
-            own_path=dataset.files[index].own_path,
+    conflicting = [index for group in exact if len({*labels[group].tolist()}) > 1 for index in group]
+    readable[conflicting] = False
+    usable = np.flatnonzero(readable)
+    if not len(usable):
+        message = (
+            f"no usable image in {dataset.name}: all {len(labels)} files are unreadable or have conflicting labels"
         )
-        for index in usable
-    )
+        raise DataError(message)
+    exact = [group for group in exact if readable[group[0]]]
+    near, broken = _near_groups(seen, usable)
+    group_of = first_of_each(len(labels), pairs_of(exact + near))
+    splits = split_numbers(file.split for file in dataset.files)
+    images = _images(dataset, seen, usable, group_of)
+
+    def ids(groups: Iterable[list[int]]) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(dataset.files[index].image_id for index in group) for group in groups)
+
     return Audit(
         name=dataset.name,
         digest=_content_digest(dataset, images),
         class_names=dataset.class_names,
         given_splits=dataset.given_splits,
         images=images,
-        removed=_removals(dataset, seen, conflicting),
+        removed=_removals(dataset, seen.errors | dict.fromkeys(conflicting, CONFLICT)),
         exact_duplicates=ids(exact),
         near_duplicates=ids(near),
-        near_conflicts=ids(group for group in near if len({labels[i] for i in group}) > 1),
-        across_splits=ids(g for g in _merge(exact + near) if len({dataset.files[i].split for i in g}) > 1),
+        near_conflicts=ids(group for group in near if len({*labels[group].tolist()}) > 1),
+        across_splits=ids(group for group in members_of(group_of) if len({*splits[group].tolist()}) > 1),
         broken_groups=broken,
-        too_small_to_search=sum(seen[index].phash is None for index in usable),
+        too_small_to_search=int((~seen.searched[usable]).sum()),
         empty_folders=dataset.empty_folders,
         columns=dataset.columns,
     )
 
 
-def _ids(dataset: Dataset, groups: Iterable[list[int]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(dataset.files[index].image_id for index in group) for group in groups)
+def _images(dataset: Dataset, seen: Inspected, usable: NDArray[np.int64], group_of: NDArray[np.int64]) -> Images:
+    files = [dataset.files[index] for index in usable.tolist()]
+    positions: dict[tuple[str, ...], int] = {(): 0}
+    notes = [positions.setdefault(seen.notes.get(index, ()), len(positions)) for index in usable.tolist()]
+    return Images(
+        ids=texts(file.image_id for file in files),
+        labels=np.array([file.label for file in files], dtype=np.int64),
+        splits=split_numbers(file.split for file in files),
+        pixel_digests=seen.pixel_digests[usable],
+        groups=group_of[usable],
+        notes=np.array(notes, dtype=np.int32),
+        note_sets=tuple(positions),
+        values=tuple(texts(file.values[column] for file in files) for column in range(len(dataset.columns))),
+        own_paths=texts(file.own_path or "" for file in files),
+    )
 
 
-def _removals(dataset: Dataset, seen: list[_Seen], conflicting: set[int]) -> tuple[Removal, ...]:
-    reasons = {index: finding.error for index, finding in enumerate(seen) if finding.error is not None}
-    reasons.update(dict.fromkeys(conflicting, CONFLICT))
+def _removals(dataset: Dataset, reasons: dict[int, str]) -> tuple[Removal, ...]:
     removals = (
         Removal(image_id=dataset.files[index].image_id, label=dataset.files[index].label, reason=reason)
         for index, reason in sorted(reasons.items())
@@ -239,45 +251,26 @@ def _removals(dataset: Dataset, seen: list[_Seen], conflicting: set[int]) -> tup
     return (*dataset.rejected, *removals)
 
 
-def _exact_groups(seen: list[_Seen]) -> list[list[int]]:
-    by_pixels: defaultdict[str, list[int]] = defaultdict(list)
-    for index, finding in enumerate(seen):
-        if finding.error is None:
-            by_pixels[finding.pixel_digest].append(index)
-    return [group for group in by_pixels.values() if len(group) > 1]
-
-
-def _near_groups(seen: list[_Seen], usable: list[int]) -> tuple[list[list[int]], int]:
-    """Group near-duplicates, of exact copies only the first, and count the chains that were divided.
-
-    ``_merge`` adds the other copies.
-    """
-    # reversed(): of exact copies, the first one remains in the dict.
-    first_of = {seen[index].pixel_digest: index for index in reversed(usable)}
-    searched = sorted(index for index in first_of.values() if seen[index].phash is not None)
-    if not searched:
+def _near_groups(seen: Inspected, usable: NDArray[np.int64]) -> tuple[list[list[int]], int]:
+    """Group near-duplicates, of exact copies only the first, and count the chains that were divided."""
+    _, first = np.unique(seen.pixel_digests[usable], return_index=True)
+    different = usable[np.sort(first)]
+    searched = different[seen.searched[different]]
+    if not len(searched):
         return [], 0
-    hashes = np.array([seen[index].phash for index in searched], dtype=np.uint64)
-    pixels = np.frombuffer(b"".join(seen[index].thumbnail for index in searched), dtype=np.uint8)
-    thumbnails = pixels.reshape(-1, THUMBNAIL_PX, THUMBNAIL_PX, 3)
-    groups, broken = near_groups(hashes, thumbnails, largest=int(MAX_GROUP_SHARE * len(seen)))
-    return [[searched[index] for index in group] for group in groups], broken
+    largest = int(MAX_GROUP_SHARE * len(seen.hashes))
+    groups, broken = near_groups(seen.hashes[searched], seen.thumbnails[searched], largest=largest)
+    return [searched[group].tolist() for group in groups], broken
 
 
-def _merge(groups: list[list[int]]) -> list[list[int]]:
-    """Join the groups that share a member."""
-    joined = DisjointSet(index for group in groups for index in group)
-    for first, *others in groups:
-        for other in others:
-            joined.merge(first, other)
-    return sorted(sorted(members) for members in joined.subsets())
-
-
-def _content_digest(dataset: Dataset, images: tuple[AuditedImage, ...]) -> str:
+def _content_digest(dataset: Dataset, images: Images) -> str:
     # Without sizes and modification times, so that a copy on another machine has the same digest.
     digest = hashlib.sha256(json.dumps(dataset.class_names).encode())
     for image in images:
         digest.update(json.dumps([image.image_id, image.label, image.split, image.pixel_digest]).encode())
     if dataset.columns:
-        digest.update(json.dumps([dataset.columns, [image.values for image in images]]).encode())
+        digest.update(b"[" + json.dumps(dataset.columns).encode() + b", ")
+        for text in json_list(image.values for image in images):
+            digest.update(text)
+        digest.update(b"]")
     return digest.hexdigest()[:16]

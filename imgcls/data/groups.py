@@ -1,15 +1,16 @@
 """Groups of images that are not independent: duplicates, and images of one patient, video or session."""
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Final
 
-from scipy.cluster.hierarchy import DisjointSet
+import numpy as np
+from numpy.typing import NDArray
 
 from imgcls.data.audit import Audit
+from imgcls.data.auditing.duplicates import first_of_each, pairs_of
 from imgcls.data.sources.file_names import composed
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting
@@ -36,49 +37,54 @@ def grouped(audit: Audit, group_by: str | None) -> Audit:
         columns = f"; columns: {', '.join(audit.columns)}" if audit.columns else ""
         reason = f": {column}, such as {audit.images[0].image_id!r}{columns}"
         raise ConfigError(Setting("group_by", group_by), reason)
-    groups = _merged([image.group for image in audit.images], values)
-    images = tuple(replace(image, group=group) for image, group in zip(audit.images, groups, strict=True))
-    return replace(audit, images=images)
+    return replace(audit, images=audit.images.with_groups(_merged(audit.images.groups, values)))
 
 
 def apart(audit: Audit) -> Audit:
     """Return an audit without near-duplicates: they are different images, and only exact copies are in one group."""
-    place = {image.image_id: index for index, image in enumerate(audit.images)}
-    first = {image_id: place[ids[0]] for ids in audit.exact_duplicates for image_id in ids}
-    images = tuple(replace(image, group=first.get(image.image_id, index)) for index, image in enumerate(audit.images))
-    split_of = {image.image_id: image.split for image in audit.images}
-    across = (ids for ids in audit.exact_duplicates if len({split_of[image_id] for image_id in ids}) > 1)
+    copies = {image_id for ids in audit.exact_duplicates for image_id in ids}
+    row_of = {image_id: row for row, image_id in enumerate(audit.images.ids.tolist()) if image_id in copies}
+    rows = [[row_of[image_id] for image_id in ids] for ids in audit.exact_duplicates]
+    groups = first_of_each(len(audit.images), pairs_of(rows))
+    across = (
+        ids
+        for ids, members in zip(audit.exact_duplicates, rows, strict=True)
+        if len(np.unique(audit.images.splits[members])) > 1
+    )
+    images = audit.images.with_groups(groups)
     return replace(audit, images=images, near_duplicates=(), near_conflicts=(), across_splits=tuple(across))
 
 
 def _values(audit: Audit, group_by: str) -> list[str]:
     """Return the value of each image; blank for an image that is alone."""
     if group_by == PARENT:
-        return [str(PurePosixPath(image.image_id).parent) for image in audit.images]
+        return [str(PurePosixPath(image_id).parent) for image_id in audit.images.ids.tolist()]
     # Names of columns are in lower case.
     if group_by.lower() in audit.columns:
-        column = audit.columns.index(group_by.lower())
-        return [image.values[column] for image in audit.images]
+        values: list[str] = audit.images.values[audit.columns.index(group_by.lower())].tolist()
+        return values
     try:
         pattern = re.compile(group_by)
     except re.error as error:
         names = ", ".join((PARENT, *audit.columns))
         reason = f": not a regular expression ({error}), and none of: {names}"
         raise ConfigError(Setting("group_by", group_by), reason) from error
-    matches = [pattern.search(image.image_id) for image in audit.images]
+    matches = map(pattern.search, audit.images.ids.tolist())
     return [(match.group(1 if pattern.groups else 0) or "") if match else "" for match in matches]
 
 
-def _merged(groups: Sequence[int], values: Sequence[str]) -> list[int]:
+def _merged(groups: NDArray[np.int64], values: Sequence[str]) -> NDArray[np.int64]:
     """Return the group of each image after joining those with equal values; a group is named by its first image."""
-    # Duplicates in two groups join these: neither of them may be divided.
-    joined = DisjointSet(range(len(groups)))
-    first: dict[tuple[str, int | str], int] = {}
-    for index, (group, value) in enumerate(zip(groups, values, strict=True)):
-        for key in (("duplicates", group), ("value", value)) if value else (("duplicates", group),):
-            joined.merge(first.setdefault(key, index), index)
-    smallest: defaultdict[int, int] = defaultdict(lambda: len(groups))
-    roots = [joined[index] for index in range(len(groups))]
-    for index, root in enumerate(roots):
-        smallest[root] = min(smallest[root], index)
-    return [smallest[root] for root in roots]
+    # Duplicates in two groups join these: neither of them may be divided. Groups and values are nodes after the images.
+    count = len(groups)
+    _, group_nodes = np.unique(groups, return_inverse=True)
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    value_nodes = np.array([numbers[value] for value in values], dtype=np.int64)
+    known = np.flatnonzero([bool(value) for value in values])
+    pairs = np.concatenate(
+        [
+            np.stack([np.arange(count), count + group_nodes], axis=1),
+            np.stack([known, 2 * count + value_nodes[known]], axis=1),
+        ]
+    )
+    return first_of_each(3 * count, pairs)[:count]

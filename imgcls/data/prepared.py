@@ -30,8 +30,7 @@ class Prepared:
     def source(self, split: str) -> Source:
         """Return one split."""
         rows = np.array(self.rows[split], dtype=np.int64)
-        labels = np.array([self.audit.images[row].label for row in rows], dtype=np.int64)
-        return Source(pixels=self.pixels, indices=rows, labels=labels)
+        return Source(pixels=self.pixels, indices=rows, labels=self.audit.images.labels[rows])
 
     def groups(self, split: str) -> NDArray[np.int64]:
         """Return the group of each image of a split, ``[N]``: images that are not independent share one."""
@@ -44,7 +43,7 @@ class Prepared:
 
     def image_ids(self, split: str) -> tuple[str, ...]:
         """Return the ids of a split's images, in order."""
-        return tuple(self.audit.images[row].image_id for row in self.rows[split])
+        return tuple(self.audit.images.ids[list(self.rows[split])].tolist())
 
 
 def prepare(  # noqa: PLR0913 - two folders in addition to the data

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgcls.config import SPLITS, SplitConfig
-from imgcls.data.audit import Audit, AuditedImage
+from imgcls.data.audit import Audit
+from imgcls.data.auditing.images import Images
 from imgcls.data.groups import apart, grouped
-from imgcls.data.stratification import deal, draw, groups_by_class, groups_with
+from imgcls.data.stratification import deal, draw, groups_of, groups_with
 from imgcls.errors import ConfigError, DataError
+from imgcls.files import json_list
 from imgcls.messages import Part, Setting
 
 VAL_FRACTION: Final = 0.1
@@ -88,19 +89,15 @@ def make_splits(audit: Audit, config: SplitConfig = DEFAULT) -> Splits:
         source=source if config.near_duplicates == "group" else f"{source}, near-duplicates as different images",
         given=audit.given_splits and config.split != "generated",
         digest=_digest(audit, {**parts, "train": kept}, config),
-        groups=tuple(image.group for image in audit.images),
+        groups=tuple(audit.images.groups.tolist()),
         folds_digest=None if folds is None else _digest_of_folds(audit, folds, config),
     )
 
 
 def _leaks(audit: Audit, parts: dict[str, list[int]]) -> tuple[int, ...]:
     """Return the test images whose group is also in train or val."""
-    earlier = _groups_of(audit, parts["train"]) | _groups_of(audit, parts["val"])
-    return tuple(index for index in parts["test"] if audit.images[index].group in earlier)
-
-
-def _groups_of(audit: Audit, indices: Iterable[int]) -> set[int]:
-    return {audit.images[index].group for index in indices}
+    groups, test = audit.images.groups, np.array(parts["test"], dtype=np.int64)
+    return tuple(test[np.isin(groups[test], groups[parts["train"] + parts["val"]])].tolist())
 
 
 def _without_leaks(audit: Audit, parts: dict[str, list[int]]) -> dict[str, list[int]]:
@@ -108,11 +105,11 @@ def _without_leaks(audit: Audit, parts: dict[str, list[int]]) -> dict[str, list[
 
     Raises DataError if train or val has no image left.
     """
-    seen = _groups_of(audit, parts["test"])
-    kept = {"test": parts["test"]}
+    groups, later, kept = audit.images.groups, list(parts["test"]), {"test": parts["test"]}
     for name in ("val", "train"):
-        kept[name] = [index for index in parts[name] if audit.images[index].group not in seen]
-        seen |= _groups_of(audit, kept[name])
+        rows = np.array(parts[name], dtype=np.int64)
+        kept[name] = rows[~np.isin(groups[rows], groups[later])].tolist()
+        later += kept[name]
         if not kept[name]:
             reason = f": every {name} image of {audit.name} shares a group with a later split"
             raise DataError(Setting("drop_leaks", value=True), reason)
@@ -131,7 +128,7 @@ def _assign_folds(audit: Audit, config: SplitConfig) -> NDArray[np.int64] | None
         reason = f": {audit.name} has train/test folders of its own; add "
         raise ConfigError(Setting("folds", config.folds), reason, Setting("split", "generated"), " to ignore them")
     _require_groups(audit, config, least=max(config.folds, LEAST_FOR_TWO_FOLDS // (config.folds - 1)))
-    return deal(audit, range(len(audit.images)), config.folds, config.split_seed)
+    return deal(audit.images, np.arange(len(audit.images)), config.folds, config.split_seed)
 
 
 def _take_fold(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> tuple[dict[str, list[int]], str]:
@@ -140,7 +137,7 @@ def _take_fold(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> t
     if config.fold is None:
         hint = (": a run needs one of them, ", Setting("fold", 0), f" to {config.folds - 1}")
         raise ConfigError(Setting("folds", config.folds), *hint)
-    rest = np.flatnonzero(folds != config.fold).tolist()
+    rest = np.flatnonzero(folds != config.fold)
     # val is the same fraction of all images as without folds.
     share = min(VAL_FRACTION * config.folds / (config.folds - 1), 0.5)
     parts = draw(audit, rest, {"val": share}, config)
@@ -150,10 +147,11 @@ def _take_fold(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> t
     }, f"ours, fold {config.fold} of {config.folds}"
 
 
-def class_counts(audit: Audit, indices: Iterable[int]) -> list[int]:
+def class_counts(audit: Audit, indices: Sequence[int]) -> list[int]:
     """Return the number of images of each class, in the order of ``audit.class_names``."""
-    counts = Counter(audit.images[index].label for index in indices)
-    return [counts[label] for label in range(len(audit.class_names))]
+    labels = audit.images.labels[np.array(indices, dtype=np.int64)]
+    counts: list[int] = np.bincount(labels, minlength=len(audit.class_names)).tolist()
+    return counts
 
 
 def missing_classes(audit: Audit, splits: Splits) -> list[str]:
@@ -173,8 +171,10 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
     if not audit.given_splits or config.split == "generated":
         _refuse_without_given(audit, config)
         _require_groups(audit, config, least=MIN_GROUPS)
-        return draw(audit, range(len(audit.images)), {"test": TEST_FRACTION, "val": VAL_FRACTION}, config), "generated"
-    given = {name: [i for i, image in enumerate(audit.images) if image.split == name] for name in SPLITS}
+        return draw(
+            audit, np.arange(len(audit.images)), {"test": TEST_FRACTION, "val": VAL_FRACTION}, config
+        ), "generated"
+    given = {name: np.flatnonzero(audit.images.splits == number).tolist() for number, name in enumerate(SPLITS)}
     if config.val_as_test:
         if given["test"] or not given["val"]:
             splits = ", ".join(name for name in SPLITS if given[name])
@@ -193,7 +193,7 @@ def _divide(audit: Audit, config: SplitConfig) -> tuple[dict[str, list[int]], st
     if given["val"]:
         return given, source
     share = VAL_FRACTION / (1 - TEST_FRACTION)
-    cut = draw(audit, given["train"], {"val": share}, config)
+    cut = draw(audit, np.array(given["train"]), {"val": share}, config)
     return {**cut, "test": given["test"]}, f"{source}, val cut from train"
 
 
@@ -205,12 +205,12 @@ def _refuse_without_given(audit: Audit, config: SplitConfig) -> None:
 
 
 def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:
-    everything = range(len(audit.images))
+    images = class_counts(audit, range(len(audit.images)))
     if config.group_by is None:
-        counts = {label: len(groups) for label, groups in groups_by_class(audit, everything).items()}
+        labels = groups_of(audit.images, np.arange(len(audit.images))).labels
+        counts = dict(enumerate(np.bincount(labels).tolist()))
     else:
-        counts = groups_with(audit, everything)
-    images = Counter(image.label for image in audit.images)
+        counts = groups_with(audit.images)
     for label, class_name in enumerate(audit.class_names):
         count = counts.get(label, 0)
         if count < least:
@@ -225,7 +225,7 @@ def _require_groups(audit: Audit, config: SplitConfig, *, least: int) -> None:
 
 def _similar(audit: Audit, label: int, images: int) -> tuple[Part, ...]:
     """Return what happened if one group of near-duplicates holds more than half of a class."""
-    members = {image.image_id for image in audit.images if image.label == label}
+    members = set(audit.images.ids[audit.images.labels == label].tolist())
     largest = max((len(members & {*ids}) for ids in audit.near_duplicates), default=0)
     if 2 * largest <= images:
         return ()
@@ -236,23 +236,24 @@ def _similar(audit: Audit, label: int, images: int) -> tuple[Part, ...]:
 def _undersample(audit: Audit, train: list[int], config: SplitConfig) -> list[int]:
     if config.max_class_ratio is None:
         return train
-    by_class: defaultdict[int, list[int]] = defaultdict(list)
-    for index in train:
-        by_class[audit.images[index].label].append(index)
-    limit = int(config.max_class_ratio * min(len(members) for members in by_class.values()))
+    rows = np.array(train, dtype=np.int64)
+    labels, counts = np.unique(audit.images.labels[rows], return_counts=True)
+    limit = int(config.max_class_ratio * counts.min())
     kept: list[int] = []
-    for label, members in by_class.items():
+    for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
         # The 1 separates this random stream from that of the division.
-        rng = np.random.default_rng([config.split_seed, label, 1])
-        order = rng.permutation(len(members))[:limit]
-        kept += [members[position] for position in order]
+        order = np.random.default_rng([config.split_seed, label, 1]).permutation(count)[:limit]
+        kept += rows[audit.images.labels[rows] == label][order].tolist()
     return sorted(kept)
 
 
 def _digest(audit: Audit, parts: dict[str, list[int]], config: SplitConfig) -> str:
     digest = _start(audit, config)
     for name in SPLITS:
-        digest.update(json.dumps([name, [_identity(audit.images[i]) for i in parts[name]]]).encode())
+        digest.update(b"[" + json.dumps(name).encode() + b", ")
+        for text in json_list(_identities(audit.images, parts[name])):
+            digest.update(text)
+        digest.update(b"]")
     return digest.hexdigest()[:16]
 
 
@@ -263,17 +264,19 @@ def _start(audit: Audit, config: SplitConfig) -> "hashlib._Hash":
     if config.near_duplicates != "group":
         digest.update(config.near_duplicates.encode())
     if config.group_by is not None or config.near_duplicates != "group":
-        digest.update(json.dumps([image.group for image in audit.images]).encode())
+        digest.update(json.dumps(audit.images.groups.tolist()).encode())
     return digest
 
 
 def _digest_of_folds(audit: Audit, folds: NDArray[np.int64], config: SplitConfig) -> str:
     digest = _start(audit, config)
-    digest.update(
-        json.dumps([[_identity(i), fold] for i, fold in zip(audit.images, folds.tolist(), strict=True)]).encode()
-    )
+    identities = _identities(audit.images, range(len(audit.images)))
+    for text in json_list(zip(identities, folds.tolist(), strict=True)):
+        digest.update(text)
     return digest.hexdigest()[:16]
 
 
-def _identity(image: AuditedImage) -> list[str | int]:
-    return [image.image_id, image.label, image.pixel_digest]
+def _identities(images: Images, rows: Sequence[int]) -> Iterator[tuple[str, int, str]]:
+    index = np.array(rows, dtype=np.int64)
+    digests = images.pixel_digests[index].astype("U").tolist()
+    return zip(images.ids[index].tolist(), images.labels[index].tolist(), digests, strict=True)

@@ -23,9 +23,9 @@ from bench.records.store import read_records
 from bench.runs.processes import STEADY_MEMORY, limited
 from imgcls.config import ArchitectureConfig, Augmentation, LoaderConfig, TrainConfig
 from imgcls.data.audit import audit_dataset
+from imgcls.data.auditing.duplicates import near_groups
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import load_square
-from imgcls.data.duplicates import near_groups
 from imgcls.data.loaders import Source, train_batches
 from imgcls.data.sources.registry import load_dataset
 from imgcls.inference.card import preprocess

@@ -1,6 +1,7 @@
 """Synthetic audits."""
 
-from imgcls.data.audit import Audit, AuditedImage
+from imgcls.data.audit import Audit
+from imgcls.data.auditing.images import AuditedImage, Images
 
 
 def audit_of(groups: list[list[int]], *, splits: list[str] | None = None, classes: int | None = None) -> Audit:
@@ -25,7 +26,7 @@ def audit_of(groups: list[list[int]], *, splits: list[str] | None = None, classe
         digest="d",
         class_names=tuple(f"class {label}" for label in range(count)),
         given_splits=splits is not None,
-        images=tuple(images),
+        images=Images.of(images),
         removed=(),
         exact_duplicates=(),
         near_duplicates=(),

@@ -5,6 +5,7 @@ import io
 import json
 import stat
 from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,8 @@ from typing import Final
 import msgspec
 
 from imgcls.data.sources.file_names import file_of
-from imgcls.data.sources.folder import Dataset
+from imgcls.data.sources.folder import Dataset, ImageFile
+from imgcls.files import json_list
 from imgcls.parallel import stream_chunks
 
 EDGE_BYTES: Final = 4096
@@ -37,22 +39,28 @@ def version_of(dataset: Dataset, *, verify: bool = False) -> str:
         dataset.empty_folders,
         dataset.columns,
         dataset.rejected,
-        dataset.files,
-        None if verify else str(dataset.root.resolve()),
     ]
-    digest = hashlib.sha256(json.dumps(msgspec.to_builtins(description)).encode(errors="surrogateescape"))
-    paths = [file_of(dataset.root, file) for file in dataset.files]
-    for version in stream_chunks(_bytes_of if verify else _edges_of, paths, size=CHUNK):
+    # As one JSON list with the files as its last entry but one, in pieces.
+    digest = hashlib.sha256(_json(description)[:-1] + b", ")
+    for text in json_list(map(msgspec.to_builtins, dataset.files)):
+        digest.update(text)
+    digest.update(b", " + _json(None if verify else str(dataset.root.resolve())) + b"]")
+    read = partial(_bytes_of if verify else _edges_of, dataset.root)
+    for version in stream_chunks(read, dataset.files, size=CHUNK):
         digest.update(version)
     return digest.hexdigest()[:32]
 
 
-def _edges_of(paths: Sequence[Path]) -> list[bytes]:
-    return [_hash_of(path, whole=False) for path in paths]
+def _json(content: object) -> bytes:
+    return json.dumps(msgspec.to_builtins(content)).encode(errors="surrogateescape")
 
 
-def _bytes_of(paths: Sequence[Path]) -> list[bytes]:
-    return [_hash_of(path, whole=True) for path in paths]
+def _edges_of(root: Path, files: Sequence[ImageFile]) -> list[bytes]:
+    return [_hash_of(file_of(root, file), whole=False) for file in files]
+
+
+def _bytes_of(root: Path, files: Sequence[ImageFile]) -> list[bytes]:
+    return [_hash_of(file_of(root, file), whole=True) for file in files]
 
 
 def _hash_of(path: Path, *, whole: bool) -> bytes:

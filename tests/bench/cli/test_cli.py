@@ -380,7 +380,7 @@ def test_audit_prints_findings_and_writes_json(
     out = capsys.readouterr().out
     assert "[bold]dog" in out
     assert "cat/broken.jpg" in out
-    (report,) = (tmp_path / "results" / "audits").iterdir()
+    (report,) = (tmp_path / "results" / "audits").glob("*.json")
     removed = json.loads(report.read_text())["removed"]
     assert removed == [{"image_id": "cat/broken.jpg", "label": 1, "reason": "not an image"}]
 

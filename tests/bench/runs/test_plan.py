@@ -15,6 +15,7 @@ from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
 from bench.runs.plan import Task, dataset_info, make_task, own_precision, plan_data, read_task, write_task
 from imgcls.config import LoaderConfig, NearDuplicates, Precision, RuntimeConfig, SplitConfig
+from imgcls.data.auditing.images import Images
 from imgcls.data.splits import make_splits
 from imgcls.errors import ConfigError
 from imgcls.models.registry import resolve_spec, weights_policy
@@ -205,7 +206,9 @@ def test_duplicates_of_a_record_are_those_that_the_split_knows(kept: NearDuplica
     audit = audit_of([[0], [1], [0], [1], [0], [1]], splits=["train", "train", "val", "val", "test", "test"])
     images = (*audit.images[:4], *(replace(image, group=image.group - 4) for image in audit.images[4:]))
     exact, near = (("00000", "00004"),), (("00001", "00005"),)
-    audit = replace(audit, images=images, exact_duplicates=exact, near_duplicates=near, across_splits=(*exact, *near))
+    audit = replace(
+        audit, images=Images.of(images), exact_duplicates=exact, near_duplicates=near, across_splits=(*exact, *near)
+    )
     config = SplitConfig(near_duplicates=kept)
     data = dataset_info(audit, make_splits(audit, config), config)
     assert (data.duplicate_groups, data.duplicates_across_splits) == (groups, across)

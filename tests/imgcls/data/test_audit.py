@@ -1,8 +1,15 @@
 """Audit of a folder of images: unusable files, and exact and near-duplicates."""
 
+import dataclasses
 import json
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,11 +17,21 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from imgcls.data import audit as auditing
-from imgcls.data import duplicates
-from imgcls.data.audit import Audit, audit_dataset, to_json
-from imgcls.data.duplicates import group_pairs, near_groups, near_pairs, same_picture
+from imgcls.data.audit import Audit, audit_dataset, read_audit, write_audit
+from imgcls.data.auditing import duplicates, inspection
+from imgcls.data.auditing.duplicates import (
+    HASHED_PX,
+    group_pairs,
+    members_of,
+    near_groups,
+    near_pairs,
+    perceptual_hashes,
+    same_picture,
+)
+from imgcls.data.auditing.images import Images, write_images
 from imgcls.data.sources.registry import load_dataset
 from imgcls.errors import DataError
+from tests.helpers.audits import audit_of
 from tests.helpers.images import MakeFolder, frames, smooth_image
 
 
@@ -87,7 +104,7 @@ def test_audit_is_cached_per_data_version(
 ) -> None:
     root = make_folder({"cat": 3, "dog": 3})
     first = audited(root, cache)
-    monkeypatch.setattr(auditing, "decode", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(inspection, "decode", lambda path: pytest.fail(f"{path} was read again"))
     assert audited(root, cache) == first
     monkeypatch.undo()
     smooth_image(99).save(root / "cat" / "new.png")
@@ -106,12 +123,13 @@ def test_digest_follows_pixels_not_bytes(make_folder: MakeFolder, cache: Path) -
     assert audited(root, cache).digest != first.digest
 
 
-def test_json_contains_the_notes(make_folder: MakeFolder, cache: Path) -> None:
+def test_notes_are_kept(make_folder: MakeFolder, cache: Path) -> None:
     root = make_folder({"cat": 3, "dog": 3})
     Image.open(root / "cat" / "000.png").convert("L").save(root / "cat" / "000.png")
-    report = json.loads(to_json(audited(root, cache)))
-    notes = {image["image_id"]: image["notes"] for image in report["images"]}
-    assert notes["cat/000.png"] == ["not RGB: L converted"]
+    for _ in ("audited", "read"):
+        notes = {image.image_id: image.notes for image in audited(root, cache).images}
+        assert notes["cat/000.png"] == ("not RGB: L converted",)
+        assert notes["cat/001.png"] == ()
 
 
 def test_unusable_folder_is_refused(make_folder: MakeFolder, cache: Path) -> None:
@@ -120,6 +138,119 @@ def test_unusable_folder_is_refused(make_folder: MakeFolder, cache: Path) -> Non
         path.write_text("broken")
     with pytest.raises(DataError, match="no usable image"):
         audited(root, cache)
+
+
+def test_perceptual_hashes_are_those_of_imagehash() -> None:
+    sizes = (32, 48, 65, 200)
+    images = [smooth_image(seed, size=sizes[seed % 4]) for seed in range(40)]
+    images += [Image.new("RGB", (40, 40), (level, level, 200)) for level in (0, 100, 255)]
+    side = (HASHED_PX, HASHED_PX)
+    grey = np.stack([image.convert("L").resize(side, Image.Resampling.LANCZOS) for image in images])
+    expected = [int(str(imagehash.phash(image)), 16) for image in images]
+    assert perceptual_hashes(grey).tolist() == expected
+    assert perceptual_hashes(grey[:0]).tolist() == []
+
+
+def test_groups_of_keys_are_those_of_a_dict() -> None:
+    keys = np.random.default_rng(0).integers(0, 60, 100)
+    by_key: dict[int, list[int]] = {}
+    for index, key in enumerate(keys.tolist()):
+        by_key.setdefault(key, []).append(index)
+    assert members_of(keys) == sorted(group for group in by_key.values() if len(group) > 1)
+    assert members_of(keys[:0]) == []
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "flipped", "of other images", "summary cut"])
+def test_damaged_stored_audit_is_made_again_and_said(
+    damage: str, make_folder: MakeFolder, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_folder({"cat": 6, "dog": 6})
+    audit = audited(root, cache)
+    (summary,) = (cache / "audits").glob("*.json")
+    table = summary.with_suffix(".parquet")
+    data = bytearray(table.read_bytes())
+    if damage == "removed":
+        table.unlink()
+    elif damage == "cut":
+        table.write_bytes(data[: len(data) // 2])
+    elif damage == "flipped":
+        data[len(data) // 3] ^= 1
+        table.write_bytes(data)
+    elif damage == "of other images":
+        write_images(Images.of(audit.images[:5]), table, columns=())
+    else:
+        summary.write_text(summary.read_text()[:100])
+    assert audited(root, cache) == audit
+    assert "the stored audit is made again" in caplog.text
+    caplog.clear()
+    assert audited(root, cache) == audit
+    assert not caplog.text
+
+
+def test_audit_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its images are in the JSON file."""
+    audit = audit_of([[0, 0], [1]], splits=["train", "test"])
+    audit = replace(audit, columns=("patient",), images=Images.of(replace(i, values=("p",)) for i in audit.images))
+    path = tmp_path / "audit.json"
+    write_audit(audit, path)
+    assert read_audit(path) == audit
+    images = [dataclasses.asdict(image) for image in audit.images]
+    old = json.loads(path.read_text()) | {"images": images}
+    del old["images_sha256"]
+    path.with_suffix(".parquet").unlink()
+    path.write_text(json.dumps(old, indent=1))
+    assert read_audit(path) == audit
+
+
+def test_summary_has_one_key_a_line(tmp_path: Path) -> None:
+    write_audit(audit_of([[0, 0], [1]]), tmp_path / "audit.json")
+    lines = (tmp_path / "audit.json").read_text().splitlines()
+    assert lines[1:-1] == [line for line in lines if line.startswith('"')]
+    assert '"images": 3,' in lines
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from imgcls.data.audit import audit_dataset
+from imgcls.data.auditing import inspection
+from imgcls.data.sources.registry import load_dataset
+
+inspection.FIRST_PART = 4
+root, cache, parts = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+
+def progress(done, total):
+    stored = list((cache / "audits").glob("*.parts/*.npz"))
+    if len(stored) == parts:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+audit_dataset(load_dataset(str(root)), cache=cache, progress=progress)
+"""
+
+
+def test_killed_audit_goes_on_where_it_was(
+    make_folder: MakeFolder, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder({"cat": 40, "dog": 40})
+    Image.open(root / "cat" / "001.png").convert("L").save(root / "cat" / "grey.png")
+    shutil.copy(root / "cat" / "002.png", root / "cat" / "copy.png")
+    (root / "dog" / "broken.png").write_text("no image")
+    whole = audit_dataset(load_dataset(str(root)), cache=tmp_path / "other")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(root), str(cache), "2"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    read = []
+    real = inspection._inspect_part  # noqa: SLF001 - counts what is read again
+    monkeypatch.setattr(inspection, "FIRST_PART", 4)
+    monkeypatch.setattr(
+        inspection, "_inspect_part", lambda paths, progress: read.extend(paths) or real(paths, progress)
+    )
+    # The second of two stored parts is damaged: it is read again, too.
+    first, second = sorted((cache / "audits").glob("*.parts/*.npz"), key=lambda path: int(path.stem))
+    second.write_bytes(second.read_bytes()[:100])
+    assert audited(root, cache) == whole
+    assert 0 < len(read) == 83 - int(second.stem)
+    assert int(first.stem) == 0
+    assert sorted(path.suffix for path in (cache / "audits").iterdir()) == [".json", ".lock", ".parquet"]
 
 
 @settings(max_examples=50, deadline=None)

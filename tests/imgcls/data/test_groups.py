@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from imgcls.config import SplitConfig
 from imgcls.data.audit import Audit
+from imgcls.data.auditing.images import Images
 from imgcls.data.groups import grouped
 from imgcls.data.splits import class_counts, make_splits
 from imgcls.errors import ConfigError, DataError
@@ -21,7 +22,7 @@ def named(audit: Audit, ids: list[str], **columns: list[str]) -> Audit:
         replace(image, image_id=image_id, values=tuple(row))
         for image, image_id, row in zip(audit.images, ids, values, strict=True)
     )
-    return replace(audit, images=images, columns=tuple(columns))
+    return replace(audit, images=Images.of(images), columns=tuple(columns))
 
 
 def partition(audit: Audit) -> list[list[int]]:

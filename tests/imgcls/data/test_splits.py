@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from imgcls.config import NearDuplicates, SplitConfig
 from imgcls.data.audit import Audit
+from imgcls.data.auditing.images import Images
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.errors import ConfigError, DataError
 from tests.helpers.audits import audit_of
@@ -134,7 +135,7 @@ def divided(*, test: int = 4, val: int = 4, train: int = 12) -> Audit:
         groups[train + val] = groups[0]
         groups[train + val + 1] = groups[1]
     images = [replace(image, group=group) for image, group in zip(audit.images, groups, strict=True)]
-    return replace(audit, images=tuple(images))
+    return replace(audit, images=Images.of(images))
 
 
 def test_leaks_of_a_given_split_are_counted() -> None:
@@ -216,7 +217,7 @@ def test_reported_leaks_are_those_of_groups_too() -> None:
         for n, (image, name) in enumerate(zip(audit.images, ids, strict=True))
     )
     images = (*images[:5], replace(images[5], group=images[1].group), *images[6:])
-    audit = replace(audit, images=images, near_duplicates=(("b", "f"),))
+    audit = replace(audit, images=Images.of(images), near_duplicates=(("b", "f"),))
     for kept, leaks in (("group", ["pa_1", "f"]), ("report", ["pa_1", "f"]), ("keep", ["pa_1"])):
         splits = make_splits(audit, SplitConfig(near_duplicates=kept, group_by="^p."))
         assert [audit.images[index].image_id for index in splits.leaks] == leaks

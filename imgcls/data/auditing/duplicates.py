@@ -1,14 +1,21 @@
-"""Near-duplicate images: found by perceptual hash, confirmed by their pixels, and grouped."""
+"""Duplicate images: exact ones by their pixels, near ones by perceptual hash, confirmed by pixels; and their groups."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import DisjointSet
+from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-HASH_BITS: Final = 64
+HASHED_PX: Final = 32
+"""Side of the grey images whose perceptual hash is computed."""
+HASH_SIDE: Final = 8
+HASH_BITS: Final = HASH_SIDE**2
 MAX_HASH_DISTANCE: Final = 4
 """Bits of the 64-bit pHash that may differ; with 10, different images are chained into one group."""
 MIN_CORRELATION: Final = 0.94
@@ -23,6 +30,53 @@ DENSE: Final = 500
 MIN_GROUP: Final = 2
 
 Pair = tuple[int, int]
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """Return a hash of the pixels of an RGB image, 32 hexadecimal digits."""
+    # The size is hashed as well, because images of 2 x 8 and 4 x 4 pixels can have the same bytes.
+    header = f"{image.width}x{image.height}:".encode()
+    return hashlib.sha256(header + image.tobytes()).hexdigest()[:32]
+
+
+def perceptual_hashes(grey: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return the pHash of grey images ``[N, 32, 32]``: which of the 8 x 8 lowest frequencies exceed their median.
+
+    Equal to ``imagehash.phash`` to the bit, and many times as fast for a batch.
+    """
+    low = scipy.fft.dct(scipy.fft.dct(grey.astype(np.float64), axis=1), axis=2)[:, :HASH_SIDE, :HASH_SIDE]
+    flat = low.reshape(len(grey), HASH_BITS)
+    bits = flat > np.median(flat, axis=1, keepdims=True)
+    hashes: NDArray[np.uint64] = np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
+    return hashes
+
+
+def first_of_each(size: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first image of each image's group, ``[size]``, where ``pairs``, ``[P, 2]``, are in one group each."""
+    links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
+    number, group = connected_components(links, directed=False)
+    first: NDArray[np.int64] = np.full(number, size, dtype=np.int64)
+    np.minimum.at(first, group, np.arange(size))
+    of_image: NDArray[np.int64] = first[group]
+    return of_image
+
+
+def pairs_of(groups: Iterable[list[int]]) -> NDArray[np.int64]:
+    """Return pairs that join the members of each group, ``[P, 2]``."""
+    pairs = [(first, other) for first, *others in groups for other in others]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def members_of(keys: NDArray[np.generic]) -> list[list[int]]:
+    """Return the positions of each key that occurs more than once, in the order of their first one."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(keys) else order
+    sizes = np.diff(np.r_[starts, len(keys)])
+    several = sizes >= MIN_GROUP
+    return sorted(
+        order[start : start + size].tolist() for start, size in zip(starts[several], sizes[several], strict=True)
+    )
 
 
 def near_groups(
@@ -116,18 +170,14 @@ def group_pairs(count: int, pairs: Iterable[tuple[int, Pair]], *, largest: int) 
     groups and the number of chains that were divided.
     """
     ordered = [pair for _, pair in sorted(pairs)]
-    joined = DisjointSet(range(count))
-    for first, second in ordered:
-        joined.merge(first, second)
     groups, broken = [], 0
-    for members in joined.subsets():
-        if len(members) < MIN_GROUP:
-            continue
+    for members in members_of(first_of_each(count, np.array(ordered, dtype=np.int64).reshape(-1, 2))):
         # Size alone is no criterion: four copies of one photograph exceed 1 % of a small set. A large group is divided
         # only if it is a chain, in which not every pair is confirmed.
-        parts = [sorted(members)]
+        parts = [members]
         if len(members) > largest:
-            parts = _mutual([pair for pair in ordered if pair[0] in members])
+            inside = set(members)
+            parts = _mutual([pair for pair in ordered if pair[0] in inside])
         broken += len(parts) > 1
         groups += parts
     return sorted(groups), broken
