@@ -25,6 +25,8 @@ from bench.runs.local import Train, decide_here, train_here
 from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig
 from imgcls.data.audit import Audit
+from imgcls.data.stores.choice import DEFAULT as DEFAULT_STORE
+from imgcls.data.stores.choice import StoreConfig
 from imgcls.devices import unusable_gpu
 from imgcls.files import default_cache
 from imgcls.messages import Message, Setting
@@ -49,12 +51,13 @@ def run_all(  # noqa: PLR0913 - the flags of the command
     results: str | Path = "results",
     verify: bool = False,
     force: bool = False,
+    store: StoreConfig = DEFAULT_STORE,
     **overrides: Value,
 ) -> TableResult:
     """Train, evaluate, export and measure models under one budget; write the leaderboard and return its table.
 
     Each run is a process of its own. ``recipe`` is by default quick for the digits, and finetune for other data.
-    With ``verify`` the data are recognised by all bytes of their files.
+    With ``verify`` the data are recognised by all bytes of their files. ``store`` says where their pixels come from.
     ``overrides`` are fields of the configs in ``bench.config.RunConfig``, such as ``epochs=5``. Runs that are already
     done are not repeated. The table also holds earlier runs of the same data, split, budget and machine. A failed run
     is a row with its reason.
@@ -69,6 +72,7 @@ def run_all(  # noqa: PLR0913 - the flags of the command
         weights=str(weights),
         results=Path(results),
         verify=verify,
+        store=store,
     )
     tasks = unique([plan(config, force=force) for config in configs])
     check_writable(Path(results))
@@ -93,6 +97,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     threads: int = 0,
     cuda: bool | None = None,
     decide: Decide | None = None,
+    store: StoreConfig = DEFAULT_STORE,
 ) -> Planner:
     """Check the models, choose the weights, and audit and split the data, once for all runs of a command.
 
@@ -126,6 +131,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
             tuning=tuning,
             cuda=cuda,
             decide=decide or partial(decide_here, paths=paths),
+            store=store,
         )
 
     return plan

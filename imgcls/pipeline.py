@@ -16,6 +16,7 @@ from imgcls.data.audit import Audit
 from imgcls.data.prepared import Prepared, prepare
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.splits import Splits
+from imgcls.data.stores.choice import StoreConfig, choose_store
 from imgcls.devices import unusable_gpu, usable_cuda
 from imgcls.errors import ConfigError
 from imgcls.evaluation.calibration import fit_temperature
@@ -62,6 +63,7 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     train: TrainConfig | None = None,
     seed: int = 0,
     cache: Path | None = None,
+    store: StoreConfig | None = None,
     report: Report = silent,
 ) -> FineTuned:
     """Train a timm model on the train split, select the epoch on val, and write its weights into ``folder``.
@@ -77,7 +79,8 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     # Before the digest: ``auto`` may be another device in a later call.
     train = _resolved(train or TrainConfig(), spec, loader, cache)
     _claim(home, [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed])
-    data = prepare(audit, splits, spec.resize, root=dataset.root, cache=cache)
+    chosen = choose_store(audit, spec.resize, cache=cache, config=store or StoreConfig())
+    data = prepare(audit, splits, spec.resize, root=dataset.root, cache=cache, store=chosen)
     plan = TrainingPlan(
         spec=spec,
         num_classes=len(audit.class_names),

@@ -9,6 +9,7 @@ import tyro
 from bench.config import DEFAULT_MODELS, RunConfig
 from bench.tuning.space import DEFAULT_SPACE
 from imgcls.config import RuntimeConfig
+from imgcls.data.stores.choice import StoreConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +35,7 @@ class PlanArgs:
     cannot be reached and its cache on this machine lacks those of a model, all are random, with a warning."""
     results: Path = Path("results")
     """Folder for records, artifacts and the leaderboard."""
+    pixels: StoreConfig = field(default_factory=StoreConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     @property

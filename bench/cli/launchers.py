@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -15,7 +15,9 @@ from bench.runs.on_ray import ray_cluster
 from bench.runs.plan import Decide
 from bench.tuning import ray_trials, study
 from imgcls.config import require
+from imgcls.data.stores.choice import StoreConfig
 from imgcls.errors import ConfigError
+from imgcls.messages import Setting
 from imgcls.parallel import usable_cores
 
 
@@ -24,7 +26,7 @@ class Launcher:
     """The functions that train and that carry out trials, and the CPU threads of a run and of a trial (0: all cores).
 
     ``cuda`` is whether the machines that train have a GPU, and ``decide`` chooses their precision; None: the same as
-    this machine.
+    this machine. ``shares_files`` is whether they can read the files of this one.
     """
 
     train: local.Train
@@ -33,6 +35,7 @@ class Launcher:
     trial_threads: int
     cuda: bool | None
     decide: Decide | None = None
+    shares_files: bool = True
 
 
 @contextmanager
@@ -63,6 +66,7 @@ def on_ray(args: SearchArgs) -> Iterator[Launcher]:
             trial_threads=cluster.threads,
             cuda=cluster.gpus > 0,
             decide=partial(ray_cluster.decide_there, cluster=cluster),
+            shares_files=False,
         )
 
 
@@ -96,4 +100,13 @@ def planner_of(
         threads=threads,
         cuda=launcher.cuda if launcher else None,
         decide=launcher.decide if launcher else None,
+        store=_store_of(args, launcher),
     )
+
+
+def _store_of(args: PlanArgs, launcher: Launcher | None) -> StoreConfig:
+    if launcher is None or launcher.shares_files:
+        return args.pixels
+    if args.pixels.store == "files":
+        raise ConfigError(Setting("store", "files"), ": the workers of a Ray cluster may share no disk; use pixels")
+    return replace(args.pixels, store="pixels")

@@ -15,6 +15,9 @@ from bench.latency.cold_start import CheckTask, ColdStart, noise
 from bench.latency.protocol import PROTOCOL_VERSION
 from bench.latency.round_worker import reason_of
 from bench.records.measurements import Check
+from bench.records.paths import Pictures
+from imgcls.data.sources.file_names import unescape
+from imgcls.data.stores.files import FileStore, Pixels
 from imgcls.errors import ConfigError, NoDeviceError, RuntimeUnavailableError
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file
 from imgcls.inference.card import MADE_FROM, OPSET, Card, metadata_of, read_card
@@ -84,7 +87,7 @@ def _compared(task: CheckTask, cold: ColdStart, check: Check) -> Check:
     return replace(check, parity=parity, num_images=len(rows))
 
 
-def _reference(task: CheckTask, card: Card) -> tuple[NDArray[np.uint8], NDArray[np.int64], Predictions] | None:
+def _reference(task: CheckTask, card: Card) -> tuple[Pixels, NDArray[np.int64], Predictions] | None:
     """Return images, their rows, and the trained model's predictions for them; None if they are not available."""
     folder = Path(task.folder)
     if task.inputs == "synthetic":
@@ -94,9 +97,16 @@ def _reference(task: CheckTask, card: Card) -> tuple[NDArray[np.uint8], NDArray[
         return inputs, np.arange(len(inputs)), trained
     if task.pictures is None:
         return None
-    # Mapped, not read: the cache holds all splits, and only the test rows are needed.
-    pixels = np.load(task.pictures.pixels, mmap_mode="r")
+    pixels = _pixels(task.pictures)
     return pixels, np.array(task.pictures.test_rows), load_predictions(predictions_file(folder, "test"))
+
+
+def _pixels(pictures: Pictures) -> Pixels:
+    if pictures.pixels is None:
+        return FileStore(root=Path(unescape(pictures.root)), names=pictures.names, resize=pictures.resize)
+    # Mapped, not read: the file holds all splits, and only some rows are needed.
+    stored: NDArray[np.uint8] = np.load(pictures.pixels, mmap_mode="r")
+    return stored
 
 
 def _require_files(task: CheckTask) -> None:
@@ -151,5 +161,5 @@ def convert(task: CheckTask) -> None:
         ensure_fp16(folder, identity=task.onnx_sha256)
     if file == ONNX_INT8 and task.pictures is not None:
         identity = f"{task.onnx_sha256} {task.pictures.split_digest}"
-        pixels = np.load(task.pictures.pixels, mmap_mode="r")
+        pixels = _pixels(task.pictures)
         ensure_int8(folder, pixels, np.array(task.pictures.train_rows), identity=identity)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from imgcls.data.decode import Resize
 from imgcls.data.sources.walking import IGNORED
 from imgcls.errors import ConfigError
 from imgcls.files import default_cache, owner, remove_abandoned
@@ -115,9 +116,15 @@ class Paths:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pictures:
-    """The cached pixels of a run's images (a ``.npy`` file of uint8 ``[N, S, S, 3]``), and the rows of two splits."""
+    """The pixels of a run's images, and the rows of two splits.
 
-    pixels: str
+    They are in a ``.npy`` file of uint8 ``[N, S, S, 3]`` or, without one, decoded from the files ``names`` in ``root``.
+    """
+
+    pixels: str | None
+    resize: Resize
+    root: str = ""
+    names: tuple[str, ...] = ()
     train_rows: tuple[int, ...]
     test_rows: tuple[int, ...]
     split_digest: str

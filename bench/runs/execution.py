@@ -65,7 +65,8 @@ def prepare(task: Task) -> Prepared:
         message = "the photos changed after the plan of this run; repeat the command"
         raise DataError(message)
     count, resize = progress.counting(f"caching {task.spec.resize.size} px"), task.spec.resize
-    return prepare_data(audit, splits, resize, root=dataset.root, cache=task.paths.cache, progress=count)
+    folders = {"root": dataset.root, "cache": task.paths.cache}
+    return prepare_data(audit, splits, resize, **folders, store=task.store, progress=count)
 
 
 def fit(

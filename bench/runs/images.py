@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from bench import progress
 from bench.records.paths import PLACE, Paths, Pictures
 from bench.records.schema import RunRecord
 from bench.records.store import write_json
 from imgcls.data.audit import Audit, audit_dataset
-from imgcls.data.cache import build_cache, cache_path
 from imgcls.data.decode import Resize
 from imgcls.data.sources.file_names import ESCAPED, escape, unescape
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.hugging_face import PREFIX
 from imgcls.data.sources.registry import INCLUDED, load_dataset
-from imgcls.data.splits import make_splits
+from imgcls.data.splits import Splits, make_splits
+from imgcls.data.stores.choice import names_of
+from imgcls.data.stores.pixels import cache_path
 from imgcls.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -117,15 +119,30 @@ def find_images(record: RunRecord, paths: Paths) -> RunImages:
     model = record.finished.model
     resize = Resize(size=model.image_size, interpolation=model.interpolation, crop_pct=model.crop_pct)
     ids = source.audit.images.ids[list(splits.test)].tolist()
-    count = progress.counting(f"caching {resize.size} px")
-    build_cache(source.audit, resize, root=source.root, cache=paths.cache, progress=count)
     return RunImages(
-        pictures=Pictures(
-            pixels=str(cache_path(source.audit, resize, cache=paths.cache)),
-            train_rows=splits.train,
-            test_rows=splits.test,
-            split_digest=splits.digest,
-        ),
+        pictures=_pictures(source, splits, resize, paths.cache),
         # Other names cannot be written into a task.
         test_files=tuple(str(source.file(image_id)) for image_id in ids if not image_id.startswith(ESCAPED)),
+    )
+
+
+def _pictures(source: ImageSource, splits: Splits, resize: Resize, cache: Path) -> Pictures:
+    stored, digest = cache_path(source.audit, resize, cache=cache), splits.digest
+    if stored.exists():
+        return Pictures(
+            pixels=str(stored), resize=resize, train_rows=splits.train, test_rows=splits.test, split_digest=digest
+        )
+    from imgcls.inference.quantisation import calibration_rows  # noqa: PLC0415 - loads onnx, which a report need not
+
+    # Nothing is stored for a few checks: the test images are decoded, and those that calibrate int8.
+    test, calibrating = np.array(splits.test), calibration_rows(np.array(splits.train))
+    names = names_of(source.audit)[np.concatenate([test, calibrating])].tolist()
+    return Pictures(
+        pixels=None,
+        resize=resize,
+        root=escape(str(source.root)),
+        names=tuple(names),
+        test_rows=tuple(range(len(test))),
+        train_rows=tuple(range(len(test), len(names))),
+        split_digest=digest,
     )

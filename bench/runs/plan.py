@@ -23,6 +23,8 @@ from imgcls.config import SPLITS, LoaderConfig, Precision, SplitConfig, TrainCon
 from imgcls.data.audit import Audit
 from imgcls.data.groups import apart
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
+from imgcls.data.stores.choice import DEFAULT as DEFAULT_STORE
+from imgcls.data.stores.choice import Store, StoreConfig, choose_store
 from imgcls.devices import unusable_gpu, usable_cuda
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
@@ -54,6 +56,8 @@ class Task:
     data: str
     paths: Paths
     labels: str | None = None
+    store: Store = "pixels"
+    """Where the pixels come from on this machine; the results are the same."""
     force: bool = False
     derived_from: tuple[str, ...] = ()
     tuning: Tuning | None = None
@@ -104,6 +108,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     tuning: Tuning | None = None,
     cuda: bool | None = None,
     decide: Decide = own_precision,
+    store: StoreConfig = DEFAULT_STORE,
 ) -> Task:
     """Resolve device, threads, runtimes, precision and identity of one run; ``spec`` is that of the config's model.
 
@@ -134,6 +139,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         data=plan.data,
         labels=plan.labels,
         paths=paths,
+        store=choose_store(plan.audit, spec.resize, cache=paths.cache, config=store),
         force=force,
         tuning=tuning,
         derived_from=derived_from,

@@ -17,6 +17,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from imgcls.data.auditing.duplicates import (
+    MANY,
     MAX_GROUP_SHARE,
     first_of_each,
     members_of,
@@ -44,6 +45,8 @@ LOGGER = logging.getLogger(__name__)
 
 AUDIT_VERSION: Final = 2
 """Incremented if the audit of unchanged files has a different result, so that stored audits are not reused."""
+MANY_VERSION: Final = 3
+"""The same of sets that are so large that their near-duplicates are searched in another way."""
 NAMES_SHOWN: Final = 5
 IMAGES_SHA256: Final = "images_sha256"
 """Key of the hash of the table of images."""
@@ -136,7 +139,8 @@ def audit_dataset(
 
 def _stored(folder: Path, dataset: Dataset, *, verify: bool) -> Path:
     # Pillow's version is included because its decoders may yield different pixels.
-    key = f"{AUDIT_VERSION} {DECODE_VERSION} {PIL.__version__} {version_of(dataset, verify=verify)}"
+    version = AUDIT_VERSION if len(dataset.files) <= MANY else MANY_VERSION
+    key = f"{version} {DECODE_VERSION} {PIL.__version__} {version_of(dataset, verify=verify)}"
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 

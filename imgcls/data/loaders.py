@@ -1,4 +1,4 @@
-"""Batches from the pixel cache; images are transferred to the device as uint8."""
+"""Batches of stored or decoded pixels; images are transferred to the device as uint8."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 from imgcls.data.augment import Normalisation, Policy, normalise, report
+from imgcls.data.stores.files import FileStore, Pixels
+from imgcls.errors import DataError
+from imgcls.parallel import usable_cores
 
 Batch = tuple[Tensor, Tensor]
 BATCHES_AHEAD: Final = 2
@@ -22,11 +25,11 @@ BATCHES_AHEAD: Final = 2
 class Source:
     """One split of a cached data set.
 
-    ``pixels`` are those of the whole data set, uint8 ``[N, S, S, 3]``; ``indices`` and ``labels``, int64 ``[M]``, are
-    the rows of the split's images and their labels.
+    ``pixels`` are those of the whole data set; ``indices`` and ``labels``, int64 ``[M]``, are the rows of the split's
+    images and their labels.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     indices: NDArray[np.int64]
     labels: NDArray[np.int64]
 
@@ -113,13 +116,19 @@ def eval_batches(
 
 
 def _read(source: Source, rows: NDArray[np.int64], *, pin: bool) -> Batch:
-    images = torch.from_numpy(source.pixels[source.indices[rows]])
-    labels = torch.from_numpy(source.labels[rows])
-    return (images.pin_memory(), labels.pin_memory()) if pin else (images, labels)
+    return _tensors(source.pixels[source.indices[rows]], source.labels[rows], pin=pin)
+
+
+def _tensors(images: NDArray[np.uint8], labels: NDArray[np.int64], *, pin: bool) -> Batch:
+    batch = torch.from_numpy(images), torch.from_numpy(labels)
+    return (batch[0].pin_memory(), batch[1].pin_memory()) if pin else batch
 
 
 def _transfer(source: Source, rows: Sequence[NDArray[np.int64]], device: torch.device) -> Iterator[Batch]:
-    """Read batches ahead in a thread, and transfer them; on CUDA without blocking, which needs pinned memory."""
+    """Read batches ahead, and transfer them; on CUDA without blocking, which needs pinned memory."""
+    if isinstance(source.pixels, FileStore):
+        yield from _decoded(source.pixels, source, rows, device)
+        return
     # One thread instead of worker processes: reading a batch is one copy out of the memmap, without decoding.
     pin = device.type == "cuda"
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -130,6 +139,46 @@ def _transfer(source: Source, rows: Sequence[NDArray[np.int64]], device: torch.d
                 yield _to_device(ahead.popleft().result(), device)
         for waiting in ahead:
             yield _to_device(waiting.result(), device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches(Dataset[NDArray[np.uint8] | DataError]):
+    """The batches of a pass, each a list of rows; for torch's worker processes."""
+
+    store: FileStore
+    rows: Sequence[NDArray[np.int64]]
+
+    def __getitem__(self, number: int) -> NDArray[np.uint8] | DataError:
+        try:
+            return self.store.load(self.rows[number])
+        except DataError as error:  # returned, because torch would raise it with a traceback as its message
+            return error
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def _as_it_is(batch: object) -> object:
+    # As an array, which is sent through a pipe: tensors need shared memory, of which containers have 64 MB.
+    return batch
+
+
+def _decoded(
+    store: FileStore, source: Source, rows: Sequence[NDArray[np.int64]], device: torch.device
+) -> Iterator[Batch]:
+    """Decode batches ahead in worker processes, one for each core."""
+    loader = DataLoader(
+        _Batches(store, [source.indices[batch] for batch in rows]),
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=min(usable_cores(), len(rows)),
+        # Without one it draws from torch's global generator, from which dropout draws too.
+        generator=torch.Generator(),
+    )
+    for batch, images in zip(rows, loader, strict=True):
+        if isinstance(images, DataError):
+            raise images
+        yield _to_device(_tensors(images, source.labels[batch], pin=device.type == "cuda"), device)
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -8,22 +8,23 @@ from numpy.typing import NDArray
 
 from imgcls.config import SPLITS
 from imgcls.data.audit import Audit
-from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize
 from imgcls.data.loaders import Source
 from imgcls.data.splits import Splits
+from imgcls.data.stores.choice import Store, open_store
+from imgcls.data.stores.files import Pixels
 from imgcls.parallel import OnProgress, silent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """The cached pixels of a data set, uint8 ``[N, S, S, 3]`` in the order of its audit, and the rows of each split.
+    """The pixels of a data set in the order of its audit, and the rows of each split.
 
     ``group_of``, ``[N]``, is the group of each image, as in ``Splits.groups``.
     """
 
     audit: Audit
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     rows: dict[str, tuple[int, ...]]
     group_of: NDArray[np.int64]
 
@@ -47,9 +48,16 @@ class Prepared:
 
 
 def prepare(  # noqa: PLR0913 - two folders in addition to the data
-    audit: Audit, splits: Splits, resize: Resize, *, root: Path, cache: Path, progress: OnProgress = silent
+    audit: Audit,
+    splits: Splits,
+    resize: Resize,
+    *,
+    root: Path,
+    cache: Path,
+    store: Store = "pixels",
+    progress: OnProgress = silent,
 ) -> Prepared:
-    """Open the pixel cache of a data set below ``root``, or build it; raises the errors of ``build_cache``."""
-    pixels = build_cache(audit, resize, root=root, cache=cache, progress=progress)
+    """Open the pixels of a data set below ``root``; raises the errors of ``open_store``."""
+    pixels = open_store(audit, resize, root=root, cache=cache, store=store, progress=progress)
     rows = {split: getattr(splits, split) for split in SPLITS}
     return Prepared(audit=audit, pixels=pixels, rows=rows, group_of=np.array(splits.groups, dtype=np.int64))

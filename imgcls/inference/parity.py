@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imgcls.data.stores.files import Pixels
 from imgcls.errors import ParityError
 from imgcls.evaluation.predictions import Predictions, predict_all
 from imgcls.evaluation.results import Flip, Parity
@@ -29,7 +30,7 @@ def check_parity(  # noqa: PLR0913 - a session, its card and a split
     run: Callable[[Images], Logits],
     card: Card,
     *,
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     rows: NDArray[np.int64],
     trained: Predictions,
     precision: str = "fp32",
@@ -80,7 +81,7 @@ def parity_of(logits: Logits, trained: Predictions, *, batch_rel_error: float | 
 
 
 def _logits(
-    run: Callable[[Images], Logits], card: Card, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int
+    run: Callable[[Images], Logits], card: Card, pixels: Pixels, rows: NDArray[np.int64], batch_size: int
 ) -> Logits:
     starts = range(0, len(rows), batch_size)
     return predict_all(

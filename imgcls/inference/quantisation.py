@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from imgcls.data.stores.files import Pixels
 from imgcls.errors import RunError
 from imgcls.files import write_aside
 from imgcls.inference.card import MADE_FROM, metadata_of, preprocess, read_card
@@ -29,7 +30,7 @@ def calibration_rows(train_rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(0).choice(train_rows, count, replace=False))
 
 
-def ensure_int8(folder: Path, pixels: NDArray[np.uint8], train_rows: NDArray[np.int64], *, identity: str) -> Path:
+def ensure_int8(folder: Path, pixels: Pixels, train_rows: NDArray[np.int64], *, identity: str) -> Path:
     """Quantise a run's exported model, unless the file of this ``identity`` (model and split) exists.
 
     Static quantisation by onnxruntime, per channel, in QDQ format, with int8 weights and uint8 activations (int8
@@ -87,7 +88,7 @@ def _ensure(folder: Path, name: str, convert: Callable[[Path, Path], None], *, i
     return path
 
 
-def _reader(model: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> object:
+def _reader(model: Path, pixels: Pixels, rows: NDArray[np.int64]) -> object:
     """Return a reader of calibration images in batches, normalised as in the model's card."""
     from onnxruntime.quantization import CalibrationDataReader  # noqa: PLC0415
 

@@ -9,13 +9,13 @@ from typing import Final
 from imgcls.config import SplitConfig
 from imgcls.data.audit import Audit, audit_dataset
 from imgcls.data.auditing.duplicates import near_groups
-from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize, decode
 from imgcls.data.groups import grouped
 from imgcls.data.sources.file_names import file_of
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.registry import load_dataset
 from imgcls.data.splits import make_splits
+from imgcls.data.stores.pixels import build_cache
 from imgcls.parallel import map_chunks
 from tests.growth.photos import alike
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from bench.config import REPOSITORY
 from bench.records.paths import OUTCOME
@@ -102,6 +103,7 @@ def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any, Any]
     resize, file = task.spec.resize, task.spec.weights.file
     prepared = prepare(task)  # of each task: pixels are shared by all splits and folds, rows are not
     if resize not in cluster.parcels:
+        assert isinstance(prepared.pixels, np.ndarray), "the launcher allows no other store"
         cluster.parcels[resize] = ray.put(prepared.pixels[:])
     if file not in cluster.parcels:
         cluster.parcels[file] = ray.put(None if file is None else Path(file).read_bytes())

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Final
 
 import numpy as np
@@ -27,6 +27,12 @@ MAX_GROUP_SHARE: Final = 0.01
 """A group of near-duplicates with more than this share of the images may be a chain; all its pairs are checked."""
 DENSE: Final = 500
 """If more images share a band of their hashes, most of them show one scene; comparing all pairs would be quadratic."""
+MANY: Final = 100_000
+"""More images are searched by keys of 27 bits and not of 12: the bits of photographs' hashes are not independent, and
+of a million photographs most would share a band with more than ``DENSE`` others that they do not resemble."""
+FEW_BANDS: Final = (5, 1)
+MANY_BANDS: Final = (7, 3)
+"""Number of bands, and how many of them are equal in hashes that differ in at most ``MAX_HASH_DISTANCE`` bits."""
 MIN_GROUP: Final = 2
 
 Pair = tuple[int, int]
@@ -105,13 +111,12 @@ def near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> lis
     """Return the pairs within ``MAX_HASH_DISTANCE`` bits that their thumbnails confirm, as (distance, (i, j)).
 
     The hash is divided into five bands of bits. Two hashes that differ in at most four bits are equal in at least one
-    band (Manku, Jain and Das Sarma 2007), so that only images that share a band are compared. Bands that more than
-    ``DENSE`` images share are skipped: see ``near_groups``.
+    band (Manku, Jain and Das Sarma 2007), so that only images that share a band are compared; of seven bands, three
+    are equal. Bands that more than ``DENSE`` images share are skipped: see ``near_groups``.
     """
     distances: dict[Pair, int] = {}
     for bucket in _buckets(hashes):
         if len(bucket) <= DENSE:
-            # All pairs at once: a band has 12 or 13 bits, so that a bucket holds hundreds of a million images.
             bits = np.bitwise_count(hashes[bucket][:, None] ^ hashes[bucket][None, :])
             for first, second in zip(*np.nonzero(np.triu(bits <= MAX_HASH_DISTANCE, 1)), strict=True):
                 distances[int(bucket[first]), int(bucket[second])] = int(bits[first, second])
@@ -119,13 +124,12 @@ def near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> lis
 
 
 def _buckets(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
-    """Yield the images of each set that share a band of bits, two images or more, in order."""
-    edges = np.linspace(0, HASH_BITS, MAX_HASH_DISTANCE + 2).astype(int)
-    for low, high in pairwise(edges):
-        values = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
-        order = np.argsort(values, kind="stable")
-        starts = np.flatnonzero(np.diff(values[order])) + 1
-        yield from (bucket for bucket in np.split(order, starts) if len(bucket) > 1)
+    """Yield the images of each set whose hashes agree in so many bands of bits, two images or more, in order."""
+    bands, equal = FEW_BANDS if len(hashes) <= MANY else MANY_BANDS
+    edges = np.linspace(0, HASH_BITS, bands + 1).astype(int).tolist()
+    masks = [(1 << high) - (1 << low) for low, high in pairwise(edges)]
+    for chosen in combinations(masks, equal):
+        yield from map(np.array, members_of(hashes & np.uint64(sum(chosen))))
 
 
 def _around_leaders(

@@ -31,6 +31,7 @@ from imgcls.data.auditing.duplicates import (
 from imgcls.data.auditing.images import Images, write_images
 from imgcls.data.sources.registry import load_dataset
 from imgcls.errors import DataError
+from tests.growth.photos import alike
 from tests.helpers.audits import audit_of
 from tests.helpers.images import MakeFolder, frames, smooth_image
 
@@ -257,11 +258,14 @@ def test_killed_audit_goes_on_where_it_was(
 @given(
     base=st.integers(0, 2**64 - 1),
     flips=st.lists(st.sets(st.integers(0, 63), max_size=7), min_size=1, max_size=12),
+    many=st.sampled_from([0, duplicates.MANY]),
 )
-def test_all_pairs_within_four_bits_are_found(base: int, flips: list[set[int]]) -> None:
+def test_all_pairs_within_four_bits_are_found(base: int, flips: list[set[int]], many: int) -> None:
     hashes = np.array([base ^ sum(1 << bit for bit in bits) for bits in flips], dtype=np.uint64)
     thumbnails = np.tile(np.arange(192, dtype=np.uint8).reshape(1, 8, 8, 3), (len(hashes), 1, 1, 1))
-    found = {pair for _, pair in near_pairs(hashes, thumbnails)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "MANY", many)
+        found = {pair for _, pair in near_pairs(hashes, thumbnails)}
     wanted = {
         (i, j) for j in range(len(hashes)) for i in range(j) if (int(hashes[i]) ^ int(hashes[j])).bit_count() <= 4
     }
@@ -329,6 +333,19 @@ def test_frames_of_one_scene_are_grouped_in_linear_time(monkeypatch: pytest.Monk
         assert len(compared) == count - 1
     # Pairs are compared in quadratic time, but only the leader is left for that.
     assert paired == [1, 1]
+
+
+def test_many_images_are_grouped_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    hashes, thumbnails = alike(3000)
+    copies = rng.choice(3000, 300)
+    near = hashes[copies] ^ np.uint64(1) << rng.integers(0, 64, 300).astype(np.uint64)
+    hashes, thumbnails = np.concatenate([hashes, near]), np.concatenate([thumbnails, thumbnails[copies]])
+    few = near_groups(hashes, thumbnails, largest=30)
+    monkeypatch.setattr(duplicates, "MANY", 0)
+    assert near_groups(hashes, thumbnails, largest=30) == few
+    assert max(map(len, few[0])) > 300
+    assert len(few[0]) > 200
 
 
 def test_outsiders_and_other_scenes_stay_apart() -> None:

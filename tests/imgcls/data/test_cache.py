@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgcls.data import cache as caching
 from imgcls.data.audit import Audit, audit_dataset
-from imgcls.data.cache import build_cache, cache_key
 from imgcls.data.decode import Resize, load_square
 from imgcls.data.sources.registry import load_dataset
+from imgcls.data.stores import pixels as caching
+from imgcls.data.stores.pixels import build_cache, cache_key
 from imgcls.errors import DataError
 from tests.helpers.images import MakeFolder, smooth_image
 

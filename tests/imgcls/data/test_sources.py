@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from imgcls.data.audit import audit_dataset
-from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize
 from imgcls.data.sources import registry, torchvision_sets
 from imgcls.data.sources.file_names import file_of
@@ -22,6 +21,7 @@ from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.registry import load_dataset
 from imgcls.data.sources.walking import IGNORED
 from imgcls.data.splits import make_splits
+from imgcls.data.stores.pixels import build_cache
 from imgcls.errors import DataError
 from tests.helpers.images import MakeFolder, smooth_image
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from imgcls.data.audit import Audit, audit_dataset
-from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize
 from imgcls.data.sources.registry import load_dataset
 from imgcls.data.sources.version import version_of
+from imgcls.data.stores.pixels import build_cache
 
 STAMP = 1_600_000_000_000_000_000
 

@@ -13,10 +13,10 @@ import torch
 
 from imgcls.config import ArchitectureConfig, LoaderConfig
 from imgcls.data.audit import audit_dataset
-from imgcls.data.cache import build_cache
 from imgcls.data.decode import Resize
 from imgcls.data.loaders import Source
 from imgcls.data.sources.registry import load_dataset
+from imgcls.data.stores.pixels import build_cache
 from imgcls.errors import ParityError
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.predictions import Predictions, save_predictions

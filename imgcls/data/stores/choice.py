@@ -1,0 +1,91 @@
+"""The choice between the stores of pixels, by the space that the pixels of all images would take."""
+
+import logging
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgcls.data.audit import Audit
+from imgcls.data.decode import Resize
+from imgcls.data.stores.files import FileStore, Pixels
+from imgcls.data.stores.pixels import build_cache, cache_path
+from imgcls.errors import ConfigError
+from imgcls.messages import Setting
+from imgcls.parallel import OnProgress, silent
+
+LOGGER = logging.getLogger(__name__)
+
+Store = Literal["pixels", "files"]
+"""``pixels``: one file of the resized pixels of all images. ``files``: the user's files, decoded in every pass."""
+
+STORES: Final = ("auto", "pixels", "files")
+FREE_SHARE: Final = 1 / 3
+"""Share of the free disk that the pixels may take."""
+GB: Final = 10**9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreConfig:
+    """Where pixels come from on this machine."""
+
+    store: str = "auto"
+    """pixels (one file in the cache), files (decoded from your files in every pass, which needs no disk), or auto:
+    pixels if they fit into --store-gb. Results are the same to the bit."""
+    store_gb: float | None = None
+    """Disk space in GB (1e9 bytes) for the pixels of one data set at one image size; None: a third of what is free."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.store not in STORES:
+            raise ConfigError(Setting("store", self.store), f": unknown; use one of {', '.join(STORES)}")
+        if self.store_gb is not None and not (math.isfinite(self.store_gb) and self.store_gb >= 0):
+            raise ConfigError(Setting("store_gb", self.store_gb), ": use a number of GB, 0 or more")
+
+
+DEFAULT: Final = StoreConfig()
+
+
+def choose_store(audit: Audit, resize: Resize, *, cache: Path, config: StoreConfig = DEFAULT) -> Store:
+    """Return where the pixels of a data set at one size come from; pixels that are stored already are used.
+
+    Raises ConfigError if ``pixels`` are asked for that are larger than the given budget.
+    """
+    if config.store == "files":
+        return "files"
+    if cache_path(audit, resize, cache=cache).exists():
+        return "pixels"
+    needed = len(audit.images) * resize.size**2 * 3 / GB
+    budget = config.store_gb
+    if budget is None:
+        if config.store == "pixels":
+            return "pixels"
+        cache.mkdir(parents=True, exist_ok=True)
+        budget = FREE_SHARE * shutil.disk_usage(cache).free / GB
+    if needed <= budget:
+        return "pixels"
+    size = f"the pixels of {len(audit.images):,} images at {resize.size} px take {needed:.3g} GB"
+    if config.store == "pixels":
+        raise ConfigError(Setting("store_gb", config.store_gb), f": {size}; use that, or ", Setting("store", "files"))
+    LOGGER.info("%s, more than the %.3g GB for them: files are decoded in every pass", size, budget)
+    return "files"
+
+
+def open_store(  # noqa: PLR0913 - two folders in addition to the data
+    audit: Audit, resize: Resize, *, root: Path, cache: Path, store: Store, progress: OnProgress = silent
+) -> Pixels:
+    """Return the pixels of a data set below ``root``; raises the errors of ``build_cache``."""
+    if store == "pixels":
+        return build_cache(audit, resize, root=root, cache=cache, progress=progress)
+    return FileStore(root=root, names=names_of(audit), resize=resize)
+
+
+def names_of(audit: Audit) -> NDArray[Any]:
+    """Return the escaped path of each image below the data set's root, ``[N]``."""
+    images = audit.images
+    names: NDArray[Any] = np.where(images.own_paths == "", images.ids, images.own_paths)
+    return names
