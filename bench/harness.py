@@ -23,10 +23,9 @@ from bench.records.store import read_records
 from bench.runs.images import audited, remember_place
 from bench.runs.local import Train, decide_here, train_here
 from bench.runs.plan import Decide, Task, make_task, plan_data, unique
-from imgcls.config import RuntimeConfig
+from imgcls.config import RuntimeConfig, StoreConfig
 from imgcls.data.audit import Audit
 from imgcls.data.stores.choice import DEFAULT as DEFAULT_STORE
-from imgcls.data.stores.choice import StoreConfig
 from imgcls.devices import unusable_gpu
 from imgcls.files import default_cache
 from imgcls.messages import Message, Setting

@@ -259,3 +259,24 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require(name="threads", value=self.threads, low=0, high=4096, hint="use 0 (all) or more")
+
+
+STORES: Final = ("auto", "pixels", "files")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreConfig:
+    """Where pixels come from on this machine."""
+
+    store: str = "auto"
+    """pixels (one file in the cache), files (decoded from your files in every pass, which needs no disk), or auto:
+    pixels if they fit into --store-gb. Results are the same to the bit."""
+    store_gb: float | None = None
+    """Disk space in GB (1e9 bytes) for the pixels of one data set at one image size; None: a third of what is free."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.store not in STORES:
+            raise ConfigError(Setting("store", self.store), f": unknown; use one of {', '.join(STORES)}")
+        if self.store_gb is not None and not (math.isfinite(self.store_gb) and self.store_gb >= 0):
+            raise ConfigError(Setting("store_gb", self.store_gb), ": use a number of GB, 0 or more")

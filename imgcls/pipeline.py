@@ -11,12 +11,12 @@ from typing import Final
 import msgspec
 import torch
 
-from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig, StoreConfig, TrainConfig
 from imgcls.data.audit import Audit
 from imgcls.data.prepared import Prepared, prepare
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.splits import Splits
-from imgcls.data.stores.choice import StoreConfig, choose_store
+from imgcls.data.stores.choice import choose_store
 from imgcls.devices import unusable_gpu, usable_cuda
 from imgcls.errors import ConfigError
 from imgcls.evaluation.calibration import fit_temperature

@@ -8,8 +8,7 @@ import tyro
 
 from bench.config import DEFAULT_MODELS, RunConfig
 from bench.tuning.space import DEFAULT_SPACE
-from imgcls.config import RuntimeConfig
-from imgcls.data.stores.choice import StoreConfig
+from imgcls.config import RuntimeConfig, StoreConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

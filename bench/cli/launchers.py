@@ -14,8 +14,7 @@ from bench.runs import local
 from bench.runs.on_ray import ray_cluster
 from bench.runs.plan import Decide
 from bench.tuning import ray_trials, study
-from imgcls.config import require
-from imgcls.data.stores.choice import StoreConfig
+from imgcls.config import StoreConfig, require
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting
 from imgcls.parallel import usable_cores

@@ -19,12 +19,12 @@ from bench.records.paths import Paths
 from bench.records.schema import SCHEMA_VERSION, UNGROUPED, DatasetInfo, Ensemble, Outcome, RunRecord, Tuning
 from bench.records.store import read_if_whole
 from bench.runs.artifacts import whole_outcome
-from imgcls.config import SPLITS, LoaderConfig, Precision, SplitConfig, TrainConfig
+from imgcls.config import SPLITS, LoaderConfig, Precision, SplitConfig, StoreConfig, TrainConfig
 from imgcls.data.audit import Audit
 from imgcls.data.groups import apart
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.data.stores.choice import DEFAULT as DEFAULT_STORE
-from imgcls.data.stores.choice import Store, StoreConfig, choose_store
+from imgcls.data.stores.choice import Store, choose_store
 from imgcls.devices import unusable_gpu, usable_cuda
 from imgcls.errors import ConfigError
 from imgcls.files import write_text

@@ -1,15 +1,14 @@
 """The choice between the stores of pixels, by the space that the pixels of all images would take."""
 
 import logging
-import math
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgcls.config import StoreConfig
 from imgcls.data.audit import Audit
 from imgcls.data.decode import Resize
 from imgcls.data.stores.files import FileStore, Pixels
@@ -23,28 +22,9 @@ LOGGER = logging.getLogger(__name__)
 Store = Literal["pixels", "files"]
 """``pixels``: one file of the resized pixels of all images. ``files``: the user's files, decoded in every pass."""
 
-STORES: Final = ("auto", "pixels", "files")
 FREE_SHARE: Final = 1 / 3
 """Share of the free disk that the pixels may take."""
 GB: Final = 10**9
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoreConfig:
-    """Where pixels come from on this machine."""
-
-    store: str = "auto"
-    """pixels (one file in the cache), files (decoded from your files in every pass, which needs no disk), or auto:
-    pixels if they fit into --store-gb. Results are the same to the bit."""
-    store_gb: float | None = None
-    """Disk space in GB (1e9 bytes) for the pixels of one data set at one image size; None: a third of what is free."""
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.store not in STORES:
-            raise ConfigError(Setting("store", self.store), f": unknown; use one of {', '.join(STORES)}")
-        if self.store_gb is not None and not (math.isfinite(self.store_gb) and self.store_gb >= 0):
-            raise ConfigError(Setting("store_gb", self.store_gb), ": use a number of GB, 0 or more")
 
 
 DEFAULT: Final = StoreConfig()

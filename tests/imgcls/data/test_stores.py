@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from imgcls.config import ArchitectureConfig, LoaderConfig, TrainConfig
+from imgcls.config import ArchitectureConfig, LoaderConfig, StoreConfig, TrainConfig
 from imgcls.data.audit import Audit, audit_dataset
 from imgcls.data.augment import Normalisation
 from imgcls.data.decode import Resize
@@ -15,7 +15,7 @@ from imgcls.data.loaders import eval_batches
 from imgcls.data.prepared import Prepared, prepare
 from imgcls.data.sources.registry import load_dataset
 from imgcls.data.splits import make_splits
-from imgcls.data.stores.choice import StoreConfig, choose_store, names_of
+from imgcls.data.stores.choice import choose_store, names_of
 from imgcls.data.stores.files import FileStore
 from imgcls.data.stores.pixels import build_cache
 from imgcls.errors import ConfigError, DataError
