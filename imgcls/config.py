@@ -270,7 +270,7 @@ class StoreConfig:
 
     store: str = "auto"
     """pixels (one file in the cache), files (decoded from your files in every pass, which needs no disk), or auto:
-    pixels if they fit into --store-gb. Results are the same to the bit."""
+    pixels if they fit into the disk space for them. Results are the same to the bit."""
     store_gb: float | None = None
     """Disk space in GB (1e9 bytes) for the pixels of one data set at one image size; None: a third of what is free."""
 

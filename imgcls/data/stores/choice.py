@@ -1,6 +1,7 @@
 """The choice between the stores of pixels, by the space that the pixels of all images would take."""
 
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,7 +27,6 @@ FREE_SHARE: Final = 1 / 3
 """Share of the free disk that the pixels may take."""
 GB: Final = 10**9
 
-
 DEFAULT: Final = StoreConfig()
 
 
@@ -48,7 +48,8 @@ def choose_store(audit: Audit, resize: Resize, *, cache: Path, config: StoreConf
         budget = FREE_SHARE * shutil.disk_usage(cache).free / GB
     if needed <= budget:
         return "pixels"
-    size = f"the pixels of {len(audit.images):,} images at {resize.size} px take {needed:.3g} GB"
+    # Rounded up: a budget of the size that the message names is enough.
+    size = f"the pixels of {len(audit.images):,} images at {resize.size} px take {math.ceil(needed * 1000) / 1000:g} GB"
     if config.store == "pixels":
         raise ConfigError(Setting("store_gb", config.store_gb), f": {size}; use that, or ", Setting("store", "files"))
     LOGGER.info("%s, more than the %.3g GB for them: files are decoded in every pass", size, budget)

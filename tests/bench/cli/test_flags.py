@@ -9,7 +9,7 @@ import pytest
 from bench.cli.main import COMMANDS
 from bench.cli.parsing import in_flags
 from bench.config import FIELDS
-from imgcls.config import LoaderConfig, TrainConfig
+from imgcls.config import LoaderConfig, StoreConfig, TrainConfig
 from imgcls.errors import ConfigError, ImageSizeError, UserError
 from imgcls.messages import Message, Setting
 
@@ -48,7 +48,8 @@ def test_error_of_plain_text_stays_as_it_is() -> None:
 
 
 def test_settings_that_messages_name_are_flags() -> None:
-    flags = set(FIELDS).union(*({field.name for field in fields(command.args)} for command in COMMANDS.values()))
+    argument_classes = [StoreConfig, *(command.args for command in COMMANDS.values())]
+    flags = set(FIELDS).union(*({field.name for field in fields(args)} for args in argument_classes))
     files = [file for package in ("imgcls", "bench") for file in (ROOT / package).rglob("*.py")]
     calls = [
         node

@@ -111,7 +111,7 @@ def test_auto_stores_what_fits_and_says_otherwise(
     for budget in (0.0, 0.99 * needed):
         caplog.clear()
         assert choose_store(audit, SQUARE, cache=cache, config=StoreConfig(store_gb=budget)) == "files"
-        assert "the pixels of 60 images at 40 px take 0.000288 GB, more than the" in caplog.text
+        assert "the pixels of 60 images at 40 px take 0.001 GB, more than the" in caplog.text
     with pytest.raises(ConfigError, match="60 images at 40 px take"):
         choose_store(audit, SQUARE, cache=cache, config=StoreConfig(store="pixels", store_gb=0.0))
     build_cache(audit, SQUARE, root=root, cache=cache)

@@ -20,6 +20,7 @@ from bench.records.measurements import Check
 from bench.records.paths import Pictures
 from bench.records.store import write_json
 from bench.runs.processes import launch
+from imgcls.data.decode import Resize
 from imgcls.errors import ParityError
 from imgcls.evaluation.predictions import Predictions, save_predictions
 from imgcls.evaluation.results import Parity
@@ -58,6 +59,7 @@ def check(run: Path, runtime: str, *, convert: bool = False, sha256: str | None 
         result_file=str(run / "check.json"),
         pictures=Pictures(
             pixels=str(run / "pixels.npy"),
+            resize=Resize(size=32, interpolation="bilinear"),
             train_rows=tuple(range(IMAGES)),
             test_rows=tuple(range(IMAGES, 2 * IMAGES)),
             split_digest="s",
