@@ -74,6 +74,8 @@ class RunConfig:
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    augmentation_version: Annotated[int, tyro.conf.Suppress] = 1
+    """Version of the augmentation of ``train``; older records have the first, whose random numbers were others."""
 
 
 PARTS: Final[dict[str, Any]] = {

@@ -200,7 +200,8 @@ def training_text(config: RunConfig) -> str:
     parts += [f"EMA {train.ema:g}"] if train.ema else []
     parts += [f"imbalance {train.imbalance}"] if train.imbalance != "none" else []
     parts += [f"{100 * train.train_share:g} % of train"] if train.train_share < 1 else []
-    parts += [f"augmentation {train.augmentation}"] if train.augmentation != "report" else []
+    version = f" (version {config.augmentation_version})" if config.augmentation_version > 1 else ""
+    parts += [f"augmentation {train.augmentation}{version}"] if train.augmentation != "report" else []
     parts += ["without mirror images"] if train.no_hflip else []
     parts += ["batch norm frozen"] if train.norm == "frozen" else []
     parts += [f"layers {train.tune_layers}"] if train.tune_layers != "all" else []

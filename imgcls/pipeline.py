@@ -13,6 +13,7 @@ import torch
 
 from imgcls.config import ArchitectureConfig, LoaderConfig, StoreConfig, TrainConfig
 from imgcls.data.audit import Audit
+from imgcls.data.augment import POLICIES
 from imgcls.data.prepared import Prepared, prepare
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.splits import Splits
@@ -78,7 +79,8 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     cache, home = cache or default_cache(), Path(folder)
     # Before the digest: ``auto`` may be another device in a later call.
     train = _resolved(train or TrainConfig(), spec, loader, cache)
-    _claim(home, [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed])
+    identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
+    _claim(home, [*identity, POLICIES[train.augmentation].version])
     chosen = choose_store(audit, spec.resize, cache=cache, config=store or StoreConfig())
     data = prepare(audit, splits, spec.resize, root=dataset.root, cache=cache, store=chosen)
     plan = TrainingPlan(

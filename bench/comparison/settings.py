@@ -46,8 +46,8 @@ def described(rows: Mapping[str, RunRecord]) -> tuple[Settings, dict[str, str]]:
     """Return the settings and the names of the rows of a table, from a record of each, by row id.
 
     Settings are distinct for all rows of a model: rows that are alike are distinguished by the first of study, weights,
-    device and threads, and row id in which they differ. A name is the model, followed by the parts of the setting that
-    not all its rows share.
+    version of the augmentation, device and threads, and row id in which they differ. A name is the model, followed by
+    the parts of the setting that not all its rows share.
     """
     # Named only if it distinguishes rows, to keep the cell short.
     name_recipe = len({record.base.recipe for record in rows.values()}) > 1
@@ -132,9 +132,13 @@ def _where(record: RunRecord, _row_id: str) -> str:
     return f"device={train.device}, train_threads={train.train_threads}"
 
 
+def _augmentation(record: RunRecord, _row_id: str) -> str:
+    return f"augmentation_version={record.config.augmentation_version}"
+
+
 def _id(_record: RunRecord, row_id: str) -> str:
     return f"row={row_id[:8]}"
 
 
-DETAILS: Final = (_study, _weights, _where, _id)
+DETAILS: Final = (_study, _weights, _augmentation, _where, _id)
 """Further details that distinguish rows of the same setting, in order of preference; the last one is unique."""

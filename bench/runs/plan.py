@@ -21,6 +21,7 @@ from bench.records.store import read_if_whole
 from bench.runs.artifacts import whole_outcome
 from imgcls.config import SPLITS, LoaderConfig, Precision, SplitConfig, StoreConfig, TrainConfig
 from imgcls.data.audit import Audit
+from imgcls.data.augment import POLICIES
 from imgcls.data.groups import apart
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.data.stores.choice import DEFAULT as DEFAULT_STORE
@@ -118,6 +119,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     config = _resolve(replace(config, dataset=plan.audit.name), cuda=cuda)
     # The name of a folder instead of its path, which is of this machine.
     config = _fitting(replace(config, model=spec.name), spec, decide)
+    config = replace(config, augmentation_version=POLICIES[config.train.augmentation].version)
     dataset = dataset_info(plan.audit, plan.splits, config.split)
     source: Source = [
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
@@ -175,7 +177,9 @@ def ids_of(config: RunConfig, source: Source, machine: str, tuning: Tuning | Non
     run_id = hash_of([settings, *source, machine, *([tuning.study] if tuning else [])])
     # With the machine, so that in a shared results folder no run has the training time of another machine.
     parts = [identity(part) for part in (config.loader, config.architecture, _hashed(config.train))]
-    return run_id, hash_of([[config.model, config.seed, *parts, machine], *source])
+    # The first version stands in no id, as older records have it.
+    versions = [f"augmentation {version}"] if (version := config.augmentation_version) > 1 else []
+    return run_id, hash_of([[config.model, config.seed, *parts, machine, *versions], *source])
 
 
 def _hashed(train: TrainConfig) -> TrainConfig:

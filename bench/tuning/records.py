@@ -172,7 +172,8 @@ def identity(base: RunConfig, search: Space, dataset: DatasetInfo, origin: Origi
     """Return what must be equal for trials to belong to one study."""
     # Without device, threads and precision, which each machine chooses for itself: several may join one study.
     where = replace(base.train, device="auto", train_threads=0, precision="fp32")
-    parts = [_content(part) for part in (base.split, base.loader, base.architecture, where)]
+    parts: list[object] = [_content(part) for part in (base.split, base.loader, base.architecture, where)]
+    parts += [base.augmentation_version] if base.augmentation_version > 1 else []
     content = {
         "code's sweep version": REGIME_VERSION,
         "data set": dataset.digest,

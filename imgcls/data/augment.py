@@ -1,7 +1,8 @@
 """Conversion of uint8 batches to normalised tensors, with random augmentation of each image in training."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
@@ -11,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import v2
 
+from imgcls.data import crops
+
 FLIP_PROBABILITY: Final = 0.5
 MAX_ROTATION_DEGREES: Final = 15.0
 BRIGHTNESS_RANGE: Final = (0.8, 1.2)
-CROP_SCALE: Final = (0.5, 1.0)
-"""Smallest and largest share of an image's area in a crop; of photos of a single object, a small crop may miss it."""
 CPU_CHUNK: Final = 8
 """Images warped at once on a CPU, because a batch of 32 at 224 px exceeds the CPU's cache."""
 
@@ -115,66 +116,109 @@ def _grid(draws: Draws, size: int) -> Tensor:
     return grid
 
 
-class Policy(Protocol):
+Draw = Callable[[int, torch.Generator], Tensor]
+"""Draws the random numbers of a number of images on the CPU, ``[B, K]``, whichever device augments them."""
+
+
+class Apply(Protocol):
     """Augments and normalises uint8 ``[B, H, W, 3]`` to float32 ``[B, 3, H, W]``."""
+
+    def __call__(self, images: Tensor, numbers: Tensor, normalisation: Normalisation, *, hflip: bool) -> Tensor:
+        """Return the augmented batch; ``numbers``, ``[B, K]``, are those drawn for it, ``hflip`` allows mirror images.
+
+        Each image depends on its own numbers only, so that a part of a batch has the images of the whole.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """How each image is augmented; ``version`` is part of a training's id, and increases with other random numbers."""
+
+    draw: Draw
+    apply: Apply
+    version: int = 1
 
     def __call__(
         self, images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool
     ) -> Tensor:
-        """Return the augmented batch; ``generator`` is on the CPU, ``hflip`` allows mirror images."""
+        """Draw for a batch with ``generator``, which is on the CPU, and return the augmented batch."""
+        return self.apply(images, self.draw(len(images), generator), normalisation, hflip=hflip)
 
 
-def plain(images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool) -> Tensor:
+def _no_numbers(count: int, generator: torch.Generator) -> Tensor:
+    del generator
+    return torch.empty(count, 0)
+
+
+def plain(images: Tensor, numbers: Tensor, normalisation: Normalisation, *, hflip: bool) -> Tensor:
     """Normalise a batch only."""
-    del generator, hflip
+    del numbers, hflip
     return normalise(images, normalisation)
 
 
-def report(images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool) -> Tensor:
+def _report_numbers(count: int, generator: torch.Generator) -> Tensor:
+    drawn = draw(count, generator)
+    return torch.stack([drawn.flip, drawn.angle, drawn.brightness], dim=1)
+
+
+def report(images: Tensor, numbers: Tensor, normalisation: Normalisation, *, hflip: bool) -> Tensor:
     """Augment a batch as the original report: flips, rotation, brightness."""
-    drawn = draw(len(images), generator)
-    return augment(images, drawn if hflip else replace(drawn, flip=torch.ones_like(drawn.flip)), normalisation)
+    flip, angle, brightness = numbers.unbind(dim=1)
+    drawn = Draws(flip=flip if hflip else torch.ones_like(flip), angle=angle, brightness=brightness)
+    return augment(images, drawn, normalisation)
 
 
-def crop(images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool) -> Tensor:
+def _crop_numbers(count: int, generator: torch.Generator) -> Tensor:
+    # The last one is the seed of a further operation on the image.
+    return torch.rand(count, crops.NUMBERS + 1, generator=generator, dtype=torch.float64)
+
+
+def crop(images: Tensor, numbers: Tensor, normalisation: Normalisation, *, hflip: bool) -> Tensor:
     """Augment a batch by random resized crops (Szegedy et al. 2015) of half the image or more, and flips."""
-    return _each(_crops(images.shape[1], hflip=hflip), images, generator, normalisation)
+    boxes = crops.boxes_of(numbers[:, : crops.NUMBERS], images.shape[1], hflip=hflip)
+    if images.device.type == "cpu":
+        return normalise(crops.cropped(images, boxes), normalisation)
+    pixels = crops.warped(to_float(images), boxes)
+    scale, shift = normalisation.scale_and_shift(pixels)
+    return pixels.mul_(scale).add_(shift)
 
 
-def trivialaugment(images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool) -> Tensor:
+def trivialaugment(images: Tensor, numbers: Tensor, normalisation: Normalisation, *, hflip: bool) -> Tensor:
     """Augment a batch as ``crop``, and then each image by one random operation (Mueller and Hutter 2021)."""
-    transform = v2.Compose([_crops(images.shape[1], hflip=hflip), v2.TrivialAugmentWide()])
-    return _each(transform, images, generator, normalisation)
+    return _cropped_then(v2.TrivialAugmentWide(), images, numbers, normalisation, hflip=hflip)
 
 
-def randaugment(images: Tensor, generator: torch.Generator, normalisation: Normalisation, *, hflip: bool) -> Tensor:
+def randaugment(images: Tensor, numbers: Tensor, normalisation: Normalisation, *, hflip: bool) -> Tensor:
     """Augment a batch as ``crop``, and then each image by two random operations (Cubuk et al. 2020)."""
-    transform = v2.Compose([_crops(images.shape[1], hflip=hflip), v2.RandAugment()])
-    return _each(transform, images, generator, normalisation)
+    return _cropped_then(v2.RandAugment(), images, numbers, normalisation, hflip=hflip)
 
 
-def _crops(size: int, *, hflip: bool) -> v2.Transform:
-    flip = FLIP_PROBABILITY if hflip else 0.0
-    return v2.Compose([v2.RandomResizedCrop(size, scale=CROP_SCALE), v2.RandomHorizontalFlip(flip)])
-
-
-def _each(transform: v2.Transform, images: Tensor, generator: torch.Generator, normalisation: Normalisation) -> Tensor:
-    """Apply a transform of torchvision to each image, with random numbers that depend on ``generator`` only."""
+def _cropped_then(
+    transform: v2.Transform, images: Tensor, numbers: Tensor, normalisation: Normalisation, *, hflip: bool
+) -> Tensor:
+    """Crop, and then apply a transform of torchvision to each image, seeded by the last of its numbers."""
+    boxes = crops.boxes_of(numbers[:, : crops.NUMBERS], images.shape[1], hflip=hflip)
+    if images.device.type == "cpu":
+        views = crops.cropped(images, boxes)
+    else:
+        views = crops.warped(to_float(images), boxes).round_().to(torch.uint8).permute(0, 2, 3, 1)
     # torchvision draws from torch's global generator, from which dropout draws too.
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        views = torch.stack([transform(image) for image in images.permute(0, 3, 1, 2)])
-    return normalise(views.permute(0, 2, 3, 1), normalisation)
+        for view, number in zip(views, numbers[:, -1].tolist(), strict=True):
+            torch.default_generator.manual_seed(int(number * 2**53))
+            view.copy_(transform(view.permute(2, 0, 1)).permute(1, 2, 0))
+    return normalise(views, normalisation)
 
 
 POLICIES: Final[dict[str, Policy]] = {
-    "none": plain,
-    "report": report,
-    "crop": crop,
-    "randaugment": randaugment,
-    "trivialaugment": trivialaugment,
-    "mixup": crop,
-    "cutmix": crop,
+    "none": Policy(draw=_no_numbers, apply=plain),
+    "report": Policy(draw=_report_numbers, apply=report),
+    # Version 1 drew from one sequence for all images of a batch, by torchvision's transforms.
+    "crop": Policy(draw=_crop_numbers, apply=crop, version=2),
+    "randaugment": Policy(draw=_crop_numbers, apply=randaugment, version=2),
+    "trivialaugment": Policy(draw=_crop_numbers, apply=trivialaugment, version=2),
+    "mixup": Policy(draw=_crop_numbers, apply=crop, version=2),
+    "cutmix": Policy(draw=_crop_numbers, apply=crop, version=2),
 }
 """What the augmentation policies do to each image, by the value of ``TrainConfig.augmentation``."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
-from imgcls.data.augment import Normalisation, Policy, normalise, report
+from imgcls.data.augment import POLICIES, Normalisation, Policy, normalise
 from imgcls.data.stores.files import FileStore, Pixels
 from imgcls.errors import DataError
 from imgcls.parallel import usable_cores
@@ -88,7 +88,7 @@ def train_batches(  # noqa: PLR0913 - a pass is made of these
     normalisation: Normalisation,
     device: torch.device,
     generator: torch.Generator,
-    policy: Policy = report,
+    policy: Policy = POLICIES["report"],
     hflip: bool = True,
     sampler: Sampler = shuffled,
 ) -> Iterator[Batch]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from bench.comparison.results import building, checkpoints
 from bench.comparison.results.building import table_result
 from bench.comparison.results.values import TableResult
 from bench.leaderboard import page
+from bench.recipes import RECIPES
 from bench.records.paths import Paths
 from tests.helpers.boards import keep, some_right
 
@@ -100,3 +102,11 @@ def test_pairs_beyond_those_shown_have_intervals_for_the_page_only(
     assert [pair.difference.low is not None for pair in short.pairs] == [True, True, False]
     assert all(pair.difference.low is not None for pair in whole.pairs)
     assert np.allclose([pair.difference.value for pair in short.pairs], [pair.difference.value for pair in whole.pairs])
+
+
+def test_versions_of_an_augmentation_are_rows_of_their_own(tmp_path: Path) -> None:
+    plain = RECIPES["finetune"]("a")
+    for version in (1, 2):
+        keep(tmp_path, "a", some_right(0.9), config=replace(plain, augmentation_version=version))
+    names = [row.name for row in read(tmp_path).rows]
+    assert names == ["a (augmentation_version=1)", "a (augmentation_version=2)"]

@@ -13,7 +13,7 @@ from bench.config import RunConfig, with_overrides
 from bench.recipes import RECIPES
 from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
-from bench.runs.plan import Task, dataset_info, make_task, own_precision, plan_data, read_task, write_task
+from bench.runs.plan import Task, dataset_info, ids_of, make_task, own_precision, plan_data, read_task, write_task
 from imgcls.config import LoaderConfig, NearDuplicates, Precision, RuntimeConfig, SplitConfig
 from imgcls.data.auditing.images import Images
 from imgcls.data.splits import make_splits
@@ -71,6 +71,24 @@ def test_other_runtimes_share_a_training() -> None:
     other = plan(replace(CONFIG, runtime=RuntimeConfig(runtimes=("onnxruntime-cpu",))))
     assert other.train_id == plan().train_id
     assert other.run_id != plan().run_id
+
+
+def test_version_of_the_augmentation_changes_ids_where_it_is_not_the_first() -> None:
+    """Records from before there were versions keep their ids, and are the first version."""
+
+    def ids(task: Task, version: int) -> tuple[str, str]:
+        spec, data = task.spec, task.dataset
+        source = [
+            [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
+            [data.digest, data.split_digest],
+        ]
+        return ids_of(replace(task.config, augmentation_version=version), source, "a-cpu", None)
+
+    report, crop = (plan(with_overrides(CONFIG, {"augmentation": name})) for name in ("report", "crop"))
+    assert (report.config.augmentation_version, crop.config.augmentation_version) == (1, 2)
+    assert (report.run_id, report.train_id) == ids(report, 1)
+    assert (crop.run_id, crop.train_id) == ids(crop, 2)
+    assert not {*ids(crop, 1)} & {*ids(crop, 2)}
 
 
 def test_revision_of_the_weights_changes_no_id() -> None:
