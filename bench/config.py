@@ -90,7 +90,7 @@ PARTS: Final[dict[str, Any]] = {
 FIELDS: Final[dict[str, str]] = {name: part for part, kind in PARTS.items() for name in kind.__dataclass_fields__}
 """The part of each of these fields, by the name of the field."""
 
-OF_THE_MACHINE: Final = frozenset({"device", "train_threads", "runtimes", "threads"})
+OF_THE_MACHINE: Final = frozenset({"device", "devices", "train_threads", "runtimes", "threads"})
 """Fields that determine where a run trains and what is timed, but not the setting."""
 
 OF_THE_TABLE: Final = frozenset(

@@ -199,7 +199,10 @@ class TrainConfig:
     device: Device = "auto"
     """Training device; auto: CUDA if available."""
     train_threads: int = 0
-    """CPU threads for training; 0: all cores that this process may use."""
+    """CPU threads for training, of each process; 0: all cores that this process may use."""
+    devices: int | Literal["auto"] = 1
+    """Devices that train one model together, each with its part of every batch: GPUs, auto for all, or as many
+    processes on the CPU."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -220,6 +223,8 @@ class TrainConfig:
         require(name="lr_factor", value=self.lr_factor, low=1e-6, high=1, hint="use a number in (0, 1]")
         require(name="lr_patience", value=self.lr_patience, low=0, high=100_000, hint="use 0 or more")
         require(name="train_threads", value=self.train_threads, low=0, high=4096, hint="use 0 (all) or more")
+        if self.devices != "auto":
+            require(name="devices", value=self.devices, low=1, high=4096, hint="use 1 or more, or auto")
 
     @property
     def passes_per_image(self) -> int:
@@ -239,6 +244,7 @@ class TrainConfig:
             ("feature_views", self.feature_views > 1 and self.tune_layers == "all", Setting("tune_layers", "all"), 1),
             ("budget", self.budget is not None and self.tune_layers == "head", head_only, "epochs=1"),
             ("precision", self.precision in {"bf16", "fp16"} and self.tune_layers == "head", head_only, "fp32"),
+            ("devices", self.devices != 1 and self.tune_layers == "head", head_only, 1),
         )
         for name, wrong, beside, neutral in ineffective:
             if wrong:

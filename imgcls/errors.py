@@ -62,7 +62,7 @@ class RunError(RuntimeError):
 
 
 class NonFiniteLossError(RunError):
-    """The training loss became NaN or infinite; raised before the optimizer's step."""
+    """The training loss became NaN or infinite; raised before its weights are evaluated or saved."""
 
 
 class OutOfMemoryError(RunError):

@@ -111,12 +111,12 @@ def _in_processes(
 
 def _executor(workers: int) -> ProcessPoolExecutor:
     return get_reusable_executor(
-        max_workers=workers, timeout=IDLE_S, env=ONE_THREAD, initializer=_end_with, initargs=(os.getpid(),)
+        max_workers=workers, timeout=IDLE_S, env=ONE_THREAD, initializer=end_with, initargs=(os.getpid(),)
     )
 
 
-def _end_with(parent: int) -> None:
-    """End this worker process soon after its parent, which cannot do so itself if it is killed."""
+def end_with(parent: int) -> None:
+    """End this worker process soon after its parent, by process id, which cannot do so itself if it is killed."""
     # A thread that looks, and not Linux's PR_SET_PDEATHSIG: that is sent when the thread ends that made the process.
     if sys.platform != "win32":  # where the id of the parent stays after its end
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()

@@ -106,7 +106,7 @@ def _resolved(train: TrainConfig, spec: ModelSpec, loader: LoaderConfig, cache: 
     unusable = unusable_gpu()
     if unusable is not None and train.device == "auto":
         LOGGER.warning("training on the CPU: %s", unusable)
-    train = resolve_train(train, cuda=usable_cuda(), unusable=unusable)
+    train = resolve_train(train, cuda=usable_cuda(), unusable=unusable, batch_size=loader.batch_size)
     if train.tune_layers != "all":
         require_pretrained(spec)
     return replace(train, precision=decide(spec, loader, train, cache=cache, place="fine_tune"))

@@ -25,6 +25,7 @@ from bench.tuning.storage import default_url, open_storage, quiet
 from bench.tuning.view import score_text
 from imgcls.config import require
 from imgcls.errors import ConfigError
+from imgcls.messages import Setting
 
 LOGGER = logging.getLogger(__name__)
 
@@ -131,6 +132,8 @@ def _budget(limits: dict[str, Any], *, prefix: str) -> SweepBudget | None:
 
 def _carry_out(search: Search, task: Task, space: Space, *, since: float) -> StudyRecord | None:
     """Open the storage, join or create the study, carry it out, and log its result; None if its budget is not spent."""
+    if (devices := task.config.train.devices) != 1:
+        raise ConfigError(Setting("devices", devices), ": a trial trains on one device; use 1, and several jobs")
     quiet()
     args = search.args
     # A given storage is opened first, so that an invalid URL leaves no results folder behind. The default one is a file

@@ -104,6 +104,10 @@ def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
         and record.outcome.training.classifier_fit == "gradient"
     ):
         parts.append("classifier_fit=gradient")
+    train = record.base.train
+    if train.devices != 1 and train.norm == "batch" and train.device == "cpu":
+        # On a GPU the statistics are of all processes.
+        parts.append("norm=batch per process")
     if (weights := weights_part(record)) is not None:
         parts.append(weights)
     return tuple(parts)
@@ -129,7 +133,8 @@ def _weights(record: RunRecord, _row_id: str) -> str:
 
 def _where(record: RunRecord, _row_id: str) -> str:
     train = record.config.train
-    return f"device={train.device}, train_threads={train.train_threads}"
+    devices = f", devices={train.devices}" if train.devices != 1 else ""
+    return f"device={train.device}, train_threads={train.train_threads}{devices}"
 
 
 def _augmentation(record: RunRecord, _row_id: str) -> str:

@@ -19,6 +19,8 @@ from bench.records.schema import network_id
 from bench.runs.plan import Task, finished_record, write_task
 from bench.runs.processes import launch
 from imgcls.config import parse_budget
+from imgcls.errors import ConfigError
+from imgcls.messages import Setting
 
 LOGGER = logging.getLogger(__name__)
 
@@ -74,6 +76,8 @@ def estimate(tasks: Sequence[Task], probe: Probe = probe_here) -> list[Estimate]
     """Return the cost of each setting of the tasks; seeds and folds of one setting are probed once."""
     settings: defaultdict[str, list[Task]] = defaultdict(list)
     for task in tasks:
+        if (devices := task.config.train.devices) != 1:
+            raise ConfigError(Setting("devices", devices), ": the time of several devices is not estimated; use 1")
         # Without the overrides, which the other fields determine.
         settings[hash_of(identity(replace(without_repetition(task.config), overrides={})))].append(task)
     return _measured_once([_estimated(of_one, probe) for of_one in settings.values()])

@@ -148,21 +148,23 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def watch_others() -> Callable[[], tuple[float, float | None]]:
+def watch_others(*, with_siblings: bool = False) -> Callable[[], tuple[float, float | None]]:
     """Start to watch the CPU; the returned function returns the shares of others and of the host since then.
 
     Both are shares of the time of all cores: that of other processes, and that stolen by the host (None if the system
-    does not report it).
+    does not report it). ``with_siblings`` counts the other children of this process's parent, which must not end
+    before, as own.
     """
+    family = psutil.Process().parent() if with_siblings else None
     busy, steal = _system_s()
-    own, began = _own_s(), time.perf_counter()
+    own, began = _own_s(family), time.perf_counter()
 
     def shares() -> tuple[float, float | None]:
         # All cores of the machine, not those that this process may use: the counters are of the whole system.
         available_s = max(time.perf_counter() - began, 1e-9) * (os.cpu_count() or 1)
         busy_now, steal_now = _system_s()
         # The counters advance in ticks of the kernel, so that the difference can be slightly negative.
-        others_s = max(0.0, busy_now - busy - (_own_s() - own))
+        others_s = max(0.0, busy_now - busy - (_own_s(family) - own))
         stolen = None if steal is None or steal_now is None else round((steal_now - steal) / available_s, 4)
         return round(others_s / available_s, 4), stolen
 
@@ -177,6 +179,8 @@ def _system_s() -> tuple[float, float | None]:
     return busy, getattr(times, "steal", None)
 
 
-def _own_s() -> float:
-    times = os.times()
-    return times.user + times.system
+def _own_s(family: psutil.Process | None) -> float:
+    if family is None:
+        times = os.times()
+        return times.user + times.system
+    return sum(sum(child.cpu_times()[:2]) for child in family.children())

@@ -42,9 +42,9 @@ from imgcls.models import complexity
 from imgcls.models.building import load_deployed, load_trained, memory_format, save_trained
 from imgcls.models.operators import COUNTING
 from imgcls.models.weights import sha256_of
-from imgcls.training import fitting
+from imgcls.training import fitting, ranks
 from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
-from imgcls.training.events import Report
+from imgcls.training.events import Report, silent
 from imgcls.training.plan import Training, TrainingPlan
 
 LOGGER = logging.getLogger(__name__)
@@ -72,8 +72,10 @@ def prepare(task: Task) -> Prepared:
 def fit(
     task: Task, *, train_source: Source, val_source: Source, report: Report, rungs: tuple[float, ...] = ()
 ) -> Training:
-    """Build the model from its seed and train it, without the test split."""
+    """Build the model from its seed and train it, without the test split, with the other processes of the run."""
     config = task.config
+    if ranks.leads():
+        ranks.of_first(TRAIN)
     plan = TrainingPlan(
         spec=task.spec,
         num_classes=len(task.dataset.class_names),
@@ -88,6 +90,19 @@ def fit(
         rungs=rungs,
     )
     return fitting.fit(plan)
+
+
+TRAIN: Final = "train"
+"""What the first process of a run tells the others when it begins to train."""
+
+
+def assist(task: Task) -> None:
+    """Train with the first process of a run, if it does: it alone evaluates, exports and records."""
+    if ranks.of_first("") == TRAIN:
+        prepared = prepare(task)
+        fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=silent)
+        # The first process compares the time of all processes of the run with that of the machine.
+        ranks.of_first("")
 
 
 def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
@@ -129,7 +144,8 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
 def _trained(task: Task, prepared: Prepared) -> TrainingInfo:
     """Train, or adjust a finished training; write the weights, and return the cost."""
     if task.adjusts is None:
-        report, others = progress.training(task.config.model), watch_others()
+        report = progress.training(task.config.model)
+        others = watch_others(with_siblings=task.config.train.devices != 1)
         training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
         state, info = training.state, _training_info(task, training, others()[0])
     else:

@@ -15,7 +15,7 @@ from bench.runs import failures
 from bench.runs.artifacts import restore
 from bench.runs.plan import Probe, Task, finished_record, make_record, record_file, write_task
 from bench.runs.processes import launch
-from bench.runs.worker import WORKER
+from bench.runs.worker import SEVERAL, WORKER
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.messages import Message, Part, Setting
 from imgcls.models.registry import ModelSpec
@@ -41,13 +41,15 @@ def _run(task: Task, position: str) -> RunRecord:
     before, started = read_if_whole(record_file(task)), dt.datetime.now(dt.UTC)
     task_file = task.paths.task(task.run_id)
     write_task(task, task_file)
-    status = launch([WORKER, "run", str(task_file)], threads=task.config.train.train_threads)
+    devices, errors = task.config.train.devices, list[bytes]()
+    command = [WORKER, "run", str(task_file)] if devices == 1 else [WORKER, SEVERAL, str(task_file), str(devices)]
+    status = launch(command, errors.append, threads=task.config.train.train_threads)
     task_file.unlink(missing_ok=True)
     record = read_if_whole(record_file(task))
-    # Otherwise the process ended before it wrote a record.
-    if status in {0, 1} and record is not None and record != before:
+    # Otherwise the process ended before it wrote a record, or one of several did that writes none.
+    if status in {0, 1} and not errors and record is not None and record != before:
         return record
-    return write_failed(task, failures.killed(status), started)
+    return write_failed(task, msgspec.json.decode(errors[0]) if errors else failures.killed(status), started)
 
 
 def title_of(task: Task) -> str:

@@ -193,7 +193,8 @@ def _resolve(config: RunConfig, *, cuda: bool | None) -> RunConfig:
     """Replace ``auto`` and 0 by the values of the machine, so that the record contains what was used."""
     usable = usable_cuda() if cuda is None else cuda
     refused = cuda is None and not usable and config.train.device == "cuda"
-    train = resolve_train(config.train, cuda=usable, unusable=unusable_gpu() if refused else None)
+    unusable = unusable_gpu() if refused else None
+    train = resolve_train(config.train, cuda=usable, unusable=unusable, batch_size=config.loader.batch_size)
     check_runtimes(config.runtime.runtimes)
     # The GPU of this machine and not ``cuda``: latency is measured here, wherever the run trains.
     runtimes = config.runtime.runtimes or default_runtimes(cuda=usable_cuda())

@@ -1,21 +1,27 @@
 """The worker process of one run, or of the choice of its precision: ``python -m bench.runs.worker run TASK.json``."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
 from typing import Final
 
-from bench.runs.processes import Tell, serve
+from bench.runs.processes import Tell, end_with_parent, serve
 
 WORKER: Final = "bench.runs.worker"
+SEVERAL: Final = "several"
+"""The kind of a worker that starts the processes of a run, each of which is a worker of the kind ``run``."""
 
 
-def run(path: Path, _tell: Tell) -> int:
+def run(path: Path, tell: Tell) -> int:
     """Carry out a run and write its record; return 1 if the run failed."""
-    from bench.runs.execution import run_and_record  # noqa: PLC0415 - loads torch, which importing this module must not
+    from bench.runs import distributed  # noqa: PLC0415 - loads torch, which importing this module must not
+    from bench.runs.execution import run_and_record  # noqa: PLC0415
     from bench.runs.plan import Task, read_task  # noqa: PLC0415
 
     task = read_task(path, Task)
+    if task.config.train.devices != 1:
+        return distributed.run(task, tell)  # the caller removes the file, which several processes read
     path.unlink()  # now, so that a kill leaves no file with settings behind
     record = run_and_record(task)
     return 0 if record.status == "ok" else 1
@@ -32,9 +38,22 @@ def precision(path: Path, tell: Tell) -> int:
     return 0
 
 
+def start_several(path: str, processes: str) -> int:
+    """Carry out a run in several processes, and end as the one that failed."""
+    from bench.runs import distributed  # noqa: PLC0415
+
+    end_with_parent()
+    status = distributed.launch(WORKER, path, int(processes))
+    if status < 0:
+        os.kill(os.getpid(), -status)  # the caller reports a signal
+    return status
+
+
 KINDS: Final = {"run": run, "precision": precision}
 
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=".*torch.jit")  # by timm's import; users cannot act on it
+    if sys.argv[1] == SEVERAL:
+        sys.exit(start_several(*sys.argv[2:]))
     sys.exit(serve(sys.argv[1:], KINDS))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
+from imgcls.config import MIN_BATCH
 from imgcls.data.augment import POLICIES, Normalisation, Policy, normalise
 from imgcls.data.stores.files import FileStore, Pixels
 from imgcls.errors import DataError
@@ -40,6 +41,22 @@ class Source:
     def counts(self, num_classes: int) -> NDArray[np.int64]:
         """Return the number of images of each class, ``[num_classes]``."""
         return np.bincount(self.labels, minlength=num_classes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """The part of each batch that one of several processes trains on; by default there is one, with all of it."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the part of this process; each has a whole small batch, as batch norm needs two images in each."""
+        return np.array_split(batch, self.world)[self.rank] if self.divides(len(batch)) else batch
+
+    def divides(self, size: int) -> bool:
+        """Return whether a batch of ``size`` images is divided, into parts that differ by one image at most."""
+        return size >= MIN_BATCH * self.world
 
 
 Sampler = Callable[[Tensor, torch.Generator], Tensor]
@@ -91,18 +108,25 @@ def train_batches(  # noqa: PLR0913 - a pass is made of these
     policy: Policy = POLICIES["report"],
     hflip: bool = True,
     sampler: Sampler = shuffled,
+    share: Share = Share(),
 ) -> Iterator[Batch]:
     """Yield one pass, augmented by ``policy``, as (float32 ``[B, 3, S, S]``, int64 ``[B]``) on ``device``.
 
     ``generator`` (on the CPU) determines order and augmentation. A last batch of one image is dropped, because batch
-    norm needs two.
+    norm needs two. Of each batch, only the images of ``share`` are read.
     """
     order = sampler(torch.from_numpy(source.labels), generator).numpy()
-    starts = [start for start in range(0, len(order), batch_size) if len(order) - start > 1]
-    rows = [order[start : start + batch_size] for start in starts]
-    for images, labels in _transfer(source, rows, device):
+    batches = [order[start : start + size] for start, size in batch_sizes(len(order), batch_size)]
+    for batch, (images, labels) in zip(batches, _transfer(source, list(map(share.of, batches)), device), strict=True):
+        # Drawn for the whole batch, so that an image looks the same however many processes divide it.
+        numbers = policy.draw(len(batch), generator)[share.of(np.arange(len(batch)))]
         # Augmented after the transfer, because uint8 needs a quarter of the bytes of float32.
-        yield policy(images, generator, normalisation, hflip=hflip), labels
+        yield policy.apply(images, numbers, normalisation, hflip=hflip), labels
+
+
+def batch_sizes(count: int, batch_size: int) -> list[tuple[int, int]]:
+    """Return the first position and the size of each batch of a pass over ``count`` images."""
+    return [(start, min(batch_size, count - start)) for start in range(0, count - 1, batch_size)]
 
 
 def eval_batches(

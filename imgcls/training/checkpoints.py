@@ -41,6 +41,8 @@ class Learner:
     """The objects whose state a checkpoint contains."""
 
     model: nn.Module
+    network: nn.Module
+    """The model as it is called in training: itself, or wrapped to average the gradients of several processes."""
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler

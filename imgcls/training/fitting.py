@@ -15,6 +15,7 @@ from imgcls.messages import Setting
 from imgcls.models import complexity
 from imgcls.models.building import build_model
 from imgcls.models.registry import ModelSpec
+from imgcls.training import ranks
 from imgcls.training.loop import train as run_loop
 from imgcls.training.loop import use_threads
 from imgcls.training.plan import Training, TrainingPlan, mixed
@@ -36,7 +37,7 @@ def fit(plan: TrainingPlan) -> Training:
     torch.manual_seed(plan.seed)
     aux_head = spec.has_aux_head and plan.architecture.aux_weight > 0
     # In every epoch, also before the first evaluation: a training in fp32 must not be one in TF32.
-    with _named_lack_of_memory(plan.loader), without_tf32():
+    with ranks.joined(train), ranks.named_loss(), _named_lack_of_memory(plan.loader), without_tf32():
         model = build_model(spec, plan.architecture, num_classes=plan.num_classes, aux_head=aux_head)
         # Of the exported network, before it is moved: an auxiliary head is not counted in any figure.
         gmacs = gmacs_of(spec, plan.num_classes) if (train.budget or "").startswith("tmacs") else None

@@ -7,33 +7,32 @@ weights of an uninterrupted one.
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from timm.utils.model_ema import ModelEmaV3
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from imgcls.config import MIN_BATCH
-from imgcls.data.augment import MIXES, POLICIES, mix
-from imgcls.data.loaders import SAMPLERS, shuffled, train_batches
-from imgcls.errors import NonFiniteLossError
+from imgcls.data.loaders import batch_sizes
 from imgcls.evaluation.forward import logits_of
 from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.models.building import memory_format, storable, train_mode
 from imgcls.parallel import usable_cores
+from imgcls.training import ranks
 from imgcls.training.checkpoints import Learner, Progress, best_file, restore, save, selected_epoch
-from imgcls.training.events import EpochResult, HeadFit, Rung, Step
-from imgcls.training.head import fit_head
-from imgcls.training.losses import training_loss
+from imgcls.training.events import EpochResult, HeadFit, Rung, Step, silent
+from imgcls.training.heads.linear import fit_head
+from imgcls.training.losses import LateLosses
 from imgcls.training.optimizers import OPTIMIZERS, SCHEDULES
 from imgcls.training.plan import Spent, Training, TrainingPlan, mixed
-from imgcls.training.precision import autocast, scaler_of
+from imgcls.training.precision import scaler_of
+from imgcls.training.steps import batches, train_step
 
 LOGGER = logging.getLogger(__name__)
 
@@ -67,9 +66,7 @@ def train(model: nn.Module, plan: TrainingPlan) -> Training:
         if isinstance(learner.scheduler, ReduceLROnPlateau):
             learner.scheduler.step(result.val_loss)
         progress = replace(progress, history=(*progress.history, result))
-        # Saved before it is reported: ``report`` may raise to stop the run, as a pruned trial does.
-        save(learner, plan.folder, progress, plan.train.select)
-        plan.report(result)
+        ranks.agreed(partial(_finish_epoch, learner, plan, progress))
     best = selected_epoch(progress.history, plan.train.select)
     return Training(
         history=progress.history,
@@ -83,11 +80,25 @@ def train(model: nn.Module, plan: TrainingPlan) -> Training:
     )
 
 
+def _finish_epoch(learner: Learner, plan: TrainingPlan, progress: Progress) -> None:
+    # Saved before it is reported: ``report`` may raise to stop the run, as a pruned trial does.
+    save(learner, plan.folder, progress, plan.train.select)
+    plan.report(progress.history[-1])
+
+
 def _fitted_first(model: nn.Module, plan: TrainingPlan) -> Progress:
-    fitted = fit_head(model, plan)
-    images, seconds = fitted.epoch.images, fitted.epoch.train_time_s + fitted.epoch.eval_time_s
-    plan.report(HeadFit(images=images, head_time_s=seconds))
-    return Progress(head_time_s=seconds, head_images=images, classifier_fit=fitted.method)
+    """Fit the classifier, on one device: its weights are sent to the others with all others (``ranks.wrapped``)."""
+    progress = Progress()
+
+    def fit() -> None:
+        nonlocal progress
+        fitted = fit_head(model, plan)
+        images, seconds = fitted.epoch.images, fitted.epoch.train_time_s + fitted.epoch.eval_time_s
+        plan.report(HeadFit(images=images, head_time_s=seconds))
+        progress = Progress(head_time_s=seconds, head_images=images, classifier_fit=fitted.method)
+
+    ranks.agreed(fit)
+    return ranks.of_first(progress)
 
 
 def _head_only(model: nn.Module, plan: TrainingPlan) -> Training:
@@ -104,9 +115,11 @@ def _head_only(model: nn.Module, plan: TrainingPlan) -> Training:
 
 
 def _learner(model: nn.Module, plan: TrainingPlan, spent: Spent) -> Learner:
+    network = ranks.wrapped(model, plan.train.norm)
     optimizer = OPTIMIZERS[plan.train.optimizer](model, plan.train)
     return Learner(
         model=model,
+        network=network,
         optimizer=optimizer,
         scheduler=SCHEDULES[plan.train.schedule](optimizer, plan, spent),
         scaler=scaler_of(plan.device, plan.train.precision),
@@ -145,18 +158,24 @@ def _train_epoch(learner: Learner, plan: TrainingPlan, epoch: int, spent: Spent)
 
     Returns the mean loss, the number of images, and the seconds without evaluation.
     """
-    total, seen, evaluated_s, started, before_s = 0.0, 0, 0.0, time.perf_counter(), spent.seconds
+    losses, share = LateLosses(), ranks.share()
+    report = plan.report if share.rank == 0 else silent
+    seen, evaluated_s, started, before_s = 0, 0.0, time.perf_counter(), spent.seconds
     # Dropout draws from torch's global generator; order and augmentation have one of their own, on the CPU.
-    torch.manual_seed(mixed(plan.seed, epoch, 0))
+    torch.manual_seed(mixed(plan.seed, epoch, 0, *([share.rank] if share.rank else [])))
     generator = torch.Generator().manual_seed(mixed(plan.seed, epoch, 1))
     rungs = _rungs_within(plan, epoch, spent.duration.steps)
     train_mode(learner.model, plan.train.norm)
-    for step, (images, targets) in enumerate(_batches(plan, generator), start=1):
-        total += _train_step(learner, images, targets, plan=plan, place=(epoch, step)) * len(targets)
-        seen += len(targets)
+    sizes = [size for _, size in batch_sizes(len(plan.train_source), plan.loader.batch_size)]
+    for step, (size, batch) in enumerate(zip(sizes, batches(plan, generator, share), strict=True), start=1):
+        loss = train_step(learner, *batch, size=size, plan=plan, place=(epoch, step))
+        losses.add(loss, count=size, place=(epoch, step))
+        seen += size
         train_time_s = time.perf_counter() - started - evaluated_s
         spent.steps, spent.seconds = spent.steps + 1, before_s + train_time_s
-        plan.report(
+        if spent.duration.seconds is not None:
+            spent.seconds = ranks.of_first(spent.seconds)  # all end with the same step
+        report(
             Step(
                 epoch=epoch,
                 epochs=spent.duration.epochs,
@@ -167,43 +186,12 @@ def _train_epoch(learner: Learner, plan: TrainingPlan, epoch: int, spent: Spent)
             )
         )
         if step in rungs:
+            losses.check()
             evaluated_s += _score_rung(learner, plan, rungs[step])
         if spent.ended:
             break
-    return total / seen, seen, train_time_s
-
-
-def _train_step(
-    learner: Learner, images: Tensor, targets: Tensor, *, plan: TrainingPlan, place: tuple[int, int]
-) -> float:
-    """Make one step and return the loss; raises NonFiniteLossError before the optimizer's step."""
-    learner.optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for part, part_targets in _micro_batches(images, targets, plan.loader.micro_batch):
-        with autocast(plan.device, plan.train.precision):
-            loss = training_loss(learner.model(part), part_targets, plan)
-        share = len(part) / len(images)
-        # item() waits for the device: the price of stopping before a non-finite loss reaches the weights.
-        total += share * loss.item()
-        if not np.isfinite(total):
-            message = f"the loss is {total} at epoch {place[0]}, step {place[1]}; a lower learning rate may help"
-            raise NonFiniteLossError(message)
-        torch.autograd.backward(learner.scaler.scale(share * loss if share < 1 else loss))
-    learner.scaler.step(learner.optimizer)
-    learner.scaler.update()
-    if not isinstance(learner.scheduler, ReduceLROnPlateau):  # stepped once per epoch, with the validation loss
-        learner.scheduler.step()
-    if learner.ema is not None:
-        learner.ema.update(learner.model, step=(place[0] - 1) * plan.steps_per_epoch + place[1])
-    return total
-
-
-def _micro_batches(images: Tensor, targets: Tensor, size: int | None) -> list[tuple[Tensor, Tensor]]:
-    """Return a batch in parts of up to ``size`` images, or three for a size of two: batch norm needs two in each."""
-    if size is None:
-        return [(images, targets)]
-    parts = min(-(-len(images) // size), len(images) // MIN_BATCH)
-    return list(zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True))
+    losses.check()
+    return losses.total / seen, seen, train_time_s
 
 
 def _rungs_within(plan: TrainingPlan, epoch: int, total: int | None) -> dict[int, float]:
@@ -219,29 +207,17 @@ def _score_rung(learner: Learner, plan: TrainingPlan, fraction: float) -> float:
     """Score the val split within an epoch and report it; return the seconds that this took."""
     started = time.perf_counter()
     accuracy = top1_accuracy(_val_logits(learner, plan), plan.val_source.labels)
-    plan.report(Rung(fraction=fraction, val_top1_accuracy=accuracy))
+    ranks.agreed(partial(plan.report, Rung(fraction=fraction, val_top1_accuracy=accuracy)))
     # Scoring has set the eval mode and disabled the auxiliary head.
     train_mode(learner.model, plan.train.norm)
     return time.perf_counter() - started
 
 
 def _val_logits(learner: Learner, plan: TrainingPlan) -> NDArray[np.float32]:
-    return logits_of(learner.evaluated, plan.val_source, normalisation=plan.spec.normalisation, device=plan.device)
-
-
-def _batches(plan: TrainingPlan, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of an epoch: images, and labels or, where images are mixed, probabilities of classes."""
-    name = plan.train.augmentation
-    batches = train_batches(
-        plan.train_source,
-        policy=POLICIES[name],
-        hflip=not plan.train.no_hflip,
-        sampler=SAMPLERS.get(plan.train.imbalance, shuffled),
-        batch_size=plan.loader.batch_size,
-        normalisation=plan.spec.normalisation,
-        device=plan.device,
-        generator=generator,
-    )
-    if name not in MIXES:
-        return batches
-    return (mix(*batch, generator, name=name, num_classes=plan.num_classes) for batch in batches)
+    """Return the logits of the val split, of which each process predicts its part."""
+    source, share = plan.val_source, ranks.share()
+    ranks.equalise(learner.evaluated.buffers())
+    own = np.arange(share.rank, len(source), share.world) if len(source) >= share.world else np.arange(len(source))
+    part = replace(source, indices=source.indices[own], labels=source.labels[own])
+    logits = logits_of(learner.evaluated, part, normalisation=plan.spec.normalisation, device=plan.device)
+    return ranks.together(torch.from_numpy(logits).to(plan.device), len(source)).cpu().numpy()

@@ -1,12 +1,15 @@
 """Training losses: cross-entropy and those against class imbalance, and the weighted loss of an auxiliary head."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imgcls.errors import NonFiniteLossError
 from imgcls.training.plan import TrainingPlan
 
 Outputs = Tensor | tuple[Tensor, Tensor]
@@ -74,6 +77,39 @@ def balanced_softmax(logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
     It equals ``logit_adjustment`` with tau = 1: priors and counts differ by a factor, which the softmax cancels.
     """
     return functional.cross_entropy(logits + counts.clamp_min(1).log(), targets)
+
+
+@dataclass(kw_only=True, slots=True)
+class LateLosses:
+    """The losses of steps, each read while the next step is computed: reading it at once would wait for the device."""
+
+    total: float = 0.0
+    """Sum of the losses that were read, each times the number of its images."""
+    _unread: tuple[Tensor, int, tuple[int, int]] | None = None
+    _copied: torch.cuda.Event | None = None
+
+    def add(self, loss: Tensor, *, count: int, place: tuple[int, int]) -> None:
+        """Add the mean loss of ``count`` images in an (epoch, step), and check the loss of the step before it."""
+        self.check()
+        # Copied by the device after what is queued so far, and before the next step.
+        self._unread = loss.to("cpu", non_blocking=True), count, place
+        if loss.device.type == "cuda":
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
+
+    def check(self) -> None:
+        """Read the last loss; raises NonFiniteLossError if it is NaN or infinite."""
+        if self._unread is None:
+            return
+        if self._copied is not None:
+            self._copied.synchronize()
+        loss, count, (epoch, step) = self._unread
+        self._unread = None
+        value = loss.item()
+        if not math.isfinite(value):
+            message = f"the loss is {value} at epoch {epoch}, step {step}; a lower learning rate may help"
+            raise NonFiniteLossError(message)
+        self.total += value * count
 
 
 LOSSES: Final[dict[str, Loss]] = {

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from imgcls.config import ArchitectureConfig, Device, LoaderConfig, TrainConfig, parse_budget
-from imgcls.data.loaders import Source
+from imgcls.config import MIN_BATCH, ArchitectureConfig, Device, LoaderConfig, TrainConfig, parse_budget
+from imgcls.data.loaders import Source, batch_sizes
 from imgcls.devices import NO_DEVICE
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting
@@ -80,7 +80,7 @@ class TrainingPlan:
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches of an epoch; a last batch of one image is dropped."""
-        return len(range(0, len(self.train_source) - 1, self.loader.batch_size))
+        return len(batch_sizes(len(self.train_source), self.loader.batch_size))
 
     @property
     def duration(self) -> Duration:
@@ -136,11 +136,14 @@ class Spent:
         return self.fraction >= 1
 
 
-def resolve_train(train: TrainConfig, *, cuda: bool, unusable: str | None = None) -> TrainConfig:
-    """Replace the device ``auto`` and 0 threads by what the machine has, so that a record states what ran.
+def resolve_train(
+    train: TrainConfig, *, cuda: bool, unusable: str | None = None, batch_size: int | None = None
+) -> TrainConfig:
+    """Replace the device ``auto``, the devices ``auto`` and 0 threads by what the machine has, as a record states them.
 
     ``cuda`` states whether the machine that trains has a CUDA device that PyTorch can use, and ``unusable`` why it
-    cannot use the one that there is. Raises ConfigError if CUDA is requested without one.
+    cannot use the one that there is. Raises ConfigError if CUDA is requested without one, and if there are fewer
+    devices than requested, or fewer than two images of a batch for each.
     """
     if train.device == "cuda" and not cuda:
         hint = (f": {unusable or NO_DEVICE + ' here'}; use ", Setting("device", "cpu"), " or auto")
@@ -148,7 +151,24 @@ def resolve_train(train: TrainConfig, *, cuda: bool, unusable: str | None = None
     device: Device = train.device
     if device == "auto":
         device = "cuda" if cuda else "cpu"
-    return replace(train, device=device, train_threads=train.train_threads or usable_cores())
+    devices = _devices(train.devices, device)
+    if batch_size is not None and devices > 1 and batch_size < MIN_BATCH * devices:
+        reason = f": a batch of {batch_size} has fewer than {MIN_BATCH} images for each; use at most "
+        raise ConfigError(Setting("devices", devices), reason, Setting("devices", batch_size // MIN_BATCH))
+    threads = train.train_threads or max(1, usable_cores() // devices)
+    return replace(train, device=device, devices=devices, train_threads=threads)
+
+
+def _devices(devices: int | Literal["auto"], device: Device) -> int:
+    """Return the number of devices; raises ConfigError if there are fewer than requested."""
+    if devices == "auto":
+        # One process uses all cores.
+        return max(1, torch.cuda.device_count()) if device == "cuda" else 1
+    available = torch.cuda.device_count() if device == "cuda" else usable_cores()
+    if devices > max(1, available):
+        kind = "GPU(s)" if device == "cuda" else "CPU core(s)"
+        raise ConfigError(Setting("devices", devices), f": there are {available} {kind} here; use at most {available}")
+    return devices
 
 
 def mixed(*parts: int) -> int:

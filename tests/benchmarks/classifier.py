@@ -18,9 +18,9 @@ from bench.harness import planner
 from bench.recipes import finetune
 from bench.runs.execution import prepare
 from imgcls.models.building import build_model
-from imgcls.training import gradient_head
 from imgcls.training.events import silent
-from imgcls.training.head import fit_head
+from imgcls.training.heads import gradient as gradient_head
+from imgcls.training.heads.linear import fit_head
 from imgcls.training.loop import use_threads
 from imgcls.training.plan import TrainingPlan
 

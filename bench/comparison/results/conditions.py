@@ -218,7 +218,8 @@ def _tuned(record: RunRecord, records: Sequence[RunRecord], scored: Mapping[str,
     default_val = tuning.default_val_top1_accuracy
     # A study has one seed, while its setting may be run with several, each compared with the default of its own seed.
     own, base = record.config, record.base
-    train = replace(base.train, device=own.train.device, train_threads=own.train.train_threads)
+    where = {name: getattr(own.train, name) for name in ("device", "devices", "train_threads")}
+    train = replace(base.train, **where)
     default = replace(base, seed=own.seed, train=train, runtime=own.runtime)
     same = (other for other in records if other.tuning is None and (other.config, other.init) == (default, record.init))
     return TunedRun(

@@ -16,7 +16,7 @@ from imgcls.models import complexity
 from imgcls.models.building import build_model
 from imgcls.models.registry import resolve_spec
 from imgcls.models.weights import random_weights
-from imgcls.training import loop
+from imgcls.training import loop, steps
 from imgcls.training.events import EpochResult, Step
 from imgcls.training.fitting import fit, gmacs_of
 from imgcls.training.plan import Training, TrainingPlan
@@ -39,7 +39,7 @@ def images_of(training: Training) -> int:
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second per training step, and 100 per evaluation, whatever the machine does."""
     now = [0.0]
-    loss, evaluate = loop.training_loss, loop.logits_of
+    loss, evaluate = steps.training_loss, loop.logits_of
 
     def taking(seconds: float, function: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -48,7 +48,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return call
 
-    monkeypatch.setattr(loop, "training_loss", taking(STEP_S, loss))
+    monkeypatch.setattr(steps, "training_loss", taking(STEP_S, loss))
     monkeypatch.setattr(loop, "logits_of", taking(EVALUATION_S, evaluate))
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
 

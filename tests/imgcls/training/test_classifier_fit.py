@@ -12,7 +12,7 @@ from imgcls.config import TrainConfig
 from imgcls.models.building import build_model
 from imgcls.models.heads import linear_heads
 from imgcls.models.structure import Structure
-from imgcls.training.head import fit_head
+from imgcls.training.heads.linear import fit_head
 from imgcls.training.loop import train
 from imgcls.training.plan import HEAD_EPOCHS
 from tests.helpers.trainings import MODEL, PX, setting, source, spec

@@ -22,9 +22,10 @@ from imgcls.evaluation.metrics import top1_accuracy
 from imgcls.models.building import build_model, require_pretrained
 from imgcls.models.registry import resolve_spec
 from imgcls.models.weights import random_weights
-from imgcls.training import head, loop, precision
+from imgcls.training import loop, precision, steps
 from imgcls.training.events import EpochResult, HeadFit, Step
 from imgcls.training.fitting import fit
+from imgcls.training.heads import linear as head
 from imgcls.training.optimizers import adamw, cosine
 from imgcls.training.plan import Spent, Training
 from tests.helpers.gpus import usable_by_torch
@@ -227,13 +228,13 @@ def test_micro_batches_sum_to_the_gradient_of_the_batch(norm: Norm, tmp_path: Pa
 @pytest.mark.parametrize("count", range(2, 34))
 def test_no_micro_batch_holds_a_single_image(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    real = loop.training_loss
+    real = steps.training_loss
 
     def recording(outputs: Any, labels: torch.Tensor, chosen: Any) -> torch.Tensor:
         sizes.append(len(labels))
         return real(outputs, labels, chosen)
 
-    monkeypatch.setattr(loop, "training_loss", recording)
+    monkeypatch.setattr(steps, "training_loss", recording)
     loader = LoaderConfig(image_size=PX, batch_size=32, micro_batch=8)
     tiny = setting(tmp_path, train=replace(FINE, epochs=1), loader=loader, train_source=source(count, 1))
     loop.train(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)), tiny)
@@ -255,7 +256,7 @@ def test_lack_of_memory_names_the_remedy(error: Exception, tmp_path: Path, monke
     def fail(*_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(loop, "training_loss", fail)
+    monkeypatch.setattr(steps, "training_loss", fail)
     remedy = rf"training with 8 images of {PX} px at once; a smaller micro-batch or image size needs less"
     with pytest.raises(OutOfMemoryError, match=remedy):
         fitted(tmp_path)
@@ -275,7 +276,7 @@ def test_other_errors_stay_themselves(tmp_path: Path, monkeypatch: pytest.Monkey
         message = "shapes differ"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(loop, "training_loss", fail)
+    monkeypatch.setattr(steps, "training_loss", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
         fitted(tmp_path)
 

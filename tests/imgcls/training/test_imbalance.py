@@ -16,8 +16,8 @@ from imgcls.config import LoaderConfig
 from imgcls.data.loaders import Source, balanced, share_of, undersampled
 from imgcls.evaluation.forward import logits_of
 from imgcls.models.building import build_model
-from imgcls.training import head
 from imgcls.training.fitting import fit
+from imgcls.training.heads import linear as head
 from imgcls.training.losses import LOSSES, class_loss, training_loss
 from imgcls.training.plan import TrainingPlan
 from tests.helpers.trainings import CPU, MODEL, PX, run, setting, spec

@@ -14,12 +14,15 @@ from imgcls.data.augment import normalise
 from imgcls.errors import NonFiniteLossError
 from imgcls.evaluation.forward import logits_of
 from imgcls.models.building import build_model
-from imgcls.training import checkpoints, loop
-from imgcls.training.checkpoints import selected_epoch
+from imgcls.training import checkpoints, loop, steps
+from imgcls.training.checkpoints import STATE_FILE, selected_epoch
 from imgcls.training.events import EpochResult, Rung, Step
 from imgcls.training.losses import training_loss
 from imgcls.training.precision import scaler_of
 from tests.helpers.trainings import CPU, MODEL, run, same, setting, source, spec
+
+PER_EPOCH = 5
+"""Steps of an epoch of ``setting``."""
 
 
 def test_training_learns(tmp_path: Path) -> None:
@@ -85,21 +88,28 @@ def test_evaluation_is_ordered_without_dropout() -> None:
     assert logits == pytest.approx(expected.numpy(), abs=1e-5)
 
 
-def test_nonfinite_loss_stops_before_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[int] = []
-    real = loop.training_loss
+@pytest.mark.parametrize("step", [2, PER_EPOCH])
+def test_nonfinite_loss_ends_the_training_before_its_weights_are_saved(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the last step of an epoch: losses are read one step late."""
+    calls: list[int] = []
+    real = steps.training_loss
 
     def poisoned(*args: Any) -> torch.Tensor:
-        steps.append(1)
-        return real(*args) * (float("nan") if len(steps) == 7 else 1)
+        calls.append(1)
+        return real(*args) * (float("nan") if len(calls) == PER_EPOCH + step else 1)
 
-    monkeypatch.setattr(loop, "training_loss", poisoned)
-    taken: list[int] = []
-    real_step = torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda *a, **k: (taken.append(1), real_step(*a, **k)))
-    with pytest.raises(NonFiniteLossError, match="nan at epoch 2, step 2"):
-        run(setting(tmp_path / "a"))
-    assert len(taken) == 6
+    monkeypatch.setattr(steps, "training_loss", poisoned)
+    reported: list[object] = []
+    with pytest.raises(NonFiniteLossError, match=f"nan at epoch 2, step {step}"):
+        run(setting(tmp_path / "a", report=reported.append))
+    assert len(calls) <= PER_EPOCH + step + 1
+    state = torch.load(tmp_path / "a" / STATE_FILE, weights_only=True)
+    assert len(state["history"]) == len([event for event in reported if isinstance(event, EpochResult)]) == 1
+    assert all(weights.isfinite().all() for weights in state["model"].values())
+    monkeypatch.undo()
+    assert same(run(setting(tmp_path / "a")), run(setting(tmp_path / "b")))
 
 
 class Killed(BaseException):
@@ -152,6 +162,7 @@ def learner() -> checkpoints.Learner:
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=1)
     return checkpoints.Learner(
         model=model,
+        network=model,
         optimizer=optimizer,
         scheduler=scheduler,
         scaler=scaler_of(torch.device("cpu"), "fp32"),
@@ -173,9 +184,9 @@ def test_every_epoch_has_its_own_draws(tmp_path: Path, monkeypatch: pytest.Monke
     real = torch.manual_seed
     monkeypatch.setattr(loop.torch, "manual_seed", lambda seed: (seeds.append(seed), real(seed))[1])
     orders: list[int] = []
-    batches = loop.train_batches
+    batches = steps.train_batches
     monkeypatch.setattr(
-        loop,
+        steps,
         "train_batches",
         lambda source, **options: (orders.append(options["generator"].initial_seed()), batches(source, **options))[1],
     )
@@ -255,7 +266,7 @@ def test_training_time_excludes_evaluation(tmp_path: Path, monkeypatch: pytest.M
         return slow
 
     monkeypatch.setattr(loop.time, "perf_counter", lambda: clock_s[0])
-    monkeypatch.setattr(loop, "training_loss", lasting(loop.training_loss, 1.0))
+    monkeypatch.setattr(steps, "training_loss", lasting(steps.training_loss, 1.0))
     monkeypatch.setattr(loop, "logits_of", lasting(loop.logits_of, 100.0))
     events: list[object] = []
     (epoch,) = run(setting(tmp_path, epochs=1, rungs=(0.4,), report=events.append)).history

@@ -16,7 +16,7 @@ from imgcls.errors import NonFiniteLossError
 from imgcls.evaluation.forward import EVAL_BATCH
 from imgcls.models.building import set_aux
 from imgcls.training.events import EpochResult, HeadResult
-from imgcls.training.gradient_head import fit_by_gradient, plain_batches
+from imgcls.training.heads.gradient import fit_by_gradient, plain_batches
 from imgcls.training.losses import class_loss
 from imgcls.training.plan import TrainingPlan, mixed
 
