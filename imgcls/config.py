@@ -199,7 +199,7 @@ class TrainConfig:
     device: Device = "auto"
     """Training device; auto: CUDA if available."""
     train_threads: int = 0
-    """CPU threads for training, of each process; 0: all cores that this process may use."""
+    """CPU threads for training, of all devices together; 0: all cores that this process may use."""
     devices: int | Literal["auto"] = 1
     """Devices that train one model together, each with its part of every batch: GPUs, auto for all, or as many
     processes on the CPU."""
@@ -225,6 +225,17 @@ class TrainConfig:
         require(name="train_threads", value=self.train_threads, low=0, high=4096, hint="use 0 (all) or more")
         if self.devices != "auto":
             require(name="devices", value=self.devices, low=1, high=4096, hint="use 1 or more, or auto")
+
+    @property
+    def threads_per_device(self) -> int:
+        """CPU threads of the process of each device; ``train_threads`` and ``devices`` are resolved."""
+        assert self.devices != "auto", "resolve_train replaces it"
+        return max(1, self.train_threads // self.devices)
+
+    @property
+    def norms_per_process(self) -> bool:
+        """Whether batch norm uses statistics of each process's part of a batch: torch exchanges none on a CPU."""
+        return self.devices != 1 and self.norm == "batch" and self.device == "cpu"
 
     @property
     def passes_per_image(self) -> int:

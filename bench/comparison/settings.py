@@ -104,10 +104,7 @@ def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
         and record.outcome.training.classifier_fit == "gradient"
     ):
         parts.append("classifier_fit=gradient")
-    train = record.base.train
-    if train.devices != 1 and train.norm == "batch" and train.device == "cpu":
-        # On a GPU the statistics are of all processes.
-        parts.append("norm=batch per process")
+    parts += ["norm=batch per process"] if record.base.train.norms_per_process else []
     if (weights := weights_part(record)) is not None:
         parts.append(weights)
     return tuple(parts)

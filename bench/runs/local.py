@@ -43,7 +43,7 @@ def _run(task: Task, position: str) -> RunRecord:
     write_task(task, task_file)
     devices, errors = task.config.train.devices, list[bytes]()
     command = [WORKER, "run", str(task_file)] if devices == 1 else [WORKER, SEVERAL, str(task_file), str(devices)]
-    status = launch(command, errors.append, threads=task.config.train.train_threads)
+    status = launch(command, errors.append, threads=task.config.train.threads_per_device)
     task_file.unlink(missing_ok=True)
     record = read_if_whole(record_file(task))
     # Otherwise the process ended before it wrote a record, or one of several did that writes none.

@@ -184,6 +184,9 @@ def ids_of(config: RunConfig, source: Source, machine: str, tuning: Tuning | Non
 
 def _hashed(train: TrainConfig) -> TrainConfig:
     """Return a config for ids: on CUDA, where bf16 was used before there was a choice, fp32 is what changes an id."""
+    if not train.norms_per_process:
+        # The result is the same, so that an interrupted training is resumed by another number of devices.
+        train = replace(train, devices=1)
     if train.device != "cuda" or train.precision == "fp16":
         return train
     return replace(train, precision="fp32" if train.precision == "bf16" else "bf16")

@@ -33,7 +33,7 @@ def fit(plan: TrainingPlan) -> Training:
     if train.imbalance == "post-hoc":
         hint = (" adjusts a finished training; it has none of its own: use ", Setting("imbalance", "none"))
         raise ConfigError(Setting("imbalance", "post-hoc"), *hint)
-    use_threads(train.train_threads)
+    use_threads(train.threads_per_device)
     torch.manual_seed(plan.seed)
     aux_head = spec.has_aux_head and plan.architecture.aux_weight > 0
     # In every epoch, also before the first evaluation: a training in fp32 must not be one in TF32.

@@ -155,8 +155,7 @@ def resolve_train(
     if batch_size is not None and devices > 1 and batch_size < MIN_BATCH * devices:
         reason = f": a batch of {batch_size} has fewer than {MIN_BATCH} images for each; use at most "
         raise ConfigError(Setting("devices", devices), reason, Setting("devices", batch_size // MIN_BATCH))
-    threads = train.train_threads or max(1, usable_cores() // devices)
-    return replace(train, device=device, devices=devices, train_threads=threads)
+    return replace(train, device=device, devices=devices, train_threads=train.train_threads or usable_cores())
 
 
 def _devices(devices: int | Literal["auto"], device: Device) -> int:
