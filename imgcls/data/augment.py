@@ -175,12 +175,20 @@ def _crop_numbers(count: int, generator: torch.Generator) -> Tensor:
 
 def crop(images: Tensor, numbers: Tensor, normalisation: Normalisation, *, hflip: bool) -> Tensor:
     """Augment a batch by random resized crops (Szegedy et al. 2015) of half the image or more, and flips."""
-    boxes = crops.boxes_of(numbers[:, : crops.NUMBERS], images.shape[1], hflip=hflip)
-    if images.device.type == "cpu":
-        return normalise(crops.cropped(images, boxes), normalisation)
-    pixels = crops.warped(to_float(images), boxes)
+    pixels = _cropped(images, numbers, hflip=hflip)
     scale, shift = normalisation.scale_and_shift(pixels)
     return pixels.mul_(scale).add_(shift)
+
+
+def _cropped(images: Tensor, numbers: Tensor, *, hflip: bool) -> Tensor:
+    """Return random resized crops of uint8 ``[B, H, W, 3]`` as float32 ``[B, 3, H, W]``, not scaled (0 to 255)."""
+    chunk = CPU_CHUNK if images.device.type == "cpu" else len(images)
+    views = []
+    for start in range(0, len(images), chunk):
+        own = numbers[start : start + chunk, : crops.NUMBERS]
+        boxes = crops.boxes_of(own, images.shape[1], hflip=hflip)
+        views.append(crops.warped(to_float(images[start : start + chunk]), boxes))
+    return torch.cat(views)
 
 
 def trivialaugment(images: Tensor, numbers: Tensor, normalisation: Normalisation, *, hflip: bool) -> Tensor:
@@ -197,17 +205,13 @@ def _cropped_then(
     transform: v2.Transform, images: Tensor, numbers: Tensor, normalisation: Normalisation, *, hflip: bool
 ) -> Tensor:
     """Crop, and then apply a transform of torchvision to each image, seeded by the last of its numbers."""
-    boxes = crops.boxes_of(numbers[:, : crops.NUMBERS], images.shape[1], hflip=hflip)
-    if images.device.type == "cpu":
-        views = crops.cropped(images, boxes)
-    else:
-        views = crops.warped(to_float(images), boxes).round_().to(torch.uint8).permute(0, 2, 3, 1)
+    views = _cropped(images, numbers, hflip=hflip).round_().to(torch.uint8)
     # torchvision draws from torch's global generator, from which dropout draws too.
     with torch.random.fork_rng(devices=[]):
         for view, number in zip(views, numbers[:, -1].tolist(), strict=True):
             torch.default_generator.manual_seed(int(number * 2**53))
-            view.copy_(transform(view.permute(2, 0, 1)).permute(1, 2, 0))
-    return normalise(views, normalisation)
+            view.copy_(transform(view))
+    return normalise(views.permute(0, 2, 3, 1), normalisation)
 
 
 POLICIES: Final[dict[str, Policy]] = {

@@ -1,6 +1,6 @@
 """Random resized crops (Szegedy et al. 2015) and flips of a batch, from numbers that are drawn for all images at once.
 
-Boxes have the distribution of torchvision's ``RandomResizedCrop``; a batch on a GPU is warped in one call.
+Boxes have the distribution of torchvision's ``RandomResizedCrop``, and pixels are its own but for rounding.
 """
 
 import math
@@ -20,7 +20,7 @@ NUMBERS: Final = 2 * ATTEMPTS + 3
 """Random numbers of an image: area and ratio of each attempt, the position (two), and the flip."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Boxes:
     """The box of each image in pixels, int64 ``[B]`` each, and whether it is mirrored, bool ``[B]``."""
 
@@ -55,27 +55,8 @@ def boxes_of(numbers: Tensor, size: int, *, hflip: bool) -> Boxes:
     )
 
 
-def cropped(images: Tensor, boxes: Boxes) -> Tensor:
-    """Return the boxes of uint8 ``[B, S, S, 3]``, resized to the same size: uint8 ``[B, S, S, 3]``, on a CPU.
-
-    Image by image, because torch's kernel for uint8 is vectorised: a batched warp takes twice as long on a CPU.
-    """
-    size = images.shape[1]
-    views = torch.empty_like(images)
-    columns = zip(*(values.tolist() for values in (boxes.top, boxes.left, boxes.height, boxes.width)), strict=True)
-    for number, (top, left, height, width) in enumerate(columns):
-        box = images[number : number + 1, top : top + height, left : left + width].permute(0, 3, 1, 2)
-        resized = functional.interpolate(box, size=(size, size), mode="bilinear", antialias=True)
-        views[number] = resized[0].permute(1, 2, 0)
-    views[boxes.flip] = views[boxes.flip].flip(2)
-    return views
-
-
 def warped(pixels: Tensor, boxes: Boxes) -> Tensor:
-    """Return the boxes of float32 ``[B, 3, S, S]``, resized to the same size by one bilinear warp, on any device.
-
-    Equal to ``cropped`` but for its rounding to integers.
-    """
+    """Return the boxes of float32 ``[B, 3, S, S]``, resized to the same size by one bilinear warp, on any device."""
     size = pixels.shape[-1]
     rows = _positions(boxes.top, boxes.height, size, pixels.device)
     columns = _positions(boxes.left, boxes.width, size, pixels.device)

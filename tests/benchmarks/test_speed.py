@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import datasets, transforms
+from torchvision.transforms import v2
 
 from bench.comparison import analysis, scores
 from bench.latency.cold_start import noise
@@ -22,9 +23,10 @@ from bench.latency.protocol import measure
 from bench.records.store import read_records
 from bench.runs.processes import STEADY_MEMORY, limited
 from imgcls.config import ArchitectureConfig, Augmentation, LoaderConfig, TrainConfig
+from imgcls.data import crops
 from imgcls.data.audit import audit_dataset
 from imgcls.data.auditing.duplicates import near_groups
-from imgcls.data.augment import Normalisation
+from imgcls.data.augment import POLICIES, Normalisation, normalise
 from imgcls.data.decode import load_square
 from imgcls.data.loaders import Source, train_batches
 from imgcls.data.sources.registry import load_dataset
@@ -157,6 +159,23 @@ def test_input_pipeline_over_imagefolder_and_pil_on_one_core_at_224(benchmark: A
             pass
 
     alternate(benchmark, ours, other, rounds=9)
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("other", ["torchvision's transform of each image", "no crop"])
+def test_crop_of_a_batch_on_one_core_at_160(benchmark: Any, other: str) -> None:
+    """Augmented and normalised, against torchvision's transform and against the normalisation alone."""
+    use_threads(1)
+    images = torch.randint(0, 256, (32, 160, 160, 3), dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    transform = v2.Compose([v2.RandomResizedCrop(160, scale=crops.SCALE), v2.RandomHorizontalFlip()])
+
+    def by_transform() -> None:
+        views = torch.stack([transform(image) for image in images.permute(0, 3, 1, 2)])
+        normalise(views.permute(0, 2, 3, 1), PLAIN)
+
+    others = {"torchvision's transform of each image": by_transform, "no crop": lambda: normalise(images, PLAIN)}
+    alternate(benchmark, lambda: POLICIES["crop"](images, generator, PLAIN, hflip=True), others[other], rounds=31)
 
 
 def photo(seed: int) -> Image.Image:
