@@ -37,6 +37,7 @@ FROZEN_DEFAULTS: Final[dict[str, object]] = {
     "budget": None,
     "device": "auto",
     "train_threads": 0,
+    "devices": 1,
     "split": "auto",
     "split_seed": 0,
     "max_class_ratio": None,
