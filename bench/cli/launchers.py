@@ -16,7 +16,6 @@ from bench.runs.plan import Decide
 from bench.tuning import ray_trials, study
 from imgcls.config import StoreConfig, require
 from imgcls.errors import ConfigError
-from imgcls.messages import Setting
 from imgcls.parallel import usable_cores
 
 
@@ -24,17 +23,17 @@ from imgcls.parallel import usable_cores
 class Launcher:
     """The functions that train and that carry out trials, and the CPU threads of a run and of a trial (0: all cores).
 
-    ``cuda`` is whether the machines that train have a GPU, and ``decide`` chooses their precision; None: the same as
-    this machine. ``shares_files`` is whether they can read the files of this one.
+    ``store`` is where pixels come from, for the plan. ``cuda`` is whether the machines that train have a GPU, and
+    ``decide`` chooses their precision; None: the same as this machine.
     """
 
     train: local.Train
     workers: study.Workers
     run_threads: int
     trial_threads: int
+    store: StoreConfig
     cuda: bool | None
     decide: Decide | None = None
-    shares_files: bool = True
 
 
 @contextmanager
@@ -50,6 +49,7 @@ def on_this_machine(args: SearchArgs) -> Iterator[Launcher]:
         run_threads=0,
         # Trials that each use all cores would compete for them.
         trial_threads=max(1, usable_cores() // args.jobs),
+        store=args.pixels,
         cuda=None,
     )
 
@@ -57,15 +57,17 @@ def on_this_machine(args: SearchArgs) -> Iterator[Launcher]:
 @contextmanager
 def on_ray(args: SearchArgs) -> Iterator[Launcher]:
     """Train on a Ray cluster, ``--jobs`` runs or trials at a time; latency is measured on this machine afterwards."""
-    with ray_cluster.connected(args.ray_address, jobs=args.jobs) as cluster:
+    # Each node decides by its own disk; nothing is stored here.
+    planned = replace(args.pixels, store="files") if args.pixels.store == "auto" else args.pixels
+    with ray_cluster.connected(args.ray_address, jobs=args.jobs, store=args.pixels) as cluster:
         yield Launcher(
             train=partial(ray_cluster.train, cluster=cluster),
             workers=partial(ray_trials.threads, cluster=cluster, jobs=args.jobs),
             run_threads=cluster.threads,
             trial_threads=cluster.threads,
+            store=planned,
             cuda=cluster.gpus > 0,
             decide=partial(ray_cluster.decide_there, cluster=cluster),
-            shares_files=False,
         )
 
 
@@ -99,13 +101,5 @@ def planner_of(
         threads=threads,
         cuda=launcher.cuda if launcher else None,
         decide=launcher.decide if launcher else None,
-        store=_store_of(args, launcher),
+        store=launcher.store if launcher else args.pixels,
     )
-
-
-def _store_of(args: PlanArgs, launcher: Launcher | None) -> StoreConfig:
-    if launcher is None or launcher.shares_files:
-        return args.pixels
-    if args.pixels.store == "files":
-        raise ConfigError(Setting("store", "files"), ": the workers of a Ray cluster may share no disk; use pixels")
-    return replace(args.pixels, store="pixels")

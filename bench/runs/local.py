@@ -66,12 +66,13 @@ def done_already(task: Task, title: str) -> RunRecord | None:
     return before
 
 
-def write_failed(task: Task, error: str, started: dt.datetime) -> RunRecord:
+def write_failed(task: Task, error: str, started: dt.datetime, *, line: str | None = None) -> RunRecord:
     """Return the failed record of a run whose process did not write one.
 
-    It is written unless it would replace the result from before a repetition: that stays until another one is whole.
+    ``line`` is logged in place of the error, with names that a record must not have. The record is written unless it
+    would replace the result from before a repetition: that stays until another one is whole.
     """
-    LOGGER.error("  failed: %s", error)
+    LOGGER.error("  failed: %s", line or error)
     duration_s = (dt.datetime.now(dt.UTC) - started).total_seconds()
     record = make_record(task, started=started, duration_s=duration_s, outcome=None, error=error)
     with locks.training_lock(task.paths.results, task.train_id):
