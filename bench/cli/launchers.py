@@ -38,14 +38,15 @@ class Launcher:
 
 @contextmanager
 def on_this_machine(args: SearchArgs) -> Iterator[Launcher]:
-    """Train in processes on this machine: one run at a time, ``--jobs`` trials at a time."""
+    """Train in processes on this machine: ``--jobs`` trials at a time, and as many runs on GPUs, one on a CPU."""
     if args.ray_address:
         message = "--ray-address needs --launcher ray"
         raise ConfigError(message)
     yield Launcher(
-        train=local.train_here,
+        train=partial(local.train_here, jobs=args.jobs),
         workers=partial(study.processes, jobs=args.jobs),
-        # All cores, as runs are trained one at a time.
+        # All cores, as runs are trained one at a time. Also of several on GPUs: the number is part of their ids, which
+        # must not depend on ``--jobs``.
         run_threads=0,
         # Trials that each use all cores would compete for them.
         trial_threads=max(1, usable_cores() // args.jobs),

@@ -53,7 +53,7 @@ def stubbed(monkeypatch: pytest.MonkeyPatch, train: Callable[[Task], Outcome]) -
     """Replace training; returns the list of all trainings."""
     trained: list[str] = []
 
-    def run_one(task: Task, _prepared: object) -> Outcome:
+    def run_one(task: Task, _prepared: object, **_saved: object) -> Outcome:
         trained.append(task.run_id)
         return train(task)
 
