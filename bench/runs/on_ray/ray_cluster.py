@@ -33,7 +33,7 @@ from imgcls.training.precision import Speedup, decide
 LOGGER = logging.getLogger(__name__)
 
 RETRIES: Final = 2
-"""Number of times that Ray repeats a task whose worker was killed."""
+"""Number of times that a task is repeated whose worker or node was lost."""
 
 CONNECT_LIMIT_S: Final = 10.0
 

@@ -136,7 +136,7 @@ def run(parcel: Parcel, weights: bytes | None, state: Files | None) -> Iterator[
 
         def work(send: Callable[[Sent], None]) -> Sent:
             def saved() -> None:
-                if files := _state_of(task):
+                if files := state_of(task):
                     send(Sent(files=files, ended=False))
 
             run_and_record(task, prepare_there(task, parcel.store), saved=saved)
@@ -145,7 +145,7 @@ def run(parcel: Parcel, weights: bytes | None, state: Files | None) -> Iterator[
         yield from streamed(work, threading.Event())
 
 
-def _state_of(task: Task) -> Files:
+def state_of(task: Task) -> Files:
     """Return the files from which the training can resume; none if it has no epochs but a classifier's fit."""
     folder = task.paths.artifacts(task.train_id)
     found = [folder / STATE_FILE, *folder.glob(BEST_FILES)] if (folder / STATE_FILE).exists() else []
