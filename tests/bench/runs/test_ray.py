@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -34,7 +36,8 @@ from bench.tuning.records import SweepBudget
 from bench.tuning.search import SweepTask, evaluate_here
 from imgcls.config import StoreConfig
 from imgcls.data.sources.registry import absolute
-from tests.helpers.commands import bench
+from imgcls.data.stores.files import FileStore
+from tests.helpers.commands import bench, without_processes
 from tests.helpers.images import MakeFolder
 from tests.helpers.waiting import until
 
@@ -177,6 +180,87 @@ def test_node_without_the_photos_is_named(
         assert raised.value.neutral.startswith(f"a node of the cluster: DATA {why}; every node needs")
 
 
+def test_node_decides_where_its_pixels_come_from(make_folder: MakeFolder, tmp_path: Path) -> None:
+    task = plan(make_folder({"cat": 10, "dog": 10}), tmp_path / "results", epochs=1)
+    cache = tmp_path / "cache" / "pixels"
+    assert task.store == "pixels", "planned on the caller's machine"
+    files = ray_tasks.prepare_there(task, StoreConfig(store="files"))
+    assert isinstance(files.pixels, FileStore)
+    assert isinstance(ray_tasks.prepare_there(task, StoreConfig(store_gb=0)).pixels, FileStore)
+    assert not list(cache.glob("*.npy"))
+    stored = ray_tasks.prepare_there(task, StoreConfig())
+    assert len(list(cache.glob("*.npy"))) == 1
+    rows = np.arange(20)
+    assert (stored.pixels[rows] == files.pixels[rows]).all()
+
+
+class Here(ray_cluster.Cluster):
+    """A cluster whose tasks are carried out in this process, when their results are read."""
+
+    def remote(self, function: Any, **_options: Any) -> Any:
+        return SimpleNamespace(remote=function)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Here:
+    for name, stand_in in {
+        "put": lambda value: value,
+        "get": lambda ref: ref,
+        "wait": lambda waiting: (waiting[:1], waiting[1:]),
+        "shutdown": lambda: None,
+    }.items():
+        monkeypatch.setattr(ray, name, stand_in)
+    return Here(threads=1, gpus=0)
+
+
+def test_run_without_its_photos_is_a_failed_row(
+    here: Here, make_folder: MakeFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_folder({"cat": 10, "dog": 10})
+    task = plan(root, tmp_path / "results", epochs=1)
+    shutil.rmtree(root)
+    (record,) = ray_cluster.train([task], cluster=here)
+    assert read_record(record_file(task)) == record
+    assert record.error == (
+        "NodeError: a node of the cluster: DATA is not there; every node needs it under this path: a shared folder, or "
+        "a copy"
+    )
+    (line,) = [message for message in caplog.messages if "failed" in message]
+    assert f"): {root} is not there; every node needs it under this path" in line
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_repeated_command_continues_from_the_state_that_was_sent(
+    here: Here, make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = plan(make_folder({"cat": 10, "dog": 10}), tmp_path / "results", epochs=2)
+    received: list[object] = []
+
+    def interrupted(sent: object) -> object:
+        if received:
+            raise KeyboardInterrupt
+        received.append(sent)
+        return sent
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "get", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ray_cluster.train([task], cluster=here)
+    state = task.paths.state(task.run_id)
+    before = state.read_bytes()
+    (record,) = ray_cluster.train([task], cluster=here)
+    assert record.finished.training.resumed_from == (1,)
+    assert not state.exists()
+    state.write_bytes(before[:-100])
+    assert ray_cluster.read_state(task) is None, "a damaged state is not used"
+    state.write_bytes(before)
+    assert ray_cluster.read_state(task) is not None
+    monkeypatch.setattr(ray, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ray_cluster.train([replace(task, force=True)], cluster=here)
+    assert not state.exists(), "a repetition starts from the beginning"
+
+
 @pytest.fixture
 def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start a cluster of a head without cores and two nodes, each of one core and what Ray takes for a GPU."""
@@ -218,7 +302,8 @@ def test_lost_node_costs_the_last_epoch_at_most(three_nodes: Any, make_folder: M
     (resumed,) = training.resumed_from
     assert 3 <= sent[0] <= resumed < training.epochs == 40
     assert not theirs.paths.state(theirs.run_id).exists()
-    (own,) = local.train_here([ours])
+    with without_processes():
+        (own,) = local.train_here([ours])
     assert weights(own, ours) == weights(record, theirs)
     assert predictions(ours) == predictions(theirs)
 
