@@ -138,7 +138,10 @@ def test_only_weights_go_through_the_object_store(
     monkeypatch.setattr("ray.put", lambda value: stored.append(value) or len(stored))
     cluster = ray_cluster.Cluster(threads=1, gpus=0)
     few, many = make_folder({"cat": 10, "dog": 10}, name="few"), make_folder({"cat": 90, "dog": 90}, name="many")
-    sent = [ray_cluster.parcel_of(plan(data, tmp_path / "results", epochs=1), cluster) for data in (few, many)]
+    tasks = [plan(data, tmp_path / "results", epochs=1) for data in (few, many)]
+    monkeypatch.chdir(tmp_path)
+    sent = [ray_cluster.parcel_of(replace(task, data=Path(task.data).name), cluster) for task in tasks]
+    assert [parcel.task.data for parcel, _ in sent] == [str(few), str(many)]
     sizes = [len(pickle.dumps(parcel)) for parcel, _ in sent]
     assert max(sizes) < 10_000
     assert abs(sizes[1] - sizes[0]) < 20, "the size depends on names, and not on the number of images"
