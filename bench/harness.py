@@ -95,6 +95,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     verify: bool = False,
     threads: int = 0,
     cuda: bool | None = None,
+    devices: int | None = None,
     decide: Decide | None = None,
     store: StoreConfig = DEFAULT_STORE,
 ) -> Planner:
@@ -129,6 +130,7 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
             force=force,
             tuning=tuning,
             cuda=cuda,
+            devices=devices,
             decide=decide or partial(decide_here, paths=paths),
             store=store,
         )

@@ -1,4 +1,4 @@
-"""CUDA devices: the one that this process sees, and why PyTorch cannot use it; importing this loads no torch."""
+"""CUDA devices: those that this process sees, and why PyTorch cannot use it; importing this loads no torch."""
 
 import contextlib
 import ctypes
@@ -32,15 +32,10 @@ class Gpu:
 
 def visible_gpu() -> Gpu | None:
     """Return the first device that CUDA shows to this process, or None; ``CUDA_VISIBLE_DEVICES`` may hide all."""
-    # By the driver's own interface (CUDA Driver API, "Device Management"): NVML counts in another order and ignores
-    # the environment, and torch must not be loaded by processes that time other runtimes.
-    try:
-        cuda: Any = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
+    cuda, count = _driver()
+    if count == 0:
         return None
-    count, device = ctypes.c_int(), ctypes.c_int()
-    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or count.value == 0:
-        return None
+    device = ctypes.c_int()
     raw_name, raw_uuid = ctypes.create_string_buffer(NAME_BYTES), ctypes.create_string_buffer(16)
     # Version 2 returns the UUID of a slice, version 1 that of the whole GPU.
     if (
@@ -50,6 +45,34 @@ def visible_gpu() -> Gpu | None:
     ):
         return None
     return _as_in_nvml(raw_name.value.decode(), str(uuid.UUID(bytes=raw_uuid.raw)))
+
+
+def visible_devices() -> tuple[str, ...]:
+    """Return how ``CUDA_VISIBLE_DEVICES`` names each device that this process may use; () without one.
+
+    These are the entries of the variable, or without it the numbers of the devices. Slices of GPUs (MIG) count only if
+    the variable lists them: CUDA shows a process one of them at most.
+    """
+    _, count = _driver()
+    if VISIBLE not in os.environ:
+        return tuple(map(str, range(count)))
+    listed = [entry.strip() for entry in os.environ[VISIBLE].split(",")]
+    # CUDA ignores what follows an entry that is no device.
+    slices = count == 1 and all(entry.startswith("MIG-") for entry in listed)
+    return tuple(listed if slices else listed[:count])
+
+
+def _driver() -> tuple[Any, int]:
+    """Return the driver's library, and the number of devices that it shows to this process."""
+    # By the driver's own interface (CUDA Driver API, "Device Management"): NVML counts in another order and ignores
+    # the environment, and torch must not be loaded by processes that time other runtimes.
+    try:
+        cuda: Any = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None, 0
+    count = ctypes.c_int()
+    failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
+    return cuda, 0 if failed else count.value
 
 
 def _as_in_nvml(name: str, device: str) -> Gpu:

@@ -81,7 +81,8 @@ class SearchArgs(PlanArgs):
     ray_address: str = ""
     """Address of the Ray cluster, as HOST:PORT or auto; if empty, a cluster is started on this machine."""
     jobs: int = 1
-    """Number of trials that are trained at the same time; with ray, also of runs."""
+    """Number of trials that are trained at the same time, each on its own GPU if there are enough; with ray, and on
+    GPUs, also of runs."""
     force_new: bool = False
     """Start a new study if one of the same name has a different search space, data set or setting."""
 

@@ -11,7 +11,7 @@ from bench.cli.arguments import PlanArgs, SearchArgs
 from bench.config import RunConfig
 from bench.harness import Planner
 from bench.runs import local
-from bench.runs.on_ray import ray_cluster
+from bench.runs.on_ray import ray_cluster, ray_runs
 from bench.runs.plan import Decide
 from bench.tuning import ray_trials, study
 from imgcls.config import StoreConfig, require
@@ -24,32 +24,35 @@ from imgcls.parallel import usable_cores
 class Launcher:
     """The functions that train and that carry out trials, and the CPU threads of a run and of a trial (0: all cores).
 
-    ``cuda`` is whether the machines that train have a GPU, and ``decide`` chooses their precision; None: the same as
-    this machine. ``shares_files`` is whether they can read the files of this one.
+    ``store`` is where pixels come from, for the plan. ``cuda`` is whether the machines that train have a GPU,
+    ``devices`` how many devices they have, and ``decide`` chooses their precision; None: the same as this machine.
     """
 
     train: local.Train
     workers: study.Workers
     run_threads: int
     trial_threads: int
+    store: StoreConfig
     cuda: bool | None
+    devices: int | None = None
     decide: Decide | None = None
-    shares_files: bool = True
 
 
 @contextmanager
 def on_this_machine(args: SearchArgs) -> Iterator[Launcher]:
-    """Train in processes on this machine: one run at a time, ``--jobs`` trials at a time."""
+    """Train in processes on this machine: ``--jobs`` trials at a time, and as many runs on GPUs, one on a CPU."""
     if args.ray_address:
         message = "--ray-address needs --launcher ray"
         raise ConfigError(message)
     yield Launcher(
-        train=local.train_here,
+        train=partial(local.train_here, jobs=args.jobs),
         workers=partial(study.processes, jobs=args.jobs),
-        # All cores, as runs are trained one at a time.
+        # All cores, as runs are trained one at a time. Also of several on GPUs: the number is part of their ids, which
+        # must not depend on ``--jobs``.
         run_threads=0,
         # Trials that each use all cores would compete for them.
         trial_threads=max(1, usable_cores() // args.jobs),
+        store=args.pixels,
         cuda=None,
     )
 
@@ -57,15 +60,18 @@ def on_this_machine(args: SearchArgs) -> Iterator[Launcher]:
 @contextmanager
 def on_ray(args: SearchArgs) -> Iterator[Launcher]:
     """Train on a Ray cluster, ``--jobs`` runs or trials at a time; latency is measured on this machine afterwards."""
-    with ray_cluster.connected(args.ray_address, jobs=args.jobs) as cluster:
+    # Each node decides by its own disk; nothing is stored here.
+    planned = replace(args.pixels, store="files") if args.pixels.store == "auto" else args.pixels
+    with ray_cluster.connected(args.ray_address, jobs=args.jobs, store=args.pixels) as cluster:
         yield Launcher(
-            train=partial(ray_cluster.train, cluster=cluster),
+            train=partial(ray_runs.train, cluster=cluster),
             workers=partial(ray_trials.threads, cluster=cluster, jobs=args.jobs),
             run_threads=cluster.threads,
             trial_threads=cluster.threads,
+            store=planned,
             cuda=cluster.gpus > 0,
+            devices=cluster.devices,
             decide=partial(ray_cluster.decide_there, cluster=cluster),
-            shares_files=False,
         )
 
 
@@ -82,6 +88,10 @@ def launcher_of(args: SearchArgs) -> AbstractContextManager[Launcher]:
     if args.launcher not in LAUNCHERS:
         message = f"--launcher {args.launcher}: unknown; known: {', '.join(LAUNCHERS)}"
         raise ConfigError(message)
+    if args.jobs > 1 and (devices := args.run.train.devices) != 1:
+        raise ConfigError(
+            Setting("jobs", args.jobs), ": each training has ", Setting("devices", devices), "; use 1 job"
+        )
     return LAUNCHERS[args.launcher](args)
 
 
@@ -98,14 +108,7 @@ def planner_of(
         results=args.results,
         threads=threads,
         cuda=launcher.cuda if launcher else None,
+        devices=launcher.devices if launcher else None,
         decide=launcher.decide if launcher else None,
-        store=_store_of(args, launcher),
+        store=launcher.store if launcher else args.pixels,
     )
-
-
-def _store_of(args: PlanArgs, launcher: Launcher | None) -> StoreConfig:
-    if launcher is None or launcher.shares_files:
-        return args.pixels
-    if args.pixels.store == "files":
-        raise ConfigError(Setting("store", "files"), ": the workers of a Ray cluster may share no disk; use pixels")
-    return replace(args.pixels, store="pixels")

@@ -78,8 +78,11 @@ def tuned_tasks(args: RunAllArgs, tasks: Sequence[Task], planner: Planner, *, la
     budget = _budget(
         {"trials": args.tune_trials, "minutes": args.tune_minutes, "tmacs": args.tune_tmacs}, prefix="tune_"
     )
-    if budget is None and args.jobs > 1 and args.launcher == "local":
-        message = f"--jobs {args.jobs}: runs are trained one at a time here; use --launcher ray, or tune with --tune-*"
+    on_gpus = tasks[0].config.train.device == "cuda"
+    if budget is None and args.jobs > 1 and args.launcher == "local" and not on_gpus:
+        message = (
+            f"--jobs {args.jobs}: runs are trained one at a time on a CPU; use --launcher ray, or tune with --tune-*"
+        )
         raise ConfigError(message)
     if budget is None and not args.tuned:
         return Tuned(tasks=[])

@@ -68,6 +68,15 @@ class Paths:
         """The folder of the finished rounds of a measurement that is not complete."""
         return self.results / "artifacts" / ".measure"
 
+    @property
+    def states(self) -> Path:
+        """The folder of the states of trainings on a cluster that are not complete."""
+        return self.results / "artifacts" / ".states"
+
+    def state(self, run_id: str) -> Path:
+        """Return the file with the state of a training on a cluster after its last epoch."""
+        return self.states / f"{run_id}.zip"
+
     def artifacts(self, train_id: str) -> Path:
         """Return the folder of a training's artifacts: checkpoints, ONNX files and predictions."""
         return self.results / "artifacts" / train_id
@@ -198,4 +207,4 @@ def _folders(results: Path) -> list[Path]:
     paths = Paths(results=results)
     machines = [*(results / "records").glob("*"), *(results / "measurements").glob("*")]
     files = [results, results / "records", results / "artifacts", results / "audits"]
-    return [*files, *machines, paths.locks, paths.sweeps, paths.report]
+    return [*files, *machines, paths.states, paths.locks, paths.sweeps, paths.report]

@@ -7,6 +7,7 @@ import datetime as dt
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -22,12 +23,14 @@ from bench.records.store import read_if_whole, write_json, write_with_digest
 from bench.runs import derived, failures
 from bench.runs.artifacts import discard_former, restore, set_aside, whole_outcome
 from bench.runs.plan import Task, finished_record, make_record, record_file
+from imgcls.config import StoreConfig
 from imgcls.data.audit import audit_dataset
 from imgcls.data.loaders import Source
 from imgcls.data.prepared import Prepared
 from imgcls.data.prepared import prepare as prepare_data
 from imgcls.data.sources.registry import load_dataset
 from imgcls.data.splits import make_splits
+from imgcls.data.stores.choice import choose_store
 from imgcls.errors import DataError
 from imgcls.evaluation.calibration import calibrate
 from imgcls.evaluation.forward import predict_split, reference_logits
@@ -44,7 +47,7 @@ from imgcls.models.operators import COUNTING
 from imgcls.models.weights import sha256_of
 from imgcls.training import fitting, ranks
 from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
-from imgcls.training.events import Report, silent
+from imgcls.training.events import EpochResult, HeadFit, Report, Rung, Step, silent
 from imgcls.training.plan import Training, TrainingPlan
 
 LOGGER = logging.getLogger(__name__)
@@ -53,20 +56,26 @@ SUMMARY_LIMIT_BYTES: Final = 1_000_000
 """Largest summary of predictions that is stored beside its record, which may be in git; larger ones are artifacts."""
 
 
-def prepare(task: Task) -> Prepared:
+class ChangedDataError(DataError):
+    """The data are not those of the plan."""
+
+
+def prepare(task: Task, store: StoreConfig | None = None) -> Prepared:
     """Load, audit, split and cache the data of a task; a stored audit and cache are read.
 
-    Raises DataError if the data are not those of the plan.
+    ``store`` chooses by this machine's disk where the pixels come from; None: as the task says, which was planned for
+    it. Raises ChangedDataError if the data are not those of the plan.
     """
-    dataset = load_dataset(task.data, labels=task.labels, cache=task.paths.cache)
-    audit = audit_dataset(dataset, cache=task.paths.cache)
+    cache, resize = task.paths.cache, task.spec.resize
+    dataset = load_dataset(task.data, labels=task.labels, cache=cache)
+    audit = audit_dataset(dataset, cache=cache)
     splits = make_splits(audit, task.config.split)
     if splits.digest != task.dataset.split_digest:
         message = "the photos changed after the plan of this run; repeat the command"
-        raise DataError(message)
-    count, resize = progress.counting(f"caching {task.spec.resize.size} px"), task.spec.resize
-    folders = {"root": dataset.root, "cache": task.paths.cache}
-    return prepare_data(audit, splits, resize, **folders, store=task.store, progress=count)
+        raise ChangedDataError(message)
+    chosen = task.store if store is None else choose_store(audit, resize, cache=cache, config=store)
+    count = progress.counting(f"caching {resize.size} px")
+    return prepare_data(audit, splits, resize, root=dataset.root, cache=cache, store=chosen, progress=count)
 
 
 def fit(
@@ -96,16 +105,24 @@ TRAIN: Final = "train"
 """What the first process of a run tells the others when it begins to train."""
 
 
-def assist(task: Task) -> None:
+def assist(task: Task, prepared: Prepared | None = None) -> None:
     """Train with the first process of a run, if it does: it alone evaluates, exports and records."""
     if ranks.of_first("") == TRAIN:
-        prepared = prepare(task)
+        prepared = prepared or prepare(task)
         fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=silent)
         # The first process compares the time of all processes of the run with that of the machine.
         ranks.of_first("")
 
 
-def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
+Saved = Callable[[], None]
+"""Called after each epoch of a training, when its state is written."""
+
+
+def unwatched() -> None:
+    """Do nothing with the state of a training."""
+
+
+def run_one(task: Task, prepared: Prepared | None = None, *, saved: Saved = unwatched) -> Outcome:
     """Train, evaluate on test once, export and check parity; a training that is complete is read instead."""
     folder = task.paths.artifacts(task.train_id)
     done = task.paths.outcome(task.train_id)
@@ -118,7 +135,7 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     prepared = prepared or prepare(task)
     train = task.config.train
-    info = _trained(task, prepared) if task.ensemble is None else derived.combine(task, task.ensemble)
+    info = _trained(task, prepared, saved) if task.ensemble is None else derived.combine(task, task.ensemble)
     device = torch.device(train.device)
     # val too, because the temperature is fitted on it.
     val, test = (
@@ -141,10 +158,10 @@ def run_one(task: Task, prepared: Prepared | None = None) -> Outcome:
     return outcome
 
 
-def _trained(task: Task, prepared: Prepared) -> TrainingInfo:
+def _trained(task: Task, prepared: Prepared, saved: Saved) -> TrainingInfo:
     """Train, or adjust a finished training; write the weights, and return the cost."""
     if task.adjusts is None:
-        report = progress.training(task.config.model)
+        report = _reporting(task, saved)
         others = watch_others(with_siblings=task.config.train.devices != 1)
         training = fit(task, train_source=prepared.source("train"), val_source=prepared.source("val"), report=report)
         state, info = training.state, _training_info(task, training, others()[0])
@@ -156,6 +173,17 @@ def _trained(task: Task, prepared: Prepared) -> TrainingInfo:
         lambda path: save_trained(state, task.spec, num_classes=num_classes, path=path),
     )
     return info
+
+
+def _reporting(task: Task, saved: Saved) -> Report:
+    log = progress.training(task.config.model)
+
+    def report(event: Step | Rung | EpochResult | HeadFit) -> None:
+        log(event)
+        if isinstance(event, EpochResult):
+            saved()
+
+    return report
 
 
 def _score(*, val: Predictions, test: Predictions) -> Scores:
@@ -251,7 +279,7 @@ def _training_info(task: Task, training: Training, others_share: float) -> Train
     )
 
 
-def run_and_record(task: Task, prepared: Prepared | None = None) -> RunRecord:
+def run_and_record(task: Task, prepared: Prepared | None = None, *, saved: Saved = unwatched) -> RunRecord:
     """Carry out a task under its lock, and write and return its record, whose status is ok or failed."""
     folder = task.paths.artifacts(task.train_id)
     with locks.training_lock(task.paths.results, task.train_id):
@@ -263,7 +291,7 @@ def run_and_record(task: Task, prepared: Prepared | None = None) -> RunRecord:
             if (done := finished_record(task)) is not None:
                 # Another command carried the task out while this one waited for the lock.
                 return done
-        attempted = _attempt(task, prepared)
+        attempted = _attempt(task, prepared, saved)
         if attempted.outcome is None and restore(task.paths, task.train_id):
             LOGGER.warning("  the result from before this repetition is kept")
             return attempted
@@ -307,12 +335,12 @@ def _onnx_of(record: RunRecord) -> str | None:
     return record.outcome.artifact.sha256 if record.outcome else None
 
 
-def _attempt(task: Task, prepared: Prepared | None) -> RunRecord:
+def _attempt(task: Task, prepared: Prepared | None, saved: Saved) -> RunRecord:
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     outcome, error = None, None
     try:
         with locks.machine_shared():
-            outcome = run_one(task, prepared)
+            outcome = run_one(task, prepared, saved=saved)
     except Exception as failure:  # noqa: BLE001 - every error becomes a failed row, with its traceback
         # Records may be published, and must not contain paths of this machine.
         folders = {Path(task.data): "DATA", task.paths.results: "RESULTS", task.paths.cache: "CACHE"}

@@ -11,7 +11,7 @@ from bench.config import REPOSITORY
 
 def traceback_text(error: BaseException, places: dict[Path, str]) -> str:
     """Return the traceback of an error, in which ``places`` and other folders of this machine have neutral names."""
-    return _neutral("".join(traceback.format_exception(error)), places)
+    return neutral("".join(traceback.format_exception(error)), places)
 
 
 def last_line(error: str) -> str:
@@ -29,7 +29,8 @@ def killed(status: int) -> str:
     return f"RunError: the process ended with status {status} and left no record"
 
 
-def _neutral(text: str, folders: dict[Path, str]) -> str:
+def neutral(text: str, folders: dict[Path, str]) -> str:
+    """Return a text in which ``folders`` and others of this machine have neutral names."""
     own = {
         REPOSITORY: "CODE",
         Path(sys.prefix): "PYTHON",

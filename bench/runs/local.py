@@ -2,7 +2,9 @@
 
 import datetime as dt
 import logging
+import queue
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import msgspec
@@ -14,7 +16,7 @@ from bench.records.store import read_if_whole, write_with_digest
 from bench.runs import failures
 from bench.runs.artifacts import restore
 from bench.runs.plan import Probe, Task, finished_record, make_record, record_file, write_task
-from bench.runs.processes import launch
+from bench.runs.processes import Group, launch, shared_out
 from bench.runs.worker import SEVERAL, WORKER
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.messages import Message, Part, Setting
@@ -27,14 +29,47 @@ Train = Callable[[Sequence[Task]], list[RunRecord]]
 """Carries out the tasks that are not done, on this machine or on a cluster, and returns all records."""
 
 
-def train_here(tasks: Sequence[Task]) -> list[RunRecord]:
-    """Carry out tasks one after the other, each in a process of its own."""
-    # Its own process, so that a crash or a lack of memory ends one run only.
-    return [_run(task, f"[{number}/{len(tasks)}]") for number, task in enumerate(tasks, start=1)]
+def train_here(tasks: Sequence[Task], *, jobs: int = 1) -> list[RunRecord]:
+    """Carry out tasks one after the other, each in a process of its own; on GPUs, ``jobs`` at a time."""
+    # Its own process, so that a crash or a lack of memory ends one run only. On a CPU, each has all cores.
+    titles = [f"[{number}/{len(tasks)}] {title_of(task)}" for number, task in enumerate(tasks, start=1)]
+    devices = shared_out(min(jobs, len(tasks)), tasks[0].config.train.device) if jobs > 1 else []
+    if not any(devices):
+        return [_run(task, title) for task, title in zip(tasks, titles, strict=True)]
+    return _side_by_side(tasks, titles, devices)
 
 
-def _run(task: Task, position: str) -> RunRecord:
-    title = f"{position} {title_of(task)}"
+def _side_by_side(tasks: Sequence[Task], titles: Sequence[str], devices: Sequence[str | None]) -> list[RunRecord]:
+    """Carry out as many tasks at a time as there are ``devices``."""
+    group = Group()
+    free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for device in devices:
+        free.put(device)
+
+    def carry_out(titled: tuple[Task, str]) -> RunRecord:
+        device = free.get()
+        try:
+            return _run(*titled, device=device, group=group)
+        finally:
+            free.put(device)
+
+    pool = ThreadPoolExecutor(len(devices))
+    records: dict[str, RunRecord] = {}
+    try:
+        # Those that adjust the training of another run come after it.
+        for later in (False, True):
+            part = [titled for titled in zip(tasks, titles, strict=True) if (titled[0].adjusts is not None) == later]
+            records |= {record.run_id: record for record in pool.map(carry_out, part)}
+        return [records[task.run_id] for task in tasks]
+    except BaseException:  # KeyboardInterrupt is not an Exception
+        pool.shutdown(wait=False, cancel_futures=True)
+        group.end()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _run(task: Task, title: str, *, device: str | None = None, group: Group | None = None) -> RunRecord:
     if (done := done_already(task, title)) is not None:
         return done
     LOGGER.info(title)
@@ -43,8 +78,12 @@ def _run(task: Task, position: str) -> RunRecord:
     write_task(task, task_file)
     devices, errors = task.config.train.devices, list[bytes]()
     command = [WORKER, "run", str(task_file)] if devices == 1 else [WORKER, SEVERAL, str(task_file), str(devices)]
-    status = launch(command, errors.append, threads=task.config.train.threads_per_device)
+    threads = task.config.train.threads_per_device
+    status = launch(command, errors.append, threads=threads, device=device, group=group)
     task_file.unlink(missing_ok=True)
+    if group is not None and group.ended:
+        # Interrupted, as a whole: the run has not failed, and the same command continues it.
+        raise KeyboardInterrupt
     record = read_if_whole(record_file(task))
     # Otherwise the process ended before it wrote a record, or one of several did that writes none.
     if status in {0, 1} and not errors and record is not None and record != before:
@@ -68,12 +107,13 @@ def done_already(task: Task, title: str) -> RunRecord | None:
     return before
 
 
-def write_failed(task: Task, error: str, started: dt.datetime) -> RunRecord:
+def write_failed(task: Task, error: str, started: dt.datetime, *, line: str | None = None) -> RunRecord:
     """Return the failed record of a run whose process did not write one.
 
-    It is written unless it would replace the result from before a repetition: that stays until another one is whole.
+    ``line`` is logged in place of the error, with names that a record must not have. The record is written unless it
+    would replace the result from before a repetition: that stays until another one is whole.
     """
-    LOGGER.error("  failed: %s", error)
+    LOGGER.error("  failed: %s", line or error)
     duration_s = (dt.datetime.now(dt.UTC) - started).total_seconds()
     record = make_record(task, started=started, duration_s=duration_s, outcome=None, error=error)
     with locks.training_lock(task.paths.results, task.train_id):

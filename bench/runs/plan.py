@@ -108,6 +108,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     force: bool = False,
     tuning: Tuning | None = None,
     cuda: bool | None = None,
+    devices: int | None = None,
     decide: Decide = own_precision,
     store: StoreConfig = DEFAULT_STORE,
 ) -> Task:
@@ -116,7 +117,7 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     ``cuda`` is whether the machine that trains has a GPU; None: the same as this machine. ``decide`` chooses between
     the precisions there. Raises ConfigError for invalid settings.
     """
-    config = _resolve(replace(config, dataset=plan.audit.name), cuda=cuda)
+    config = _resolve(replace(config, dataset=plan.audit.name), cuda=cuda, devices=devices)
     # The name of a folder instead of its path, which is of this machine.
     config = _fitting(replace(config, model=spec.name), spec, decide)
     config = replace(config, augmentation_version=POLICIES[config.train.augmentation].version)
@@ -192,12 +193,13 @@ def _hashed(train: TrainConfig) -> TrainConfig:
     return replace(train, precision="fp32" if train.precision == "bf16" else "bf16")
 
 
-def _resolve(config: RunConfig, *, cuda: bool | None) -> RunConfig:
+def _resolve(config: RunConfig, *, cuda: bool | None, devices: int | None) -> RunConfig:
     """Replace ``auto`` and 0 by the values of the machine, so that the record contains what was used."""
     usable = usable_cuda() if cuda is None else cuda
     refused = cuda is None and not usable and config.train.device == "cuda"
     unusable = unusable_gpu() if refused else None
-    train = resolve_train(config.train, cuda=usable, unusable=unusable, batch_size=config.loader.batch_size)
+    size = config.loader.batch_size
+    train = resolve_train(config.train, cuda=usable, unusable=unusable, available=devices, batch_size=size)
     check_runtimes(config.runtime.runtimes)
     # The GPU of this machine and not ``cuda``: latency is measured here, wherever the run trains.
     runtimes = config.runtime.runtimes or default_runtimes(cuda=usable_cuda())

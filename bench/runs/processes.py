@@ -20,6 +20,8 @@ from typing import Literal, NoReturn, TextIO
 import msgspec
 
 from bench.progress import LOGGERS, Event
+from imgcls.config import Device
+from imgcls.devices import VISIBLE, visible_devices
 from imgcls.messages import Message
 from imgcls.parallel import PARENT_GONE_STATUS
 
@@ -60,13 +62,47 @@ def ignore(_result: bytes) -> None:
     """Discard a result."""
 
 
-def launch(command: list[str], receive: Receive = ignore, *, threads: int | None = None) -> int:
+class Group:
+    """Child processes that several threads start; Ctrl-C interrupts only the main thread, which then ends them all."""
+
+    def __init__(self) -> None:
+        """Begin without children."""
+        self._lock = threading.Lock()
+        self._children: list[subprocess.Popen[bytes]] = []
+        self.ended = False
+
+    def add(self, child: "subprocess.Popen[bytes]") -> None:
+        """Add a child; it is ended at once if the group has ended."""
+        with self._lock:
+            self._children.append(child)
+        if self.ended:
+            child.terminate()
+
+    def end(self) -> None:
+        """End all children, and those that are added later."""
+        self.ended = True
+        with self._lock:
+            children = list(self._children)
+        for child in children:
+            end(child)
+
+
+def launch(
+    command: list[str],
+    receive: Receive = ignore,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    group: Group | None = None,
+) -> int:
     """Run ``python -m`` with ``command`` until it ends, and return its exit status (minus the signal that killed it).
 
-    ``threads`` limits the threads of its libraries (``limited``). The child is ended if this process is interrupted,
-    and ends by itself if this process is killed (``end_with_parent``).
+    ``threads`` and ``device`` are those of ``start``. The child is ended if this process is interrupted, if it belongs
+    to a ``group`` together with that, and ends by itself if this process is killed (``end_with_parent``).
     """
-    with start(command, threads=threads) as child:
+    with start(command, threads=threads, device=device) as child:
+        if group is not None:
+            group.add(child)
         try:
             relay(child, receive)
             return child.wait()
@@ -75,13 +111,28 @@ def launch(command: list[str], receive: Receive = ignore, *, threads: int | None
             raise
 
 
-def start(command: list[str], *, threads: int | None = None) -> "subprocess.Popen[bytes]":
-    """Start ``python -m`` with ``command``; the caller must ``relay`` its output, as a full pipe would block it."""
+def start(command: list[str], *, threads: int | None = None, device: str | None = None) -> "subprocess.Popen[bytes]":
+    """Start ``python -m`` with ``command``; the caller must ``relay`` its output, as a full pipe would block it.
+
+    ``threads`` limits the threads of its libraries (``limited``), and ``device`` is the only CUDA device that it sees.
+    """
     environment = {**os.environ, **({} if threads is None else limited(threads))}
+    if device is not None:
+        environment[VISIBLE] = device
     # Nothing is written to its stdin, which reaches its end when this process ends.
     return subprocess.Popen(
         [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     )
+
+
+def shared_out(jobs: int, device: Device) -> list[str | None]:
+    """Return the CUDA device of each of several jobs, in turn, as ``start`` takes it; None if they do not use one."""
+    visible = visible_devices() if device == "cuda" else ()
+    if not visible:
+        return [None] * jobs
+    if jobs > len(visible):
+        LOGGER.info("%d jobs at a time on %d CUDA device(s): some share one, and its memory", jobs, len(visible))
+    return [visible[number % len(visible)] for number in range(jobs)]
 
 
 def limited(threads: int) -> dict[str, str]:

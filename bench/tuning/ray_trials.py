@@ -1,92 +1,72 @@
 """Trials on a Ray cluster: the task of a Ray worker, and the threads of the caller that supervise the trials."""
 
-import contextlib
 import logging
-import queue
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 from bench.records import locks
-from bench.runs.on_ray.ray_cluster import Cluster, parcel_of
-from bench.runs.on_ray.ray_tasks import Parcel, unpacked
+from bench.runs.on_ray.ray_cluster import RETRIES, Cluster, parcel_of
+from bench.runs.on_ray.ray_tasks import Files, NodeError, Parcel, prepare_there, state_of, streamed, unpacked
 from bench.runs.plan import Task
 from bench.tuning.objective import Fitted, OnProgress, TrialProgress, pruned, run_trial
 from bench.tuning.search import POLL_S, Evaluate, SweepTask, rungs_of, work
 from bench.tuning.storage import open_storage
 from bench.tuning.study import Show
-from imgcls.data.prepared import Prepared
 from imgcls.errors import RunError
 
 LOGGER = logging.getLogger(__name__)
 
-# ray.cancel only sets the interrupt flag of the worker's main thread, which a wait without a timeout does not notice.
-WAIT_S: Final = 0.1
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epoch:
+    """The progress of a trial at the end of an epoch, and the files from which it can resume."""
+
+    progress: TrialProgress
+    files: Files
+
+
+Report = TrialProgress | Epoch | Fitted
+"""What a trial sends."""
 
 
 def try_setting(
-    parcel: Parcel, pixels: NDArray[np.uint8], weights: bytes | None, rungs: tuple[float, ...]
-) -> Iterator[TrialProgress | Fitted | Exception]:
+    parcel: Parcel, weights: bytes | None, rungs: tuple[float, ...], state: Files | None
+) -> Iterator[Report | Exception]:
     """Run one trial in a Ray worker: yield its progress, and its result or error last.
 
     The trial stops when the generator is closed.
     """
-    # ``fit`` reports through a callback, which cannot yield; it runs in a thread, and its events pass through a queue.
-    events: queue.Queue[TrialProgress | Fitted | Exception] = queue.Queue()
     stopped = threading.Event()
-    with unpacked(parcel, pixels, weights) as (task, prepared):
-        thread = threading.Thread(target=_fit, args=(task, prepared, rungs, events, stopped), daemon=True)
-        thread.start()
-        try:
-            last = False
-            while not last:
-                with contextlib.suppress(queue.Empty):
-                    event = events.get(timeout=WAIT_S)
-                    last = not isinstance(event, TrialProgress)
-                    yield event
-        finally:
-            stopped.set()
-            # The files of the trial must not be removed while the thread still uses them.
-            thread.join()
+    with unpacked(parcel, weights, state) as task:
 
+        def work(send: Callable[[Report], None]) -> Report:
+            def on_progress(at: TrialProgress) -> bool:
+                files = {} if at.at_rung else state_of(task)
+                send(Epoch(progress=at, files=files) if files else at)
+                return stopped.is_set()
 
-def _fit(
-    task: Task,
-    prepared: Prepared,
-    rungs: tuple[float, ...],
-    events: "queue.Queue[TrialProgress | Fitted | Exception]",
-    stopped: threading.Event,
-) -> None:
-    def on_progress(at: TrialProgress) -> bool:
-        events.put(at)
-        return stopped.is_set()
+            prepared = prepare_there(task, parcel.store)
+            # Ray may have started the worker on a machine where a latency measurement runs.
+            with locks.machine_shared():
+                return run_trial(task, prepared, on_progress, rungs=rungs, stop=stopped.is_set)
 
-    try:
-        # Ray may have started the worker on a machine where a latency measurement runs.
-        with locks.machine_shared():
-            events.put(run_trial(task, prepared, on_progress, rungs=rungs, stop=stopped.is_set))
-    except Exception as error:  # noqa: BLE001 - raised again by the caller, where it fails the trial
-        events.put(error)
+        yield from streamed(work, stopped)
 
 
 def evaluate_there(sweep: SweepTask, cluster: Cluster) -> Evaluate:
-    """Return a function that runs a trial on the cluster."""
+    """Return a function that runs a trial on the cluster; one whose node is lost continues from its last epoch."""
     import ray  # noqa: PLC0415
 
-    # Streaming, so that each score arrives while the trial runs: the pruner decides here, beside the storage.
-    options = cluster.options | {"num_returns": "streaming"}
-
     def evaluate(task: Task, on_progress: OnProgress) -> Fitted:
-        there: Any = ray.remote(try_setting)
-        events = there.options(**options).remote(*parcel_of(task, cluster), rungs_of(sweep))
-        for ref in events:
-            event = ray.get(ref)
+        for events, event in _reports(sweep, task, cluster):
             if isinstance(event, Fitted):
                 return event
+            if isinstance(event, NodeError):
+                LOGGER.error("  failed: %s", event)
+                raise RunError(event.neutral)
             if isinstance(event, Exception):
                 raise event
             if on_progress(event):
@@ -96,6 +76,41 @@ def evaluate_there(sweep: SweepTask, cluster: Cluster) -> Evaluate:
         raise RunError(message)
 
     return evaluate
+
+
+def _reports(
+    sweep: SweepTask, task: Task, cluster: Cluster
+) -> Iterator[tuple[Any, TrialProgress | Fitted | Exception]]:
+    """Run a trial, again from its last epoch if its worker or node is lost; yield Ray's generator and each report.
+
+    Reports contain the cost of all attempts, less what one had done since its last report.
+    """
+    import ray  # noqa: PLC0415
+
+    # Streaming, so that each score arrives while the trial runs: the pruner decides here, beside the storage. Not
+    # repeated by Ray, which would start from the beginning.
+    there = cluster.remote(try_setting, num_returns="streaming", max_retries=0)
+    state: Files | None = None
+    lost, images, train_time_s = 0, 0, 0.0
+    while True:
+        events = there.remote(*parcel_of(task, cluster), rungs_of(sweep), state)
+        before_images, before_s = images, train_time_s
+        try:
+            for ref in events:
+                event: Report | Exception = ray.get(ref)
+                if isinstance(event, Epoch):
+                    state, event = event.files, event.progress
+                if isinstance(event, TrialProgress | Fitted):
+                    images, train_time_s = before_images + event.images, before_s + event.train_time_s
+                    event = replace(event, images=images, train_time_s=train_time_s)
+                yield events, event
+        except ray.exceptions.RayError as error:
+            lost += 1
+            if isinstance(error, ray.exceptions.RayTaskError) or lost > RETRIES:
+                raise
+            LOGGER.warning("a trial was lost on the cluster (%s); it continues elsewhere", type(error).__name__)
+        else:
+            return
 
 
 def threads(sweep: SweepTask, show: Show, *, cluster: Cluster, jobs: int) -> None:

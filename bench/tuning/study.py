@@ -11,7 +11,7 @@ import optuna
 from optuna.storages import RDBStorage
 
 from bench.runs.plan import Task, write_task
-from bench.runs.processes import end, relay, start
+from bench.runs.processes import end, relay, shared_out, start
 from bench.tuning import storage
 from bench.tuning.conversion import records
 from bench.tuning.records import (
@@ -95,13 +95,20 @@ def carry_out(sweep: SweepTask, *, store: RDBStorage, jobs: int, workers: Worker
 
 
 def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
-    """Run trials in ``jobs`` processes on this machine; a process that is killed is replaced."""
+    """Run trials in ``jobs`` processes on this machine, each on a GPU of its own if there are enough.
+
+    A process that is killed is replaced.
+    """
     # Processes and not threads: the out-of-memory killer then ends one trial, and not the command.
     file = sweep.task.paths.task(sweep.name)
     write_task(sweep, file)
     command = [WORKER, "sweep", str(file)]
-    threads = sweep.task.config.train.train_threads
-    children = [_begin(command, threads) for _ in range(jobs)]
+    train = sweep.task.config.train
+
+    def begin(device: str | None) -> "tuple[subprocess.Popen[bytes], str | None]":
+        return _begin(command, train.train_threads, device), device
+
+    children = [begin(device) for device in shared_out(jobs, train.device)]
     deaths, ended = 0, show()
     try:
         while children:
@@ -109,19 +116,19 @@ def processes(sweep: SweepTask, show: Show, *, jobs: int) -> None:
             now = show()
             deaths, ended = (0 if now > ended else deaths), now
             # Negative is a signal. A worker with a positive status has logged its error, and would fail again.
-            killed = [child for child in children if (child.poll() or 0) < 0]
+            killed = [device for child, device in children if (child.poll() or 0) < 0]
             deaths += len(killed)
-            children = [child for child in children if child.poll() is None]
+            children = [(child, device) for child, device in children if child.poll() is None]
             if deaths < DEATHS_IN_A_ROW:
-                children += [_begin(command, threads) for _ in killed]
+                children += [begin(device) for device in killed]
     finally:
-        for child in children:
+        for child, _ in children:
             end(child)
         file.unlink(missing_ok=True)
 
 
-def _begin(command: list[str], threads: int) -> "subprocess.Popen[bytes]":
-    child = start(command, threads=threads)
+def _begin(command: list[str], threads: int, device: str | None) -> "subprocess.Popen[bytes]":
+    child = start(command, threads=threads, device=device)
     # Its output must be read, or the pipe fills and the child stops.
     threading.Thread(target=_relayed, args=(child,), daemon=True).start()
     return child

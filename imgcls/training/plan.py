@@ -137,13 +137,19 @@ class Spent:
 
 
 def resolve_train(
-    train: TrainConfig, *, cuda: bool, unusable: str | None = None, batch_size: int | None = None
+    train: TrainConfig,
+    *,
+    cuda: bool,
+    unusable: str | None = None,
+    available: int | None = None,
+    batch_size: int | None = None,
 ) -> TrainConfig:
     """Replace the device ``auto``, the devices ``auto`` and 0 threads by what the machine has, as a record states them.
 
     ``cuda`` states whether the machine that trains has a CUDA device that PyTorch can use, and ``unusable`` why it
-    cannot use the one that there is. Raises ConfigError if CUDA is requested without one, and if there are fewer
-    devices than requested, or fewer than two images of a batch for each.
+    cannot use the one that there is; ``available`` is the number of its devices, None: of this machine. Raises
+    ConfigError if CUDA is requested without one, and if there are fewer devices than requested, or fewer than two
+    images of a batch for each.
     """
     if train.device == "cuda" and not cuda:
         hint = (f": {unusable or NO_DEVICE + ' here'}; use ", Setting("device", "cpu"), " or auto")
@@ -151,22 +157,24 @@ def resolve_train(
     device: Device = train.device
     if device == "auto":
         device = "cuda" if cuda else "cpu"
-    devices = _devices(train.devices, device)
+    devices = _devices(train.devices, device, available)
     if batch_size is not None and devices > 1 and batch_size < MIN_BATCH * devices:
         reason = f": a batch of {batch_size} has fewer than {MIN_BATCH} images for each; use at most "
         raise ConfigError(Setting("devices", devices), reason, Setting("devices", batch_size // MIN_BATCH))
     return replace(train, device=device, devices=devices, train_threads=train.train_threads or usable_cores())
 
 
-def _devices(devices: int | Literal["auto"], device: Device) -> int:
+def _devices(devices: int | Literal["auto"], device: Device, available: int | None) -> int:
     """Return the number of devices; raises ConfigError if there are fewer than requested."""
+    if available is None:
+        available = torch.cuda.device_count() if device == "cuda" else usable_cores()
     if devices == "auto":
-        # One process uses all cores.
-        return max(1, torch.cuda.device_count()) if device == "cuda" else 1
-    available = torch.cuda.device_count() if device == "cuda" else usable_cores()
+        # On a CPU one process uses all cores.
+        return max(1, available) if device == "cuda" else 1
     if devices > max(1, available):
         kind = "GPU(s)" if device == "cuda" else "CPU core(s)"
-        raise ConfigError(Setting("devices", devices), f": there are {available} {kind} here; use at most {available}")
+        reason = f": there are {available} {kind} where it trains; use at most {available}"
+        raise ConfigError(Setting("devices", devices), reason)
     return devices
 
 

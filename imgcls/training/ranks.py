@@ -59,11 +59,11 @@ def joined(train: TrainConfig) -> Iterator[None]:
     if world != train.devices:
         reason = f": this process is one of {world}; torchrun starts as many as there are devices"
         raise ConfigError(Setting("devices", train.devices), reason)
+    if world > 1 and train.device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if world == 1 or distributed.is_initialized():
         yield
         return
-    if train.device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if train.device == "cuda" else "gloo", timeout=WAIT)
     try:
         yield

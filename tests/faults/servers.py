@@ -17,7 +17,7 @@ RAY_TEST = "tests/bench/runs/test_ray.py"
 
 
 def ray_worker(folder: Path, rng: random.Random) -> Iterator[str]:
-    """Kill a worker in a training on a Ray cluster: the run is repeated there, with the same result to the bit."""
+    """Kill a worker in a training on a Ray cluster: the run continues there, with the same result to the bit."""
     del rng
     folder.mkdir(parents=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", RAY_TEST, "-k", "killed"]

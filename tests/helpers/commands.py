@@ -53,9 +53,8 @@ def bench(*arguments: str, environment: dict[str, str] | None = None) -> tuple[i
     return process.returncode, output
 
 
-def launch_here(command: list[str], receive: Receive = ignore, *, threads: int | None = None) -> int:
+def launch_here(command: list[str], receive: Receive = ignore, **_environment: object) -> int:
     """Carry out the task of a worker in this process, in place of ``launch``."""
-    del threads  # read by libraries when they are loaded
     module, kind, path = command
     status: int = importlib.import_module(module).KINDS[kind](
         Path(path), lambda content: receive(json.dumps(msgspec.to_builtins(content), allow_nan=False).encode())

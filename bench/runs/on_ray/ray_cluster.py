@@ -1,29 +1,29 @@
 """Execution of trainings and trials on Ray, each with one GPU or, without GPUs, with a share of a node's cores."""
 
-import datetime as dt
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from bench.config import REPOSITORY
 from bench.records.paths import OUTCOME
 from bench.records.schema import RunRecord
 from bench.runs import failures, local
-from bench.runs.execution import prepare
 from bench.runs.on_ray import ray_tasks
 from bench.runs.plan import Task, finished_record, record_file
 from bench.runs.processes import steady_memory
-from imgcls.config import LoaderConfig, Precision, TrainConfig
+from imgcls.config import LoaderConfig, Precision, StoreConfig, TrainConfig
+from imgcls.data.sources.registry import absolute
+from imgcls.data.stores.choice import DEFAULT as DEFAULT_STORE
 from imgcls.errors import ConfigError
-from imgcls.files import default_cache, write_bytes
+from imgcls.files import default_cache, write_aside, write_bytes
 from imgcls.messages import Setting
 from imgcls.models.registry import ModelSpec
 from imgcls.parallel import usable_cores
@@ -32,28 +32,39 @@ from imgcls.training.precision import Speedup, decide
 LOGGER = logging.getLogger(__name__)
 
 RETRIES: Final = 2
-"""Number of times that Ray repeats a task whose worker was killed."""
+"""Number of times that a task is repeated whose worker or node was lost."""
 
 CONNECT_LIMIT_S: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
-    """The CPU threads and GPUs of one training, and ``parcels``, the objects already in the cluster's object store."""
+    """The CPU threads and GPUs of one training, and where its pixels come from, which each node decides by its disk.
+
+    ``devices`` are the GPUs of all nodes or, without any, the cores: as many processes can train one model.
+    ``weights`` are the files of weights that are already in the cluster's object store.
+    """
 
     threads: int
     gpus: int
-    parcels: dict[object, Any]
+    devices: int = 1
     address: str = ""
+    store: StoreConfig = DEFAULT_STORE
+    weights: dict[object, Any] = field(default_factory=dict)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of a task, for Ray."""
-        return {"num_cpus": self.threads, "num_gpus": self.gpus, "max_retries": RETRIES}
+    def remote(self, function: Callable[..., Any], **more: Any) -> Any:  # noqa: ANN401 - Ray's function and options
+        """Return a function as a task of the cluster, with further options of Ray."""
+        import ray  # noqa: PLC0415 - optional
+
+        options: dict[str, Any] = {"num_cpus": self.threads, "num_gpus": self.gpus, "max_retries": RETRIES, **more}
+        if self.gpus:
+            # A process of its own, with which memory and statistics of a GPU end.
+            options["max_calls"] = 1
+        return ray.remote(**options)(function)
 
 
 @contextmanager
-def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
+def connected(address: str, *, jobs: int, store: StoreConfig = DEFAULT_STORE) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine; raises ConfigError if that fails or it has too few GPUs."""
     # By default Ray sends usage statistics, and some versions hide the GPUs from tasks that request none.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -72,7 +83,9 @@ def connected(address: str, *, jobs: int) -> Iterator[Cluster]:
         # Any node may receive a training, so the node with the fewest cores determines the threads of all.
         at_once = -(-jobs // len(nodes))
         cores = int(min(node.get("CPU", 1) for node in nodes))
-        yield Cluster(threads=max(1, cores // at_once), gpus=1 if gpus else 0, parcels={}, address=address)
+        devices = gpus or int(sum(node.get("CPU", 0) for node in nodes))
+        threads = max(1, cores // at_once)
+        yield Cluster(threads=threads, gpus=1 if gpus else 0, devices=devices, address=address, store=store)
     finally:
         ray.shutdown()
 
@@ -96,29 +109,20 @@ def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may n
         raise ConfigError(Setting("ray_address", address or "(none)"), reason) from error
 
 
-def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any, Any]:
-    """Put the pixels and weights of a task into the object store, once for all tasks that share them."""
+def parcel_of(task: Task, cluster: Cluster) -> tuple[ray_tasks.Parcel, Any]:
+    """Return a task without what only this machine has, and its weights in the object store, once for all tasks.
+
+    Its data set is named by its absolute path, under which every node needs it.
+    """
     import ray  # noqa: PLC0415
 
-    resize, file = task.spec.resize, task.spec.weights.file
-    prepared = prepare(task)  # of each task: pixels are shared by all splits and folds, rows are not
-    if resize not in cluster.parcels:
-        assert isinstance(prepared.pixels, np.ndarray), "the launcher allows no other store"
-        cluster.parcels[resize] = ray.put(prepared.pixels[:])
-    if file not in cluster.parcels:
-        cluster.parcels[file] = ray.put(None if file is None else Path(file).read_bytes())
-    # Without paths of this machine, which workers may not have.
+    file = task.spec.weights.file
+    if file not in cluster.weights:
+        cluster.weights[file] = ray.put(None if file is None else Path(file).read_bytes())
+    labels = None if task.labels is None else absolute(task.labels)
     spec = replace(task.spec, weights=replace(task.spec.weights, file=None))
-    return (
-        ray_tasks.Parcel(
-            task=replace(task, spec=spec, data="", labels=None),
-            audit=prepared.audit,
-            rows=prepared.rows,
-            group_of=prepared.group_of,
-        ),
-        cluster.parcels[resize],
-        cluster.parcels[file],
-    )
+    sent = replace(task, spec=spec, data=absolute(task.data), labels=labels)
+    return ray_tasks.Parcel(task=sent, store=cluster.store), cluster.weights[file]
 
 
 def decide_there(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, cluster: Cluster) -> Precision:
@@ -132,7 +136,7 @@ def decide_there(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, c
 
         # Without the path of the weights, which a worker may not have; a step takes the same time from random ones.
         bare = replace(spec, weights=replace(spec.weights, file=None))
-        there = ray.remote(ray_tasks.measure_speedup).options(**cluster.options)
+        there = cluster.remote(ray_tasks.measure_speedup)
         try:
             measured: Speedup | None = ray.get(there.remote(bare, loader, train))
         except ray.exceptions.RayError as error:
@@ -144,38 +148,8 @@ def decide_there(spec: ModelSpec, loader: LoaderConfig, train: TrainConfig, *, c
     return decide(spec, loader, train, cache=default_cache(), place=f"ray {cluster.address}", measure=measure)
 
 
-def train(tasks: Sequence[Task], *, cluster: Cluster) -> list[RunRecord]:
-    """Carry out the tasks that are not done yet, on the cluster; write their files here, and disconnect.
-
-    Disconnecting ends a cluster that was started here, so that it does not run beside the measurements that follow.
-    """
-    import ray  # noqa: PLC0415
-
-    records = [local.done_already(task, local.title_of(task)) for task in tasks]
-    carry_out = ray.remote(ray_tasks.run).options(**cluster.options)
-    started = dt.datetime.now(dt.UTC)
-    waiting = {
-        carry_out.remote(*parcel_of(task, cluster)): number
-        for number, task in enumerate(tasks)
-        if records[number] is None
-    }
-    while waiting:
-        # In the order in which they end: the results of a finished task survive an interruption.
-        (ref,), _ = ray.wait(list(waiting))
-        number = waiting.pop(ref)
-        records[number] = _collected(tasks[number], ref, started)
-    ray.shutdown()
-    return [record for record in records if record is not None]
-
-
-def _collected(task: Task, ref: Any, started: dt.datetime) -> RunRecord:  # noqa: ANN401 - Ray's reference
-    import ray  # noqa: PLC0415
-
-    try:
-        files: ray_tasks.Files = ray.get(ref)
-    except ray.exceptions.RayError as error:
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        return local.write_failed(task, f"RunError: lost on the cluster ({reason})", started)
+def collected(task: Task, files: ray_tasks.Files) -> RunRecord:
+    """Write the files of a run that has ended, and return its record."""
     name = record_file(task).relative_to(task.paths.results).as_posix()
     record = msgspec.json.decode(files[name], type=RunRecord)
     if record.status == "ok":
@@ -187,7 +161,35 @@ def _collected(task: Task, ref: Any, started: dt.datetime) -> RunRecord:  # noqa
         LOGGER.warning("  the result from before this repetition is kept")
     else:
         write_files(files, task.paths.results)
+    if record.status == "ok":
+        # Only now, and not after a failure: the same command resumes from it.
+        task.paths.state(task.run_id).unlink(missing_ok=True)
     return record
+
+
+def write_state(files: ray_tasks.Files, task: Task) -> None:
+    """Keep the state of a training on the cluster: one file, as its weights and its progress belong together."""
+
+    def write(path: Path) -> None:
+        # Uncompressed: weights hardly become smaller.
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+
+    write_aside(task.paths.state(task.run_id), write)
+
+
+def read_state(task: Task) -> ray_tasks.Files | None:
+    """Return the stored state of a training on the cluster; None if there is none, or if it is damaged."""
+    path = task.paths.state(task.run_id)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    except FileNotFoundError:
+        return None
+    except zipfile.BadZipFile as error:
+        LOGGER.warning("artifacts/.states/%s is damaged (%s): the run starts again", path.name, error)
+        return None
 
 
 def write_files(files: ray_tasks.Files, results: Path) -> None:

@@ -57,6 +57,14 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
     return read_folder(root, name=name_of(root))
 
 
+def absolute(data: str) -> str:
+    """Return the folder or file of a data set as an absolute path, links as they are; the name of one as it is."""
+    prefix = hugging_face.PREFIX if data.startswith(hugging_face.PREFIX) else ""
+    path = Path(data.removeprefix(prefix)).expanduser()
+    # As in ``load_dataset``: a name takes precedence over a folder of that name.
+    return f"{prefix}{path.absolute()}" if data.lower() not in DATASETS and path.exists() else data
+
+
 def name_of(root: Path) -> str:
     """Return the name of the data set of a folder."""
     # resolve(), because the name of Path(".") is empty.

@@ -29,7 +29,7 @@ def test_run_all_computes_the_statistics_once(
         train_id="none",
         data="pets",
     )
-    launcher = SimpleNamespace(train=lambda _tasks: [ours], run_threads=0, cuda=False, decide=None, shares_files=True)
+    launcher = SimpleNamespace(train=lambda _tasks: [ours], run_threads=0, cuda=False, decide=None, store=None)
     monkeypatch.setattr(harness, "planner", lambda *_args, **_kwargs: lambda _config, **_kwargs: task)
     monkeypatch.setattr(run, "launcher_of", lambda _args: nullcontext(launcher))
     compared: list[object] = []

@@ -53,7 +53,7 @@ def stubbed(monkeypatch: pytest.MonkeyPatch, train: Callable[[Task], Outcome]) -
     """Replace training; returns the list of all trainings."""
     trained: list[str] = []
 
-    def run_one(task: Task, _prepared: object) -> Outcome:
+    def run_one(task: Task, _prepared: object, **_saved: object) -> Outcome:
         trained.append(task.run_id)
         return train(task)
 
@@ -172,17 +172,15 @@ def test_a_repetition_that_succeeds_replaces_the_result(
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_a_repetition_that_fails_on_a_cluster_keeps_the_result(
-    task: Task, done: RunRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_repetition_that_fails_on_a_cluster_keeps_the_result(task: Task, done: RunRecord) -> None:
     pytest.importorskip("ray")
     from bench.runs.on_ray import ray_cluster
 
     now = dt.datetime.now(dt.UTC)
     failed = make_record(task, started=now, duration_s=1.0, outcome=None, error="RuntimeError: lost")
     name = record_file(task).relative_to(task.paths.results).as_posix()
-    monkeypatch.setattr("ray.get", lambda _ref: {name: to_json(failed).encode()})
-    assert ray_cluster._collected(replace(task, force=True), None, now) == failed  # noqa: SLF001 - Ray itself calls tasks
+    files = {name: to_json(failed).encode()}
+    assert ray_cluster._collected(replace(task, force=True), files) == failed  # noqa: SLF001 - without a cluster
     kept_whole(task, done)
 
 

@@ -33,7 +33,7 @@ def replace_training(monkeypatch: pytest.MonkeyPatch, outcomes: list[Outcome], *
     """Replace training by these outcomes; latency is measured during the one with the number ``measured_in``."""
     waiting = iter(enumerate(outcomes))
 
-    def run_one(task: Task, _prepared: object) -> Outcome:
+    def run_one(task: Task, _prepared: object, **_saved: object) -> Outcome:
         number, outcome = next(waiting)
         labels = np.repeat([0, 1], task.dataset.counts["test"])
         predictions = Predictions(

@@ -94,7 +94,7 @@ def test_devices_that_there_are_not_are_refused(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigError, match=f"^devices={more}: there are {more - 1} CPU core"):
         resolve_train(TrainConfig(device="cpu", devices=more), cuda=False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(ConfigError, match=r"^devices=3: there are 2 GPU\(s\) here; use at most 2"):
+    with pytest.raises(ConfigError, match=r"^devices=3: there are 2 GPU\(s\) where it trains; use at most 2"):
         resolve_train(TrainConfig(device="cuda", devices=3), cuda=True)
     assert resolve_train(TrainConfig(device="cuda", devices="auto"), cuda=True).devices == 2
     assert resolve_train(TrainConfig(device="cpu", devices="auto"), cuda=False).devices == 1
