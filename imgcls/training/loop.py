@@ -73,7 +73,8 @@ def train(model: nn.Module, plan: TrainingPlan) -> Training:
         best_epoch=best,
         steps=spent.steps,
         resumed_from=progress.resumed,
-        state=load_file(best_file(plan.folder, best)),
+        # Others may have another disk.
+        state=ranks.of_first(load_file(best_file(plan.folder, best)) if ranks.leads() else {}),
         head_time_s=progress.head_time_s,
         head_images=progress.head_images,
         classifier_fit=progress.classifier_fit,
