@@ -39,7 +39,7 @@ def leaderboard(args: ResultsArgs, console: Console) -> int:
     if not args.results.is_dir():
         message = f"--results {args.results}: no such folder; run-all makes one"
         raise ConfigError(message)
-    show(tables(write(Paths(results=args.results))), console)
+    show(tables(write(Paths(results=args.results)).results), console)
     return 0
 
 

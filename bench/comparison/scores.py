@@ -22,12 +22,18 @@ from bench.stats.groups import (
     repeated_interval,
 )
 from bench.stats.intervals import Interval, Score, wilson_interval
-from bench.stats.macro import DrawCache, MacroIntervals, macro_intervals
+from bench.stats.macro import RESAMPLES, DrawCache, MacroIntervals, macro_intervals
 from bench.stats.resampling import calibrated_ece, uniforms_for
 from imgcls.parallel import usable_cores
 
 IMAGES_FOR_THREADS: Final = 2_000
 """Test images below which threads lose as much time waiting for each other as a second core saves."""
+
+MANY_CHECKPOINTS: Final = 50
+"""Checkpoints of a table above which each has fewer bootstrap samples, as they would take most of the time."""
+
+FEWER_RESAMPLES: Final = 2_000
+"""The standard error of a bound is then a sixteenth of the score's standard error, instead of a thirty-sixth."""
 
 SMALL_CLASS: Final = 30
 """Test images of a class below which the bootstrap's intervals are too short."""
@@ -77,13 +83,13 @@ def over_seeds(values: Sequence[float], intervals: Sequence[Interval], component
 def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
     """Return the intervals of macro-F1 and balanced accuracy of checkpoints, on all cores if there are many images."""
     # Checkpoints of one table have the same numbers of images per class, so that their bootstraps share draws.
-    draws = DrawCache()
+    draws, resamples = DrawCache(), RESAMPLES if len(checkpoints) <= MANY_CHECKPOINTS else FEWER_RESAMPLES
 
     def interval(checkpoint: Checkpoint) -> MacroIntervals:
         predictions = checkpoint.predictions
         if predictions is not None and (groups := meaningful(predictions.group)) is not None:
-            return grouped_macro_intervals(predictions.labels, predictions.predicted, groups)
-        return macro_intervals(checkpoint.confusion, draws=draws)
+            return grouped_macro_intervals(predictions.labels, predictions.predicted, groups, resamples=resamples)
+        return macro_intervals(checkpoint.confusion, resamples=resamples, draws=draws)
 
     if sum(int(checkpoint.confusion.sum()) for checkpoint in checkpoints[:1]) < IMAGES_FOR_THREADS:
         return list(map(interval, checkpoints))

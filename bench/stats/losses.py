@@ -92,18 +92,22 @@ def _flipped(  # noqa: PLR0913 - the pairs, and how they are compared
 ) -> tuple[Floats, Floats, Floats]:
     """Return p values ``[P]`` and bounds at ``level`` of pairs of mean losses ``[M, N]``, by random signs of groups."""
     flips = min(max(FLIPS, FLIPS_PER_PAIR * len(rows)), MOST_FLIPS)
+    if level * (MOST_FLIPS + 1) < 2:  # noqa: PLR2004 - both sides: not even the smallest p value would be significant
+        flips = FLIPS
     # A random subset of the groups keeps its sign, the others change it: the sum of the differences less d is as
     # extreme as that of the subset's, so that d is rejected where few subsets have a mean on its other side.
-    subsets = _subset_means(means, groups, flips, seed)
+    # A row for each model: its means lie side by side in memory.
+    subsets = np.ascontiguousarray(_subset_means(means, groups, flips, seed).T)
     # The largest number of subsets at which the p value is at most the level: one more on a side is not rejected.
     tail = math.floor(level * (flips + 1) / 2) - 1
-    p_values, low, high = (np.empty(len(rows)) for _ in range(3))
+    p_values, low, high = np.empty(len(rows)), np.full(len(rows), -math.inf), np.full(len(rows), math.inf)
     for pair, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-        differences = subsets[:, row] - subsets[:, column]
+        differences = subsets[row] - subsets[column]
         fewer = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
         p_values[pair] = min(2 * (1 + fewer) / (flips + 1), 1.0)
-        ordered = np.partition(differences, (max(tail, 0), flips - 1 - max(tail, 0)))
-        low[pair], high[pair] = (ordered[tail], ordered[flips - 1 - tail]) if tail >= 0 else (-math.inf, math.inf)
+        if tail >= 0:
+            ordered = np.partition(differences, (tail, flips - 1 - tail))
+            low[pair], high[pair] = ordered[tail], ordered[flips - 1 - tail]
     return p_values, low, high
 
 

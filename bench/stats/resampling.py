@@ -12,8 +12,8 @@ from imgcls.evaluation.binning import ECE_BINS, ece_bins
 
 FRONT_RESAMPLES: Final = 2_000
 CALIBRATED_RESAMPLES: Final = 2_000
-TOGETHER: Final = 50
-"""Resamples whose pairs of models are compared at once: their arrays fit into the processor's cache."""
+ALL_DIFFERENT: Final = 0.9
+"""Patterns of results over groups of images, from which on drawing groups is faster than drawing counts of patterns."""
 SEED: Final = 0
 IMAGES_KEPT: Final = 1_000
 """Test images up to which random numbers are kept for the next checkpoint: 16 MB."""
@@ -70,14 +70,22 @@ def calibrated_ece(
 
 
 def front(accuracies: Floats, costs: Floats) -> NDArray[np.bool_]:
-    """Return which models are on the Pareto front of accuracy and cost; all arrays are ``[..., M]``.
+    """Return which models are on the Pareto front of accuracy and cost; both arrays are ``[..., M]``.
 
     A model is on the front if no other one is at least as good in both and better in one of them.
     """
-    better = accuracies[..., None, :] >= accuracies[..., :, None]
-    cheaper = costs[..., None, :] <= costs[..., :, None]
-    really = (accuracies[..., None, :] > accuracies[..., :, None]) | (costs[..., None, :] < costs[..., :, None])
-    return ~np.asarray((better & cheaper & really).any(axis=-1))
+    # By the cost, and among equal costs by the accuracy, the highest first: no comparison of all pairs.
+    order = np.lexsort((-accuracies, costs), axis=-1)
+    accuracy, cost = (np.take_along_axis(values, order, axis=-1) for values in (accuracies, costs))
+    dearer = np.concatenate([np.ones_like(cost[..., :1], dtype=bool), cost[..., 1:] > cost[..., :-1]], axis=-1)
+    # The place of the first model of each cost, which is the best of that cost.
+    first = np.maximum.accumulate(np.where(dearer, np.arange(cost.shape[-1]), 0), axis=-1)
+    so_far = np.maximum.accumulate(accuracy, axis=-1)
+    before = np.concatenate([np.full_like(accuracy[..., :1], -np.inf), so_far[..., :-1]], axis=-1)
+    equal, cheaper = (np.take_along_axis(values, first, axis=-1) for values in (accuracy, before))
+    on_front = np.empty(accuracy.shape, dtype=bool)
+    np.put_along_axis(on_front, order, (accuracy == equal) & (accuracy > cheaper), axis=-1)
+    return on_front
 
 
 def resampled_accuracies(
@@ -92,15 +100,25 @@ def resampled_accuracies(
     # Images with the same results of all models are interchangeable: drawing how often each pattern of results occurs
     # is the same as drawing images, and a table of few models has few patterns.
     sums = summed(np.vstack([right, np.ones(right.shape[1])]), meaningful(groups))
-    patterns, counts = np.unique(sums, axis=1, return_counts=True)
+    patterns, kinds, counts = np.unique(sums, axis=1, return_inverse=True, return_counts=True)
     accuracies = np.empty((resamples, len(right)))
     for start in range(0, resamples, 100):
-        weights = rng.multinomial(counts.sum(), counts / counts.sum(), size=min(100, resamples - start))
+        number = min(100, resamples - start)
+        if len(counts) < ALL_DIFFERENT * len(kinds):
+            weights = rng.multinomial(counts.sum(), counts / counts.sum(), size=number)
+        else:
+            weights = _counted(kinds.ravel()[rng.integers(0, len(kinds), (number, len(kinds)))], len(counts))
         drawn = weights @ patterns.T
         # Rounded, so that models with equally many correct images tie: sums over seeds differ in their last digit, and
         # in another way on another processor.
         accuracies[start : start + 100] = np.round(drawn[:, :-1] / drawn[:, -1:], 12)
     return accuracies
+
+
+def _counted(kinds: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """Return how often each of ``number`` kinds occurs in each row ``[R, number]``."""
+    rows = np.arange(len(kinds))[:, None] * number
+    return np.bincount((rows + kinds).ravel(), minlength=len(kinds) * number).reshape(len(kinds), number)
 
 
 def front_probability(accuracies: Floats, costs: Sequence[Floats], *, shared: bool = False, seed: int = 0) -> Floats:
@@ -119,8 +137,4 @@ def front_probability(accuracies: Floats, costs: Sequence[Floats], *, shared: bo
         if key not in drawn:
             drawn[key] = cost[rng.integers(0, len(cost), size=(len(accuracies), len(cost)))].mean(axis=1)
     every = np.stack([drawn[key] for key in keys], axis=1)
-    counts = np.zeros(len(costs), dtype=np.int64)
-    for start in range(0, len(accuracies), TOGETHER):
-        part = slice(start, start + TOGETHER)
-        counts += front(accuracies[part], every[part]).sum(axis=0)
-    return counts / len(accuracies)
+    return np.asarray(front(accuracies, every).sum(axis=0) / len(accuracies))

@@ -1,0 +1,118 @@
+"""Make something of each table of a results folder, or take it from the index if none of the table's files changed."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+import msgspec
+import numpy as np
+
+from bench.comparison import analysis
+from bench.comparison.agreement import warn_of_excluded
+from bench.comparison.analysis import Comparison
+from bench.comparison.indexing.file import NO_INDEX, Index, TableEntry, code_version, read_index, write_index
+from bench.comparison.indexing.inputs import COST_BYTES, TableFiles, fingerprint, inputs_of
+from bench.comparison.tables import TableKey, refusal
+from bench.records.paths import Paths
+from bench.records.store import Counted, read_files, recounted
+from imgcls.parallel import map_chunks
+
+LOGGER = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tables(Generic[Value]):
+    """What was made of the tables of a results folder, in their order, and the tables that are refused, with the reason.
+
+    ``index`` is None if the index file has all of it.
+    """
+
+    values: tuple[Value, ...]
+    refused: tuple[tuple[TableKey, str], ...]
+    index: Index | None
+
+    def keep(self, paths: Paths) -> None:
+        """Write the index file, if it lacks any of this."""
+        if self.index is not None:
+            write_index(self.index, paths.index)
+
+
+def tables_of(
+    paths: Paths, kind: type[Value], make: Callable[[Comparison], Value], *, use_index: bool = True
+) -> Tables[Value]:
+    """Return what ``make``, a function of a module, makes of each table; only of those that changed since the last time.
+
+    ``kind`` is what it returns, a dataclass that msgspec can write. Files that are skipped, runs that are excluded and
+    tables that are refused are logged, whether or not they were indexed.
+    """
+    index = read_index(paths.index) if use_index else NO_INDEX
+    inputs = inputs_of(paths, index.inputs)
+    inputs.warn(paths.results)
+    files, known = inputs.tables(paths.results), {entry.key: entry for entry in index.tables}
+    prints = {key: fingerprint(own, paths.results) for key, own in files.items()}
+    kept = {key: known[key] for key in files if key in known and known[key].made_from == prints[key]}
+    stale = [(key, files[key], prints[key]) for key in files if key not in kept]
+    cost = COST_BYTES * sum(len(own.records) for _, own, _ in stale)
+    made = map_chunks(partial(_made_all, make, paths.results), stale, cost_bytes=cost)
+    entries = kept | {entry.key: entry for part in made for entry in part}
+    ordered = tuple(entries[key] for key in files)
+    for entry in ordered:
+        warn_of_excluded(entry.excluded)
+    refused = tuple((entry.key, refusal(entry.key, entry.refused)) for entry in ordered if entry.refused is not None)
+    for _, reason in refused:
+        LOGGER.warning(reason)
+    # Not those that changed while they were read.
+    settled = tuple(entry for entry in ordered if entry.made_from)
+    current = Index(code=code_version(), inputs=inputs, tables=settled)
+    return Tables(
+        values=tuple(msgspec.msgpack.decode(entry.value, type=kind) for entry in ordered if entry.value),
+        refused=refused,
+        index=None if current == index else current,
+    )
+
+
+def _made_all(
+    make: Callable[[Comparison], object], results: Path, tables: Sequence[tuple[TableKey, TableFiles, str]]
+) -> list[TableEntry]:
+    counted: Counted = {}
+    return [_made(make, results, key, files, before, counted) for key, files, before in tables]
+
+
+def _made(  # noqa: PLR0913 - a table, and where it is
+    make: Callable[[Comparison], object],
+    results: Path,
+    key: TableKey,
+    files: TableFiles,
+    before: str,
+    counted: Counted,
+) -> TableEntry:
+    """Make something of one table; ``before`` is the digest of its files before they are read."""
+    records = recounted(read_files(results, files.records, files.measured), counted)
+    tables, excluded = analysis.grouped(records, results)
+    # A file that has changed meanwhile may have moved its run to another table, which the next command makes.
+    table = next((table for table in tables if table.key == key), None)
+    shown = table is not None and not table.refused
+    value = b"" if table is None or not shown else ENCODER.encode(make(analysis.find(table)))
+    return TableEntry(
+        key=key,
+        made_from=before if fingerprint(files, results) == before else "",
+        value=value,
+        rows=() if table is None else tuple((row.name, row.row_id) for row in table.rows),
+        excluded=tuple(excluded),
+        refused=None if table is None or shown else len(table.rows),
+    )
+
+
+def _plain(value: object) -> object:
+    """Return a number of numpy as one of Python, which msgpack has."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise NotImplementedError
+
+
+ENCODER: Final = msgspec.msgpack.Encoder(enc_hook=_plain)
