@@ -334,7 +334,5 @@ def grouped(
 ) -> tuple[list[Table], list[ExcludedRun]]:
     """Group records with their predictions into tables; also return the runs whose parts do not agree."""
     predictions, disagreeing = predictions_of(records, results)
-    excluded = [
-        excluded_run(record, disagreeing[record.run_id]) for record in records if record.run_id in disagreeing
-    ]
+    excluded = [excluded_run(record, disagreeing[record.run_id]) for record in records if record.run_id in disagreeing]
     return group(records, predictions, machine, disagreeing=disagreeing), excluded

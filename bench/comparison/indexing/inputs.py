@@ -120,7 +120,11 @@ def _entries(
     names = [path.relative_to(results).as_posix() for path in files]
     entries = {name: known[name] for name, path in zip(names, files, strict=True) if _is(known.get(name), path)}
     changed = [path for name, path in zip(names, files, strict=True) if name not in entries]
-    made = [entry for part in map_chunks(partial(_each, read), changed, cost_bytes=COST_BYTES * len(changed)) for entry in part]
+    made = [
+        entry
+        for part in map_chunks(partial(_each, read), changed, cost_bytes=COST_BYTES * len(changed))
+        for entry in part
+    ]
     entries |= {path.relative_to(results).as_posix(): entry for path, entry in zip(changed, made, strict=True)}
     return {name: entries[name] for name in names}
 
