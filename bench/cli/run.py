@@ -165,7 +165,7 @@ def measure_again(args: MeasureArgs, console: Console) -> int:
     records = records if args.every_run else _one_of_each_network(records, paths, machine)
     measured = measure.measure_all(records, paths, protocol=FULL, runtime=runtime, known=all_records)
     show(terminal.measured_lines(measured), console)
-    show(terminal.tables(page.write(paths).results), console)
+    show(terminal.tables(page.write(paths)), console)
     return 0 if measured.ok else 1
 
 

@@ -321,12 +321,20 @@ def compare_records(records: Sequence[RunRecord], results: Path, machine: str | 
     A run whose predictions do not agree with its record is excluded, and a table of too many rows refused, with a
     warning.
     """
+    comparisons, refusals = compare_or_refuse(records, results, machine)
+    for reason in refusals:
+        LOGGER.warning(reason)
+    return comparisons
+
+
+def compare_or_refuse(
+    records: Sequence[RunRecord], results: Path, machine: str | None = None
+) -> tuple[list[Comparison], list[str]]:
+    """Return the comparisons of tables, and the reasons why other tables are refused; log which runs are excluded."""
     tables, excluded = grouped(records, results, machine)
     warn_of_excluded(excluded)
-    for table in tables:
-        if table.refused:
-            LOGGER.warning(refusal(table.key, len(table.rows)))
-    return [find(table) for table in tables if not table.refused]
+    refusals = [refusal(table.key, len(table.rows)) for table in tables if table.refused]
+    return [find(table) for table in tables if not table.refused], refusals
 
 
 def grouped(

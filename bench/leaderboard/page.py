@@ -98,7 +98,12 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def write(paths: "Paths") -> Leaderboard:
+def write(paths: "Paths") -> list[TableResult]:
+    """Write the leaderboard of a results folder, and return the tables that it shows."""
+    return list(publish(paths).results)
+
+
+def publish(paths: "Paths") -> Leaderboard:
     """Write ``leaderboard.md``, its pictures, ``leaderboard.csv`` and the index from all records of a results folder.
 
     Returns what they show. Only the tables whose files have changed since the last time are made again.

@@ -132,8 +132,8 @@ def _in_blocks(values: Floats) -> Floats:
     number = values.shape[-1]
     if number <= MOST_SIGNS:
         return values
-    # At random: images in the order of their names are in that of their classes, whose losses differ, and a sign for a
-    # class would leave few independent ones. Sums of independent groups are independent, so that the test keeps its level.
+    # At random, as images in the order of their names are in that of their classes, whose losses differ. Sums of
+    # independent groups are independent, so that the test keeps its level.
     order = np.random.default_rng(0).permutation(number)
     return np.asarray(
         np.add.reduceat(values[..., order], np.linspace(0, number, MOST_SIGNS, endpoint=False).astype(int), axis=-1)

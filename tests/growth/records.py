@@ -1,7 +1,6 @@
 """Results folders of many records with predictions, as thousands of runs leave them."""
 
 import hashlib
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -100,7 +99,7 @@ def _keep(  # noqa: PLR0913 - what differs between the runs
 
 
 def _measurement(runtime: str, seed: int) -> Measurement:
-    samples: Sequence[float] = np.random.default_rng(seed).normal(10, 1, SAMPLES).round(4).tolist()
+    samples = np.random.default_rng(seed).normal(10, 1, SAMPLES).round(4).tolist()
     return Measurement(
         runtime=runtime,
         batch_size=1,

@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tables(Generic[Value]):
-    """What was made of the tables of a results folder, in their order, and the tables that are refused, with the reason.
+    """What was made of the tables of a results folder, in their order; the tables that are refused, with the reason.
 
     ``index`` is None if the index file has all of it.
     """
@@ -46,7 +46,7 @@ class Tables(Generic[Value]):
 def tables_of(
     paths: Paths, kind: type[Value], make: Callable[[Comparison], Value], *, use_index: bool = True
 ) -> Tables[Value]:
-    """Return what ``make``, a function of a module, makes of each table; only of those that changed since the last time.
+    """Return what ``make``, a function of a module, makes of each table; it is called for those that changed.
 
     ``kind`` is what it returns, a dataclass that msgspec can write. Files that are skipped, runs that are excluded and
     tables that are refused are logged, whether or not they were indexed.
@@ -57,8 +57,8 @@ def tables_of(
     files, known = inputs.tables(paths.results), {entry.key: entry for entry in index.tables}
     prints = {key: fingerprint(own, paths.results) for key, own in files.items()}
     kept = {key: known[key] for key in files if key in known and known[key].made_from == prints[key]}
-    stale = [(key, files[key], prints[key]) for key in files if key not in kept]
-    cost = COST_BYTES * sum(len(own.records) for _, own, _ in stale)
+    stale = [_Stale(key=key, files=files[key], before=prints[key]) for key in files if key not in kept]
+    cost = COST_BYTES * sum(len(table.files.records) for table in stale)
     made = map_chunks(partial(_made_all, make, paths.results), stale, cost_bytes=cost)
     entries = kept | {entry.key: entry for part in made for entry in part}
     ordered = tuple(entries[key] for key in files)
@@ -79,31 +79,31 @@ def tables_of(
     )
 
 
-def _made_all(
-    make: Callable[[Comparison], object], results: Path, tables: Sequence[tuple[TableKey, TableFiles, str]]
-) -> list[TableEntry]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stale:
+    """A table to be made, and the digest of its files before they are read."""
+
+    key: TableKey
+    files: TableFiles
+    before: str
+
+
+def _made_all(make: Callable[[Comparison], object], results: Path, tables: Sequence[_Stale]) -> list[TableEntry]:
     counted: Counted = {}
-    return [_made(make, results, key, files, before, counted) for key, files, before in tables]
+    return [_made(make, results, table, counted) for table in tables]
 
 
-def _made(  # noqa: PLR0913 - a table, and where it is
-    make: Callable[[Comparison], object],
-    results: Path,
-    key: TableKey,
-    files: TableFiles,
-    before: str,
-    counted: Counted,
-) -> TableEntry:
-    """Make something of one table; ``before`` is the digest of its files before they are read."""
+def _made(make: Callable[[Comparison], object], results: Path, stale: _Stale, counted: Counted) -> TableEntry:
+    files = stale.files
     records = recounted(read_files(results, files.records, files.measured), counted)
     tables, excluded = analysis.grouped(records, results)
     # A file that has changed meanwhile may have moved its run to another table, which the next command makes.
-    table = next((table for table in tables if table.key == key), None)
+    table = next((table for table in tables if table.key == stale.key), None)
     shown = table is not None and not table.refused
     value = b"" if table is None or not shown else _packed(make(analysis.find(table)))
     return TableEntry(
-        key=key,
-        made_from=before if fingerprint(files, results) == before else "",
+        key=stale.key,
+        made_from=stale.before if fingerprint(files, results) == stale.before else "",
         value=value,
         rows=() if table is None else tuple((row.name, row.row_id) for row in table.rows),
         excluded=tuple(excluded),
