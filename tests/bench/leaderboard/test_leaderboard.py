@@ -480,3 +480,18 @@ def test_the_csv_equals_that_of_pandas() -> None:
     ]
     assert csv_text(rows) == pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
     assert csv_text([]) == pd.DataFrame([]).to_csv(index=False, lineterminator="\n")
+
+
+def test_many_checkpoints_have_fewer_resamples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their intervals are those of more resamples, up to the error of drawing."""
+    for seed in range(6):
+        keep(tmp_path, "a", some_right(0.8, seed=seed), seed=seed)
+    whole = table(tmp_path)
+    monkeypatch.setattr(scores, "MANY_CHECKPOINTS", 5)
+    fewer = table(tmp_path)
+    for key, intervals in whole.macros.items():
+        exact, drawn = intervals.macro_f1, fewer.macros[key].macro_f1
+        assert drawn != exact
+        assert (drawn.low, drawn.high) == pytest.approx((exact.low, exact.high), abs=0.01)
+        assert fewer.expected_eces[key] == pytest.approx(whole.expected_eces[key], rel=0.1)
+        assert fewer.expected_eces[key] != whole.expected_eces[key]
