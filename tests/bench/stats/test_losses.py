@@ -67,21 +67,14 @@ def test_blocks_of_many_images_test_as_single_images_do(monkeypatch: pytest.Monk
     assert 0 < single.p_values[0, 1] < 0.9
 
 
-def test_more_signs_are_drawn_only_where_they_can_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("models", "flips"), [(12, 66 * losses_module.FLIPS_PER_PAIR), (50, losses_module.FLIPS)])
+def test_more_signs_are_drawn_only_where_they_can_decide(models: int, flips: int) -> None:
     """Of 50 models 1,225 pairs are tested: no number of signs up to the most makes a pair significant."""
-    drawn: list[int] = []
-    subsets = losses_module._subset_means
-
-    def counted(means: np.ndarray, groups: np.ndarray | None, flips: int, seed: int) -> np.ndarray:
-        drawn.append(flips)
-        return subsets(means, groups, flips, seed)
-
-    monkeypatch.setattr(losses_module, "_subset_means", counted)
     rng = np.random.default_rng(0)
-    for models in (12, 50):
-        found = compare_losses([rng.exponential(size=(1, 40)) for _ in range(models)])
-    assert drawn == [66 * losses_module.FLIPS_PER_PAIR, losses_module.FLIPS]
-    assert np.isinf(found.low[0, 1])
+    worst = rng.exponential(size=(1, 40)) + 9
+    found = compare_losses([worst, *(rng.exponential(size=(1, 40)) for _ in range(models - 1))])
+    assert found.p_values[0, 1] == pytest.approx(2 / (flips + 1))
+    assert np.isinf(found.low[0, 1]) == (models == 50)
 
 
 @pytest.mark.parametrize(
