@@ -113,7 +113,9 @@ def publish(paths: "Paths") -> Leaderboard:
         if old not in board.files:
             old.unlink()
     for path, content in board.files.items():
-        write_text(content, path)
+        # A hundred pictures that did not change would each wait for the disk.
+        if not path.is_file() or path.read_bytes() != content.encode():
+            write_text(content, path)
     board.made.keep(paths)
     return board
 

@@ -1,11 +1,13 @@
 """The files from which each table of a results folder is made, and the digests of their bytes."""
 
 import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from bench.comparison.tables import TableKey, order_of, table_key
@@ -17,6 +19,8 @@ from imgcls.parallel import map_chunks
 
 UNREADABLE: Final = "errno "
 """Beginning of what stands for the digest of a file that cannot be read."""
+
+NO_DIGESTS: Final = MappingProxyType[Path, str]({})
 
 COST_BYTES: Final = 10_000
 """Work of reading a record, in bytes as ``map_chunks`` counts it: from 400 records on, all cores read them."""
@@ -60,8 +64,8 @@ class TableFiles:
 class Inputs:
     """The records and latency files of a results folder, by their paths in it."""
 
-    records: Mapping[str, RecordEntry]
-    measured: Mapping[str, LatencyEntry]
+    records: dict[str, RecordEntry]
+    measured: dict[str, LatencyEntry]
 
     def tables(self, results: Path) -> dict[TableKey, TableFiles]:
         """Return the files of each table, in the order of the tables; latency files without a run are in none."""
@@ -88,6 +92,11 @@ class Inputs:
             for key in sorted(rows, key=order_of)
         }
 
+    def digests(self, results: Path) -> dict[Path, str]:
+        """Return the digests of all records and latency files."""
+        entries = (self.records | self.measured).items()
+        return {results / path: entry.digest for path, entry in entries}
+
     def warn(self, results: Path) -> None:
         """Log why files are skipped, as reading all of them does."""
         for path, entry in self.records.items():
@@ -106,18 +115,17 @@ NOTHING_KNOWN: Final = Inputs(records={}, measured={})
 def inputs_of(paths: Paths, known: Inputs = NOTHING_KNOWN) -> Inputs:
     """Return the records and latency files of a results folder; files whose bytes are ``known`` are not parsed."""
     return Inputs(
-        records=_entries(list(paths.all_records()), known.records, paths.results, _record_entry),
-        measured=_entries(list(paths.all_latency_files()), known.measured, paths.results, _latency_entry),
+        records=_entries(list(paths.all_records()), known.records, _record_entry),
+        measured=_entries(list(paths.all_latency_files()), known.measured, _latency_entry),
     )
 
 
 Entry = TypeVar("Entry", RecordEntry, LatencyEntry)
 
 
-def _entries(
-    files: Sequence[Path], known: Mapping[str, Entry], results: Path, read: Callable[[Path], Entry]
-) -> dict[str, Entry]:
-    names = [path.relative_to(results).as_posix() for path in files]
+def _entries(files: Sequence[Path], known: Mapping[str, Entry], read: Callable[[Path], Entry]) -> dict[str, Entry]:
+    # Their folder, that of the machine, and their own names.
+    names = ["/".join(path.parts[-3:]) for path in files]
     entries = {name: known[name] for name, path in zip(names, files, strict=True) if _is(known.get(name), path)}
     changed = [path for name, path in zip(names, files, strict=True) if name not in entries]
     made = [
@@ -125,7 +133,7 @@ def _entries(
         for part in map_chunks(partial(_each, read), changed, cost_bytes=COST_BYTES * len(changed))
         for entry in part
     ]
-    entries |= {path.relative_to(results).as_posix(): entry for path, entry in zip(changed, made, strict=True)}
+    entries |= {"/".join(path.parts[-3:]): entry for path, entry in zip(changed, made, strict=True)}
     return {name: entries[name] for name in names}
 
 
@@ -171,8 +179,13 @@ def digest_of(path: Path) -> str:
         return f"{UNREADABLE}{error.errno}"
 
 
-def fingerprint(files: TableFiles, results: Path) -> str:
-    """Return a digest of the names and the bytes of all files of a table, and of which of them do not exist."""
-    every: Iterable[Path] = (*files.records, *files.measured, *files.predictions)
-    lines = (f"{path.relative_to(results).as_posix()} {digest_of(path)}\n" for path in every)
+def fingerprint(files: TableFiles, results: Path, known: Mapping[Path, str] = NO_DIGESTS) -> str:
+    """Return a digest of the names and the bytes of all files of a table, and of which of them do not exist.
+
+    ``known`` are digests of files that have just been read.
+    """
+    # Not by ``relative_to``, which takes longer than reading a small file.
+    skipped = len(f"{results}{os.sep}")
+    every = (*files.records, *files.measured, *files.predictions)
+    lines = (f"{str(path)[skipped:]} {known.get(path) or digest_of(path)}\n" for path in every)
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()

@@ -55,7 +55,8 @@ def tables_of(
     inputs = inputs_of(paths, index.inputs)
     inputs.warn(paths.results)
     files, known = inputs.tables(paths.results), {entry.key: entry for entry in index.tables}
-    prints = {key: fingerprint(own, paths.results) for key, own in files.items()}
+    digests = inputs.digests(paths.results)
+    prints = {key: fingerprint(own, paths.results, digests) for key, own in files.items()}
     kept = {key: known[key] for key in files if key in known and known[key].made_from == prints[key]}
     stale = [_Stale(key=key, files=files[key], before=prints[key]) for key in files if key not in kept]
     cost = COST_BYTES * sum(len(table.files.records) for table in stale)

@@ -25,8 +25,16 @@ class Folder:
 
         A table that has changed since it was indexed may have any name.
         """
-        runs = {key: [entry.run_id for entry in self.inputs.records.values() if entry.table == key] for key in among}
-        known = {key: entry for key, entry in self.indexed.items() if key in runs and self._is_current(entry)}
+        runs: dict[TableKey, list[str]] = {key: [] for key in among}
+        for record in self.inputs.records.values():
+            if record.table in runs:
+                runs[record.table].append(record.run_id)
+        digests = self.inputs.digests(self.paths.results)
+        known = {
+            key: entry
+            for key, entry in self.indexed.items()
+            if key in runs and entry.made_from == fingerprint(self.tables[key], self.paths.results, digests)
+        }
         found = {
             name: [
                 key
@@ -40,9 +48,6 @@ class Folder:
             return list(among)
         wanted = {key for keys in found.values() for key in keys}
         return [key for key in among if key in wanted or key not in known]
-
-    def _is_current(self, entry: TableEntry) -> bool:
-        return entry.made_from == fingerprint(self.tables[entry.key], self.paths.results)
 
     def read(self, keys: Sequence[TableKey], machine: str | None = None) -> tuple[list[Comparison], list[str]]:
         """Compare the rows of some tables; also return why others are refused."""

@@ -486,13 +486,13 @@ def test_many_checkpoints_have_fewer_resamples(tmp_path: Path, monkeypatch: pyte
     """Their intervals are those of more resamples, up to the error of drawing."""
     for seed in range(6):
         keep(tmp_path, "a", some_right(0.8, seed=seed), seed=seed)
-    whole = table(tmp_path)
+    macros, eces = (found := table(tmp_path)).macros, found.expected_eces
     monkeypatch.setattr(scores, "MANY_CHECKPOINTS", 5)
     fewer = table(tmp_path)
-    assert fewer.macros != whole.macros
-    for key, intervals in whole.macros.items():
+    assert fewer.macros != macros
+    for key, intervals in macros.items():
         exact, drawn = intervals.macro_f1, fewer.macros[key].macro_f1
         assert (drawn.low, drawn.high) == pytest.approx((exact.low, exact.high), abs=0.01)
-    assert fewer.expected_eces != whole.expected_eces
-    for key, ece in whole.expected_eces.items():
+    assert fewer.expected_eces != eces
+    for key, ece in eces.items():
         assert fewer.expected_eces[key] == pytest.approx(ece, rel=0.1)
