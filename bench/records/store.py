@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -27,6 +28,8 @@ DIGEST: Final = "digest"
 
 WITH_DIGEST: Final = "predictions_sha256"
 """Field of records that no version without digests has written."""
+
+NONE_KNOWN: Final = MappingProxyType[Path, RunRecord]({})
 
 Network = tuple[str, int, int]
 """The timm name, image size in px and number of classes of a network."""
@@ -155,9 +158,14 @@ def read_records(results: Path) -> list[RunRecord]:
     return read_files(results, paths.all_records(), paths.all_latency_files())
 
 
-def read_files(results: Path, files: Iterable[Path], measured: Iterable[Path]) -> list[RunRecord]:
-    """Read some records of a results folder and some latency files, as ``read_records`` reads all."""
-    records = [record for _, record in _readable(files, read_own_record, results)]
+def read_files(
+    results: Path, files: Iterable[Path], measured: Iterable[Path], known: Mapping[Path, RunRecord] = NONE_KNOWN
+) -> list[RunRecord]:
+    """Read some records of a results folder and some latency files, as ``read_records`` reads all.
+
+    Records that are ``known`` have been read already.
+    """
+    records = [record for _, record in _readable(files, lambda path: known.get(path) or read_own_record(path), results)]
     indices = {record.run_id: index for index, record in enumerate(records) if record.outcome is not None}
     finished = {run_id: records[index].finished.artifact.sha256 for run_id, index in indices.items()}
     for path, latency in _readable(measured, read_latency_file, results):

@@ -80,7 +80,8 @@ def write_index(index: Index, path: Path) -> None:
 @cache
 def code_version() -> str:
     """Return a digest of the source of both packages, and of the versions of Python and of libraries that compute."""
-    # Not the commit, which a changed working tree shares, and an installed package lacks.
+    # Once a process, whose code stays what it was when it was imported. Not the commit, which a changed working tree
+    # shares, and an installed package lacks.
     files = sorted(path for name in PACKAGES for path in (REPOSITORY / name).rglob("*.py"))
     digest = hashlib.sha256()
     for path in files:

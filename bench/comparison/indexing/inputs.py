@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from bench.comparison.tables import TableKey, order_of, table_key
 from bench.records.paths import Paths
 from bench.records.predictions import prediction_files
+from bench.records.schema import RunRecord
 from bench.records.store import read_latency_file, read_own_record, unmatched, warn_of_skipped
 from imgcls.files import read_regular
 from imgcls.parallel import map_chunks
@@ -24,6 +25,10 @@ NO_DIGESTS: Final = MappingProxyType[Path, str]({})
 
 COST_BYTES: Final = 10_000
 """Work of reading a record, in bytes as ``map_chunks`` counts it: from 400 records on, all cores read them."""
+
+
+FEW: Final = 200
+"""Records that stay in memory between finding their tables and making these; the others are read twice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,10 +117,15 @@ class Inputs:
 NOTHING_KNOWN: Final = Inputs(records={}, measured={})
 
 
-def inputs_of(paths: Paths, known: Inputs = NOTHING_KNOWN) -> Inputs:
-    """Return the records and latency files of a results folder; files whose bytes are ``known`` are not parsed."""
+def inputs_of(paths: Paths, known: Inputs = NOTHING_KNOWN, kept: dict[Path, RunRecord] | None = None) -> Inputs:
+    """Return the records and latency files of a results folder; files whose bytes are ``known`` are not parsed.
+
+    If few are parsed, ``kept`` receives their records.
+    """
+    files = list(paths.all_records())
+    few = len(files) <= FEW and kept is not None
     return Inputs(
-        records=_entries(list(paths.all_records()), known.records, _record_entry),
+        records=_entries(files, known.records, partial(_record_entry, kept=kept if few else None)),
         measured=_entries(list(paths.all_latency_files()), known.measured, _latency_entry),
     )
 
@@ -141,13 +151,15 @@ def _is(entry: RecordEntry | LatencyEntry | None, path: Path) -> bool:
     return entry is not None and not entry.digest.startswith(UNREADABLE) and entry.digest == digest_of(path)
 
 
-def _record_entry(path: Path) -> RecordEntry:
+def _record_entry(path: Path, *, kept: dict[Path, RunRecord] | None) -> RecordEntry:
     # The digest first: if the file changes before it is read, the entry has the digest of bytes that are gone.
     digest = digest_of(path)
     try:
         record = read_own_record(path)
     except (ValueError, OSError) as error:
         return RecordEntry(digest=digest, skipped=str(error))
+    if kept is not None:
+        kept[path] = record
     return RecordEntry(
         digest=digest,
         table=table_key(record),

@@ -2,7 +2,7 @@
 
 import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from bench.comparison.indexing.file import NO_INDEX, Index, TableEntry, code_ver
 from bench.comparison.indexing.inputs import COST_BYTES, TableFiles, fingerprint, inputs_of
 from bench.comparison.tables import TableKey, refusal
 from bench.records.paths import Paths
+from bench.records.schema import RunRecord
 from bench.records.store import Counted, read_files, recounted
 from imgcls.parallel import map_chunks
 
@@ -52,7 +53,8 @@ def tables_of(
     tables that are refused are logged, whether or not they were indexed.
     """
     index = read_index(paths.index) if use_index else NO_INDEX
-    inputs = inputs_of(paths, index.inputs)
+    kept_records: dict[Path, RunRecord] = {}
+    inputs = inputs_of(paths, index.inputs, kept_records)
     inputs.warn(paths.results)
     files, known = inputs.tables(paths.results), {entry.key: entry for entry in index.tables}
     digests = inputs.digests(paths.results)
@@ -60,7 +62,7 @@ def tables_of(
     kept = {key: known[key] for key in files if key in known and known[key].made_from == prints[key]}
     stale = [_Stale(key=key, files=files[key], before=prints[key]) for key in files if key not in kept]
     cost = COST_BYTES * sum(len(table.files.records) for table in stale)
-    made = map_chunks(partial(_made_all, make, paths.results), stale, cost_bytes=cost)
+    made = map_chunks(partial(_made_all, make, paths.results, kept_records), stale, cost_bytes=cost)
     entries = kept | {entry.key: entry for part in made for entry in part}
     ordered = tuple(entries[key] for key in files)
     for entry in ordered:
@@ -89,14 +91,25 @@ class _Stale:
     before: str
 
 
-def _made_all(make: Callable[[Comparison], object], results: Path, tables: Sequence[_Stale]) -> list[TableEntry]:
+def _made_all(
+    make: Callable[[Comparison], object],
+    results: Path,
+    known: Mapping[Path, RunRecord],
+    tables: Sequence[_Stale],
+) -> list[TableEntry]:
     counted: Counted = {}
-    return [_made(make, results, table, counted) for table in tables]
+    return [_made(make, results, known, table, counted) for table in tables]
 
 
-def _made(make: Callable[[Comparison], object], results: Path, stale: _Stale, counted: Counted) -> TableEntry:
+def _made(
+    make: Callable[[Comparison], object],
+    results: Path,
+    known: Mapping[Path, RunRecord],
+    stale: _Stale,
+    counted: Counted,
+) -> TableEntry:
     files = stale.files
-    records = recounted(read_files(results, files.records, files.measured), counted)
+    records = recounted(read_files(results, files.records, files.measured, known), counted)
     tables, excluded = analysis.grouped(records, results)
     # A file that has changed meanwhile may have moved its run to another table, which the next command makes.
     table = next((table for table in tables if table.key == stale.key), None)
