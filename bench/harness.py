@@ -27,6 +27,7 @@ from imgcls.config import RuntimeConfig, StoreConfig
 from imgcls.data.audit import Audit
 from imgcls.data.stores.choice import DEFAULT as DEFAULT_STORE
 from imgcls.devices import unusable_gpu
+from imgcls.errors import ConfigError
 from imgcls.files import default_cache
 from imgcls.messages import Message, Setting
 from imgcls.models.model_names import names_weights
@@ -187,7 +188,10 @@ def carry_out(tasks: Sequence[Task], train: Train = train_here) -> Finished:
         ok = ok and measured.ok
     # A results folder may hold other tables too.
     run_ids = {task.run_id for task in tasks}
-    table = next(table for table in page.write(tasks[0].paths) if run_ids & {*table.run_ids})
+    board = page.publish(tasks[0].paths)
+    table = next((table for table in board.results if run_ids & {*table.run_ids}), None)
+    if table is None:
+        raise ConfigError(next(reason for key, reason in board.made.refused if key in set(map(table_key, records))))
     return Finished(ok=ok, table=table)
 
 

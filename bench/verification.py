@@ -140,7 +140,7 @@ def _interrupted(paths: Paths) -> Iterator[Problem]:
 
 def _leaderboard_problems(paths: Paths) -> Iterator[Problem]:
     """Yield the files of the leaderboard that are not those of the records; without a leaderboard there are none."""
-    made = contents(paths)[1]
+    made = contents(paths, use_index=False).files
     if not any(path.exists() for path in made):
         return
     for path, text in made.items():

@@ -1,5 +1,6 @@
 """The commands leaderboard, compare, recommend and report, which read records and do not load torch."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -7,13 +8,14 @@ from typing import Final
 from rich.console import Console, RenderableType
 
 from bench.cli.arguments import CompareArgs, RecommendArgs, ReportArgs, ResultsArgs, TablesArgs, VerifyArgs
-from bench.comparison import analysis
 from bench.comparison.analysis import Comparison
 from bench.comparison.decisions.compare import compare
 from bench.comparison.decisions.limits import Limit, Limits
 from bench.comparison.decisions.recommend import recommend
 from bench.comparison.decisions.sides import choose
+from bench.comparison.indexing.selection import Folder, open_folder
 from bench.comparison.measures import MEASURES
+from bench.comparison.tables import TableKey
 from bench.leaderboard.advice import advice
 from bench.leaderboard.page import heading, write
 from bench.leaderboard.pair_text import pair_document
@@ -26,6 +28,8 @@ from imgcls.data.sources.rows import is_table
 from imgcls.data.sources.table import read_table
 from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
+
+LOGGER = logging.getLogger(__name__)
 
 NOTHING_FITS: Final = 3
 """Exit status if no row meets all limits, or if the one that does has learned nothing."""
@@ -75,7 +79,7 @@ def show_document(blocks: Sequence[Block], console: Console) -> None:
 
 def compare_two(args: CompareArgs, console: Console) -> int:
     """Print the paired comparison of two rows or runs."""
-    first, second = choose((args.first, args.second), read_tables(args))
+    first, second = choose((args.first, args.second), read_tables(args, names=(args.first, args.second)))
     show_document(pair_document(compare(second, first)), console)
     return 0
 
@@ -83,14 +87,14 @@ def compare_two(args: CompareArgs, console: Console) -> int:
 def recommend_one(args: RecommendArgs, console: Console) -> int:
     """Print the recommended model; return 3 if no row meets all limits."""
     limits = limits_of(args)
-    comparisons = read_tables(args, args.machine)
+    folder, selected = _selected(args)
     # Rows of different tables differ in data, budget or machine, and are not compared with each other.
-    if len(comparisons) > 1:
+    if len(selected) > 1:
         message = (
-            f"--results {args.results} holds {len(comparisons)} tables: {_listed(comparisons)}; "
-            "choose one by --table ID"
+            f"--results {args.results} holds {len(selected)} tables: {_listed(selected)}; choose one by --table ID"
         )
         raise ConfigError(message)
+    comparisons = _read(args, folder, selected, args.machine)
     measured = comparisons[0].table.machines
     if args.machine is not None and args.machine not in measured:
         machines = ", ".join(measured) or "none"
@@ -199,27 +203,47 @@ def report(args: ReportArgs, console: Console) -> int:
     return 0
 
 
-def read_tables(args: TablesArgs, machine: str | None = None) -> list[Comparison]:
-    """Read the tables that the flags select, with the latency of a machine; raises ConfigError if there are none."""
+def read_tables(args: TablesArgs, machine: str | None = None, names: Sequence[str] = ()) -> list[Comparison]:
+    """Read the tables that the flags select, with the latency of a machine; raises ConfigError if there are none.
+
+    With ``names`` of rows or runs, tables that have none of them may be missing.
+    """
+    folder, selected = _selected(args)
+    return _read(args, folder, folder.naming(names, selected) if names else selected, machine)
+
+
+def _read(args: TablesArgs, folder: Folder, keys: Sequence[TableKey], machine: str | None) -> list[Comparison]:
+    comparisons, refusals = folder.read(keys, machine)
+    if not comparisons:
+        nothing = f"--results {args.results}: no runs there that can be shown; run-all makes some"
+        raise ConfigError(refusals[0] if refusals else nothing)
+    for reason in refusals:
+        LOGGER.warning(reason)
+    return comparisons
+
+
+def _selected(args: TablesArgs) -> tuple[Folder, list[TableKey]]:
+    """Return the results folder, and which of its tables the flags select; raises ConfigError if there are none."""
     # Each flag is checked by itself, so that the error names the one that excludes everything, and lists valid values.
     if not args.results.is_dir():
         message = f"--results {args.results}: no such folder; run-all makes one"
         raise ConfigError(message)
-    every = analysis.read(args.results, machine)
+    folder = open_folder(Paths(results=args.results))
+    every = list(folder.tables)
     if not every:
         message = f"--results {args.results}: no runs there that can be shown; run-all makes some"
         raise ConfigError(message)
     name = None if args.data is None else _dataset_name(args.data)
-    of_data = [comparison for comparison in every if name in {None, comparison.table.key.dataset}]
+    of_data = [key for key in every if name in {None, key.dataset}]
     if not of_data:
-        datasets = ", ".join(sorted({comparison.table.key.dataset for comparison in every}))
+        datasets = ", ".join(sorted({key.dataset for key in every}))
         message = f"--data {args.data}: no run on it in {args.results}; data sets there: {datasets}"
         raise ConfigError(message)
-    selected = [comparison for comparison in of_data if args.table in {None, comparison.table.key.id}]
+    selected = [key for key in of_data if args.table in {None, key.id}]
     if not selected:
         message = f"--table {args.table}: no such table in {args.results}; tables there: {_listed(of_data)}"
         raise ConfigError(message)
-    return selected
+    return folder, selected
 
 
 def _dataset_name(data: str) -> str:
@@ -230,5 +254,5 @@ def _dataset_name(data: str) -> str:
     return path.resolve().name if path.exists() else data
 
 
-def _listed(comparisons: Sequence[Comparison]) -> str:
-    return "; ".join(f"{comparison.table.key.id} ({heading(comparison.table.key)})" for comparison in comparisons)
+def _listed(keys: Sequence[TableKey]) -> str:
+    return "; ".join(f"{key.id} ({heading(key)})" for key in keys)

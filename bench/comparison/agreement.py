@@ -1,12 +1,15 @@
 """Whether the predictions of runs are those of their records; a run whose parts do not agree is in no table."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.records.paths import Paths
 from bench.records.predictions import StoredPredictions, read_predictions
 from bench.records.schema import RunRecord
+
+LOGGER = logging.getLogger(__name__)
 
 PredictionsByRun = Mapping[str, StoredPredictions]
 """Predictions on test by run_id, of the runs that have them."""
@@ -33,3 +36,14 @@ class ExcludedRun:
     model: str
     seed: int
     reason: str
+
+
+def excluded_run(record: RunRecord, reason: str) -> ExcludedRun:
+    """Return a run that is excluded for this reason."""
+    return ExcludedRun(model=record.config.model, seed=record.config.seed, reason=reason)
+
+
+def warn_of_excluded(runs: Iterable[ExcludedRun]) -> None:
+    """Log why runs are excluded."""
+    for run in runs:
+        LOGGER.warning("excluded %s, seed %d: %s", run.model, run.seed, run.reason)

@@ -1,5 +1,6 @@
 """Statistics of a table, computed once for the leaderboard, the report and the comparison of two rows."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparison.agreement import predictions_of
+from bench.comparison.agreement import ExcludedRun, excluded_run, predictions_of, warn_of_excluded
 from bench.comparison.costs import Front, fronts
 from bench.comparison.measures import MEASURES, Estimate
 from bench.comparison.rows import Checkpoint, ComparedRow, Row, compared_row
 from bench.comparison.scores import accuracy, bootstrapped, expected_eces, macro_f1, minority_classes
-from bench.comparison.tables import CHECKPOINTS_SHOWN, Table, group
+from bench.comparison.tables import CHECKPOINTS_SHOWN, Table, group, refusal
 from bench.records.schema import RunRecord
 from bench.records.store import read_records, recounted
 from bench.stats.groups import (
@@ -40,6 +41,8 @@ from bench.stats.pairs import (
 )
 from bench.stats.power import Power, power_of
 from bench.stats.ranks import RankInterval, best_probabilities, rank_intervals
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -315,7 +318,29 @@ def read(results: Path, machine: str | None = None) -> list[Comparison]:
 def compare_records(records: Sequence[RunRecord], results: Path, machine: str | None = None) -> list[Comparison]:
     """Group records into tables, and compare the rows of each table.
 
-    A run whose predictions do not agree with its record is excluded, with a warning.
+    A run whose predictions do not agree with its record is excluded, and a table of too many rows refused, with a
+    warning.
     """
+    comparisons, refusals = compare_or_refuse(records, results, machine)
+    for reason in refusals:
+        LOGGER.warning(reason)
+    return comparisons
+
+
+def compare_or_refuse(
+    records: Sequence[RunRecord], results: Path, machine: str | None = None
+) -> tuple[list[Comparison], list[str]]:
+    """Return the comparisons of tables, and the reasons why other tables are refused; log which runs are excluded."""
+    tables, excluded = grouped(records, results, machine)
+    warn_of_excluded(excluded)
+    refusals = [refusal(table.key, len(table.rows)) for table in tables if table.refused]
+    return [find(table) for table in tables if not table.refused], refusals
+
+
+def grouped(
+    records: Sequence[RunRecord], results: Path, machine: str | None = None
+) -> tuple[list[Table], list[ExcludedRun]]:
+    """Group records with their predictions into tables; also return the runs whose parts do not agree."""
     predictions, disagreeing = predictions_of(records, results)
-    return [find(table) for table in group(records, predictions, machine, disagreeing=disagreeing)]
+    excluded = [excluded_run(record, disagreeing[record.run_id]) for record in records if record.run_id in disagreeing]
+    return group(records, predictions, machine, disagreeing=disagreeing), excluded

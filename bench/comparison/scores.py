@@ -22,12 +22,18 @@ from bench.stats.groups import (
     repeated_interval,
 )
 from bench.stats.intervals import Interval, Score, wilson_interval
-from bench.stats.macro import DrawCache, MacroIntervals, macro_intervals
-from bench.stats.resampling import calibrated_ece, uniforms_for
+from bench.stats.macro import RESAMPLES, DrawCache, MacroIntervals, macro_intervals
+from bench.stats.resampling import CALIBRATED_RESAMPLES, calibrated_ece, uniforms_for
 from imgcls.parallel import usable_cores
 
 IMAGES_FOR_THREADS: Final = 2_000
 """Test images below which threads lose as much time waiting for each other as a second core saves."""
+
+MANY_CHECKPOINTS: Final = 50
+"""Checkpoints of a table above which each has a fifth of the resamples, as they would take most of the time."""
+
+FEWER: Final = 5
+"""With 2,000 resamples the standard error of a bound is a sixteenth of the score's; with 10,000 a thirty-sixth."""
 
 SMALL_CLASS: Final = 30
 """Test images of a class below which the bootstrap's intervals are too short."""
@@ -77,13 +83,13 @@ def over_seeds(values: Sequence[float], intervals: Sequence[Interval], component
 def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
     """Return the intervals of macro-F1 and balanced accuracy of checkpoints, on all cores if there are many images."""
     # Checkpoints of one table have the same numbers of images per class, so that their bootstraps share draws.
-    draws = DrawCache()
+    draws, resamples = DrawCache(), RESAMPLES // _divisor(len(checkpoints))
 
     def interval(checkpoint: Checkpoint) -> MacroIntervals:
         predictions = checkpoint.predictions
         if predictions is not None and (groups := meaningful(predictions.group)) is not None:
-            return grouped_macro_intervals(predictions.labels, predictions.predicted, groups)
-        return macro_intervals(checkpoint.confusion, draws=draws)
+            return grouped_macro_intervals(predictions.labels, predictions.predicted, groups, resamples=resamples)
+        return macro_intervals(checkpoint.confusion, resamples=resamples, draws=draws)
 
     if sum(int(checkpoint.confusion.sum()) for checkpoint in checkpoints[:1]) < IMAGES_FOR_THREADS:
         return list(map(interval, checkpoints))
@@ -95,7 +101,15 @@ def bootstrapped(checkpoints: Sequence[Checkpoint]) -> list[MacroIntervals]:
 def expected_eces(predictions: Sequence[StoredPredictions]) -> list[tuple[float, float]]:
     """Return mean and 95th percentile of the ECE of perfectly calibrated models with the same confidences as these."""
     uniforms = uniforms_for([len(part.labels) for part in predictions])
-    return [calibrated_ece(part.p_predicted, uniforms=uniforms(len(part.labels))) for part in predictions]
+    resamples = CALIBRATED_RESAMPLES // _divisor(len(predictions))
+    return [
+        calibrated_ece(part.p_predicted, resamples=resamples, uniforms=uniforms(len(part.labels)))
+        for part in predictions
+    ]
+
+
+def _divisor(checkpoints: int) -> int:
+    return 1 if checkpoints <= MANY_CHECKPOINTS else FEWER
 
 
 def recalls(row: Row, *, confidence: float = 0.95) -> list[Score | None]:

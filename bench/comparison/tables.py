@@ -1,6 +1,5 @@
 """Tables from records: which runs are comparable, and the rows of a table with their seeds and folds."""
 
-import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from bench.comparison.agreement import ExcludedRun, PredictionsByRun
+from bench.comparison.agreement import ExcludedRun, PredictionsByRun, excluded_run
 from bench.comparison.latencies.sessions import Sessions, sessions_of
 from bench.comparison.latencies.speeds import Network
 from bench.comparison.rows import AnyRow, Checkpoint, Row
@@ -20,7 +19,8 @@ from bench.records.predictions import StoredPredictions, pool
 from bench.records.schema import RunRecord
 from imgcls.evaluation.baseline import Majority, always
 
-LOGGER = logging.getLogger(__name__)
+MOST_ROWS: Final = 300
+"""Rows of a table up to which it is shown: 44,850 pairs."""
 
 CHECKPOINTS_SHOWN: Final = 100
 """Checkpoints that tables show one by one, from the first rows: bootstraps of all would take most of the time."""
@@ -77,6 +77,11 @@ class Table:
     excluded: tuple[ExcludedRun, ...] = ()
 
     @property
+    def refused(self) -> bool:
+        """Whether it has too many rows to be shown."""
+        return len(self.rows) > MOST_ROWS
+
+    @property
     def records(self) -> list[RunRecord]:
         """The records of all rows."""
         return [record for row in self.rows for record in row.records]
@@ -114,6 +119,14 @@ class Table:
         return always(self.first.dataset.class_names, train=self.counts("train"), test=self.test_counts)
 
 
+def refusal(key: TableKey, rows: int) -> str:
+    """Return why a table of more than ``MOST_ROWS`` rows is refused, and what to do."""
+    return (
+        f"table {key.id} of {key.dataset} is refused: it has {rows} rows, and at most {MOST_ROWS} are compared, as "
+        "every row is compared with every other; move some of its records to another folder, and give it by --results"
+    )
+
+
 def table_key(record: RunRecord) -> TableKey:
     """Return the key of a run's table; a tuned run is in the table of the default that it is compared with."""
     data = record.dataset
@@ -145,12 +158,10 @@ def group(
         if reason is None:
             tables[table_key(record)].append(record)
         else:
-            LOGGER.warning("excluded %s, seed %d: %s", record.config.model, record.config.seed, reason)
-            named = ExcludedRun(model=record.config.model, seed=record.config.seed, reason=reason)
-            excluded[table_key(record)].append(named)
+            excluded[table_key(record)].append(excluded_run(record, reason))
     return [
         replace(_table(key, tables[key], predictions, machine), excluded=tuple(excluded[key]))
-        for key in sorted(tables, key=_order)
+        for key in sorted(tables, key=order_of)
     ]
 
 
@@ -172,7 +183,8 @@ def _machines(records: Sequence[RunRecord], own: str) -> list[str]:
     return sorted(machines, key=lambda name: (name != own, name))
 
 
-def _order(key: TableKey) -> tuple[str, ...]:
+def order_of(key: TableKey) -> tuple[str, ...]:
+    """Return what tables are sorted by."""
     # The budget as text, because its fields may be None, which cannot be compared with a number.
     return key.dataset, key.data_digest, key.split_digest, str(key.budget), key.machine
 

@@ -4,16 +4,18 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.comparison.analysis import read
+from bench.comparison.analysis import Comparison
+from bench.comparison.indexing.reuse import Tables, tables_of
 from bench.comparison.measures import MEASURES, Measure
 from bench.comparison.results.building import table_result
-from bench.comparison.results.runs import flat_runs
+from bench.comparison.results.runs import FlatRun, flat_runs
 from bench.comparison.results.values import RowResult, TableResult
 from bench.comparison.settings import colours_of
-from bench.comparison.tables import TableKey
+from bench.comparison.tables import TableKey, order_of
 from bench.config import REPOSITORY
 from bench.leaderboard.cells import LATENCY_COLUMNS, measured, median_text, per_cent
 from bench.leaderboard.details import (
@@ -65,6 +67,25 @@ LEGEND: Final = "docs/leaderboard.md"
 """The page of this repository that explains every column and mark."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableText:
+    """A table as values, and the texts that are made of it: section of the document, picture, and lines of the CSV."""
+
+    result: TableResult
+    section: str
+    picture: str
+    runs: tuple[FlatRun, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leaderboard:
+    """The tables of a results folder, the text of each file that shows them, and what the next command can reuse."""
+
+    results: tuple[TableResult, ...]
+    files: dict[Path, str]
+    made: Tables[TableText]
+
+
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Switch the garbage collector off: everything read here is kept, and scanning it takes a tenth of the time."""
@@ -78,36 +99,63 @@ def _uncollected() -> Iterator[None]:
 
 
 def write(paths: "Paths") -> list[TableResult]:
-    """Write ``leaderboard.md``, its pictures, and ``leaderboard.csv`` from all records of a results folder.
+    """Write the leaderboard of a results folder, and return the tables that it shows."""
+    return list(publish(paths).results)
 
-    Returns what they show.
+
+def publish(paths: "Paths") -> Leaderboard:
+    """Write ``leaderboard.md``, its pictures, ``leaderboard.csv`` and the index from all records of a results folder.
+
+    Returns what they show. Only the tables whose files have changed since the last time are made again.
     """
-    tables, files = contents(paths)
+    board = contents(paths)
     for old in paths.results.glob(PICTURE.format("*")):
-        if old not in files:
+        if old not in board.files:
             old.unlink()
-    for path, content in files.items():
-        write_text(content, path)
-    return tables
+    for path, content in board.files.items():
+        # A hundred pictures that did not change would each wait for the disk.
+        if not path.is_file() or path.read_bytes() != content.encode():
+            write_text(content, path)
+    board.made.keep(paths)
+    return board
 
 
 @_uncollected()
-def contents(paths: "Paths") -> tuple[list[TableResult], dict[Path, str]]:
-    """Return the tables of all records of a results folder, and the text of each file that shows them."""
-    comparisons = read(paths.results)
-    tables, runs = [table_result(comparison) for comparison in comparisons], flat_runs(comparisons)
-    files = {paths.results / PICTURE.format(results.id): picture(results) for results in tables}
-    files[paths.leaderboard] = markdown(document(tables, results=paths.results))
-    files[paths.spreadsheet] = csv_text(runs)
-    return tables, files
+def contents(paths: "Paths", *, use_index: bool = True) -> Leaderboard:
+    """Return the leaderboard of all records of a results folder; without ``use_index`` everything is made anew."""
+    made = tables_of(paths, TableText, table_text, use_index=use_index)
+    results = tuple(table.result for table in made.values)
+    # A refused table stands where its section would be.
+    sections = {table.result.key: table.section for table in made.values}
+    sections |= {key: markdown([Section(heading(key), tuple(bullets([reason])))]) for key, reason in made.refused}
+    start = markdown(_start(results, paths.results))
+    files = {paths.results / PICTURE.format(table.result.id): table.picture for table in made.values}
+    files[paths.leaderboard] = "\n".join([start, *(sections[key] for key in sorted(sections, key=order_of))])
+    files[paths.spreadsheet] = csv_text([run for table in made.values for run in table.runs])
+    return Leaderboard(results=results, files=files, made=made)
+
+
+def table_text(comparison: Comparison) -> TableText:
+    """Return a table as values and texts."""
+    result = table_result(comparison)
+    return TableText(
+        result=result,
+        section=markdown([_section(result)]),
+        picture=picture(result),
+        runs=tuple(flat_runs([comparison])),
+    )
 
 
 def document(tables: Sequence[TableResult], *, results: Path | None = None) -> list[Block]:
     """Return the whole document; its link to the legend is relative to the folder ``results``."""
+    return [*_start(tables, results), *map(_section, tables)]
+
+
+def _start(tables: Sequence[TableResult], results: Path | None) -> list[Block]:
     count = sum(len(table.run_ids) for table in tables)
     made = ("Made by ", Name("python -m bench leaderboard"), f" from {count:,} record{'' if count == 1 else 's'}")
     start = text(*made, ". Columns and marks: ", _legend(results), ".")
-    return [Section(text("Leaderboard"), (), level=1), Paragraph(start), *map(_section, tables)]
+    return [Section(text("Leaderboard"), (), level=1), Paragraph(start)]
 
 
 def _legend(results: Path | None) -> Name | Link:

@@ -44,6 +44,11 @@ class Paths:
         return self.results / "leaderboard.csv"
 
     @property
+    def index(self) -> Path:
+        """The index file: what was made of each table, for as long as its files do not change."""
+        return self.results / ".index"
+
+    @property
     def report(self) -> Path:
         """The folder of the HTML report."""
         return self.results / "report"

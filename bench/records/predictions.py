@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -57,15 +58,18 @@ class StoredPredictions:
         return np.exp(self.log_p_predicted.astype(np.float64))
 
 
+def prediction_files(paths: Paths, machine: str, run_id: str, train_id: str) -> tuple[Path, Path]:
+    """Return where the predictions of a run may be: beside its record, or among its artifacts."""
+    # A summary over 1 MB stays among the artifacts, to keep the folder of records small enough for a repository.
+    return paths.record(machine, run_id).with_suffix(".npz"), paths.artifacts(train_id) / f"{run_id}.npz"
+
+
 def read_predictions(record: RunRecord, paths: Paths) -> StoredPredictions | None:
     """Return the predictions of a run, or None if they are elsewhere.
 
     Raises ValueError if they are damaged, or are not those of the record: of another digest or with another accuracy.
     """
-    # A summary over 1 MB stays among the artifacts, to keep the folder of records small enough for a repository.
-    beside = paths.record(record.environment.machine, record.run_id).with_suffix(".npz")
-    stored_with_artifacts = paths.artifacts(record.train_id) / f"{record.run_id}.npz"
-    for path in (beside, stored_with_artifacts):
+    for path in prediction_files(paths, record.environment.machine, record.run_id, record.train_id):
         try:
             data = read_regular(path)
         except FileNotFoundError:

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -27,6 +28,8 @@ DIGEST: Final = "digest"
 
 WITH_DIGEST: Final = "predictions_sha256"
 """Field of records that no version without digests has written."""
+
+NONE_KNOWN: Final = MappingProxyType[Path, RunRecord]({})
 
 Network = tuple[str, int, int]
 """The timm name, image size in px and number of classes of a network."""
@@ -151,31 +154,55 @@ def read_records(results: Path) -> list[RunRecord]:
 
     An unreadable file is skipped with a warning; so is a latency file without a record, or of another exported file.
     """
-    records = [record for _, record in _readable(Paths(results=results).all_records(), read_own_record, results)]
+    paths = Paths(results=results)
+    return read_files(results, paths.all_records(), paths.all_latency_files())
+
+
+def read_files(
+    results: Path, files: Iterable[Path], measured: Iterable[Path], known: Mapping[Path, RunRecord] = NONE_KNOWN
+) -> list[RunRecord]:
+    """Read some records of a results folder and some latency files, as ``read_records`` reads all.
+
+    Records that are ``known`` have been read already.
+    """
+    records = [record for _, record in _readable(files, lambda path: known.get(path) or read_own_record(path), results)]
     indices = {record.run_id: index for index, record in enumerate(records) if record.outcome is not None}
-    for path, measured in read_latency_files(results):
-        index = indices.get(measured.run_id)
-        outcome = None if index is None else records[index].outcome
-        if index is None or outcome is None:
-            _skipped(path, results, f"no finished run {measured.run_id} here")
-        elif outcome.artifact.sha256 != measured.onnx_sha256:
-            _skipped(path, results, f"it is of another ONNX file than that of run {measured.run_id}; measure it again")
+    finished = {run_id: records[index].finished.artifact.sha256 for run_id, index in indices.items()}
+    for path, latency in _readable(measured, read_latency_file, results):
+        reason = unmatched(latency.run_id, latency.onnx_sha256, finished)
+        if reason is not None:
+            warn_of_skipped(path, results, reason)
         else:
-            records[index] = _with_file(records[index], measured.latency)
+            index = indices[latency.run_id]
+            records[index] = _with_file(records[index], latency.latency)
     return records
 
 
-def recounted(records: Iterable[RunRecord]) -> list[RunRecord]:
+def unmatched(run_id: str, onnx_sha256: str, finished: Mapping[str, str]) -> str | None:
+    """Return why a latency file is of none of the finished runs, whose exported files have these digests, by run_id."""
+    if run_id not in finished:
+        return f"no finished run {run_id} here"
+    if finished[run_id] != onnx_sha256:
+        return f"it is of another ONNX file than that of run {run_id}; measure it again"
+    return None
+
+
+Counted = dict[Network, "Complexity | None"]
+"""What was counted of each network; None if it cannot be built."""
+
+
+def recounted(records: Iterable[RunRecord], counted: Counted | None = None) -> list[RunRecord]:
     """Return records in which GMACs that an older method counted without matrix products are counted anew.
 
-    A record whose network cannot be built again keeps its figure, a lower bound. Nothing is written.
+    A record whose network cannot be built again keeps its figure, a lower bound. Nothing is written. ``counted``
+    keeps what was counted for the next call.
     """
     # Runs of several seeds and settings share a network, which takes a second or more to build and count.
-    counted: dict[Network, Complexity | None] = {}
+    counted = {} if counted is None else counted
     return [_recounted(record, counted) for record in records]
 
 
-def _recounted(record: RunRecord, counted: "dict[Network, Complexity | None]") -> RunRecord:
+def _recounted(record: RunRecord, counted: Counted) -> RunRecord:
     outcome = record.outcome
     # An ensemble is not the network of its name.
     if outcome is None or record.ensemble is not None or outcome.model.counting == COUNTING:
@@ -209,10 +236,11 @@ def _readable(paths: Iterable[Path], read: Callable[[Path], Content], results: P
         try:
             yield path, read(path)
         except (ValueError, OSError) as error:
-            _skipped(path, results, error)
+            warn_of_skipped(path, results, error)
 
 
-def _skipped(path: Path, results: Path, reason: object) -> None:
+def warn_of_skipped(path: Path, results: Path, reason: object) -> None:
+    """Log why a file of a results folder is skipped."""
     LOGGER.warning("skipped %s: %s", path.relative_to(results).as_posix(), reason)
 
 

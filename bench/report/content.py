@@ -19,6 +19,7 @@ from bench.comparison.results.curves import curves_of
 from bench.comparison.results.values import PairResult, RowResult, TableResult
 from bench.comparison.settings import colours_of
 from bench.leaderboard.page import picture, why_failed
+from bench.report import gallery
 
 Json = dict[str, Any]
 
@@ -168,23 +169,28 @@ def _rounded(values: Matrix, digits: int) -> list[list[float]]:
 
 
 def _predictions(comparison: Comparison) -> Json:
-    """Return what the first seed of each compared row predicts for each test image."""
+    """Return what the first seed of each compared row predicts for each test image, or for those that are listed.
+
+    In the second case with the confusion matrix of all images, which the listed ones alone do not give.
+    """
     rows = [(row, row.checkpoints[0].predictions) for row in comparison.compared]
     stored = [(row, predictions) for row, predictions in rows if predictions is not None]
     if not stored:
         return {"ids": [], "labels": "", "rows": []}
-    first = stored[0][1]
+    first, listed = stored[0][1], gallery.listed(comparison)
+    images = slice(None) if listed is None else listed
     return {
-        "ids": list(first.image_ids),
-        "labels": _packed(first.labels, "<u2"),
+        "ids": list(first.image_ids) if listed is None else [first.image_ids[image] for image in listed.tolist()],
+        "labels": _packed(first.labels[images], "<u2"),
         "rows": [
             {
                 "id": row.row_id,
                 "seed": row.checkpoints[0].seed,
-                "predicted": _packed(predictions.predicted, "<u2"),
-                "p": _packed(_percent(predictions.log_p_predicted), "<u1"),
-                "p_true": _packed(_percent(predictions.log_p_true), "<u1"),
+                "predicted": _packed(predictions.predicted[images], "<u2"),
+                "p": _packed(_percent(predictions.log_p_predicted[images]), "<u1"),
+                "p_true": _packed(_percent(predictions.log_p_true[images]), "<u1"),
             }
+            | ({} if listed is None else {"counts": row.checkpoints[0].confusion.tolist()})
             for row, predictions in stored
         ],
     }

@@ -2,19 +2,27 @@
 
 import base64
 import io
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from bench.comparison.analysis import Comparison
 from bench.runs.images import ImageSource
 from imgcls.data.decode import UndecodableError, decode, quiet_libraries
 
+if TYPE_CHECKING:
+    from bench.records.predictions import StoredPredictions
+
 # The numbers of images are limited because the page contains their thumbnails, and must not grow with the data set.
 PICTURES: Final = 1_000
 """Test images that have a picture."""
+
+LISTED: Final = 20_000
+"""Test images that are listed with all predictions: half a megabyte for each of ten rows."""
 
 GROUPS_SHOWN: Final = 40
 
@@ -28,18 +36,32 @@ PIXEL_ART_PX: Final = 32
 
 def pictured(comparison: Comparison) -> list[str]:
     """Return the ids of the test images that get a picture: most often misclassified first, then least confident."""
-    every = [
+    stored = _stored(comparison)
+    return [stored[0].image_ids[image] for image in _telling(stored)[:PICTURES].tolist()] if stored else []
+
+
+def listed(comparison: Comparison) -> NDArray[np.int64] | None:
+    """Return the test images that the page lists, in order: of many, those that ``pictured`` ranks first; None: all."""
+    stored = _stored(comparison)
+    return np.sort(_telling(stored)[:LISTED]) if stored and len(stored[0].labels) > LISTED else None
+
+
+def _stored(comparison: Comparison) -> "list[StoredPredictions]":
+    """Return the predictions of the first seed of each compared row."""
+    return [
         checkpoint.predictions
         for row in comparison.compared
         for checkpoint in row.checkpoints[:1]
         if checkpoint.predictions is not None
     ]
-    if not every:
-        return []
-    wrong = np.sum([~predictions.right for predictions in every], axis=0)
-    confidence = np.mean([predictions.p_predicted for predictions in every], axis=0)
-    order = np.lexsort((confidence, -wrong))
-    return [every[0].image_ids[image] for image in order[:PICTURES].tolist()]
+
+
+def _telling(stored: "Sequence[StoredPredictions]") -> NDArray[np.int64]:
+    """Return all test images, the most often misclassified first, then the least confident."""
+    wrong = np.sum([~predictions.right for predictions in stored], axis=0)
+    # Added one by one: an array of all rows would take gigabytes with a million images.
+    confidence = reduce(np.add, (predictions.p_predicted for predictions in stored)) / len(stored)
+    return np.lexsort((confidence, -wrong))
 
 
 def across_splits(images: ImageSource) -> set[str]:

@@ -180,7 +180,9 @@ def _view(comparison: Comparison, source: Source, *, sweeps: str) -> dict[str, A
     details = leaderboard.detail_tables(results, sweeps=sweeps)
     content = content_of(results, comparison)
     content["duplicates"] = sorted(gallery.across_splits(source.images)) if source.images else []
-    content["missing"] = f"No pictures: {source.missing}." if source.missing else ""
+    content["missing"] = " ".join(
+        [*_omitted(results), *([f"No pictures: {source.missing}."] if source.missing else [])]
+    )
     return {
         "name": key.dataset,
         "title": str(leaderboard.heading(key)),
@@ -195,6 +197,14 @@ def _view(comparison: Comparison, source: Source, *, sweeps: str) -> dict[str, A
         "removed": ", ".join(f"{number} {reason}" for reason, number in removed.items()) or "none",
         "runs": [provenance(record, row) for row in comparison.table.rows for record in row.records],
     }
+
+
+def _omitted(results: TableResult) -> list[str]:
+    """Return which test images the page lists, if not all."""
+    if results.images <= gallery.LISTED:
+        return []
+    which = f"The page lists the {gallery.LISTED:,} test images of {results.images:,} that most rows misclassify"
+    return [f"{which}, and then the least confident."]
 
 
 def _pictures(results: TableResult, source: Source) -> str:

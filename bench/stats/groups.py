@@ -30,7 +30,10 @@ LEAST_FREEDOM: Final = 3
 
 def meaningful(groups: Groups | None) -> Groups | None:
     """Return the groups, or None if every image is alone."""
-    return None if groups is None or len(np.unique(groups)) == len(groups) else groups
+    # Nearly always numbers in ascending order, for which no set of a million numbers is needed.
+    if groups is None or bool((groups[1:] > groups[:-1]).all()) or len(np.unique(groups)) == len(groups):
+        return None
+    return groups
 
 
 def number_of(groups: Groups | None, images: int) -> int:

@@ -12,9 +12,13 @@ from imgcls.evaluation.binning import ECE_BINS, ece_bins
 
 FRONT_RESAMPLES: Final = 2_000
 CALIBRATED_RESAMPLES: Final = 2_000
-TOGETHER: Final = 50
-"""Resamples whose pairs of models are compared at once: their arrays fit into the processor's cache."""
+ALL_DIFFERENT: Final = 0.9
+"""Patterns of results over groups of images, from which on drawing groups is faster than drawing counts of patterns."""
 SEED: Final = 0
+MANY_IN_BIN: Final = 10_000
+"""Images of a bin of confidence above which they are not drawn one by one."""
+SLICES: Final = 64
+"""Slices of equally many images into which such a bin is divided."""
 IMAGES_KEPT: Final = 1_000
 """Test images up to which random numbers are kept for the next checkpoint: 16 MB."""
 
@@ -59,6 +63,9 @@ def calibrated_ece(
     gaps = np.zeros((ECE_BINS, resamples))
     for index in np.unique(bins):
         inside = confidence[bins == index]
+        if len(inside) > MANY_IN_BIN:
+            gaps[index] = _right_of(np.sort(inside), resamples, int(index)) - inside.sum()
+            continue
         # Bounds the memory of a large test split: 16 MB of random numbers at a time.
         for start in range(0, len(inside), 1000):
             part = inside[start : start + 1000]
@@ -69,15 +76,32 @@ def calibrated_ece(
     return float(errors.mean()), quantiles(errors, 0.95)[0]
 
 
+def _right_of(confidence: Floats, resamples: int, index: int) -> Floats:
+    """Draw how many of the images with these confidences ``[N]``, in order, are correct, ``[resamples]``."""
+    # Within a slice of a bin the confidences are nearly equal, and the number of correct images nearly binomial.
+    slices, rng = np.array_split(confidence, SLICES), np.random.default_rng((SEED, index))
+    return np.asarray(
+        sum(rng.binomial(len(part), min(part.mean(), 1.0), resamples) for part in slices), dtype=np.float64
+    )
+
+
 def front(accuracies: Floats, costs: Floats) -> NDArray[np.bool_]:
-    """Return which models are on the Pareto front of accuracy and cost; all arrays are ``[..., M]``.
+    """Return which models are on the Pareto front of accuracy and cost; both arrays are ``[..., M]``.
 
     A model is on the front if no other one is at least as good in both and better in one of them.
     """
-    better = accuracies[..., None, :] >= accuracies[..., :, None]
-    cheaper = costs[..., None, :] <= costs[..., :, None]
-    really = (accuracies[..., None, :] > accuracies[..., :, None]) | (costs[..., None, :] < costs[..., :, None])
-    return ~np.asarray((better & cheaper & really).any(axis=-1))
+    # By the cost, and among equal costs by the accuracy, the highest first: no comparison of all pairs.
+    order = np.lexsort((-accuracies, costs), axis=-1)
+    accuracy, cost = (np.take_along_axis(values, order, axis=-1) for values in (accuracies, costs))
+    dearer = np.concatenate([np.ones_like(cost[..., :1], dtype=bool), cost[..., 1:] > cost[..., :-1]], axis=-1)
+    # The place of the first model of each cost, which is the best of that cost.
+    first = np.maximum.accumulate(np.where(dearer, np.arange(cost.shape[-1]), 0), axis=-1)
+    so_far = np.maximum.accumulate(accuracy, axis=-1)
+    before = np.concatenate([np.full_like(accuracy[..., :1], -np.inf), so_far[..., :-1]], axis=-1)
+    equal, cheaper = (np.take_along_axis(values, first, axis=-1) for values in (accuracy, before))
+    on_front = np.empty(accuracy.shape, dtype=bool)
+    np.put_along_axis(on_front, order, (accuracy == equal) & (accuracy > cheaper), axis=-1)
+    return on_front
 
 
 def resampled_accuracies(
@@ -92,15 +116,38 @@ def resampled_accuracies(
     # Images with the same results of all models are interchangeable: drawing how often each pattern of results occurs
     # is the same as drawing images, and a table of few models has few patterns.
     sums = summed(np.vstack([right, np.ones(right.shape[1])]), meaningful(groups))
-    patterns, counts = np.unique(sums, axis=1, return_counts=True)
+    patterns, kinds, counts = _patterns(sums)
     accuracies = np.empty((resamples, len(right)))
     for start in range(0, resamples, 100):
-        weights = rng.multinomial(counts.sum(), counts / counts.sum(), size=min(100, resamples - start))
+        number = min(100, resamples - start)
+        if len(counts) < ALL_DIFFERENT * len(kinds):
+            weights = rng.multinomial(counts.sum(), counts / counts.sum(), size=number)
+        else:
+            weights = _counted(kinds[rng.integers(0, len(kinds), (number, len(kinds)))], len(counts))
         drawn = weights @ patterns.T
         # Rounded, so that models with equally many correct images tie: sums over seeds differ in their last digit, and
         # in another way on another processor.
         accuracies[start : start + 100] = np.round(drawn[:, :-1] / drawn[:, -1:], 12)
     return accuracies
+
+
+def _patterns(columns: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct columns ``[M, K]`` of ``[M, N]`` in order, which of them each is ``[N]``, and their numbers.
+
+    The same as ``np.unique`` returns for this axis, which sorts whole columns: half a minute for a million of them.
+    """
+    kinds = np.zeros(columns.shape[1], dtype=np.int64)
+    for row in columns:
+        values, places = np.unique(row, return_inverse=True)
+        kinds = np.unique(kinds * len(values) + places, return_inverse=True)[1]
+    _, first, counts = np.unique(kinds, return_index=True, return_counts=True)
+    return columns[:, first], kinds, counts
+
+
+def _counted(kinds: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """Return how often each of ``number`` kinds occurs in each row ``[R, number]``."""
+    rows = np.arange(len(kinds))[:, None] * number
+    return np.bincount((rows + kinds).ravel(), minlength=len(kinds) * number).reshape(len(kinds), number)
 
 
 def front_probability(accuracies: Floats, costs: Sequence[Floats], *, shared: bool = False, seed: int = 0) -> Floats:
@@ -119,8 +166,4 @@ def front_probability(accuracies: Floats, costs: Sequence[Floats], *, shared: bo
         if key not in drawn:
             drawn[key] = cost[rng.integers(0, len(cost), size=(len(accuracies), len(cost)))].mean(axis=1)
     every = np.stack([drawn[key] for key in keys], axis=1)
-    counts = np.zeros(len(costs), dtype=np.int64)
-    for start in range(0, len(accuracies), TOGETHER):
-        part = slice(start, start + TOGETHER)
-        counts += front(accuracies[part], every[part]).sum(axis=0)
-    return counts / len(accuracies)
+    return np.asarray(front(accuracies, every).sum(axis=0) / len(accuracies))

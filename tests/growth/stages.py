@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,9 @@ from imgcls.data.sources.registry import load_dataset
 from imgcls.data.splits import make_splits
 from imgcls.data.stores.pixels import build_cache
 from imgcls.parallel import map_chunks
-from tests.growth.photos import alike
+from tests.growth.commands import OF_PREDICTIONS, OF_RECORDS
+from tests.growth.photos import alike, write_photos
+from tests.growth.records import write_large_test_split, write_records
 
 RESIZE: Final = Resize(size=32, interpolation="bilinear")
 
@@ -103,6 +106,33 @@ STAGES: Final[dict[str, Callable[[Path, int], float]]] = {
 """Steps by name, in their order: later ones read what earlier ones have written."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """What grows: its unit, the folder that the steps read, the numbers, what writes the folder, and the steps."""
+
+    unit: str
+    folder: str
+    counts: tuple[int, ...]
+    write: Callable[[Path, int], object]
+    stages: Mapping[str, Callable[[Path, int], float]]
+
+
+IMAGES: Final = (10_000, 100_000, 1_000_000)
+
+RECORDS: Final = (100, 1_000, 10_000)
+
+KINDS: Final = {
+    "photos": Kind(unit="images", folder="photos", counts=IMAGES, write=write_photos, stages=STAGES),
+    "records": Kind(unit="records", folder="results", counts=RECORDS, write=write_records, stages=OF_RECORDS),
+    "predictions": Kind(
+        unit="test images", folder="results", counts=IMAGES, write=write_large_test_split, stages=OF_PREDICTIONS
+    ),
+}
+
+EVERY: Final = {name: step for kind in KINDS.values() for name, step in kind.stages.items()}
+"""All steps by name."""
+
+
 if __name__ == "__main__":
     stage, home, count = sys.argv[1:]
-    print(STAGES[stage](Path(home), int(count)))  # noqa: T201 - read by ``measure``
+    print(EVERY[stage](Path(home), int(count)))  # noqa: T201 - read by ``measure``

@@ -6,23 +6,24 @@ from typing import Any, Final
 
 import numpy as np
 
-from tests.growth.stages import STAGES
+from tests.growth.stages import Kind
 
-START: Final = "<!-- growth: start -->\n"
-END: Final = "<!-- growth: end -->\n"
+START: Final = "<!-- growth of {}: start -->\n"
+END: Final = "<!-- growth of {}: end -->\n"
 
 
-def growth_table(lines: Sequence[dict[str, Any]], commit: str, former: str | None) -> str:
+def growth_table(lines: Sequence[dict[str, Any]], kind: Kind, commit: str, former: str | None) -> str:
     """Return the Markdown table of the figures of one commit, beside those of a former one.
 
-    An exponent is the slope of the logarithm of the seconds over that of the number of images: 1 is linear.
+    An exponent is the slope of the logarithm of the seconds over that of the number: 1 is linear.
     """
+    lines = [line for line in lines if line["stage"] in kind.stages]
     counts = sorted({line["count"] for line in lines if line["commit"] == commit})
     shown = [commit, *([former] if former else [])]
     latest = {(line["commit"], line["stage"], line["count"]): line for line in lines}
-    header = ["step", *(f"{count:,} images" for count in counts), "exponent"]
+    header = ["step", *(f"{count:,} {kind.unit}" for count in counts), "exponent"]
     rows = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    for stage, function in STAGES.items():
+    for stage, function in kind.stages.items():
         for version in shown:
             measured = {count: latest[version, stage, count] for count in counts if (version, stage, count) in latest}
             if not measured:

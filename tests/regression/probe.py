@@ -152,7 +152,13 @@ def render_leaderboard(folder: Path, _model: Path) -> Work:
         if "paths" in inspect.signature(write).parameters
         else results
     )
-    return lambda: write(where)
+
+    def work() -> None:
+        # A version with an index would otherwise read what the last repetition has made.
+        (results / ".index").unlink(missing_ok=True)
+        write(where)
+
+    return work
 
 
 Case = Callable[[Path, Path], Work]

@@ -480,3 +480,19 @@ def test_the_csv_equals_that_of_pandas() -> None:
     ]
     assert csv_text(rows) == pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
     assert csv_text([]) == pd.DataFrame([]).to_csv(index=False, lineterminator="\n")
+
+
+def test_many_checkpoints_have_fewer_resamples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their intervals are those of more resamples, up to the error of drawing."""
+    for seed in range(6):
+        keep(tmp_path, "a", some_right(0.8, seed=seed), seed=seed)
+    macros, eces = (found := table(tmp_path)).macros, found.expected_eces
+    monkeypatch.setattr(scores, "MANY_CHECKPOINTS", 5)
+    fewer = table(tmp_path)
+    assert fewer.macros != macros
+    for key, intervals in macros.items():
+        exact, drawn = intervals.macro_f1, fewer.macros[key].macro_f1
+        assert (drawn.low, drawn.high) == pytest.approx((exact.low, exact.high), abs=0.01)
+    assert fewer.expected_eces != eces
+    for key, ece in eces.items():
+        assert fewer.expected_eces[key] == pytest.approx(ece, rel=0.1)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
+from bench.stats import losses as losses_module
 from bench.stats.intervals import wilson_interval
 from bench.stats.losses import compare_losses
 from bench.stats.pairs import ALPHA, compare_all
@@ -48,6 +49,32 @@ def test_copies_of_images_add_nothing() -> None:
     once, grouped = compare_losses(losses), compare_losses(copied, np.repeat(np.arange(50), 10))
     np.testing.assert_allclose(once.low, grouped.low)
     np.testing.assert_allclose(once.p_values, grouped.p_values)
+
+
+def test_blocks_of_many_images_test_as_single_images_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images in the order of their classes, whose losses differ by more than the models' do."""
+    rng = np.random.default_rng(0)
+    classes = np.repeat([0.0, 3.0, 0.0, 1.0], 500) * np.array([1, -1, 1, -1]).repeat(500)
+    first = rng.exponential(size=(1, 2000))
+    second = first + classes - classes.mean() + rng.normal(0.09, 1, (1, 2000))
+    single = compare_losses([first, second])
+    monkeypatch.setattr(losses_module, "MOST_SIGNS", 400)
+    blocks = compare_losses([first, second])
+    assert blocks.differences[0, 1] == pytest.approx(single.differences[0, 1])
+    assert blocks.p_values[0, 1] == pytest.approx(single.p_values[0, 1], abs=0.03)
+    assert blocks.low[0, 1] == pytest.approx(single.low[0, 1], abs=0.01)
+    assert blocks.high[0, 1] == pytest.approx(single.high[0, 1], abs=0.01)
+    assert 0 < single.p_values[0, 1] < 0.9
+
+
+@pytest.mark.parametrize(("models", "flips"), [(12, 66 * losses_module.FLIPS_PER_PAIR), (50, losses_module.FLIPS)])
+def test_more_signs_are_drawn_only_where_they_can_decide(models: int, flips: int) -> None:
+    """Of 50 models 1,225 pairs are tested: no number of signs up to the most makes a pair significant."""
+    rng = np.random.default_rng(0)
+    worst = rng.exponential(size=(1, 40)) + 9
+    found = compare_losses([worst, *(rng.exponential(size=(1, 40)) for _ in range(models - 1))])
+    assert found.p_values[0, 1] == pytest.approx(2 / (flips + 1))
+    assert np.isinf(found.low[0, 1]) == (models == 50)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom, bootstrap
 from sklearn import metrics
 
+from bench.stats import resampling
 from bench.stats.macro import DrawCache, macro_intervals, macro_scores
 from bench.stats.resampling import calibrated_ece, front, front_probability, resampled_accuracies, uniforms_for
 
@@ -122,6 +123,37 @@ def test_front_holds_undominated_models() -> None:
     accuracies, costs = np.array([0.9, 0.8, 0.8, 0.7]), np.array([10.0, 5.0, 6.0, 5.0])
     assert front(accuracies, costs).tolist() == [True, True, False, False]
     assert front(np.array([0.5, 0.5]), np.array([1.0, 1.0])).tolist() == [True, True]
+
+
+def test_front_is_that_of_all_pairs() -> None:
+    """With many ties, as the definition says it."""
+    rng = np.random.default_rng(0)
+    accuracies, costs = rng.integers(0, 5, (200, 9)) / 5, rng.integers(0, 5, (200, 9)) / 1.0
+    better, cheaper = accuracies[:, None] >= accuracies[..., None], costs[:, None] <= costs[..., None]
+    really = (accuracies[:, None] > accuracies[..., None]) | (costs[:, None] < costs[..., None])
+    assert (front(accuracies, costs) == ~(better & cheaper & really).any(axis=-1)).all()
+
+
+def test_few_and_many_patterns_of_results_are_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One hundred models on 80 images, no two of which are alike: by counts of patterns, and image by image."""
+    right = (np.random.default_rng(0).random((100, 80)) < 0.7).astype(float)
+    single = resampled_accuracies(right, resamples=4000)
+    monkeypatch.setattr(resampling, "ALL_DIFFERENT", 2.0)
+    counted = resampled_accuracies(right, resamples=4000)
+    assert not np.array_equal(single, counted)
+    np.testing.assert_allclose(single.mean(axis=0), right.mean(axis=1), atol=0.005)
+    np.testing.assert_allclose(single.std(axis=0), counted.std(axis=0), rtol=0.08)
+    assert np.cov(single[:, :2].T)[0, 1] == pytest.approx(np.cov(counted[:, :2].T)[0, 1], abs=2e-4)
+
+
+def test_ece_of_large_bins_is_that_of_single_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a bin of sure predictions, whose numbers of errors are small."""
+    confidence = np.concatenate([np.random.default_rng(0).beta(6, 2, 30_000), np.full(15_000, 0.9995)])
+    sliced = calibrated_ece(confidence)
+    monkeypatch.setattr(resampling, "MANY_IN_BIN", 10**6)
+    single = calibrated_ece(confidence)
+    assert sliced != single
+    assert sliced == pytest.approx(single, rel=0.03)
 
 
 def test_front_probability_uses_images_and_rounds() -> None:

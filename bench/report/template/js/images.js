@@ -7,9 +7,9 @@ import { icon } from "./looks.js";
 /** @typedef {import("./looks.js").Row} Row */
 /**
  * @typedef {{ids: string[], labels: string, rows: {id: string, seed: number, predicted: string, p: string,
- *   p_true: string}[]}} Packed
+ *   p_true: string, counts?: number[][]}[]}} Packed
  */
-/** @typedef {{row: Row, seed: number, predicted: Uint16Array, p: Uint8Array, pTrue: Uint8Array}} Predictions */
+/** @typedef {{row: Row, seed: number, predicted: Uint16Array, p: Uint8Array, pTrue: Uint8Array, counts?: number[][]}} Predictions */
 /**
  * @typedef {{ids: string[], labels: Uint16Array, classes: string[], rows: Predictions[], pictures: Map<string, string>,
  *   duplicates: Set<string>}} Images
@@ -40,7 +40,7 @@ export function unpacked(board, packed, classes, pictures, duplicates) {
   const words = (/** @type {string} */ text) => new Uint16Array(bytes(text).buffer);
   const rows = packed.rows.map((one) => ({
     row: /** @type {Row} */ (board.rows.find((row) => row.id === one.id)), seed: one.seed,
-    predicted: words(one.predicted), p: bytes(one.p), pTrue: bytes(one.p_true),
+    predicted: words(one.predicted), p: bytes(one.p), pTrue: bytes(one.p_true), counts: one.counts,
   }));
   return { ids: packed.ids, labels: words(packed.labels), classes, rows, pictures, duplicates: new Set(duplicates) };
 }
@@ -52,6 +52,9 @@ export function unpacked(board, packed, classes, pictures, duplicates) {
  * @returns {number[][]}
  */
 export function counts(images, row) {
+  // Of all test images, where the page lists some of them.
+  const whole = images.rows[row].counts;
+  if (whole) return whole;
   const found = images.classes.map(() => new Array(images.classes.length).fill(0));
   images.labels.forEach((label, image) => { found[label][images.rows[row].predicted[image]] += 1; });
   return found;
