@@ -16,7 +16,7 @@ from imgcls.data.audit import Audit, audit_dataset
 from imgcls.data.decode import Resize
 from imgcls.data.sources.file_names import ESCAPED, escape, unescape
 from imgcls.data.sources.folder import Dataset
-from imgcls.data.sources.hugging_face import PREFIX
+from imgcls.data.sources.locations import absolute
 from imgcls.data.sources.registry import INCLUDED, load_dataset
 from imgcls.data.splits import Splits, make_splits
 from imgcls.data.stores.choice import names_of
@@ -60,14 +60,7 @@ def remember_place(task: "Task") -> None:
     if folder.is_dir():
         # Absolute, because another command may run in another working directory; the name of a data set as it is.
         named = {"data": task.data, "labels": task.labels}
-        write_json({key: _absolute(text) for key, text in named.items() if text is not None}, folder / PLACE)
-
-
-def _absolute(location: str) -> str:
-    """Return a folder or file as an absolute path, and the name of a data set as it is."""
-    prefix = PREFIX if location.startswith(PREFIX) else ""
-    path = Path(location.removeprefix(prefix)).expanduser()
-    return escape(f"{prefix}{path.resolve()}") if path.exists() else location
+        write_json({key: absolute(text) for key, text in named.items() if text is not None}, folder / PLACE)
 
 
 def audited(data: str, cache: Path, *, labels: str | None = None, verify: bool = False) -> tuple[Dataset, Audit]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgcls.data.sources import hugging_face, torchvision_sets
+from imgcls.data.sources.copied import hugging_face, shards, torchvision_sets
 from imgcls.data.sources.folder import Dataset, read_folder
 from imgcls.data.sources.rows import SEPARATORS, is_table
 from imgcls.data.sources.table import read_table
@@ -20,11 +20,11 @@ from imgcls.messages import Setting
 
 
 def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = None) -> Dataset:
-    """List the labelled files of a folder, a table, a Hugging Face data set or a named data set.
+    """List the labelled files of a folder, a table, a Hugging Face data set, WebDataset shards or a named data set.
 
-    ``data`` is a folder, a table of labels (``.csv`` or ``.tsv``), ``hf:`` and a folder or name, or a name in
-    ``DATASETS``. ``labels`` is a table of the images in the folder ``data``. Data sets that are downloaded or converted
-    are stored in ``cache``.
+    ``data`` is a folder, a table of labels (``.csv`` or ``.tsv``), ``hf:`` and a folder or name, ``wds:`` and a pattern
+    of shards, or a name in ``DATASETS``. ``labels`` is a table of the images in the folder ``data``. Data sets that are
+    downloaded, converted or unpacked are stored in ``cache``.
 
     Raises ConfigError for ``labels`` without a folder or if a package is missing; DataError if there is no such data
     set, if it has no usable files or only one class, or if split folders lack ``train``.
@@ -36,6 +36,8 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
         return _with_labels(root, Path(labels).expanduser())
     if data.startswith(hugging_face.PREFIX):
         return hugging_face.load(data.removeprefix(hugging_face.PREFIX), cache=cache or default_cache())
+    if data.startswith(shards.PREFIX):
+        return shards.load(data.removeprefix(shards.PREFIX), cache=cache or default_cache())
     # A name takes precedence over a folder of the same name in the working directory, which is still read as ./NAME.
     key = data.lower()
     if key in DATASETS:
