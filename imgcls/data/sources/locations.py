@@ -3,10 +3,18 @@
 import os
 from pathlib import Path
 
-from imgcls.data.sources.copied import hugging_face, shards
+from imgcls.data.sources.copied import cloud, hugging_face, shards
 from imgcls.data.sources.file_names import escape
 from imgcls.data.sources.rows import is_table
 from imgcls.data.sources.table import read_table
+
+
+def local(data: str, *, cache: Path) -> str:
+    """Return what holds the data set on this machine: that of a URL is downloaded, any other one is as it is.
+
+    Raises the errors of ``cloud.local_copy``.
+    """
+    return cloud.local_copy(data, cache=cache) if cloud.is_url(data) else data
 
 
 def absolute(data: str) -> str:
@@ -20,7 +28,9 @@ def absolute(data: str) -> str:
 
 
 def name_of(data: str) -> str:
-    """Return the name of a data set that is given by it, its folder, its table of labels or its shards."""
+    """Return the name of a data set that is given by it, its folder, its table of labels, its shards or its URL."""
+    if cloud.is_url(data):
+        return cloud.name_of(data)
     if data.startswith(shards.PREFIX):
         return shards.name_of(data.removeprefix(shards.PREFIX))
     path = Path(data).expanduser()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from imgcls.data.sources.copied import hugging_face, shards, torchvision_sets
 from imgcls.data.sources.folder import Dataset, read_folder
+from imgcls.data.sources.locations import local
 from imgcls.data.sources.rows import SEPARATORS, is_table
 from imgcls.data.sources.table import read_table
 from imgcls.errors import ConfigError, DataError
@@ -20,15 +21,17 @@ from imgcls.messages import Setting
 
 
 def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = None) -> Dataset:
-    """List the labelled files of a folder, a table, a Hugging Face data set, WebDataset shards or a named data set.
+    """List the labelled files of a folder, a table, a named data set, or one that is copied first from elsewhere.
 
     ``data`` is a folder, a table of labels (``.csv`` or ``.tsv``), ``hf:`` and a folder or name, ``wds:`` and a pattern
-    of shards, or a name in ``DATASETS``. ``labels`` is a table of the images in the folder ``data``. Data sets that are
-    downloaded, converted or unpacked are stored in ``cache``.
+    of shards, the URL of a folder or of shards in a cloud (``s3://``, ``gs://``, ``az://``), or a name in ``DATASETS``.
+    ``labels`` is a table of the images in the folder ``data``. Data sets that are downloaded, converted or unpacked are
+    stored in ``cache``.
 
     Raises ConfigError for ``labels`` without a folder or if a package is missing; DataError if there is no such data
     set, if it has no usable files or only one class, or if split folders lack ``train``.
     """
+    data = local(data, cache=cache or default_cache())
     root = Path(data).expanduser()
     # The last part of "." is empty, and messages and records name a folder by it.
     root = root if root.name not in {"", ".."} else root.resolve()

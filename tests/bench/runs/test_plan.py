@@ -213,3 +213,11 @@ def test_duplicates_of_a_record_are_those_that_the_split_knows(kept: NearDuplica
     data = dataset_info(audit, make_splits(audit, config), config)
     assert (data.duplicate_groups, data.duplicates_across_splits) == (groups, across)
     assert data.test_leaks == (1 if kept == "keep" else 2)
+
+
+def test_runs_on_a_url_read_its_local_copy(make_folder: MakeFolder, cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    url = f"file://{make_folder({'cat': 10, 'dog': 10})}"
+    task = harness.planner([CONFIG], data=url, weights="none", results=tmp_path / "results")(CONFIG)
+    assert Path(task.data).is_relative_to(cache)  # so that neither a worker nor a later report needs the network
+    assert task.config.dataset == "pets"

@@ -178,7 +178,7 @@ def test_overwritten_header_is_no_silent_end(tmp_path: Path, cache: Path) -> Non
     [
         ("no-*.tar", "no file matches"),
         ("x-{0..2}.tar", "no such shard: "),
-        ("empty", "no file *.tar in this folder"),
+        ("empty", "no .tar file in this folder"),
         ("{0..99999999}.tar", "more than 1,000,000 names"),
         ("text.tar", "text.tar: not a tar file that can be read"),
         ("none.tar", "none.tar: not a tar file that can be read"),

@@ -12,6 +12,7 @@ MOST: Final = 1_000_000
 BRACES: Final = re.compile(r"\{([^{}]*)\}")
 RANGE: Final = re.compile(r"(\d+)\.\.(\d+)")
 MAGIC: Final = re.compile(r"[{*?\[]")
+TAR: Final = ".tar"
 SEPARATORS: Final = " -_."
 
 
@@ -52,16 +53,16 @@ def _texts_in(content: str) -> list[str]:
     return [f"{number:0{digits}}" for number in range(first, last + 1)]
 
 
-def find_files(pattern: str, *, ending: str) -> list[Path]:
-    """Return the files of a pattern, sorted; of a folder, those in it with an ``ending``.
+def find_shards(pattern: str) -> list[Path]:
+    """Return the files of a pattern, sorted; of a folder, the visible tar files below it.
 
     Raises PatternError if a file that is named without a glob does not exist, or if there is none.
     """
     whole = Path(pattern).expanduser()
     if whole.is_dir():
-        files = sorted(path for path in whole.glob(f"*{ending}") if not path.name.startswith("."))
+        files = sorted(path for path in whole.rglob("*") if TAR in path.suffixes and not path.name.startswith("."))
         if not files:
-            message = f"no file *{ending} in this folder"
+            message = f"no {TAR} file in this folder"
             raise PatternError(message)
         return files
     # A name may contain braces or brackets itself.
@@ -89,9 +90,7 @@ def stem_of(pattern: str) -> str:
     If that is nothing, it is the name of their folder; an empty text if that is not known.
     """
     for part in reversed(Path(pattern).parts):
-        stem = (part[: match.start()] if (match := MAGIC.search(part)) else part.removesuffix(".tar")).rstrip(
-            SEPARATORS
-        )
+        stem = (part[: match.start()] if (match := MAGIC.search(part)) else part.removesuffix(TAR)).rstrip(SEPARATORS)
         if stem and stem.strip("./\\"):
             return stem
     return ""

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from imgcls.data.sources.copied.patterns import PatternError, find_files, stem_of
+from imgcls.data.sources.copied.patterns import PatternError, find_shards, stem_of
 from imgcls.data.sources.copied.shard_labels import LABEL_ENDINGS, Label, label_of, write_table
 from imgcls.data.sources.copied.tar_files import read_members
 from imgcls.data.sources.file_names import escape
@@ -28,7 +28,6 @@ from imgcls.parallel import stream_chunks
 LOGGER = logging.getLogger(__name__)
 
 PREFIX: Final = "wds:"
-TAR: Final = ".tar"
 LABELS: Final = "labels.csv"
 UNPACKING: Final = 1
 """Incremented if the same shards are unpacked in another way, so that earlier copies are not used."""
@@ -69,7 +68,7 @@ def load(pattern: str, *, cache: Path) -> Dataset:
     its own.
     """
     try:
-        paths = find_files(pattern, ending=TAR)
+        paths = find_shards(pattern)
         name = name_of(pattern)
     except PatternError as error:
         raise DataError(Setting("data", f"{PREFIX}{pattern}"), f": {error}") from error
