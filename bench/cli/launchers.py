@@ -106,6 +106,8 @@ def planner_of(
 def _store_of(args: PlanArgs, launcher: Launcher | None) -> StoreConfig:
     if launcher is None or launcher.shares_files:
         return args.pixels
-    if args.pixels.store == "files":
-        raise ConfigError(Setting("store", "files"), ": the workers of a Ray cluster may share no disk; use pixels")
+    if args.pixels.store in {"files", "jpeg"}:
+        raise ConfigError(
+            Setting("store", args.pixels.store), ": the workers of a Ray cluster may share no disk; use pixels"
+        )
     return replace(args.pixels, store="pixels")
