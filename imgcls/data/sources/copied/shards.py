@@ -195,6 +195,8 @@ def _require_distinct(shards: Sequence[_Shard]) -> None:
         for key, name in shard.images.items():
             if (other := first.setdefault(key, shard)) is not shard:
                 _refuse_pair(other.images[key], name, other.name, shard.name)
+    # Afterwards: which of two images of one key was unpacked first is chance.
+    for shard in shards:
         if shard.clashes:
             message = f"{shard.name}: {escape(shard.clashes[0])!r} is also the path of a folder or of another image"
             raise DataError(message)
