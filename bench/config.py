@@ -67,6 +67,8 @@ class RunConfig:
     """Seed of initial weights, order of images, augmentation and dropout."""
     budget: Annotated[Budget, tyro.conf.Suppress] = field(default_factory=Budget)
     """What must be equal for runs to be compared in one table."""
+    store: Annotated[str | None, tyro.conf.Suppress] = None
+    """What the train images are stored as, such as jpeg q95 4:4:4; None: their exact pixels, wherever they are."""
     overrides: Annotated[Overrides, tyro.conf.Suppress] = field(default_factory=dict)
     """Values that differ from the recipe, except those that only determine where a run trains and what is timed."""
     split: SplitConfig = field(default_factory=SplitConfig)

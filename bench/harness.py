@@ -25,6 +25,7 @@ from bench.runs.local import Train, decide_here, train_here
 from bench.runs.plan import Decide, Task, make_task, plan_data, unique
 from imgcls.config import RuntimeConfig, StoreConfig
 from imgcls.data.audit import Audit
+from imgcls.data.sources.locations import local
 from imgcls.data.stores.choice import DEFAULT as DEFAULT_STORE
 from imgcls.devices import unusable_gpu
 from imgcls.errors import ConfigError
@@ -108,11 +109,14 @@ def planner(  # noqa: PLR0913 - what the runs of a command share
     """
     paths = Paths(results=results.absolute(), cache=default_cache().absolute())
     specs = _specs(configs, weights)
+    given = data if labels is None else f"{data} --labels {labels}"
+    # Once for all runs; what is stored of the place of the images needs no network later.
+    data = local(data, cache=paths.cache)
     keep_from_data(paths.results, data)
     # Tasks name a folder of weights by its last part, and so do the settings that a study found.
     by_name = {spec.name: spec for spec in specs.values()}
     _, audit = audited(data, paths.cache, labels=labels, verify=verify)
-    _log_audit(audit, configs, data if labels is None else f"{data} --labels {labels}")
+    _log_audit(audit, configs, given)
     plans = {split: plan_data(audit, split, data=data, labels=labels) for split in {config.split for config in configs}}
     environment = read_environment()
     if cuda is None and any(config.train.device == "auto" for config in configs) and (reason := unusable_gpu()):

@@ -278,16 +278,17 @@ class RuntimeConfig:
         require(name="threads", value=self.threads, low=0, high=4096, hint="use 0 (all) or more")
 
 
-STORES: Final = ("auto", "pixels", "files")
+STORES: Final = ("auto", "pixels", "files", "jpeg")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreConfig:
-    """Where pixels come from on this machine."""
+    """Where pixels come from."""
 
     store: str = "auto"
     """pixels (one file in the cache), files (decoded from your files in every pass, which needs no disk), or auto:
-    pixels if they fit into the disk space for them. Results are the same to the bit."""
+    pixels if they fit into the disk space for them, with results that are the same to the bit; or jpeg: train images
+    are resized and stored once as JPEG, which loses a little and makes another row; val and test are exact."""
     store_gb: float | None = None
     """Disk space in GB (1e9 bytes) for the pixels of one data set at one image size; None: a third of what is free."""
 

@@ -99,7 +99,7 @@ def default_cache() -> Path:
 def write_once(name: str, write: Callable[[Path], None], *, cache: Path) -> Path:
     """Return the folder of a downloaded or converted data set in ``cache``; ``write`` fills it if it does not exist.
 
-    Safe if several processes need it at the same time.
+    Safe if several processes need it at the same time. Nothing of it stays if ``write`` fails.
     """
     folder = cache / "datasets" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,11 @@ def write_once(name: str, write: Callable[[Path], None], *, cache: Path) -> Path
             shutil.rmtree(partial_folder, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
             partial_folder.mkdir()
-            write(partial_folder)
+            try:
+                write(partial_folder)
+            except BaseException:  # on a full disk, a part of many gigabytes would keep others from writing
+                shutil.rmtree(partial_folder, ignore_errors=True)
+                raise
             # Renamed last, so that an interrupted download never leaves a folder under the final name.
             (partial_folder / DONE).touch()
             partial_folder.rename(folder)

@@ -82,7 +82,7 @@ def why_unreachable() -> str | None:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
-        _within(
+        within(
             ANSWER_S,
             lambda: huggingface_hub.get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT),
         )
@@ -156,7 +156,7 @@ def _ask(repo: str, name: str, revision: str | None) -> "HfFileMetadata":
     # not say whether the hub refused, had a fault or was not there.
     try:
         url = huggingface_hub.hf_hub_url(repo, name, revision=revision)
-        metadata = _within(
+        metadata = within(
             ANSWER_S, lambda: huggingface_hub.get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
         )
     except Exception as error:
@@ -176,7 +176,7 @@ def _download(repo: str, name: str, revision: str | None, size: int | None) -> P
     try:
         # The library warns of a disk that is too small, which its error says, too.
         with warnings.catch_warnings(action="ignore"):
-            return Path(_within(deadline_s, lambda: huggingface_hub.hf_hub_download(repo, name, revision=revision)))
+            return Path(within(deadline_s, lambda: huggingface_hub.hf_hub_download(repo, name, revision=revision)))
     except Exception as error:
         if (refusal := _refusal(error, repo, name, revision)) is not None:
             raise refusal from error
@@ -235,7 +235,7 @@ def _refusal(error: Exception, repo: str, name: str, revision: str | None) -> Hu
     return MissingError(message) if code in MISSING else HubError(message)
 
 
-def _within(seconds: float, call: Callable[[], T]) -> T:
+def within(seconds: float, call: Callable[[], T]) -> T:
     """Return the result of a call, or raise its error; raises TimeoutError after some seconds."""
     # In a thread, because no timeout of the HTTP libraries covers the name look-up, or a server that sends a byte now
     # and then; a daemon, because a call that hangs must not keep the process alive.

@@ -18,6 +18,7 @@ from imgcls.data.prepared import Prepared, prepare
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.splits import Splits
 from imgcls.data.stores.choice import choose_store
+from imgcls.data.stores.jpeg import SETTING as JPEG
 from imgcls.devices import unusable_gpu, usable_cuda
 from imgcls.errors import ConfigError
 from imgcls.evaluation.calibration import fit_temperature
@@ -79,9 +80,9 @@ def fine_tune(  # noqa: PLR0913 - a model, its data and its settings
     cache, home = cache or default_cache(), Path(folder)
     # Before the digest: ``auto`` may be another device in a later call.
     train = _resolved(train or TrainConfig(), spec, loader, cache)
-    identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
-    _claim(home, [*identity, POLICIES[train.augmentation].version])
     chosen = choose_store(audit, spec.resize, cache=cache, config=store or StoreConfig())
+    identity = [spec.timm_name, spec.weights.sha256, splits.digest, loader, architecture, train, seed]
+    _claim(home, [*identity, POLICIES[train.augmentation].version, *([JPEG] if chosen == "jpeg" else [])])
     data = prepare(audit, splits, spec.resize, root=dataset.root, cache=cache, store=chosen)
     plan = TrainingPlan(
         spec=spec,

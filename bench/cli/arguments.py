@@ -17,7 +17,8 @@ class PlanArgs:
 
     data: str = "digits"
     """Folder with one subfolder per class, or with train/, val/ and test/; table of labels (.csv or .tsv with columns
-    path, label and optionally split); hf:FOLDER or hf:NAME; or data set name (python -m bench data)."""
+    path, label and optionally split); hf:FOLDER or hf:NAME; wds:SHARDS, a pattern of WebDataset's tar files; the URL
+    of such a folder or of shards (s3://, gs://, az://); or data set name (python -m bench data)."""
     labels: str | None = None
     """Table of labels of the images in the folder of --data, with paths relative to that folder."""
     verify: bool = False

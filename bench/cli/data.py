@@ -129,5 +129,8 @@ def show_datasets(args: DataArgs, console: Console) -> int:
         console.print(f"From scikit-learn: {', '.join(INCLUDED)} (handwritten digits). Downloaded on first use:")
         console.print(", ".join(name for name in DATASETS if name not in INCLUDED))
         console.print("A folder with one subfolder per class, or with train/, val/ and test/, is a data set too,")
-        console.print("and so is a table of labels (.csv, .tsv), or hf:FOLDER of Hugging Face's datasets.")
+        console.print(
+            "and so is a table of labels (.csv, .tsv), hf:FOLDER of Hugging Face's datasets, or wds:SHARDS of"
+        )
+        console.print("WebDataset.")
     return 0

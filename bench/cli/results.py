@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
 from rich.console import Console, RenderableType
@@ -24,8 +23,7 @@ from bench.records.paths import Paths
 from bench.render.documents import Block
 from bench.render.terminal import terminal
 from imgcls.data.sources.file_names import composed
-from imgcls.data.sources.rows import is_table
-from imgcls.data.sources.table import read_table
+from imgcls.data.sources.locations import name_of
 from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import RUNTIMES
 
@@ -233,7 +231,7 @@ def _selected(args: TablesArgs) -> tuple[Folder, list[TableKey]]:
     if not every:
         message = f"--results {args.results}: no runs there that can be shown; run-all makes some"
         raise ConfigError(message)
-    name = None if args.data is None else _dataset_name(args.data)
+    name = None if args.data is None else name_of(args.data)
     of_data = [key for key in every if name in {None, key.dataset}]
     if not of_data:
         datasets = ", ".join(sorted({key.dataset for key in every}))
@@ -244,14 +242,6 @@ def _selected(args: TablesArgs) -> tuple[Folder, list[TableKey]]:
         message = f"--table {args.table}: no such table in {args.results}; tables there: {_listed(of_data)}"
         raise ConfigError(message)
     return folder, selected
-
-
-def _dataset_name(data: str) -> str:
-    """Return the name of a data set that is given by it, by its folder or by its table of labels."""
-    path = Path(data).expanduser()
-    if is_table(path) and path.is_file():
-        return read_table(path).name
-    return path.resolve().name if path.exists() else data
 
 
 def _listed(keys: Sequence[TableKey]) -> str:

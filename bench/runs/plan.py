@@ -26,6 +26,7 @@ from imgcls.data.groups import apart
 from imgcls.data.splits import Splits, class_counts, make_splits, missing_classes
 from imgcls.data.stores.choice import DEFAULT as DEFAULT_STORE
 from imgcls.data.stores.choice import Store, choose_store
+from imgcls.data.stores.jpeg import SETTING as JPEG
 from imgcls.devices import unusable_gpu, usable_cuda
 from imgcls.errors import ConfigError
 from imgcls.files import write_text
@@ -58,7 +59,7 @@ class Task:
     paths: Paths
     labels: str | None = None
     store: Store = "pixels"
-    """Where the pixels come from on this machine; the results are the same."""
+    """Where the pixels come from on this machine; the results are the same, except of what ``config.store`` names."""
     force: bool = False
     derived_from: tuple[str, ...] = ()
     tuning: Tuning | None = None
@@ -121,6 +122,8 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     # The name of a folder instead of its path, which is of this machine.
     config = _fitting(replace(config, model=spec.name), spec, decide)
     config = replace(config, augmentation_version=POLICIES[config.train.augmentation].version)
+    chosen = choose_store(plan.audit, spec.resize, cache=paths.cache, config=store)
+    config = _stored_as(config, JPEG if chosen == "jpeg" else None)
     dataset = dataset_info(plan.audit, plan.splits, config.split)
     source: Source = [
         [spec.timm_name, spec.weights.init, spec.weights.tag, spec.weights.sha256],
@@ -142,12 +145,18 @@ def make_task(  # noqa: PLR0913 - a task is made of these
         data=plan.data,
         labels=plan.labels,
         paths=paths,
-        store=choose_store(plan.audit, spec.resize, cache=paths.cache, config=store),
+        store=chosen,
         force=force,
         tuning=tuning,
         derived_from=derived_from,
         adjusts=adjusts,
     )
+
+
+def _stored_as(config: RunConfig, stored: str | None) -> RunConfig:
+    """Return a config that names what train images are stored as, also in its setting; None: exact pixels."""
+    others = {name: value for name, value in config.overrides.items() if name != "store"}
+    return replace(config, store=stored, overrides=others | ({"store": stored} if stored is not None else {}))
 
 
 def _fitting(config: RunConfig, spec: ModelSpec, decide: Decide) -> RunConfig:
@@ -178,6 +187,7 @@ def ids_of(config: RunConfig, source: Source, machine: str, tuning: Tuning | Non
     run_id = hash_of([settings, *source, machine, *([tuning.study] if tuning else [])])
     # With the machine, so that in a shared results folder no run has the training time of another machine.
     parts = [identity(part) for part in (config.loader, config.architecture, _hashed(config.train))]
+    parts += [] if config.store is None else [{"store": config.store}]
     # The first version stands in no id, as older records have it.
     versions = [f"augmentation {version}"] if (version := config.augmentation_version) > 1 else []
     return run_id, hash_of([[config.model, config.seed, *parts, machine, *versions], *source])

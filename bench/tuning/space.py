@@ -172,5 +172,7 @@ def flags(config: RunConfig) -> list[str]:
     words = []
     for name, value in config.overrides.items():
         flag = f"--{name.replace('_', '-')}"
-        words += [flag] if value is True else [flag, str(value)]
+        # Of a store the name alone: its quality is fixed.
+        text = str(value).partition(" ")[0] if name == "store" else str(value)
+        words += [flag] if value is True else [flag, text]
     return words

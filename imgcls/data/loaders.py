@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from imgcls.config import MIN_BATCH
 from imgcls.data.augment import POLICIES, Normalisation, Policy, normalise
 from imgcls.data.stores.files import FileStore, Pixels
+from imgcls.data.stores.jpeg import JpegStore
 from imgcls.errors import DataError
 from imgcls.parallel import usable_cores
 
@@ -150,7 +151,7 @@ def _tensors(images: NDArray[np.uint8], labels: NDArray[np.int64], *, pin: bool)
 
 def _transfer(source: Source, rows: Sequence[NDArray[np.int64]], device: torch.device) -> Iterator[Batch]:
     """Read batches ahead, and transfer them; on CUDA without blocking, which needs pinned memory."""
-    if isinstance(source.pixels, FileStore):
+    if isinstance(source.pixels, FileStore | JpegStore):
         yield from _decoded(source.pixels, source, rows, device)
         return
     # One thread instead of worker processes: reading a batch is one copy out of the memmap, without decoding.
@@ -169,7 +170,7 @@ def _transfer(source: Source, rows: Sequence[NDArray[np.int64]], device: torch.d
 class _Batches(Dataset[NDArray[np.uint8] | DataError]):
     """The batches of a pass, each a list of rows; for torch's worker processes."""
 
-    store: FileStore
+    store: FileStore | JpegStore
     rows: Sequence[NDArray[np.int64]]
 
     def __getitem__(self, number: int) -> NDArray[np.uint8] | DataError:
@@ -188,7 +189,7 @@ def _as_it_is(batch: object) -> object:
 
 
 def _decoded(
-    store: FileStore, source: Source, rows: Sequence[NDArray[np.int64]], device: torch.device
+    store: FileStore | JpegStore, source: Source, rows: Sequence[NDArray[np.int64]], device: torch.device
 ) -> Iterator[Batch]:
     """Decode batches ahead in worker processes, one for each core."""
     loader = DataLoader(

@@ -20,18 +20,21 @@ from imgcls.parallel import OnProgress, silent
 class Prepared:
     """The pixels of a data set in the order of its audit, and the rows of each split.
 
-    ``group_of``, ``[N]``, is the group of each image, as in ``Splits.groups``.
+    ``group_of``, ``[N]``, is the group of each image, as in ``Splits.groups``. ``train_pixels`` are those of the train
+    split if they are others than those with which models are evaluated; None: the same.
     """
 
     audit: Audit
     pixels: Pixels
     rows: dict[str, tuple[int, ...]]
     group_of: NDArray[np.int64]
+    train_pixels: Pixels | None = None
 
     def source(self, split: str) -> Source:
         """Return one split."""
         rows = np.array(self.rows[split], dtype=np.int64)
-        return Source(pixels=self.pixels, indices=rows, labels=self.audit.images.labels[rows])
+        pixels = self.train_pixels if split == "train" and self.train_pixels is not None else self.pixels
+        return Source(pixels=pixels, indices=rows, labels=self.audit.images.labels[rows])
 
     def groups(self, split: str) -> NDArray[np.int64]:
         """Return the group of each image of a split, ``[N]``: images that are not independent share one."""
@@ -58,6 +61,7 @@ def prepare(  # noqa: PLR0913 - two folders in addition to the data
     progress: OnProgress = silent,
 ) -> Prepared:
     """Open the pixels of a data set below ``root``; raises the errors of ``open_store``."""
-    pixels = open_store(audit, resize, root=root, cache=cache, store=store, progress=progress)
+    pixels, train_pixels = open_store(audit, resize, root=root, cache=cache, store=store, progress=progress)
     rows = {split: getattr(splits, split) for split in SPLITS}
-    return Prepared(audit=audit, pixels=pixels, rows=rows, group_of=np.array(splits.groups, dtype=np.int64))
+    groups = np.array(splits.groups, dtype=np.int64)
+    return Prepared(audit=audit, pixels=pixels, rows=rows, group_of=groups, train_pixels=train_pixels)

@@ -21,7 +21,7 @@ from bench.runs.execution import ChangedDataError, prepare, run_and_record
 from bench.runs.plan import Task
 from imgcls.config import LoaderConfig, StoreConfig, TrainConfig
 from imgcls.data.prepared import Prepared
-from imgcls.data.sources.hugging_face import PREFIX
+from imgcls.data.sources.copied.hugging_face import PREFIX
 from imgcls.errors import RunError, UserError
 from imgcls.files import default_cache
 from imgcls.models.registry import ModelSpec

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgcls.data.sources import hugging_face, torchvision_sets
+from imgcls.data.sources.copied import hugging_face, shards, torchvision_sets
 from imgcls.data.sources.folder import Dataset, read_folder
+from imgcls.data.sources.locations import local
 from imgcls.data.sources.rows import SEPARATORS, is_table
 from imgcls.data.sources.table import read_table
 from imgcls.errors import ConfigError, DataError
@@ -20,15 +21,17 @@ from imgcls.messages import Setting
 
 
 def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = None) -> Dataset:
-    """List the labelled files of a folder, a table, a Hugging Face data set or a named data set.
+    """List the labelled files of a folder, a table, a named data set, or one that is copied first from elsewhere.
 
-    ``data`` is a folder, a table of labels (``.csv`` or ``.tsv``), ``hf:`` and a folder or name, or a name in
-    ``DATASETS``. ``labels`` is a table of the images in the folder ``data``. Data sets that are downloaded or converted
-    are stored in ``cache``.
+    ``data`` is a folder, a table of labels (``.csv`` or ``.tsv``), ``hf:`` and a folder or name, ``wds:`` and a pattern
+    of shards, the URL of a folder or of shards in a cloud (``s3://``, ``gs://``, ``az://``), or a name in ``DATASETS``.
+    ``labels`` is a table of the images in the folder ``data``. Data sets that are downloaded, converted or unpacked are
+    stored in ``cache``.
 
     Raises ConfigError for ``labels`` without a folder or if a package is missing; DataError if there is no such data
     set, if it has no usable files or only one class, or if split folders lack ``train``.
     """
+    data = local(data, cache=cache or default_cache())
     root = Path(data).expanduser()
     # The last part of "." is empty, and messages and records name a folder by it.
     root = root if root.name not in {"", ".."} else root.resolve()
@@ -36,6 +39,8 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
         return _with_labels(root, Path(labels).expanduser())
     if data.startswith(hugging_face.PREFIX):
         return hugging_face.load(data.removeprefix(hugging_face.PREFIX), cache=cache or default_cache())
+    if data.startswith(shards.PREFIX):
+        return shards.load(data.removeprefix(shards.PREFIX), cache=cache or default_cache())
     # A name takes precedence over a folder of the same name in the working directory, which is still read as ./NAME.
     key = data.lower()
     if key in DATASETS:
@@ -58,7 +63,10 @@ def load_dataset(data: str, *, labels: str | None = None, cache: Path | None = N
 
 
 def absolute(data: str) -> str:
-    """Return the folder or file of a data set as an absolute path, links as they are; the name of one as it is."""
+    """Return a folder, file or pattern as an absolute path, links as they are; the name of a data set as it is."""
+    if data.startswith(shards.PREFIX):
+        pattern = Path(data.removeprefix(shards.PREFIX)).expanduser()
+        return f"{shards.PREFIX}{pattern.absolute()}"
     prefix = hugging_face.PREFIX if data.startswith(hugging_face.PREFIX) else ""
     path = Path(data.removeprefix(prefix)).expanduser()
     # As in ``load_dataset``: a name takes precedence over a folder of that name.

@@ -56,15 +56,18 @@ def _json(content: object) -> bytes:
 
 
 def _edges_of(root: Path, files: Sequence[ImageFile]) -> list[bytes]:
-    return [_hash_of(file_of(root, file), whole=False) for file in files]
+    return [hash_of_file(file_of(root, file), whole=False) for file in files]
 
 
 def _bytes_of(root: Path, files: Sequence[ImageFile]) -> list[bytes]:
-    return [_hash_of(file_of(root, file), whole=True) for file in files]
+    return [hash_of_file(file_of(root, file), whole=True) for file in files]
 
 
-def _hash_of(path: Path, *, whole: bool) -> bytes:
-    """Return the SHA-256 of a file: of all its bytes, or of its first and last ones and its properties."""
+def hash_of_file(path: Path, *, whole: bool) -> bytes:
+    """Return the SHA-256 of a file: of all its bytes, or of its first and last ones and its properties.
+
+    Of one that cannot be read it is that of the error.
+    """
     digest = hashlib.sha256()
     try:
         status = path.stat()

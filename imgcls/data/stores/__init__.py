@@ -1,4 +1,5 @@
-"""Where the pixels of a batch come from: one file of resized pixels, or the user's own files, decoded when needed.
+"""Where the pixels of a batch come from: one file of resized pixels, the user's own files, or smaller JPEGs of them.
 
-Both return the same pixels to the bit, so that the choice is part of no id. Start with ``choice.py``.
+The first two return the same pixels to the bit, so that the choice is part of no id; JPEGs lose a little, train only,
+and are part of the setting. Start with ``choice.py``.
 """

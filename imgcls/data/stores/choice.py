@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from imgcls.config import StoreConfig
 from imgcls.data.audit import Audit
 from imgcls.data.decode import Resize
 from imgcls.data.stores.files import FileStore, Pixels
+from imgcls.data.stores.jpeg import build_jpegs
 from imgcls.data.stores.pixels import build_cache, cache_path
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting
@@ -20,8 +21,9 @@ from imgcls.parallel import OnProgress, silent
 
 LOGGER = logging.getLogger(__name__)
 
-Store = Literal["pixels", "files"]
-"""``pixels``: one file of the resized pixels of all images. ``files``: the user's files, decoded in every pass."""
+Store = Literal["pixels", "files", "jpeg"]
+"""``pixels``: one file of the resized pixels of all images. ``files``: the user's files, decoded in every pass.
+``jpeg``: the resized train images as JPEG, and the user's files for val and test."""
 
 FREE_SHARE: Final = 1 / 3
 """Share of the free disk that the pixels may take."""
@@ -35,8 +37,8 @@ def choose_store(audit: Audit, resize: Resize, *, cache: Path, config: StoreConf
 
     Raises ConfigError if ``pixels`` are asked for that are larger than the given budget.
     """
-    if config.store == "files":
-        return "files"
+    if config.store in {"files", "jpeg"}:
+        return cast("Store", config.store)
     if cache_path(audit, resize, cache=cache).exists():
         return "pixels"
     needed = len(audit.images) * resize.size**2 * 3 / GB
@@ -58,11 +60,16 @@ def choose_store(audit: Audit, resize: Resize, *, cache: Path, config: StoreConf
 
 def open_store(  # noqa: PLR0913 - two folders in addition to the data
     audit: Audit, resize: Resize, *, root: Path, cache: Path, store: Store, progress: OnProgress = silent
-) -> Pixels:
-    """Return the pixels of a data set below ``root``; raises the errors of ``build_cache``."""
+) -> tuple[Pixels, Pixels]:
+    """Return the pixels of a data set below ``root``, and those to train on, which differ for ``jpeg`` only.
+
+    Raises the errors of ``build_cache`` and ``build_jpegs``.
+    """
     if store == "pixels":
-        return build_cache(audit, resize, root=root, cache=cache, progress=progress)
-    return FileStore(root=root, names=names_of(audit), resize=resize)
+        pixels = build_cache(audit, resize, root=root, cache=cache, progress=progress)
+        return pixels, pixels
+    exact = FileStore(root=root, names=names_of(audit), resize=resize)
+    return exact, build_jpegs(audit, exact, cache=cache, progress=progress) if store == "jpeg" else exact
 
 
 def names_of(audit: Audit) -> NDArray[Any]:

@@ -1,1 +1,1 @@
-"""The classifier alone, fitted to the features of frozen layers: as linear heads, or by gradient."""
+"""The classifier alone, fitted to the features of frozen layers. Start with ``linear.fit_head``."""

@@ -100,6 +100,8 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], results:
         (["--group-by", "zzz"], "--group-by zzz: it matches no image id"),
         (["--group-by", "parent"], "class '0' of digits has 178 usable image(s) in 1 group(s) by --group-by parent"),
         (["--data", "hf:someone/pets"], "--data hf:someone/pets: no data set that can be read here"),
+        (["--data", "wds:/no/{0..3}.tar"], "--data wds:/no/{0..3}.tar: no such shard: /no/0.tar"),
+        (["--data", "ftp://host/pets"], "--data ftp://host/pets: unknown scheme; use one of s3, gs, az"),
         (["--labels", "/no/such.csv"], "--data digits: no such folder"),
         (["--data", "/no/such.csv"], "--data /no/such.csv: no such file"),
     ],

@@ -9,19 +9,21 @@ import timm
 from timm.models import PretrainedCfg, get_pretrained_cfg
 
 from bench import harness
+from bench.comparison.settings import described
 from bench.config import RunConfig, with_overrides
 from bench.recipes import RECIPES
 from bench.records.ids import hash_of, identity
 from bench.records.paths import Paths
 from bench.runs.plan import Task, dataset_info, ids_of, make_task, own_precision, plan_data, read_task, write_task
-from imgcls.config import LoaderConfig, NearDuplicates, Precision, RuntimeConfig, SplitConfig
+from bench.tuning.space import flags
+from imgcls.config import LoaderConfig, NearDuplicates, Precision, RuntimeConfig, SplitConfig, StoreConfig
 from imgcls.data.auditing.images import Images
 from imgcls.data.splits import make_splits
 from imgcls.errors import ConfigError
 from imgcls.models.registry import resolve_spec, weights_policy
 from imgcls.models.weights import config_of, random_weights
 from tests.helpers.audits import audit_of
-from tests.helpers.examples import ENVIRONMENT
+from tests.helpers.examples import ENVIRONMENT, record
 from tests.helpers.images import MakeFolder
 from tests.helpers.weights import TINY, write_weights
 
@@ -29,13 +31,14 @@ RECIPE = RECIPES["quick"]("test_resnet")
 CONFIG = replace(RECIPE, train=replace(RECIPE.train, device="cpu", train_threads=1))
 
 
-def plan(
+def plan(  # noqa: PLR0913 - what identifies a run
     config: RunConfig = CONFIG,
     *,
     machine: str = "a-cpu",
     digest: str = "d",
     sha256: str | None = None,
     revision: str | None = None,
+    store: str = "auto",
 ) -> Task:
     audit = replace(audit_of([[0]] * 10 + [[1]] * 10), digest=digest)
     spec = resolve_spec(config.model, config.loader, random_weights)
@@ -45,6 +48,7 @@ def plan(
         spec=replace(spec, weights=replace(spec.weights, sha256=sha256, revision=revision)),
         environment=replace(ENVIRONMENT, machine=machine),
         paths=Paths(results=Path("results"), cache=Path("cache")),
+        store=StoreConfig(store=store, store_gb=1.0),
     )
 
 
@@ -231,3 +235,24 @@ def test_duplicates_of_a_record_are_those_that_the_split_knows(kept: NearDuplica
     data = dataset_info(audit, make_splits(audit, config), config)
     assert (data.duplicate_groups, data.duplicates_across_splits) == (groups, across)
     assert data.test_leaks == (1 if kept == "keep" else 2)
+
+
+def test_runs_on_a_url_read_its_local_copy(make_folder: MakeFolder, cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    url = f"file://{make_folder({'cat': 10, 'dog': 10})}"
+    task = harness.planner([CONFIG], data=url, weights="none", results=tmp_path / "results")(CONFIG)
+    assert Path(task.data).is_relative_to(cache)  # so that neither a worker nor a later report needs the network
+    assert task.config.dataset == "pets"
+
+
+def test_lossy_store_is_a_setting_and_exact_ones_are_not() -> None:
+    exact = [plan(store=store) for store in ("auto", "pixels", "files")]
+    assert len({(task.run_id, task.train_id) for task in exact}) == 1
+    lossy = plan(store="jpeg")
+    assert (lossy.store, lossy.config.store) == ("jpeg", "jpeg q95 4:4:4")
+    assert lossy.train_id != exact[0].train_id
+    assert lossy.run_id != exact[0].run_id
+    assert described({"row": record(config=lossy.config)})[0]["row"][0] == "store=jpeg q95 4:4:4"
+    assert flags(lossy.config)[-2:] == ["--store", "jpeg"]
+    # A config that a study has kept is planned again by another command.
+    assert plan(lossy.config, store="files").run_id == exact[0].run_id

@@ -15,7 +15,8 @@ import pytest
 
 from imgcls.data.audit import audit_dataset
 from imgcls.data.decode import Resize
-from imgcls.data.sources import registry, torchvision_sets
+from imgcls.data.sources import registry
+from imgcls.data.sources.copied import torchvision_sets
 from imgcls.data.sources.file_names import file_of
 from imgcls.data.sources.folder import Dataset
 from imgcls.data.sources.registry import load_dataset
