@@ -93,6 +93,27 @@ def storing(home: Path, _count: int) -> float:
     return _timed(lambda: build_cache(audit, RESIZE, root=dataset.root, cache=home / "cache"))
 
 
+def training(home: Path, _count: int) -> float:
+    """Train a tiny network for an epoch on 80 % of the images, from pixels that are stored at 32 px."""
+    from tests.growth.training import epoch_s
+
+    return epoch_s(home, "pixels", size=RESIZE.size)
+
+
+def training_from_files(home: Path, _count: int) -> float:
+    """Train it from the files, which are decoded in the pass."""
+    from tests.growth.training import epoch_s
+
+    return epoch_s(home, "files", size=RESIZE.size)
+
+
+def evaluating(home: Path, _count: int) -> float:
+    """Predict 10 % of the images with it, from stored pixels."""
+    from tests.growth.training import evaluation_s
+
+    return evaluation_s(home, size=RESIZE.size)
+
+
 STAGES: Final[dict[str, Callable[[Path, int], float]]] = {
     "list": listing,
     "decode": decoding,
@@ -102,6 +123,9 @@ STAGES: Final[dict[str, Callable[[Path, int], float]]] = {
     "folds": folding,
     "near": looking_alike,
     "store": storing,
+    "train": training,
+    "train-files": training_from_files,
+    "evaluate": evaluating,
 }
 """Steps by name, in their order: later ones read what earlier ones have written."""
 
