@@ -22,6 +22,7 @@ def test_run_all_computes_the_statistics_once(
     ours, _ = (keep(tmp_path, model, some_right(share)) for model, share in (("a", 0.9), ("b", 0.5)))
     keep(tmp_path, "elsewhere", some_right(0.7), init="pretrained")
     task = SimpleNamespace(
+        config=ours.config,
         environment=ENVIRONMENT,
         dataset=SimpleNamespace(missing=()),
         paths=Paths(results=tmp_path, cache=tmp_path),
@@ -29,7 +30,9 @@ def test_run_all_computes_the_statistics_once(
         train_id="none",
         data="pets",
     )
-    launcher = SimpleNamespace(train=lambda _tasks: [ours], run_threads=0, cuda=False, decide=None, store=None)
+    launcher = SimpleNamespace(
+        train=lambda _tasks: [ours], run_threads=0, cuda=False, devices=None, decide=None, store=None
+    )
     monkeypatch.setattr(harness, "planner", lambda *_args, **_kwargs: lambda _config, **_kwargs: task)
     monkeypatch.setattr(run, "launcher_of", lambda _args: nullcontext(launcher))
     compared: list[object] = []

@@ -180,7 +180,7 @@ def test_a_repetition_that_fails_on_a_cluster_keeps_the_result(task: Task, done:
     failed = make_record(task, started=now, duration_s=1.0, outcome=None, error="RuntimeError: lost")
     name = record_file(task).relative_to(task.paths.results).as_posix()
     files = {name: to_json(failed).encode()}
-    assert ray_cluster._collected(replace(task, force=True), files) == failed  # noqa: SLF001 - without a cluster
+    assert ray_cluster.collected(replace(task, force=True), files) == failed
     kept_whole(task, done)
 
 
