@@ -37,9 +37,14 @@ class PeerLostError(RunError):
     """Another process of this training has ended; its launcher knows why."""
 
 
+def _have_joined() -> bool:
+    # Some builds of torch have none of it.
+    return distributed.is_available() and distributed.is_initialized()
+
+
 def share() -> Share:
     """Return the part of each batch that this process trains on."""
-    if not distributed.is_initialized():
+    if not _have_joined():
         return Share()
     return Share(rank=distributed.get_rank(), world=distributed.get_world_size())
 
@@ -55,13 +60,15 @@ def joined(train: TrainConfig) -> Iterator[None]:
 
     Raises ConfigError if this process is not one of ``train.devices``.
     """
-    world = share().world if distributed.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
+    # Schedulers of clusters set WORLD_SIZE, too, for what is not started by torchrun.
+    started = distributed.is_available() and distributed.is_torchelastic_launched() and not _have_joined()
+    world = int(os.environ["WORLD_SIZE"]) if started else share().world
     if world != train.devices:
         reason = f": this process is one of {world}; torchrun starts as many as there are devices"
         raise ConfigError(Setting("devices", train.devices), reason)
     if world > 1 and train.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    if world == 1 or distributed.is_initialized():
+    if world == 1 or _have_joined():
         yield
         return
     distributed.init_process_group("nccl" if train.device == "cuda" else "gloo", timeout=WAIT)

@@ -85,6 +85,8 @@ def test_process_that_is_not_one_of_several_is_refused(tmp_path: Path, monkeypat
     with pytest.raises(ConfigError, match=r"^devices=2: this process is one of 1; torchrun starts as many"):
         fitting.fit(plan_of("plain", tmp_path, devices=2))
     monkeypatch.setenv("WORLD_SIZE", "2")
+    finish(plan_of("plain", tmp_path / "alone", devices=1))  # of a scheduler, which did not start torchrun
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     with pytest.raises(ConfigError, match=r"^devices=1: this process is one of 2"):
         fitting.fit(plan_of("plain", tmp_path, devices=1))
 
