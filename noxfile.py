@@ -99,6 +99,12 @@ def gpu(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Run the tests on Ray clusters of several nodes, one of which is lost; three minutes. Not part of CI."""
+    session.run(*PYTHON, "pytest", "tests/bench/runs/test_ray.py", "-m", "cluster", *session.posargs)
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Inject faults into real commands, and write the table of docs/reliability.md; resumable, up to two hours.
 

@@ -14,7 +14,7 @@ from tests.faults.disks import NotPossibleError
 from tests.faults.subjects import new_home, traceback_in
 
 INJECTED = {
-    "kills": functools.partial(kills.of_run_all, times=2),
+    "kills": functools.partial(kills.of_run_all, times=1),
     "no locks": surroundings.no_locks,
 }
 

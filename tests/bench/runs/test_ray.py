@@ -287,6 +287,7 @@ def remove_node_of(name: str, cluster: Any) -> None:
     cluster.remove_node(node, allow_graceful=False)
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 def test_lost_node_costs_the_last_epoch_at_most(
     make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -321,6 +322,7 @@ def test_lost_node_costs_the_last_epoch_at_most(
     assert predictions(ours) == predictions(theirs)
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 def test_training_on_two_nodes_continues_on_a_third_if_one_is_lost(
     make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
