@@ -100,7 +100,7 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """Run the tests on Ray clusters of several nodes, one of which is lost; three minutes. Not part of CI."""
+    """Run the tests on Ray clusters of which a worker or a node is killed; four minutes. Not part of CI."""
     session.run(*PYTHON, "pytest", "tests/bench/runs/test_ray.py", "-m", "cluster", *session.posargs)
 
 

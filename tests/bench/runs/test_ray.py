@@ -103,6 +103,7 @@ def epochs_of(task: Task) -> int:
     return len(torch.load(file, weights_only=True)["history"])
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 def test_killed_worker_does_not_change_results(make_folder: MakeFolder, tmp_path: Path) -> None:
     data = make_folder({"cat": 40, "dog": 40})
