@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 
 from bench.config import Budget
-from bench.latency.protocol import PROTOCOL_VERSION
 from bench.recipes import RECIPES
 from bench.records.measurements import Measurement
 from bench.records.paths import Paths
@@ -100,15 +99,4 @@ def _keep(  # noqa: PLR0913 - what differs between the runs
 
 def _measurement(runtime: str, seed: int) -> Measurement:
     samples = np.random.default_rng(seed).normal(10, 1, SAMPLES).round(4).tolist()
-    return Measurement(
-        runtime=runtime,
-        batch_size=1,
-        status="ok",
-        protocol="quick",
-        protocol_version=PROTOCOL_VERSION,
-        provider="cpu",
-        precision="fp32",
-        num_threads=1,
-        num_queries=SAMPLES,
-        samples_ms=tuple(samples),
-    )
+    return replace(examples.measurement(runtime), num_queries=SAMPLES, samples_ms=tuple(samples))

@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,7 +13,6 @@ import pytest
 from bench import harness
 from bench.config import with_overrides
 from bench.recipes import RECIPES
-from bench.records.schema import RunRecord
 from bench.runs import local
 from bench.runs.plan import Task
 from imgcls.config import Norm
@@ -103,17 +101,17 @@ def test_run_of_two_processes_is_recorded_once_with_its_devices(
     make_folder: MakeFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    task = plan(make_folder({"cat": 60, "dog": 60}), tmp_path / "results", devices=2, epochs=2)
+    data, results = make_folder({"cat": 60, "dog": 60}), tmp_path / "results"
+    task = plan(data, results, devices=2, epochs=2)
     (record,) = local.train_here([task])
-    assert isinstance(record, RunRecord)
     assert record.config.train.devices == 2
     assert [epoch.images for epoch in record.finished.training.history] == [96, 96]
     assert caplog.text.count("epoch 2/2") == 1
     _, output = bench_here("leaderboard", "--results", str(tmp_path / "results"))
     assert "norm=batch" in output
     assert "norm=batch per process" in (tmp_path / "results" / "leaderboard.md").read_text(encoding="utf-8")
-    # Its statistics are those of another training.
-    assert replace(task.config.train, devices=1).norms_per_process is False
+    # With statistics of each process's images it is another training.
+    assert plan(data, results, devices=1, epochs=2).train_id != task.train_id
 
 
 @pytest.mark.parametrize(
