@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.runs.processes import SPIN_COUNT
+from bench.processes.starting import SPIN_COUNT
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the import of the hub library, which reads it once
 # As in our own training processes: threads that wait for each other must not use up the cores of the tests beside them.

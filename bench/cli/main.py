@@ -29,9 +29,9 @@ from bench.cli.arguments import (
     VerifyArgs,
 )
 from bench.cli.parsing import complete, in_flags, parse, parse_runs
+from bench.processes.starting import terminate_as_interrupt
 from bench.records.environment import read_commit
 from bench.render.escaping import visible
-from bench.runs.processes import terminate_as_interrupt
 from imgcls.errors import ConfigError, GroupedConfigError, UserError
 
 USER_ERROR_STATUS: Final = 2

@@ -13,11 +13,11 @@ from bench.config import without_repetition
 from bench.estimates.probing import STEPS, Probed
 from bench.estimates.worker import WORKER
 from bench.latency.protocol import QUICK
+from bench.processes.starting import launch
 from bench.records import locks
 from bench.records.ids import hash_of, identity
 from bench.records.schema import network_id
 from bench.runs.plan import Task, finished_record, write_task
-from bench.runs.processes import launch
 from imgcls.config import parse_budget
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting

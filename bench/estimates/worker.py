@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Final
 
+from bench.processes.serving import Tell, serve
 from bench.progress import LOGGERS
-from bench.runs.processes import Tell, serve
 
 WORKER: Final = "bench.estimates.worker"
 

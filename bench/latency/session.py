@@ -18,12 +18,12 @@ from bench.latency.protocol import PROTOCOL_VERSION, Protocol
 from bench.latency.round_worker import Begun, RoundTask, Subject, Timed
 from bench.latency.rows import Stamp, anchors, combine, reference_anchor, usual_best
 from bench.latency.worker import LOST_DEVICE, WORKER
+from bench.processes.starting import launch
 from bench.records.ids import hash_of
 from bench.records.measurements import Check, Inputs, Measurement
 from bench.records.paths import Pictures
 from bench.records.store import write_json
 from bench.runs import failures
-from bench.runs.processes import launch
 from imgcls.config import RuntimeConfig
 from imgcls.inference.runtimes import ONNX_FP16, ONNX_INT8, RUNTIMES
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from bench.runs.processes import Tell, serve
+from bench.processes.serving import Tell, serve
 from imgcls.errors import RunError, UserError
 
 LOGGER = logging.getLogger(__name__)

@@ -6,10 +6,11 @@ import signal
 import sys
 from typing import Final
 
+from bench.processes.serving import FAILED_STATUS, Tell
 from bench.runs import failures
-from bench.runs.execution import assist, run_and_record
+from bench.runs.execution import assist
 from bench.runs.plan import Task
-from bench.runs.processes import FAILED_STATUS, Tell
+from bench.runs.recording import run_and_record
 from imgcls.errors import NonFiniteLossError
 from imgcls.parallel import end_with
 from imgcls.training import ranks
@@ -60,7 +61,10 @@ def run(task: Task, tell: Tell) -> int:
     with ranks.joined(task.config.train):
         if not ranks.leads():
             return _assist(task, tell)
-        record = run_and_record(task)
+        try:
+            record = run_and_record(task)
+        except ranks.PeerLostError:
+            return FAILED_STATUS
         if record.status != "ok":
             # The launcher ends the others, which may be waiting within the training.
             return FAILED_STATUS

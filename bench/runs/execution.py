@@ -1,28 +1,21 @@
-"""One run: ``fit`` trains, ``run_one`` also evaluates and exports, and ``run_and_record`` writes the record.
+"""One run: ``fit`` trains, and ``run_one`` also evaluates and exports. ``fit`` does not receive the test split."""
 
-``fit`` does not receive the test split.
-"""
-
-import datetime as dt
 import logging
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 
 from bench import progress
-from bench.records import locks
 from bench.records.environment import peak_memory_bytes, read_environment, watch_others
-from bench.records.schema import ArtifactInfo, ModelInfo, Outcome, RunRecord, Scores, TrainingInfo
-from bench.records.store import read_if_whole, write_json, write_with_digest
-from bench.runs import derived, failures
-from bench.runs.artifacts import discard_former, restore, set_aside, whole_outcome
-from bench.runs.plan import Task, finished_record, make_record, record_file
+from bench.records.schema import ArtifactInfo, ModelInfo, Outcome, Scores, TrainingInfo
+from bench.records.store import write_json
+from bench.runs import derived
+from bench.runs.artifacts import whole_outcome
+from bench.runs.plan import Task
 from imgcls.config import StoreConfig
 from imgcls.data.audit import audit_dataset
 from imgcls.data.loaders import Source
@@ -35,9 +28,9 @@ from imgcls.errors import DataError
 from imgcls.evaluation.calibration import calibrate
 from imgcls.evaluation.forward import predict_split, reference_logits
 from imgcls.evaluation.metrics import confusion_matrix, score
-from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_summary
+from imgcls.evaluation.predictions import Predictions
 from imgcls.evaluation.results import Temperature
-from imgcls.files import remove_abandoned, write_aside
+from imgcls.files import write_aside
 from imgcls.inference.export import export_checked, predict_synthetic
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
@@ -46,14 +39,10 @@ from imgcls.models.building import load_deployed, load_trained, memory_format, s
 from imgcls.models.operators import COUNTING
 from imgcls.models.weights import sha256_of
 from imgcls.training import fitting, ranks
-from imgcls.training.checkpoints import BEST_FILES, STATE_FILE
 from imgcls.training.events import EpochResult, HeadFit, Report, Rung, Step, silent
 from imgcls.training.plan import Training, TrainingPlan
 
 LOGGER = logging.getLogger(__name__)
-
-SUMMARY_LIMIT_BYTES: Final = 1_000_000
-"""Largest summary of predictions that is stored beside its record, which may be in git; larger ones are artifacts."""
 
 
 class ChangedDataError(DataError):
@@ -277,92 +266,3 @@ def _training_info(task: Task, training: Training, others_share: float) -> Train
         head_images=training.head_images,
         classifier_fit=training.classifier_fit,
     )
-
-
-def run_and_record(task: Task, prepared: Prepared | None = None, *, saved: Saved = unwatched) -> RunRecord:
-    """Carry out a task under its lock, and write and return its record, whose status is ok or failed."""
-    folder = task.paths.artifacts(task.train_id)
-    with locks.training_lock(task.paths.results, task.train_id):
-        remove_abandoned(folder)
-        if task.force:
-            set_aside(task.paths, task.train_id)
-        else:
-            _undo_repetition(task)
-            if (done := finished_record(task)) is not None:
-                # Another command carried the task out while this one waited for the lock.
-                return done
-        attempted = _attempt(task, prepared, saved)
-        if attempted.outcome is None and restore(task.paths, task.train_id):
-            LOGGER.warning("  the result from before this repetition is kept")
-            return attempted
-        if attempted.outcome is not None:
-            attempted = replace(attempted, predictions_sha256=_keep_summary(task, attempted.outcome))
-        # The previous record is read under the lock: a measurement may have put figures into it meanwhile.
-        with locks.record_lock(task.paths.results, task.run_id):
-            record = _after(read_if_whole(record_file(task)), attempted)
-            write_with_digest(record, record_file(task))
-        if record.outcome is not None:
-            # Several runs can share the artifacts, and each is measured elsewhere by its own record.
-            write_with_digest(record, task.paths.carried_record(task.train_id, task.run_id))
-        # Only now, and not after a failure: the same command resumes from these files.
-        if record.outcome is not None:
-            for leftover in (folder / STATE_FILE, *folder.glob(BEST_FILES)):
-                leftover.unlink(missing_ok=True)
-            discard_former(task.paths, task.train_id)
-    return record
-
-
-def _undo_repetition(task: Task) -> None:
-    """Bring back the result from before a repetition that was interrupted, with the predictions beside its record."""
-    before = read_if_whole(record_file(task))
-    if restore(task.paths, task.train_id) and before is not None and before.outcome is not None:
-        LOGGER.info("  an earlier repetition was not completed: the result from before it is kept")
-        _keep_summary(task, before.outcome)
-
-
-def _after(before: RunRecord | None, record: RunRecord) -> RunRecord:
-    """Add the earlier scorings on test to a record, and keep the earlier latency if the ONNX file is byte-identical."""
-    if before is None:
-        return record
-    record = replace(record, test_scorings=before.test_scorings + record.test_scorings)
-    if not before.latency or _onnx_of(before) != _onnx_of(record):
-        return record
-    LOGGER.info("  the ONNX file is identical to the previous one: its latency figures are kept")
-    return replace(record, latency=before.latency)
-
-
-def _onnx_of(record: RunRecord) -> str | None:
-    return record.outcome.artifact.sha256 if record.outcome else None
-
-
-def _attempt(task: Task, prepared: Prepared | None, saved: Saved) -> RunRecord:
-    started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
-    outcome, error = None, None
-    try:
-        with locks.machine_shared():
-            outcome = run_one(task, prepared, saved=saved)
-    except Exception as failure:  # noqa: BLE001 - every error becomes a failed row, with its traceback
-        # Records may be published, and must not contain paths of this machine.
-        folders = {Path(task.data): "DATA", task.paths.results: "RESULTS", task.paths.cache: "CACHE"}
-        error = failures.traceback_text(failure, folders)
-        LOGGER.error("  failed: %s", failures.last_line(error))  # noqa: TRY400 - the record contains the traceback
-    return make_record(task, started=started, duration_s=time.perf_counter() - clock, outcome=outcome, error=error)
-
-
-def _keep_summary(task: Task, outcome: Outcome) -> str:
-    """Write the summary of the test predictions beside the record, or with the artifacts if it is large.
-
-    Returns its SHA-256.
-    """
-    folder = task.paths.artifacts(task.train_id)
-    summary = folder / f"{task.run_id}.npz"
-    calibration = outcome.metrics.calibration
-    # Outcomes that were stored before schema version 4 have no calibration.
-    temperature = calibration.temperature if calibration else 1.0
-    save_summary(load_predictions(predictions_file(folder, "test")), summary, temperature=temperature)
-    digest = sha256_of(summary)
-    if summary.stat().st_size <= SUMMARY_LIMIT_BYTES:
-        target = record_file(task).with_suffix(".npz")
-        write_aside(target, lambda aside: shutil.copyfile(summary, aside))
-        summary.unlink()
-    return digest

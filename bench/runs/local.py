@@ -5,10 +5,13 @@ import logging
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 
 import msgspec
 
+from bench.processes.forking import ForkServer
+from bench.processes.starting import Group, launch, shared_out
 from bench.records import locks
 from bench.records.paths import Paths
 from bench.records.schema import RunRecord
@@ -16,7 +19,6 @@ from bench.records.store import read_if_whole, write_with_digest
 from bench.runs import failures
 from bench.runs.artifacts import restore
 from bench.runs.plan import Probe, Task, finished_record, make_record, record_file, write_task
-from bench.runs.processes import Group, launch, shared_out
 from bench.runs.worker import SEVERAL, WORKER
 from imgcls.config import LoaderConfig, Precision, TrainConfig
 from imgcls.messages import Message, Part, Setting
@@ -31,27 +33,29 @@ Train = Callable[[Sequence[Task]], list[RunRecord]]
 
 def train_here(tasks: Sequence[Task], *, jobs: int = 1) -> list[RunRecord]:
     """Carry out tasks one after the other, each in a process of its own; on GPUs, ``jobs`` at a time."""
-    # Its own process, so that a crash or a lack of memory ends one run only. On a CPU, each has all cores.
+    # A process for each, so that a crash or a lack of memory ends one run only. On a CPU, each has all cores.
     titles = [f"[{number}/{len(tasks)}] {title_of(task)}" for number, task in enumerate(tasks, start=1)]
     devices = shared_out(min(jobs, len(tasks)), tasks[0].config.train.device) if jobs > 1 else []
     if not any(devices):
-        return [_run(task, title) for task, title in zip(tasks, titles, strict=True)]
+        with closing(ForkServer(WORKER)) as server:
+            return [_run(task, title, server) for task, title in zip(tasks, titles, strict=True)]
     return _side_by_side(tasks, titles, devices)
 
 
 def _side_by_side(tasks: Sequence[Task], titles: Sequence[str], devices: Sequence[str | None]) -> list[RunRecord]:
     """Carry out as many tasks at a time as there are ``devices``."""
     group = Group()
-    free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    for device in devices:
-        free.put(device)
+    servers = [ForkServer(WORKER, device=device, group=group) for device in devices]
+    free: queue.SimpleQueue[ForkServer] = queue.SimpleQueue()
+    for server in servers:
+        free.put(server)
 
     def carry_out(titled: tuple[Task, str]) -> RunRecord:
-        device = free.get()
+        server = free.get()
         try:
-            return _run(*titled, device=device, group=group)
+            return _run(*titled, server)
         finally:
-            free.put(device)
+            free.put(server)
 
     pool = ThreadPoolExecutor(len(devices))
     records: dict[str, RunRecord] = {}
@@ -67,9 +71,11 @@ def _side_by_side(tasks: Sequence[Task], titles: Sequence[str], devices: Sequenc
         raise
     finally:
         pool.shutdown()
+        for server in servers:
+            server.close()
 
 
-def _run(task: Task, title: str, *, device: str | None = None, group: Group | None = None) -> RunRecord:
+def _run(task: Task, title: str, server: ForkServer) -> RunRecord:
     if (done := done_already(task, title)) is not None:
         return done
     LOGGER.info(title)
@@ -77,11 +83,14 @@ def _run(task: Task, title: str, *, device: str | None = None, group: Group | No
     task_file = task.paths.task(task.run_id)
     write_task(task, task_file)
     devices, errors = task.config.train.devices, list[bytes]()
-    command = [WORKER, "run", str(task_file)] if devices == 1 else [WORKER, SEVERAL, str(task_file), str(devices)]
     threads = task.config.train.threads_per_device
-    status = launch(command, errors.append, threads=threads, device=device, group=group)
+    if devices == 1:
+        status = server.run("run", task_file, errors.append, threads=threads)
+    else:
+        # They see all devices, of which each takes its own.
+        status = launch([WORKER, SEVERAL, str(task_file), str(devices)], errors.append, threads=threads)
     task_file.unlink(missing_ok=True)
-    if group is not None and group.ended:
+    if server.group is not None and server.group.ended:
         # Interrupted, as a whole: the run has not failed, and the same command continues it.
         raise KeyboardInterrupt
     record = read_if_whole(record_file(task))

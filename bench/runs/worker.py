@@ -1,4 +1,7 @@
-"""The worker process of one run, or of the choice of its precision: ``python -m bench.runs.worker run TASK.json``."""
+"""The worker process of one run, or of the choice of its precision: ``python -m bench.runs.worker run TASK.json``.
+
+Without arguments it carries out the tasks that its caller sends, each in a fork.
+"""
 
 import os
 import sys
@@ -6,7 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Final
 
-from bench.runs.processes import Tell, end_with_parent, serve
+from bench.processes.forking import fork_for_each
+from bench.processes.serving import Tell, end_with_parent, serve
 
 WORKER: Final = "bench.runs.worker"
 SEVERAL: Final = "several"
@@ -16,8 +20,8 @@ SEVERAL: Final = "several"
 def run(path: Path, tell: Tell) -> int:
     """Carry out a run and write its record; return 1 if the run failed."""
     from bench.runs import distributed  # noqa: PLC0415 - loads torch, which importing this module must not
-    from bench.runs.execution import run_and_record  # noqa: PLC0415
     from bench.runs.plan import Task, read_task  # noqa: PLC0415
+    from bench.runs.recording import run_and_record  # noqa: PLC0415
 
     task = read_task(path, Task)
     if task.config.train.devices != 1:
@@ -38,6 +42,13 @@ def precision(path: Path, tell: Tell) -> int:
     return 0
 
 
+def prepared_for_forks() -> int:
+    """Load what runs need, and carry them out as forks."""
+    from bench.runs import distributed  # noqa: F401, PLC0415 - what ``run`` imports
+
+    return fork_for_each(KINDS)
+
+
 def start_several(path: str, processes: str) -> int:
     """Carry out a run in several processes, and end as the one that failed."""
     from bench.runs import distributed  # noqa: PLC0415
@@ -54,6 +65,8 @@ KINDS: Final = {"run": run, "precision": precision}
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=".*torch.jit")  # by timm's import; users cannot act on it
+    if len(sys.argv) == 1:
+        sys.exit(prepared_for_forks())
     if sys.argv[1] == SEVERAL:
         sys.exit(start_several(*sys.argv[2:]))
     sys.exit(serve(sys.argv[1:], KINDS))

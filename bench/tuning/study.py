@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import optuna
 from optuna.storages import RDBStorage
 
+from bench.processes.starting import end, relay, shared_out, start
 from bench.runs.plan import Task, write_task
-from bench.runs.processes import end, relay, shared_out, start
 from bench.tuning import storage
 from bench.tuning.conversion import records
 from bench.tuning.records import (
@@ -137,7 +137,8 @@ def _begin(command: list[str], threads: int, device: str | None) -> "subprocess.
 def _relayed(child: "subprocess.Popen[bytes]") -> None:
     # As a context, which closes its pipes: a notebook or a test carries out more than one study.
     with child:
-        relay(child)
+        assert child.stdout is not None
+        relay(child.stdout)
 
 
 def finish(

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Final
 
-from bench.runs.processes import Tell, serve
+from bench.processes.serving import Tell, serve
 from imgcls.errors import RunError, UserError
 
 LOGGER = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from bench.recipes import RECIPES
 from bench.records.paths import OUTCOME
 from bench.records.schema import RunRecord
 from bench.records.store import record_path, write_with_digest
-from bench.runs import execution
+from bench.runs import recording
 from bench.runs.plan import Task
 from imgcls.evaluation.predictions import load_predictions, predictions_file, save_predictions
 from imgcls.inference.runtimes import ONNX
@@ -125,7 +125,7 @@ def task(make_folder: MakeFolder, tmp_path: Path) -> Task:
 
 def test_artifacts_are_those_of_the_record(task: Task, capsys: pytest.CaptureFixture[str]) -> None:
     """The exported file has its digest, and the stored logits give the classes of the record's predictions."""
-    record = execution.run_and_record(task)
+    record = recording.run_and_record(task)
     assert verified(task.paths.results, capsys)[0] == 0
     folder = task.paths.artifacts(record.train_id)
     file = predictions_file(folder, "test")

@@ -30,10 +30,12 @@ from imgcls.files import write_text
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models.building import save_trained
 from imgcls.training.events import silent
+from tests.benchmarks.peer_speed import file_of, write_split
 
 MODELS: Final = ("mobilenetv2_100", "tf_efficientnet_lite0")
 SEEDS: Final = range(5)
-SHARED: Final = {"folds": 2, "fold": 0, "image_size": 128, "epochs": 5}
+EPOCHS: Final = 5
+SHARED: Final = {"folds": 2, "fold": 0, "image_size": 128, "epochs": EPOCHS}
 ARMS: Final = {
     "standard": ("standard", {"precision": "fp32"}),
     "finetune": ("finetune", {"precision": "fp32"}),
@@ -45,11 +47,6 @@ PEERS: Final = ("fastai", "timm")
 PEER_SEEDS: Final = range(1)
 
 Result = dict[str, Any]
-
-
-def file_of(out: Path, arm: str, model: str, seed: int) -> Path:
-    """Return the file of a training's result."""
-    return out / f"{arm.replace(' ', '-')}-{model}-{seed}.json"
 
 
 def train(data: str, weights: str, out: Path, arms: Sequence[str]) -> None:
@@ -122,6 +119,7 @@ def line(model: str, name: str, accuracies: Sequence[float], times: Sequence[flo
 
 def peers(python: str, data: str, weights: str, out: Path) -> None:
     """Run the peers that have no result in OUT yet, and print theirs."""
+    write_split(Path(data), json.loads((out / "images.json").read_text(encoding="utf-8")), out / "images")
     for model in MODELS:
         for peer in PEERS:
             results = []
@@ -129,8 +127,8 @@ def peers(python: str, data: str, weights: str, out: Path) -> None:
                 file = file_of(out, peer, model, seed)
                 if not file.exists():
                     script = str(Path(__file__).with_name("peers.py"))
-                    images = str(out / "images.json")
-                    command = [python, script, peer, model, str(seed), data, weights, images, str(file)]
+                    images = str(out / "images")
+                    command = [python, script, peer, model, str(seed), images, weights, str(EPOCHS), str(file)]
                     subprocess.run(command, check=True)
                 results.append(json.loads(file.read_text(encoding="utf-8")))
             line(model, peer, [100 * one["accuracy"] for one in results], [one["train_time_s"] for one in results])

@@ -20,8 +20,8 @@ from torchvision.transforms import v2
 from bench.comparison import analysis, scores
 from bench.latency.cold_start import noise
 from bench.latency.protocol import measure
+from bench.processes.starting import STEADY_MEMORY, limited
 from bench.records.store import read_records
-from bench.runs.processes import STEADY_MEMORY, limited
 from imgcls.config import ArchitectureConfig, Augmentation, LoaderConfig, TrainConfig
 from imgcls.data import crops
 from imgcls.data.audit import audit_dataset

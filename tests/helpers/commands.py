@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from bench.cli.main import main
-from bench.runs.processes import Receive, ignore
+from bench.processes.starting import Receive, ignore
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -1,4 +1,4 @@
-"""A worker process like those of the harness: ``python -m tests.helpers.worker KIND FILE``."""
+"""A worker process like those of the harness: ``python -m tests.helpers.worker KIND FILE``; it forks without them."""
 
 import contextlib
 import errno
@@ -10,8 +10,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from bench.processes.forking import fork_for_each
+from bench.processes.serving import Tell, serve
 from bench.progress import Count, Epoch
-from bench.runs.processes import Tell, serve
 from imgcls.messages import Message, Setting
 from tests.helpers.examples import EPOCH
 
@@ -70,7 +71,22 @@ def faults(_path: Path, tell: Tell) -> int:
     return 0
 
 
+def wait(_path: Path, tell: Tell) -> int:
+    """Send this process and its parent, and wait until it is ended."""
+    tell([os.getpid(), os.getppid()])
+    signal.pause()
+    return 0
+
+
+def family(_path: Path, tell: Tell) -> int:
+    """Send this process and its parent."""
+    tell([os.getpid(), os.getppid()])
+    return 0
+
+
 KINDS = {
+    "wait": wait,
+    "family": family,
     "report": report,
     "unwritable": unwritable,
     "cut_short": cut_short,
@@ -79,4 +95,4 @@ KINDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1:], KINDS))
+    sys.exit(serve(sys.argv[1:], KINDS) if sys.argv[1:] else fork_for_each(KINDS))

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
-from bench.runs.processes import STEADY_MEMORY
+from bench.processes.starting import STEADY_MEMORY
 from imgcls.errors import ConfigError
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent

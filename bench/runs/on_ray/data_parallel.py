@@ -1,22 +1,24 @@
 """One run on several devices of a Ray cluster: Ray Train starts its processes, the first of which sends its states."""
 
+import contextlib
 import datetime as dt
 import logging
-import shutil
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.records.schema import RunRecord
 from bench.runs import local
 from bench.runs.distributed import END
-from bench.runs.execution import assist, run_and_record
+from bench.runs.execution import assist
 from bench.runs.on_ray import ray_cluster, ray_tasks
 from bench.runs.on_ray.ray_cluster import RETRIES, Cluster
 from bench.runs.on_ray.ray_tasks import Sent
 from bench.runs.plan import Task
-from imgcls.errors import RunError
+from bench.runs.recording import run_and_record
+from imgcls.errors import NonFiniteLossError, RunError
 from imgcls.training import ranks
 
 LOGGER = logging.getLogger(__name__)
@@ -39,10 +41,25 @@ class FailedRunError(RunError):
 
 
 def take_part(config: dict[str, Order]) -> None:
-    """Carry out a run as one of its processes, on the node that Ray has chosen; the first one sends all results."""
+    """Carry out a run as one of its processes, on the node that Ray has chosen.
+
+    The first one sends all results, and each the error that ends it.
+    """
+    order = config["order"]
+    try:
+        # A lost node is no reason of this process: the caller continues the run on others.
+        with ranks.named_loss():
+            _carry_out(order)
+    except (FailedRunError, NonFiniteLossError, ranks.PeerLostError, ranks.StoppedError):
+        raise
+    except Exception as error:
+        order.outbox.put(error)
+        raise
+
+
+def _carry_out(order: Order) -> None:
     import ray  # noqa: PLC0415 - optional
 
-    order = config["order"]
     state: ray_tasks.Files | None = ray.get(order.state)
     # Each process has a folder of its own, and resumes from the same state.
     with ray_tasks.unpacked(order.parcel, ray.get(order.weights), state) as task, ranks.joined(task.config.train):
@@ -67,57 +84,75 @@ def train(task: Task, *, cluster: Cluster, started: dt.datetime) -> RunRecord:
     for attempt in range(1 + RETRIES):
         if attempt:
             LOGGER.warning("%s: lost on the cluster (%s); it continues elsewhere", local.title_of(task), reason)
-        record, reason = _attempt(task, cluster)
+        record, reason = _attempt(task, cluster, started)
         if record is not None:
             return record
     return local.write_failed(task, f"RunError: lost on the cluster ({reason})", started)
 
 
-def _attempt(task: Task, cluster: Cluster) -> tuple[RunRecord | None, str]:
+def _attempt(task: Task, cluster: Cluster, started: dt.datetime) -> tuple[RunRecord | None, str]:
     """Return the record of a run, or None and why it was lost; its states are stored as they arrive."""
     import ray  # noqa: PLC0415
-    from ray.util.queue import Empty, Queue  # noqa: PLC0415
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
-
-    # On this node, which outlives the others.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    outbox = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    parcel, weights = ray_cluster.parcel_of(task, cluster)
-    order = Order(parcel=parcel, weights=weights, state=ray.put(ray_cluster.read_state(task)), outbox=outbox)
-    errors, folder = list[Exception](), tempfile.mkdtemp(prefix="imgcls-")
-    trainer = _trainer(task, cluster, order, folder)
-
-    def fit() -> None:
-        try:
-            trainer.fit()
-        except Exception as error:  # noqa: BLE001 - a lost node, or an error of any process
-            errors.append(error)
-
-    training = threading.Thread(target=fit, daemon=True)
-    training.start()
-    record = None
-    try:
-        while training.is_alive() or not outbox.empty():
-            try:
-                sent: Sent = outbox.get(timeout=WAIT_S)
-            except Empty:
-                continue
-            if sent.ended:
-                record = ray_cluster.collected(task, sent.files)
-            else:
-                ray_cluster.write_state(sent.files, task)
-    finally:
-        outbox.shutdown(force=True)
-        shutil.rmtree(folder, ignore_errors=True)
-    return record, (str(errors[0]).splitlines() or [""])[0] if errors else "no result"
-
-
-def _trainer(task: Task, cluster: Cluster, order: Order, folder: str) -> Any:  # noqa: ANN401 - Ray's trainer
-    from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415 - optional
-    from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415
+    from ray.util.queue import Empty  # noqa: PLC0415
 
     devices = task.config.train.devices
     assert devices != "auto", "resolve_train replaces it"
+    where = None if cluster.nodes is None else ray_cluster.placement(cluster, devices)
+    if cluster.nodes is not None and where is None:
+        return None, f"fewer than {cluster.nodes} nodes are left"
+    parcel, weights = ray_cluster.parcel_of(task, cluster)
+    state = ray.put(ray_cluster.read_state(task))
+    errors, record = list[Exception](), None
+    with _outbox() as outbox, tempfile.TemporaryDirectory(prefix="imgcls-", ignore_cleanup_errors=True) as folder:
+        order = Order(parcel=parcel, weights=weights, state=state, outbox=outbox)
+        trainer = _trainer(order, folder, devices=devices, cluster=cluster, where=where)
+        training = threading.Thread(target=_fit, args=(trainer, errors), daemon=True)
+        training.start()
+        while training.is_alive() or not outbox.empty():
+            with contextlib.suppress(Empty):
+                record = _received(outbox.get(timeout=WAIT_S), record, task, started)
+    return record, (str(errors[0]).splitlines() or [""])[0] if errors else "no result"
+
+
+@contextlib.contextmanager
+def _outbox() -> Iterator[Any]:
+    """Yield a queue of Ray on this node, which outlives the others."""
+    import ray  # noqa: PLC0415
+    from ray.util.queue import Queue  # noqa: PLC0415
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    outbox = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    try:
+        yield outbox
+    finally:
+        outbox.shutdown(force=True)
+
+
+def _fit(trainer: Any, errors: list[Exception]) -> None:  # noqa: ANN401 - Ray's trainer
+    try:
+        trainer.fit()
+    except Exception as error:  # noqa: BLE001 - a lost node, or an error of any process
+        errors.append(error)
+
+
+def _received(sent: Sent | Exception, record: RunRecord | None, task: Task, started: dt.datetime) -> RunRecord | None:
+    """Write what a process has sent, and return the record of the run as soon as it has ended."""
+    if record is not None:
+        # The other processes fail because one has.
+        return record
+    if isinstance(sent, Exception):
+        return ray_cluster.failed(task, sent, started)
+    if sent.ended:
+        return ray_cluster.collected(task, sent.files)
+    ray_cluster.write_state(sent.files, task)
+    return None
+
+
+def _trainer(order: Order, folder: str, *, devices: int, cluster: Cluster, where: list[dict[str, str]] | None) -> Any:  # noqa: ANN401 - Ray's trainer
+    from ray.train import FailureConfig, RunConfig  # noqa: PLC0415 - optional
+    from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415
+    from ray.train.v2.api.config import ScalingConfig  # noqa: PLC0415 - its types do not know that it is Ray Train's
 
     return TorchTrainer(
         take_part,
@@ -126,7 +161,8 @@ def _trainer(task: Task, cluster: Cluster, order: Order, folder: str) -> Any:  #
         scaling_config=ScalingConfig(
             num_workers=devices,
             use_gpu=cluster.gpus > 0,
-            resources_per_worker={"CPU": task.config.train.threads_per_device},
+            resources_per_worker={"CPU": order.parcel.task.config.train.threads_per_device},
+            label_selector=where,
         ),
         # Repeated by ``train``, as only the caller has the last state.
         run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=0)),

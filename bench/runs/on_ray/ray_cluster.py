@@ -1,5 +1,6 @@
 """Execution of trainings and trials on Ray, each with one GPU or, without GPUs, with a share of a node's cores."""
 
+import datetime as dt
 import logging
 import os
 import socket
@@ -13,12 +14,12 @@ from typing import Any, Final
 import msgspec
 
 from bench.config import REPOSITORY
+from bench.processes.starting import steady_memory
 from bench.records.paths import OUTCOME
 from bench.records.schema import RunRecord
 from bench.runs import failures, local
 from bench.runs.on_ray import ray_tasks
 from bench.runs.plan import Task, finished_record, record_file
-from bench.runs.processes import steady_memory
 from imgcls.config import LoaderConfig, Precision, StoreConfig, TrainConfig
 from imgcls.data.sources.registry import absolute
 from imgcls.data.stores.choice import DEFAULT as DEFAULT_STORE
@@ -42,7 +43,8 @@ class Cluster:
     """The CPU threads and GPUs of one training, and where its pixels come from, which each node decides by its disk.
 
     ``devices`` are the GPUs of all nodes or, without any, the cores: as many processes can train one model.
-    ``weights`` are the files of weights that are already in the cluster's object store.
+    ``nodes`` share such a training equally, or Ray chooses them. ``weights`` are the files of weights that are already
+    in the cluster's object store.
     """
 
     threads: int
@@ -50,6 +52,7 @@ class Cluster:
     devices: int = 1
     address: str = ""
     store: StoreConfig = DEFAULT_STORE
+    nodes: int | None = None
     weights: dict[object, Any] = field(default_factory=dict)
 
     def remote(self, function: Callable[..., Any], **more: Any) -> Any:  # noqa: ANN401 - Ray's function and options
@@ -64,7 +67,9 @@ class Cluster:
 
 
 @contextmanager
-def connected(address: str, *, jobs: int, store: StoreConfig = DEFAULT_STORE) -> Iterator[Cluster]:
+def connected(
+    address: str, *, jobs: int, store: StoreConfig = DEFAULT_STORE, nodes: int | None = None
+) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine; raises ConfigError if that fails or it has too few GPUs."""
     # By default Ray sends usage statistics, and some versions hide the GPUs from tasks that request none.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -76,18 +81,48 @@ def connected(address: str, *, jobs: int, store: StoreConfig = DEFAULT_STORE) ->
         raise ConfigError(Setting("launcher", "ray"), reason) from None
     _init(ray, address)
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        gpus = int(sum(node.get("GPU", 0) for node in nodes))
+        resources = [node["Resources"] for node in _alive()]
+        gpus = int(sum(node.get("GPU", 0) for node in resources))
         if 0 < gpus < jobs:
             raise ConfigError(Setting("jobs", jobs), f": the cluster has {gpus} GPU(s), and each training takes one")
         # Any node may receive a training, so the node with the fewest cores determines the threads of all.
-        at_once = -(-jobs // len(nodes))
-        cores = int(min(node.get("CPU", 1) for node in nodes))
-        devices = gpus or int(sum(node.get("CPU", 0) for node in nodes))
-        threads = max(1, cores // at_once)
-        yield Cluster(threads=threads, gpus=1 if gpus else 0, devices=devices, address=address, store=store)
+        at_once = -(-jobs // len(resources))
+        cores = int(min(node.get("CPU", 1) for node in resources))
+        yield Cluster(
+            threads=max(1, cores // at_once),
+            gpus=1 if gpus else 0,
+            devices=gpus or int(sum(node.get("CPU", 0) for node in resources)),
+            address=address,
+            store=store,
+            nodes=nodes,
+        )
     finally:
         ray.shutdown()
+
+
+def _alive() -> list[dict[str, Any]]:
+    import ray  # noqa: PLC0415 - optional
+
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def placement(cluster: Cluster, devices: int) -> list[dict[str, str]] | None:
+    """Return the label of the node of each process of a training, as many on each node; None if there are too few."""
+    assert cluster.nodes is not None
+    share, remainder = divmod(devices, cluster.nodes)
+    kind = "GPU" if cluster.gpus else "CPU"
+    able = [node["NodeID"] for node in _alive() if node["Resources"].get(kind, 0) >= share]
+    if remainder or len(able) < cluster.nodes:
+        return None
+    return [{"ray.io/node-id": node} for node in able[: cluster.nodes] for _ in range(share)]
+
+
+def require_nodes(cluster: Cluster, devices: int) -> None:
+    """Raise ConfigError if a training on ``devices`` cannot be shared equally by ``cluster.nodes``."""
+    if placement(cluster, devices) is None:
+        sizes = [int(node["Resources"].get("GPU" if cluster.gpus else "CPU", 0)) for node in _alive()]
+        which = f"; each takes as many, and the cluster's nodes have {', '.join(map(str, sorted(sizes, reverse=True)))}"
+        raise ConfigError(Setting("nodes", cluster.nodes), " cannot share ", Setting("devices", devices), which)
 
 
 def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may not be installed
@@ -165,6 +200,14 @@ def collected(task: Task, files: ray_tasks.Files) -> RunRecord:
         # Only now, and not after a failure: the same command resumes from it.
         task.paths.state(task.run_id).unlink(missing_ok=True)
     return record
+
+
+def failed(task: Task, error: Exception, started: dt.datetime) -> RunRecord:
+    """Return the failed record of a run that an error has ended there; the log names the node, which it does not."""
+    if isinstance(error, ray_tasks.NodeError):
+        return local.write_failed(task, f"NodeError: {error.neutral}", started, line=str(error))
+    reason = failures.neutral(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}", {})
+    return local.write_failed(task, f"RunError: stopped on the cluster ({reason})", started)
 
 
 def write_state(files: ray_tasks.Files, task: Task) -> None:

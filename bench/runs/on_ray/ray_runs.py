@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.records.schema import RunRecord
-from bench.runs import failures, local
+from bench.runs import local
 from bench.runs.on_ray import data_parallel, ray_cluster, ray_tasks
 from bench.runs.on_ray.ray_cluster import RETRIES, Cluster
 from bench.runs.plan import Task
@@ -81,15 +81,8 @@ def _next(run: _Run, cluster: Cluster, started: dt.datetime) -> RunRecord | None
         run.events = _begin(task, cluster)
         return None
     if isinstance(sent, Exception):
-        return _failed(task, sent, started)
+        return ray_cluster.failed(task, sent, started)
     if sent.ended:
         return ray_cluster.collected(task, sent.files)
     ray_cluster.write_state(sent.files, task)
     return None
-
-
-def _failed(task: Task, error: Exception, started: dt.datetime) -> RunRecord:
-    if isinstance(error, ray_tasks.NodeError):
-        return local.write_failed(task, f"NodeError: {error.neutral}", started, line=str(error))
-    reason = failures.neutral(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}", {})
-    return local.write_failed(task, f"RunError: stopped on the cluster ({reason})", started)

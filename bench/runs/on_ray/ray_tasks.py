@@ -17,8 +17,9 @@ from typing import Final, TypeVar
 from bench.records import locks
 from bench.records.paths import Paths
 from bench.runs import failures
-from bench.runs.execution import ChangedDataError, prepare, run_and_record
+from bench.runs.execution import ChangedDataError, prepare
 from bench.runs.plan import Task
+from bench.runs.recording import run_and_record
 from imgcls.config import LoaderConfig, StoreConfig, TrainConfig
 from imgcls.data.prepared import Prepared
 from imgcls.data.sources.copied.hugging_face import PREFIX

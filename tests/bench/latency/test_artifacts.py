@@ -22,7 +22,7 @@ from bench.records.measurements import Check
 from bench.records.paths import Paths
 from bench.records.schema import LatencyFile, RunRecord
 from bench.records.store import read_latency_file, read_record, read_records, record_path, write_with_digest
-from bench.runs import execution
+from bench.runs import recording
 from bench.runs.images import remember_place
 from imgcls.config import RuntimeConfig
 from imgcls.inference.runtimes import ONNX, ONNX_FP16, ONNX_INT8
@@ -65,7 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         config = RECIPES["quick"]("test_efficientnet")
         planner = harness.planner([config], data=str(home / "pets"), weights="none", results=home / "results")
         task = planner(config)
-        record = execution.run_and_record(task)
+        record = recording.run_and_record(task)
         assert record.error is None
         remember_place(task)
         runtime = RuntimeConfig(runtimes=("onnxruntime-cpu", INT8), threads=1)

@@ -18,7 +18,7 @@ from bench.latency.protocol import FULL, MAX_SAMPLES, allowed_over, enough_queri
 from bench.latency.round_worker import Timed
 from bench.latency.rows import Stamp, combine
 from bench.latency.worker import WORKER
-from bench.runs.processes import launch
+from bench.processes.starting import launch
 from tests.helpers.examples import SHORT, disturbance
 
 STAMP = Stamp(session_id="s", measured_at="now", commit="c")

@@ -13,7 +13,7 @@ from bench.recipes import RECIPES
 from bench.records.predictions import read_predictions
 from bench.records.schema import Outcome, RunRecord
 from bench.records.store import read_record, to_json, write_json
-from bench.runs import execution, local
+from bench.runs import local, recording
 from bench.runs.artifacts import set_aside, whole_outcome
 from bench.runs.plan import Task, finished_record, make_record, record_file
 from imgcls.evaluation.predictions import Predictions, predictions_file, save_predictions
@@ -57,14 +57,14 @@ def stubbed(monkeypatch: pytest.MonkeyPatch, train: Callable[[Task], Outcome]) -
         trained.append(task.run_id)
         return train(task)
 
-    monkeypatch.setattr(execution, "run_one", run_one)
+    monkeypatch.setattr(recording, "run_one", run_one)
     return trained
 
 
 @pytest.fixture
 def done(task: Task, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
     stubbed(monkeypatch, stub)
-    return execution.run_and_record(task)
+    return recording.run_and_record(task)
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -92,11 +92,11 @@ def test_damaged_artifacts_are_trained_again(make_folder: MakeFolder, tmp_path: 
     config = replace(config, train=train, loader=replace(config.loader, image_size=32))
     data = str(make_folder({"cat": 20, "dog": 20}))
     task = harness.planner([config], data=data, weights="none", results=tmp_path / "results")(config)
-    first = execution.run_and_record(task)
+    first = recording.run_and_record(task)
     weights = task.paths.artifacts(task.train_id) / WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1])
-    second = execution.run_and_record(task)
+    second = recording.run_and_record(task)
     assert second.status == "ok"
     assert weights.read_bytes() == whole
     assert second.finished.metrics == first.finished.metrics
@@ -113,7 +113,7 @@ def test_a_repetition_that_fails_keeps_the_result(
         raise OSError(message)
 
     stubbed(monkeypatch, fails)
-    record = execution.run_and_record(replace(task, force=True))
+    record = recording.run_and_record(replace(task, force=True))
     assert record.status == "failed"
     assert "the result from before this repetition is kept" in caplog.text
     kept_whole(task, done)
@@ -137,7 +137,7 @@ def test_a_repetition_that_is_killed_keeps_the_result(
         stub(task, fill=b"2")
         return -9
 
-    monkeypatch.setattr(local, "launch", killed)
+    monkeypatch.setattr(local.ForkServer, "run", killed)
     (record,) = local.train_here([replace(task, force=True)])
     assert record.status == "failed"
     assert "killed" in str(record.error)
@@ -154,9 +154,9 @@ def test_a_repetition_that_is_interrupted_is_undone_by_the_next_command(
 
     trained = stubbed(monkeypatch, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        execution.run_and_record(replace(task, force=True))
+        recording.run_and_record(replace(task, force=True))
     assert whole_outcome(task.paths, task.train_id) is None
-    assert execution.run_and_record(task) == done
+    assert recording.run_and_record(task) == done
     assert len(trained) == 1
     kept_whole(task, done)
 
@@ -165,7 +165,7 @@ def test_a_repetition_that_succeeds_replaces_the_result(
     task: Task, done: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stubbed(monkeypatch, lambda task: stub(task, fill=b"2"))
-    record = execution.run_and_record(replace(task, force=True))
+    record = recording.run_and_record(replace(task, force=True))
     assert record.test_scorings == done.test_scorings + 1
     folder = task.paths.artifacts(task.train_id)
     assert (folder / WEIGHTS).read_bytes() == b"2" * SIZE
@@ -185,7 +185,7 @@ def test_a_repetition_that_fails_on_a_cluster_keeps_the_result(task: Task, done:
 
 
 def test_a_first_run_that_is_killed_is_a_failed_record(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "launch", lambda *_arguments, **_options: -9)
+    monkeypatch.setattr(local.ForkServer, "run", lambda *_arguments, **_options: -9)
     (record,) = local.train_here([task])
     assert read_record(record_file(task)) == record
     assert record.status == "failed"

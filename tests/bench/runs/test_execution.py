@@ -13,7 +13,7 @@ from bench.recipes import RECIPES
 from bench.records.predictions import read_predictions
 from bench.records.schema import Latency, Outcome
 from bench.records.store import read_record, write_with_digest
-from bench.runs import execution
+from bench.runs import execution, recording
 from bench.runs.plan import Task, record_file
 from imgcls.errors import ConfigError
 from imgcls.evaluation.predictions import Predictions, load_predictions, predictions_file, save_predictions
@@ -48,7 +48,7 @@ def replace_training(monkeypatch: pytest.MonkeyPatch, outcomes: list[Outcome], *
             )
         return outcome
 
-    monkeypatch.setattr(execution, "run_one", run_one)
+    monkeypatch.setattr(recording, "run_one", run_one)
 
 
 @pytest.mark.parametrize(("sha256", "kept"), [("a" * 64, ["onnxruntime-cpu"]), ("b" * 64, [])])
@@ -58,8 +58,8 @@ def test_equal_onnx_file_keeps_its_latency(
     first = examples.outcome(task.dataset, 0.8)
     again = replace(first, artifact=replace(first.artifact, sha256=sha256))
     replace_training(monkeypatch, [first, again], measured_in=1)
-    assert not execution.run_and_record(task).measurements
-    record = execution.run_and_record(task)
+    assert not recording.run_and_record(task).measurements
+    record = recording.run_and_record(task)
     assert [row.runtime for row in record.measurements] == kept
     assert record.test_scorings == 2
     assert read_record(record_file(task)) == record
@@ -70,7 +70,7 @@ def test_summary_uses_the_fitted_temperature(task: Task, monkeypatch: pytest.Mon
     calibration = Calibration(temperature=2.0, test_log_loss=0.1)
     scored = replace(outcome, metrics=replace(outcome.metrics, calibration=calibration))
     replace_training(monkeypatch, [scored], measured_in=-1)
-    predictions = read_predictions(execution.run_and_record(task), task.paths)
+    predictions = read_predictions(recording.run_and_record(task), task.paths)
     assert predictions is not None
     assert predictions.log_p_true == pytest.approx(-np.log(1 + np.exp(-1)))
     assert predictions.log_p_true_calibrated == pytest.approx(-np.log(1 + np.exp(-0.5)))
@@ -96,9 +96,9 @@ def test_post_hoc_adjusts_the_logits_of_a_finished_training(
 ) -> None:
     """They are those of the training less the log priors of train; it is not trained again, and costs as much."""
     plain, adjusted = planned(make_folder, tmp_path)
-    first = execution.run_and_record(plain)
+    first = recording.run_and_record(plain)
     monkeypatch.setattr(execution, "fit", lambda *_args, **_kwargs: pytest.fail("trained again"))
-    second = execution.run_and_record(adjusted)
+    second = recording.run_and_record(adjusted)
     assert second.derived_from == (first.run_id,)
     counts = np.array(plain.dataset.counts["train"])
     for split in ("val", "test"):
@@ -115,7 +115,7 @@ def test_post_hoc_adjusts_the_logits_of_a_finished_training(
 
 def test_post_hoc_without_its_training_is_a_failed_row(make_folder: MakeFolder, tmp_path: Path) -> None:
     _, adjusted = planned(make_folder, tmp_path)
-    record = execution.run_and_record(adjusted)
+    record = recording.run_and_record(adjusted)
     assert record.status == "failed"
     assert record.error is not None
     assert "the same training with imbalance none is not in this results folder" in record.error

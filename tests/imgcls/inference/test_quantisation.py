@@ -16,10 +16,10 @@ from bench.comparison.latencies.acceptance import acceptance
 from bench.latency.cold_start import CheckTask
 from bench.latency.protocol import PROTOCOL_VERSION
 from bench.latency.worker import WORKER
+from bench.processes.starting import launch
 from bench.records.measurements import Check
 from bench.records.paths import Pictures
 from bench.records.store import write_json
-from bench.runs.processes import launch
 from imgcls.data.decode import Resize
 from imgcls.errors import ParityError
 from imgcls.evaluation.predictions import Predictions, save_predictions

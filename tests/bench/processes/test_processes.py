@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
+from bench.processes.starting import STEADY_MEMORY, launch
 from bench.progress import Count
-from bench.runs.processes import STEADY_MEMORY, launch
 from imgcls.messages import Message, Setting
 
 WORKER = "tests.helpers.worker"

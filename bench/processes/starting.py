@@ -1,29 +1,23 @@
-"""Worker processes: starting them, reading what they send through a pipe, and ending them with their caller.
+"""What a caller does with worker processes: it starts them, reads what they send through a pipe, and ends them.
 
-A worker writes lines of JSON to its standard output: log records, which the caller logs under the same logger name, and
-results. What libraries print there is redirected to standard error.
+Their log records are logged under the same logger name.
 """
 
 import contextlib
-import faulthandler
-import json
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Literal, NoReturn, TextIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, NoReturn
 
 import msgspec
 
-from bench.progress import LOGGERS, Event
+from bench.processes.serving import LogLine
 from imgcls.config import Device
 from imgcls.devices import VISIBLE, visible_devices
-from imgcls.messages import Message
-from imgcls.parallel import PARENT_GONE_STATUS
 
 SPIN_COUNT = "1000"
 """Spins of a waiting OpenMP thread before it sleeps: microseconds."""
@@ -36,26 +30,13 @@ STEADY_MEMORY = {
 """Makes glibc keep freed memory. By default it returns each large tensor to the system, whose pages are then zeroed
 again for the next one: a quarter of the time of a training step of MobileNetV2 at 160 px on two cores."""
 
-FAILED_STATUS = 1
-
 GRACE_S = 10.0
 """Time from SIGTERM to SIGKILL."""
 
 LOGGER = logging.getLogger(__name__)
 
-Tell = Callable[[object], None]
-"""Sends a result from a worker to its caller."""
-
 Receive = Callable[[bytes], None]
 """Receives a result of a worker, as JSON."""
-
-
-class LogLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A log record on its way from a worker to its caller."""
-
-    logger: str
-    level: int
-    message: str | Event | Message
 
 
 def ignore(_result: bytes) -> None:
@@ -104,25 +85,30 @@ def launch(
         if group is not None:
             group.add(child)
         try:
-            relay(child, receive)
+            assert child.stdout is not None
+            relay(child.stdout, receive)
             return child.wait()
         except BaseException:  # KeyboardInterrupt is not an Exception
             end(child)
             raise
 
 
-def start(command: list[str], *, threads: int | None = None, device: str | None = None) -> "subprocess.Popen[bytes]":
+def start(
+    command: list[str],
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    stdin: int = subprocess.PIPE,
+) -> "subprocess.Popen[bytes]":
     """Start ``python -m`` with ``command``; the caller must ``relay`` its output, as a full pipe would block it.
 
     ``threads`` limits the threads of its libraries (``limited``), and ``device`` is the only CUDA device that it sees.
+    The end of ``stdin`` is that of this process, to which nothing is written by default.
     """
     environment = {**os.environ, **({} if threads is None else limited(threads))}
     if device is not None:
         environment[VISIBLE] = device
-    # Nothing is written to its stdin, which reaches its end when this process ends.
-    return subprocess.Popen(
-        [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    )
+    return subprocess.Popen([sys.executable, "-m", *command], stdin=stdin, stdout=subprocess.PIPE, env=environment)
 
 
 def shared_out(jobs: int, device: Device) -> list[str | None]:
@@ -154,12 +140,11 @@ def steady_memory() -> dict[str, str]:
     return {name: value for name, value in STEADY_MEMORY.items() if name not in os.environ}
 
 
-def relay(child: "subprocess.Popen[bytes]", receive: Receive = ignore) -> None:
-    """Read the output of a child until it ends: log its records, and pass its results to ``receive``."""
-    assert child.stdout is not None
-    for line in child.stdout:
+def relay(lines: Iterable[bytes], receive: Receive = ignore) -> None:
+    """Read what a worker writes until it ends: log its records, and pass its results to ``receive``."""
+    for line in lines:
         if not line.endswith(b"\n"):
-            return  # the child was killed while it wrote the line
+            return  # the worker was killed while it wrote the line
         # A name of a file need not be UTF-8.
         text = line.decode("utf-8", "replace")
         kind, content = msgspec.json.decode(text, type=tuple[Literal["log", "result"], msgspec.Raw])
@@ -178,76 +163,6 @@ def end(child: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-
-
-def serve(arguments: list[str], kinds: Mapping[str, Callable[[Path, Tell], int]]) -> int:
-    """Carry out one task in a process started by ``start``, and return the exit status.
-
-    ``arguments`` are the kind of the task and its file.
-    """
-    # Prints a traceback if native code crashes.
-    faulthandler.enable()
-    # Ctrl-C reaches all processes of a terminal; the caller handles it and ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
-    # Only ``lines`` writes to standard output; what is printed goes to standard error: by file descriptor, because
-    # native code does not print through ``sys.stdout``.
-    lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="surrogateescape")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    _forward_logs(lines)
-    kind, path = arguments
-    try:
-        return kinds[kind](Path(path), lambda content: _write(lines, "result", content))
-    except OSError as error:
-        # What a run can record is a failed row; here its results were removed, or cannot be written any more.
-        LOGGER.error("  stopped: %s", error)  # noqa: TRY400 - one line, and the caller reports what is missing
-        return FAILED_STATUS
-
-
-def _write(lines: TextIO, kind: str, content: object) -> None:
-    lines.write(json.dumps([kind, msgspec.to_builtins(content)], allow_nan=False, ensure_ascii=False) + "\n")
-    # So that progress is seen when it happens, and a kill loses no result that was sent.
-    lines.flush()
-
-
-class _Forward(logging.Handler):
-    """A logging handler that writes each record as a line for the caller."""
-
-    def __init__(self, lines: TextIO) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = LogLine(logger=record.name, level=record.levelno, message=record.getMessage())
-        if isinstance(record.msg, Event | Message):
-            # ValueError for a number that is not finite, such as a loss, and that JSON cannot represent: its text is
-            # sent instead.
-            with contextlib.suppress(ValueError):
-                _write(self._lines, "log", msgspec.structs.replace(line, message=record.msg))
-                return
-        _write(self._lines, "log", line)
-
-
-def _forward_logs(lines: TextIO) -> None:
-    handler = _Forward(lines)
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        logger.addHandler(handler)
-        logger.setLevel(logging.DEBUG)  # the caller's own level decides what is shown
-
-
-def end_with_parent() -> None:
-    """End this process as soon as its caller, which holds the other end of stdin, has ended."""
-    # Portable, and effective even if the caller is killed.
-    threading.Thread(target=_watch, daemon=True).start()
-
-
-def _watch() -> NoReturn:
-    with contextlib.suppress(OSError):
-        while os.read(0, 1):
-            pass
-    # sys.exit would end this thread only.
-    os._exit(PARENT_GONE_STATUS)
 
 
 @contextlib.contextmanager
