@@ -1,8 +1,9 @@
 """Where the seconds of ``run-all`` go: ``python -m tests.benchmarks.whole RESULTS [FLAG ...]``.
 
 Carries out ``python -m bench run-all --results RESULTS FLAG ...`` and prints a table of the seconds between the lines
-that it writes. Training begins an epoch's time before the line of the first epoch. The last line is the ratio of the
-whole command to its parts: training, evaluation, export and measuring.
+that it writes. What has no line of its own at its beginning is known from the records: a training begins an epoch's
+time before the line of the first epoch, and a run ends after its duration. The last line is the ratio of the whole
+command to its parts: training, evaluation, export and measuring.
 """
 
 import re
@@ -15,42 +16,47 @@ from typing import Final
 
 from bench.records.store import read_records
 
-STARTS: Final = {
-    r"\[\d+/\d+\] ": "start of a run: imports, data, network",
-    r"  exporting ": "export, comparison with the trained network",
-    r"measuring": "measuring",
-    r"(written|resnet|efficient|inception|Minimum|By )": "leaderboard",
-}
-"""What begins with a line, by its pattern."""
 PLAN: Final = "start of the command: imports, audit, pixels, plan"
-START, EXPORT, MEASURING, END = STARTS.values()
+START: Final = "start of the runs: imports, data, networks"
 TRAINING: Final = "training, evaluation of val and test"
+EXPORT: Final = "export, and comparison with the trained network"
+MEASURING: Final = "measuring"
+END: Final = "leaderboard"
 PARTS: Final = (TRAINING, EXPORT, MEASURING)
+BEGINS: Final = {r"\[\d+/\d+\] ": START, r"  epoch 1/": TRAINING, r"  exporting ": EXPORT}
+"""Lines after which another part begins."""
 
 
 def seconds_of(results: Path, flags: list[str]) -> Counter[str]:
     """Carry the command out, and return the seconds of each part."""
     command = [sys.executable, "-m", "bench", "run-all", "--results", str(results), *flags]
-    spent, part, since = Counter[str](), PLAN, time.perf_counter()
+    spent, part, since, last_run = Counter[str](), PLAN, time.perf_counter(), 0.0
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
         assert child.stdout is not None
         for line in child.stdout:
             now = time.perf_counter()
             print(f"{now - since:8.2f} {line}", end="", file=sys.stderr)  # noqa: T201
-            spent[part] += now - since
+            measuring = line.startswith("  measuring ")
+            spent[MEASURING if measuring else part] += now - since
             since = now
-            if re.match(r"  epoch 1/", line):
-                part = TRAINING
-            for pattern, begun in STARTS.items():
+            for pattern, begun in BEGINS.items():
                 if re.match(pattern, line):
                     part = begun
+                    last_run = now if begun == START else last_run
+            if measuring:
+                part = END
+            if part == EXPORT:
+                exporting = now
     spent[part] += time.perf_counter() - since
-    trained = [record.finished.training for record in read_records(results)]
-    # The first epoch was counted as the start of its run.
-    firsts = [(training.head_time_s, training.history[0]) for training in trained]
-    epochs_s = sum(head_s + epoch.train_time_s + epoch.eval_time_s for head_s, epoch in firsts)
-    spent[START] -= epochs_s
-    spent[TRAINING] += epochs_s
+    records = sorted(read_records(results), key=lambda record: record.started_at)
+    # The line of the first epoch comes at its end.
+    for training in (record.finished.training for record in records):
+        first = training.history[0]
+        before_s = training.head_time_s + first.train_time_s + first.eval_time_s
+        spent.update({START: -before_s, TRAINING: before_s})
+    # The export of the last run ends without a line.
+    export_s = records[-1].duration_s - (exporting - last_run)
+    spent.update({MEASURING: -export_s, EXPORT: export_s})
     return spent
 
 
