@@ -43,5 +43,6 @@ def neutral(text: str, folders: dict[Path, str]) -> str:
     for folder, name in sorted(folders.items(), key=lambda item: -len(str(item[0]))):
         # The root, as a home folder in some containers, would match every absolute path.
         if folder != Path(folder.anchor):
-            text = text.replace(str(folder), name)
+            # As a whole path: "/data" is no part of "/database".
+            text = re.sub(rf"{re.escape(str(folder))}(?![\w-])", name, text)
     return text

@@ -27,7 +27,8 @@ class _Run:
 def train(tasks: Sequence[Task], *, cluster: Cluster) -> list[RunRecord]:
     """Carry out the tasks that are not done yet, on the cluster; write their files here, and disconnect.
 
-    A run whose node or worker is lost continues elsewhere from its last epoch. Disconnecting ends a cluster that was
+    A run whose node or worker is lost continues elsewhere from its last epoch; one that only adjusts the logits of a
+    training is carried out here. Disconnecting ends a cluster that was
     started here, so that it does not run beside the measurements that follow.
     """
     import ray  # noqa: PLC0415
@@ -37,7 +38,7 @@ def train(tasks: Sequence[Task], *, cluster: Cluster) -> list[RunRecord]:
     waiting: dict[Any, int] = {}
     runs: dict[int, _Run] = {}
     for number, task in enumerate(tasks):
-        if records[number] is not None:
+        if records[number] is not None or task.adjusts is not None:
             continue
         if task.force:
             task.paths.state(task.run_id).unlink(missing_ok=True)
@@ -55,6 +56,10 @@ def train(tasks: Sequence[Task], *, cluster: Cluster) -> list[RunRecord]:
         if records[number] is None:
             waiting[runs[number].events] = number
     ray.shutdown()
+    for number, task in enumerate(tasks):
+        if records[number] is None:
+            # It adjusts the logits of a training, whose files are on this machine now.
+            (records[number],) = local.train_here([task])
     return [record for record in records if record is not None]
 
 

@@ -25,11 +25,11 @@ pytest.importorskip("ray")
 import ray
 
 from bench import harness
-from bench.config import with_values
+from bench.config import with_overrides, with_values
 from bench.recipes import RECIPES
 from bench.records.schema import RunRecord
 from bench.records.store import read_record
-from bench.runs import local
+from bench.runs import local, recording
 from bench.runs.on_ray import ray_cluster, ray_runs, ray_tasks
 from bench.runs.plan import Task, record_file
 from bench.tuning import ray_trials
@@ -257,6 +257,22 @@ def test_run_without_its_photos_is_a_failed_row(
     )
     (line,) = [message for message in caplog.messages if "failed" in message]
     assert f"): {root} is not there; every node needs it under this path" in line
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_logits_are_adjusted_after_their_training_has_come_back(
+    here: Here, make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = with_overrides(RECIPES["quick"]("test_efficientnet"), {"epochs": 1, "image_size": 32})
+    configs = [recipe, with_overrides(recipe, {"imbalance": "post-hoc"})]
+    data = str(make_folder({"cat": 20, "dog": 10}))
+    planner = harness.planner(configs, data=data, weights="none", results=tmp_path / "results", threads=1)
+    tasks = [planner(config) for config in configs]
+    monkeypatch.setattr(local, "train_here", lambda own: [recording.run_and_record(task) for task in own])
+    for order in (tasks, tasks[::-1]):
+        records = ray_runs.train([replace(task, force=True) for task in order], cluster=here)
+        assert [record.error for record in records] == [None, None]
+        assert [record.run_id for record in records] == [task.run_id for task in order]
 
 
 @pytest.mark.filterwarnings("ignore")
