@@ -43,14 +43,14 @@ class ForkServer:
 
     def __init__(self, module: str, *, device: str | None = None, group: Group | None = None) -> None:
         """Start nothing yet; ``module`` calls ``fork_for_each``, and the others are those of ``launch``."""
-        self._module, self._device, self.group = module, device, group
+        self.module, self.group, self._device = module, group, device
         self._started: tuple[socket.socket, subprocess.Popen[bytes]] | None = None
         self._threads = 0
 
     def run(self, kind: str, path: Path, receive: Receive = ignore, *, threads: int) -> int:
         """Carry out a task, and return its exit status (minus the signal that killed it); as ``launch`` does."""
         if not SAFE:
-            command = [self._module, kind, str(path)]
+            command = [self.module, kind, str(path)]
             return launch(command, receive, threads=threads, device=self._device, group=self.group)
         requests, process = self._ready(threads)
         output, theirs = os.pipe()
@@ -74,7 +74,7 @@ class ForkServer:
         self.close()
         requests, theirs = socket.socketpair()
         with theirs:
-            process = start([self._module], threads=threads, device=self._device, stdin=theirs.fileno())
+            process = start([self.module], threads=threads, device=self._device, stdin=theirs.fileno())
         if self.group is not None:
             self.group.add(process)
         self._started, self._threads = (requests, process), threads

@@ -73,3 +73,5 @@ def test_default_models_are_fine_tuned_from_files_of_their_real_shapes(tmp_path:
         assert record.config.recipe == "finetune"
         assert record.config.train.tune_layers == "head-then-all"
         assert record.outcome.model.weights_tag in record.outcome.model.timm_name
+        assert record.outcome.artifact.parity.max_rel_logit_error < 1e-4
+        assert record.outcome.artifact.parity.top1_agreement == 1

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from bench.cli.main import main
+from bench.processes.forking import ForkServer
 from bench.processes.starting import Receive, ignore
 
 ROOT = Path(__file__).parent.parent.parent
@@ -62,6 +63,11 @@ def launch_here(command: list[str], receive: Receive = ignore, **_environment: o
     return status
 
 
+def run_here(server: ForkServer, kind: str, path: Path, receive: Receive = ignore, **_threads: object) -> int:
+    """Carry out a task in this process, in place of ``ForkServer.run``."""
+    return launch_here([server.module, kind, str(path)], receive)
+
+
 @contextlib.contextmanager
 def without_processes() -> Iterator[None]:
     """Carry out trainings, checks and measurements in this process, which has loaded torch."""
@@ -71,6 +77,7 @@ def without_processes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for caller in ("bench.latency.session", "bench.runs.local"):
             patch.setattr(f"{caller}.launch", launch_here)
+        patch.setattr(ForkServer, "run", run_here)
         try:
             yield
         finally:
