@@ -46,7 +46,10 @@ def tests(session: nox.Session) -> None:
     # Two, because many tests wait for processes that import torch. By file, because some fixtures train models.
     # In the order of their names: in that of their numbers of tests, a worker would end with the few tests that take
     # minutes, while the other one has nothing left to do.
-    session.run(*PYTHON, "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", *session.posargs)
+    # One thread each, so that the two do not wait for each other's cores; the commands that they start have their own.
+    environment = {"OMP_NUM_THREADS": "1"}
+    options = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+    session.run(*PYTHON, "pytest", *options, *session.posargs, env=environment)
 
 
 @nox.session
@@ -102,6 +105,12 @@ def gpu(session: nox.Session) -> None:
 def cluster(session: nox.Session) -> None:
     """Run the tests on Ray clusters of which a worker or a node is killed; four minutes. Not part of CI."""
     session.run(*PYTHON, "pytest", "tests/bench/runs/test_ray.py", "-m", "cluster", *session.posargs)
+
+
+@nox.session
+def rehearsal(session: nox.Session) -> None:
+    """Carry out all checks of the session ``gpu`` on the CPU, with a tiny model; two minutes. Not part of CI."""
+    session.run(*PYTHON, "pytest", "tests/benchmarks/test_gpu.py", "-m", "rehearsal", *session.posargs)
 
 
 @nox.session

@@ -59,6 +59,7 @@ def subject(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
 
 
+@pytest.mark.rehearsal
 def test_the_session_runs_from_start_to_end(subject: gpu_checks.Subject) -> None:
     subject.folder.mkdir()
     verdicts = {verdict.check: verdict for verdict in gpu.check(subject)}
