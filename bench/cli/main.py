@@ -40,8 +40,12 @@ USER_ERROR_STATUS: Final = 2
 BROKEN_PIPE_STATUS: Final = 141
 """The status that shells report if a command ends because nobody reads its output: 128 + SIGPIPE."""
 
-OF_THE_SYSTEM: Final = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EISDIR), "cannot be written") | {
-    errno.ENOLCK: "a file system without locks, which the results folder and the cache need"
+OF_THE_SYSTEM: Final = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EISDIR), "cannot be written"),
+    # Some network file systems have other words for it.
+    **dict.fromkeys(
+        (errno.ENOLCK, errno.EOPNOTSUPP), "a file system without locks, which the results folder and the cache need"
+    ),
 }
 """What is said of an error that the user can remove, by its number; others are faults of this program."""
 

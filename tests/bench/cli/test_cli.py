@@ -299,6 +299,26 @@ def test_file_system_without_locks_is_refused(
     assert [path.name for path in (tmp_path / "results").rglob("*")] == [".locks"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_cache_without_locks_is_refused(
+    number: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def without_locks(file: Any, operation: int) -> None:
+        descriptor = getattr(file, "fileno", lambda: file)()
+        if str(tmp_path / "cache") in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(number, os.strerror(number))
+        flock(file, operation)
+
+    monkeypatch.setenv("IMGCLS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    assert main(["run-all", *TINY, "--data", "digits", "--results", str(tmp_path / "results")]) == 2
+    error = capsys.readouterr().err
+    assert "error: a file system without locks, which the results folder and the cache need" in error
+    assert "Traceback" not in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
