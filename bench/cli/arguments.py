@@ -81,8 +81,6 @@ class SearchArgs(PlanArgs):
     """Where to train: local (processes on this machine) or ray (a Ray cluster)."""
     ray_address: str = ""
     """Address of the Ray cluster, as HOST:PORT or auto; if empty, a cluster is started on this machine."""
-    nodes: int | None = None
-    """Number of nodes of the Ray cluster that share a training on several --devices equally; None: Ray chooses."""
     jobs: int = 1
     """Number of trials that are trained at the same time, each on its own GPU if there are enough; with ray, and on
     GPUs, also of runs."""

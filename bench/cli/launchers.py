@@ -41,9 +41,8 @@ class Launcher:
 @contextmanager
 def on_this_machine(args: SearchArgs) -> Iterator[Launcher]:
     """Train in processes on this machine: ``--jobs`` trials at a time, and as many runs on GPUs, one on a CPU."""
-    for name, value in (("ray_address", args.ray_address), ("nodes", args.nodes)):
-        if value:
-            raise ConfigError(Setting(name, value), ": needs ", Setting("launcher", "ray"))
+    if args.ray_address:
+        raise ConfigError(Setting("ray_address", args.ray_address), ": needs ", Setting("launcher", "ray"))
     yield Launcher(
         train=partial(local.train_here, jobs=args.jobs),
         workers=partial(study.processes, jobs=args.jobs),
@@ -62,10 +61,7 @@ def on_ray(args: SearchArgs) -> Iterator[Launcher]:
     """Train on a Ray cluster, ``--jobs`` runs or trials at a time; latency is measured on this machine afterwards."""
     # Each node decides by its own disk; nothing is stored here.
     planned = replace(args.pixels, store="files") if args.pixels.store == "auto" else args.pixels
-    with ray_cluster.connected(args.ray_address, jobs=args.jobs, store=args.pixels, nodes=args.nodes) as cluster:
-        if args.nodes is not None:
-            devices = args.run.train.devices
-            ray_cluster.require_nodes(cluster, cluster.devices if devices == "auto" else devices)
+    with ray_cluster.connected(args.ray_address, jobs=args.jobs, store=args.pixels) as cluster:
         yield Launcher(
             train=partial(ray_runs.train, cluster=cluster),
             workers=partial(ray_trials.threads, cluster=cluster, jobs=args.jobs),
@@ -87,9 +83,7 @@ LAUNCHERS: Final[dict[str, Callable[[SearchArgs], AbstractContextManager[Launche
 
 def launcher_of(args: SearchArgs) -> AbstractContextManager[Launcher]:
     """Return the launcher that ``--launcher`` names, as a context manager; raises ConfigError if a flag is invalid."""
-    for name, value in (("jobs", args.jobs), ("nodes", args.nodes)):
-        if value is not None:
-            require(name=name, value=value, low=1, high=4096, hint="use 1 or more")
+    require(name="jobs", value=args.jobs, low=1, high=4096, hint="use 1 or more")
     if args.launcher not in LAUNCHERS:
         message = f"--launcher {args.launcher}: unknown; known: {', '.join(LAUNCHERS)}"
         raise ConfigError(message)

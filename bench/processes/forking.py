@@ -92,7 +92,7 @@ class ForkServer:
 def fork_for_each(kinds: Kinds) -> int:
     """Carry out the tasks that the caller sends, each in a fork; return when the caller has ended.
 
-    What the tasks import must be loaded already, and must not have started threads or initialised CUDA.
+    What the tasks import must be loaded already, and must not have computed with torch or initialised CUDA.
     """
     # Ctrl-C reaches all processes of a terminal; the caller handles it and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -97,15 +97,12 @@ def _attempt(task: Task, cluster: Cluster, started: dt.datetime) -> tuple[RunRec
 
     devices = task.config.train.devices
     assert devices != "auto", "resolve_train replaces it"
-    where = None if cluster.nodes is None else ray_cluster.placement(cluster, devices)
-    if cluster.nodes is not None and where is None:
-        return None, f"fewer than {cluster.nodes} nodes are left"
     parcel, weights = ray_cluster.parcel_of(task, cluster)
     state = ray.put(ray_cluster.read_state(task))
     errors, record = list[Exception](), None
     with _outbox() as outbox, tempfile.TemporaryDirectory(prefix="imgcls-", ignore_cleanup_errors=True) as folder:
         order = Order(parcel=parcel, weights=weights, state=state, outbox=outbox)
-        trainer = _trainer(order, folder, devices=devices, cluster=cluster, where=where)
+        trainer = _trainer(order, folder, devices=devices, cluster=cluster)
         training = threading.Thread(target=_fit, args=(trainer, errors), daemon=True)
         training.start()
         while training.is_alive() or not outbox.empty():
@@ -149,10 +146,9 @@ def _received(sent: Sent | Exception, record: RunRecord | None, task: Task, star
     return None
 
 
-def _trainer(order: Order, folder: str, *, devices: int, cluster: Cluster, where: list[dict[str, str]] | None) -> Any:  # noqa: ANN401 - Ray's trainer
-    from ray.train import FailureConfig, RunConfig  # noqa: PLC0415 - optional
+def _trainer(order: Order, folder: str, *, devices: int, cluster: Cluster) -> Any:  # noqa: ANN401 - Ray's trainer
+    from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415 - optional
     from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415
-    from ray.train.v2.api.config import ScalingConfig  # noqa: PLC0415 - its types do not know that it is Ray Train's
 
     return TorchTrainer(
         take_part,
@@ -162,7 +158,6 @@ def _trainer(order: Order, folder: str, *, devices: int, cluster: Cluster, where
             num_workers=devices,
             use_gpu=cluster.gpus > 0,
             resources_per_worker={"CPU": order.parcel.task.config.train.threads_per_device},
-            label_selector=where,
         ),
         # Repeated by ``train``, as only the caller has the last state.
         run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=0)),

@@ -43,8 +43,7 @@ class Cluster:
     """The CPU threads and GPUs of one training, and where its pixels come from, which each node decides by its disk.
 
     ``devices`` are the GPUs of all nodes or, without any, the cores: as many processes can train one model.
-    ``nodes`` share such a training equally, or Ray chooses them. ``weights`` are the files of weights that are already
-    in the cluster's object store.
+    ``weights`` are the files of weights that are already in the cluster's object store.
     """
 
     threads: int
@@ -52,7 +51,6 @@ class Cluster:
     devices: int = 1
     address: str = ""
     store: StoreConfig = DEFAULT_STORE
-    nodes: int | None = None
     weights: dict[object, Any] = field(default_factory=dict)
 
     def remote(self, function: Callable[..., Any], **more: Any) -> Any:  # noqa: ANN401 - Ray's function and options
@@ -67,9 +65,7 @@ class Cluster:
 
 
 @contextmanager
-def connected(
-    address: str, *, jobs: int, store: StoreConfig = DEFAULT_STORE, nodes: int | None = None
-) -> Iterator[Cluster]:
+def connected(address: str, *, jobs: int, store: StoreConfig = DEFAULT_STORE) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine; raises ConfigError if that fails or it has too few GPUs."""
     # By default Ray sends usage statistics, and some versions hide the GPUs from tasks that request none.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -81,7 +77,7 @@ def connected(
         raise ConfigError(Setting("launcher", "ray"), reason) from None
     _init(ray, address)
     try:
-        resources = [node["Resources"] for node in _alive()]
+        resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         gpus = int(sum(node.get("GPU", 0) for node in resources))
         if 0 < gpus < jobs:
             raise ConfigError(Setting("jobs", jobs), f": the cluster has {gpus} GPU(s), and each training takes one")
@@ -94,35 +90,9 @@ def connected(
             devices=gpus or int(sum(node.get("CPU", 0) for node in resources)),
             address=address,
             store=store,
-            nodes=nodes,
         )
     finally:
         ray.shutdown()
-
-
-def _alive() -> list[dict[str, Any]]:
-    import ray  # noqa: PLC0415 - optional
-
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def placement(cluster: Cluster, devices: int) -> list[dict[str, str]] | None:
-    """Return the label of the node of each process of a training, as many on each node; None if there are too few."""
-    assert cluster.nodes is not None
-    share, remainder = divmod(devices, cluster.nodes)
-    kind = "GPU" if cluster.gpus else "CPU"
-    able = [node["NodeID"] for node in _alive() if node["Resources"].get(kind, 0) >= share]
-    if remainder or len(able) < cluster.nodes:
-        return None
-    return [{"ray.io/node-id": node} for node in able[: cluster.nodes] for _ in range(share)]
-
-
-def require_nodes(cluster: Cluster, devices: int) -> None:
-    """Raise ConfigError if a training on ``devices`` cannot be shared equally by ``cluster.nodes``."""
-    if placement(cluster, devices) is None:
-        sizes = [int(node["Resources"].get("GPU" if cluster.gpus else "CPU", 0)) for node in _alive()]
-        which = f"; each takes as many, and the cluster's nodes have {', '.join(map(str, sorted(sizes, reverse=True)))}"
-        raise ConfigError(Setting("nodes", cluster.nodes), " cannot share ", Setting("devices", devices), which)
 
 
 def _init(ray: Any, address: str) -> None:  # noqa: ANN401 - a module that may not be installed

@@ -156,7 +156,6 @@ def test_unreadable_flags_precede_the_parser(arguments: list[str], capsys: pytes
         ([*SWEEP, "--storage", "oracle://127.0.0.1:1/db"], "known databases: sqlite, postgresql"),
         ([*SWEEP, "--launcher", "slurm"], "--launcher slurm: unknown; known: local, ray"),
         ([*SWEEP, "--ray-address", "127.0.0.1:1"], "--ray-address 127.0.0.1:1: needs --launcher ray"),
-        (["run-all", "--nodes", "2"], "--nodes 2: needs --launcher ray"),
         ([*SWEEP, "--launcher", "ray", "--ray-address", "127.0.0.1:1"], "no cluster there"),
         ([*SWEEP, "--launcher", "ray", "--ray-address", "nowhere"], "use HOST:PORT, or auto"),
         ([*TUNE, "--tuned"], "--tuned: no finished study of test_efficientnet on pets, recipe quick; run sweep first"),

@@ -38,7 +38,6 @@ from bench.tuning.search import SweepTask, evaluate_here
 from imgcls.config import Norm, StoreConfig
 from imgcls.data.sources.registry import absolute
 from imgcls.data.stores.files import FileStore
-from imgcls.errors import ConfigError
 from tests.helpers.commands import bench, without_processes
 from tests.helpers.images import MakeFolder
 from tests.helpers.waiting import until
@@ -219,30 +218,6 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     return Here(threads=1, gpus=0)
 
 
-@pytest.mark.parametrize(
-    ("shared_by", "devices", "processes"),
-    [(2, 8, ["big"] * 4 + ["large"] * 4), (1, 2, ["big"] * 2), (3, 6, None), (2, 10, None), (2, 3, None)],
-)
-def test_nodes_share_a_training_equally_or_not_at_all(
-    shared_by: int, devices: int, processes: list[str] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes = {"head": 0, "small": 1, "big": 4, "large": 4, "lost": 8}
-    rows = [
-        {"NodeID": name, "Alive": name != "lost", "Resources": {"CPU": 16.0, "GPU": float(gpus)}}
-        for name, gpus in sizes.items()
-    ]
-    monkeypatch.setattr(ray, "nodes", lambda: rows)
-    cluster = ray_cluster.Cluster(threads=1, gpus=1, devices=9, nodes=shared_by)
-    labels = ray_cluster.placement(cluster, devices)
-    if processes is not None:
-        assert labels == [{"ray.io/node-id": name} for name in processes]
-        ray_cluster.require_nodes(cluster, devices)
-        return
-    assert labels is None
-    with pytest.raises(ConfigError, match=rf"nodes={shared_by} cannot share devices={devices}; .* have 4, 4, 1, 0$"):
-        ray_cluster.require_nodes(cluster, devices)
-
-
 def test_run_without_its_photos_is_a_failed_row(
     here: Here, make_folder: MakeFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -380,7 +355,7 @@ def test_training_on_two_nodes_continues_on_a_third_if_one_is_lost(
         until(lambda: epochs_of(theirs) >= 2, what="two epochs", within_s=600)
         remove_node_of("RayTrainWorker", cluster)
 
-    with nodes(3) as cluster, ray_cluster.connected(cluster.address, jobs=1, nodes=2) as connected:
+    with nodes(3) as cluster, ray_cluster.connected(cluster.address, jobs=1) as connected:
         assert connected.devices == 3
         killer = threading.Thread(target=lose_a_node)
         killer.start()
