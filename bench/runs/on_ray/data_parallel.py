@@ -107,7 +107,9 @@ def _attempt(task: Task, cluster: Cluster, started: dt.datetime) -> tuple[RunRec
         training.start()
         while training.is_alive() or not outbox.empty():
             with contextlib.suppress(Empty):
-                record = _received(outbox.get(timeout=WAIT_S), record, task, started)
+                sent: Sent | Exception = outbox.get(timeout=WAIT_S)
+                # Once a record has arrived, the other processes fail because one has.
+                record = record or ray_cluster.received(sent, task, started)
     return record, (str(errors[0]).splitlines() or [""])[0] if errors else "no result"
 
 
@@ -131,19 +133,6 @@ def _fit(trainer: Any, errors: list[Exception]) -> None:  # noqa: ANN401 - Ray's
         trainer.fit()
     except Exception as error:  # noqa: BLE001 - a lost node, or an error of any process
         errors.append(error)
-
-
-def _received(sent: Sent | Exception, record: RunRecord | None, task: Task, started: dt.datetime) -> RunRecord | None:
-    """Write what a process has sent, and return the record of the run as soon as it has ended."""
-    if record is not None:
-        # The other processes fail because one has.
-        return record
-    if isinstance(sent, Exception):
-        return ray_cluster.failed(task, sent, started)
-    if sent.ended:
-        return ray_cluster.collected(task, sent.files)
-    ray_cluster.write_state(sent.files, task)
-    return None
 
 
 def _trainer(order: Order, folder: str, *, devices: int, cluster: Cluster) -> Any:  # noqa: ANN401 - Ray's trainer

@@ -180,6 +180,16 @@ def failed(task: Task, error: Exception, started: dt.datetime) -> RunRecord:
     return local.write_failed(task, f"RunError: stopped on the cluster ({reason})", started)
 
 
+def received(sent: ray_tasks.Sent | Exception, task: Task, started: dt.datetime) -> RunRecord | None:
+    """Write what a run has sent: return its record if it has ended; otherwise its state is stored."""
+    if isinstance(sent, Exception):
+        return failed(task, sent, started)
+    if sent.ended:
+        return collected(task, sent.files)
+    write_state(sent.files, task)
+    return None
+
+
 def write_state(files: ray_tasks.Files, task: Task) -> None:
     """Keep the state of a training on the cluster: one file, as its weights and its progress belong together."""
 

@@ -85,9 +85,4 @@ def _next(run: _Run, cluster: Cluster, started: dt.datetime) -> RunRecord | None
         LOGGER.warning("%s: lost on the cluster (%s); it continues elsewhere", local.title_of(task), reason)
         run.events = _begin(task, cluster)
         return None
-    if isinstance(sent, Exception):
-        return ray_cluster.failed(task, sent, started)
-    if sent.ended:
-        return ray_cluster.collected(task, sent.files)
-    ray_cluster.write_state(sent.files, task)
-    return None
+    return ray_cluster.received(sent, task, started)

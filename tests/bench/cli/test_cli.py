@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -278,21 +279,26 @@ def test_path_of_results_that_is_not_utf8_is_refused(capsys: pytest.CaptureFixtu
     assert "\udcfc" not in error
 
 
+def without_locks(folder: Path, number: int) -> Callable[[Any, int], None]:
+    """Return an ``flock`` that fails with this error in a folder."""
+    flock = fcntl.flock
+
+    def locked(file: Any, operation: int) -> None:
+        descriptor = getattr(file, "fileno", lambda: file)()
+        if str(folder) in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(number, os.strerror(number))
+        flock(file, operation)
+
+    return locked
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
 def test_file_system_without_locks_is_refused(
     number: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise two commands would train the same run at once."""
-    flock = fcntl.flock
-
-    def without_locks(file: Any, operation: int) -> None:
-        # The cache may be elsewhere, on a file system that has locks.
-        descriptor = getattr(file, "fileno", lambda: file)()
-        if str(tmp_path / "results") in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
-            raise OSError(number, os.strerror(number))
-        flock(file, operation)
-
-    monkeypatch.setattr(fcntl, "flock", without_locks)
+    # The cache may be elsewhere, on a file system that has locks.
+    monkeypatch.setattr(fcntl, "flock", without_locks(tmp_path / "results", number))
     assert main(["run-all", *TINY, "--data", "digits", "--results", str(tmp_path / "results")]) == 2
     assert "its file system has no locks" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "results").rglob("*")] == [".locks"]
@@ -302,16 +308,8 @@ def test_file_system_without_locks_is_refused(
 def test_cache_without_locks_is_refused(
     number: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flock = fcntl.flock
-
-    def without_locks(file: Any, operation: int) -> None:
-        descriptor = getattr(file, "fileno", lambda: file)()
-        if str(tmp_path / "cache") in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
-            raise OSError(number, os.strerror(number))
-        flock(file, operation)
-
     monkeypatch.setenv("IMGCLS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fcntl, "flock", without_locks)
+    monkeypatch.setattr(fcntl, "flock", without_locks(tmp_path / "cache", number))
     assert main(["run-all", *TINY, "--data", "digits", "--results", str(tmp_path / "results")]) == 2
     error = capsys.readouterr().err
     assert "error: a file system without locks, which the results folder and the cache need" in error

@@ -19,6 +19,7 @@ from bench.runs.plan import Task, finished_record, make_record, record_file
 from imgcls.evaluation.predictions import Predictions, predictions_file, save_predictions
 from imgcls.inference.runtimes import ONNX
 from imgcls.inference.torch_sessions import WEIGHTS
+from imgcls.training.ranks import PeerLostError
 from tests.helpers import examples
 from tests.helpers.images import MakeFolder
 
@@ -117,6 +118,18 @@ def test_a_repetition_that_fails_keeps_the_result(
     assert record.status == "failed"
     assert "the result from before this repetition is kept" in caplog.text
     kept_whole(task, done)
+
+
+def test_a_lost_process_of_several_leaves_no_record(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever started them records why it was lost, or continues the run."""
+
+    def loses(_task: Task) -> Outcome:
+        raise PeerLostError
+
+    stubbed(monkeypatch, loses)
+    with pytest.raises(PeerLostError):
+        recording.run_and_record(task)
+    assert not record_file(task).exists()
 
 
 def kept_whole(task: Task, done: RunRecord) -> None:
