@@ -103,6 +103,8 @@ def fork_for_each(kinds: Kinds) -> int:
     while True:
         content, pipes, *_ = socket.recv_fds(requests, LIMIT_BYTES, 1)
         if not content:
+            # An exception while the interpreter ends would be printed, and the caller may still terminate.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             return 0
         fork, (output,) = msgspec.json.decode(content, type=Fork), pipes
         child = os.fork()
@@ -118,6 +120,7 @@ def fork_for_each(kinds: Kinds) -> int:
 
 
 def _stop(signal_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal_number, signal.SIG_IGN)  # once is enough
     sys.exit(128 + signal_number)
 
 

@@ -1,5 +1,6 @@
 """Tasks as forks of one process: what they send, how they end, and what is left of them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -49,6 +50,12 @@ def in_background(server: ForkServer, statuses: list[int]) -> tuple[threading.Th
     thread.start()
     until(lambda: results, what="the waiting task")
     return thread, json.loads(results[0])
+
+
+def repeatedly_terminated(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            process.terminate()
 
 
 def gone(processes: list[int]) -> bool:
@@ -111,6 +118,19 @@ def test_task_ends_with_its_group() -> None:
         thread.join()
         assert gone(processes)
     assert statuses == [128 + signal.SIGTERM]
+
+
+def test_signals_that_arrive_while_the_process_ends_print_nothing(
+    server: ForkServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Closing ends the input of the process first, and then terminates it, which a group may have done already."""
+    for _ in range(2):
+        process = psutil.Process(family(server)[1])
+        sender = threading.Thread(target=repeatedly_terminated, args=(process,))
+        sender.start()
+        server.close()
+        sender.join()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_nothing_is_left_of_a_killed_caller() -> None:

@@ -132,6 +132,15 @@ def test_random_weights_drop_what_only_pretrained_ones_allow(tmp_path: Path) -> 
     assert random.config.train == replace(pretrained.config.train, **own)
 
 
+def test_frozen_features_have_a_version_only_where_they_are_of_augmented_views(tmp_path: Path) -> None:
+    folder = write_weights(tmp_path)
+    versions = [
+        fine(with_overrides(FINE, changes), folder).config.augmentation_version
+        for changes in ({"tune_layers": "head"}, {"tune_layers": "head", "feature_views": 2}, {})
+    ]
+    assert versions == [1, 2, 2]
+
+
 def test_what_the_user_asks_for_stays_with_random_weights() -> None:
     asked = with_overrides(FINE, {"layer_decay": 0.5})
     assert fine(asked, None).config.train.layer_decay == 0.5
