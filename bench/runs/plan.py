@@ -121,7 +121,8 @@ def make_task(  # noqa: PLR0913 - a task is made of these
     config = _resolve(replace(config, dataset=plan.audit.name), cuda=cuda, devices=devices)
     # The name of a folder instead of its path, which is of this machine.
     config = _fitting(replace(config, model=spec.name), spec, decide)
-    # Frozen features of one view are those of the images as they are, which no version changes.
+    # Frozen features of one view are of images without augmentation. A classifier that has to be fitted by gradient
+    # after all (``fit_head``) is augmented; whether it has to is not known before the training.
     if not spec.structure.heads or (config.train.tune_layers, config.train.feature_views) != ("head", 1):
         config = replace(config, augmentation_version=POLICIES[config.train.augmentation].version)
     chosen = choose_store(plan.audit, spec.resize, cache=paths.cache, config=store)

@@ -86,7 +86,7 @@ def name_of(pattern: str) -> str:
 
 
 def _splits(pattern: str, paths: Sequence[Path]) -> dict[Path, str | None]:
-    """Return the split of each shard, by a word of its file name or by its folder; None unless two splits occur."""
+    """Return the split of each shard, from its file name or its folder; None for all unless two splits occur."""
     split_of = {path: _split_in(path.stem) or SPLIT_OF.get(path.parent.name.lower()) for path in paths}
     if len(set(split_of.values()) - {None}) < 2:  # noqa: PLR2004 - of one split there is nothing to divide
         return dict.fromkeys(paths)
