@@ -114,6 +114,15 @@ OF_THE_TABLE: Final = frozenset(
 """Fields that determine the table of a run; all others, except ``OF_THE_MACHINE``, are part of its setting."""
 
 
+SELECT_RULE: Final = "select"
+"""Rule of image sizes of the finalists of a race: each has its own, which its setting names."""
+
+
+def of_the_table(budget: Budget) -> frozenset[str]:
+    """Return the fields that all rows of a table with this budget share."""
+    return OF_THE_TABLE - {"image_size"} if budget.rule == SELECT_RULE else OF_THE_TABLE
+
+
 def value_of(config: RunConfig, name: str) -> Any:  # noqa: ANN401 - a field of any part
     """Return the value of a field by its name."""
     return getattr(getattr(config, FIELDS[name]), name)

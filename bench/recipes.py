@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from bench.config import FIELDS, Budget, RunConfig, Value, with_overrides
+from bench.config import FIELDS, SELECT_RULE, Budget, RunConfig, Value, with_overrides
 from imgcls.config import ArchitectureConfig, LoaderConfig, SplitConfig, TrainConfig
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting
@@ -179,10 +179,11 @@ SHARES: Final = (0.25, 0.5, 1.0)
 OWN_EPOCHS: Final = {"report": "the report's epochs (15 for EfficientNet-B0, 20 for the others)"}
 """The rule of epochs of each recipe in which they differ between models."""
 OWN_SIZES: Final = {
+    SELECT_RULE: "each model at the size that was selected",
     "quick": "64 px (Inception V3: 75 px)",
     "report": "the report's sizes (ResNet50 224 px, EfficientNet-B0 and Inception V3 299 px)",
 }
-"""The rule of image sizes of each recipe in which they differ between models."""
+"""The rules of image sizes that differ between models: of recipes, and of a race."""
 
 
 def training_text(config: RunConfig) -> str:

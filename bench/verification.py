@@ -1,8 +1,8 @@
-"""Whether the files of a results folder agree: records, predictions, artifacts, latency files, studies, leaderboard."""
+"""Whether the files of a results folder agree: records, predictions, artifacts, latency, studies, races, tables."""
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from bench.records.predictions import StoredPredictions, read_predictions
 from bench.records.schema import Outcome, RunRecord
 from bench.records.store import has_digest, read_latency_file, read_own_record, read_record
 from bench.runs.artifacts import FORMER
+from bench.selection.records import read_race
 from bench.tuning.records import read_study
 from imgcls.errors import RunError, UserError
 from imgcls.evaluation.predictions import load_predictions, predictions_file
@@ -63,12 +64,14 @@ def verify(paths: Paths) -> Verification:
             return None
 
     files, measured = list(paths.all_records()), list(paths.all_latency_files())
-    studies = sorted(paths.sweeps.glob("*.json"))
+    studies, races = (sorted(folder.glob("*.json")) for folder in (paths.sweeps, paths.selections))
     records = [(path, read(path, partial(read_own_record, path))) for path in files]
     for path in measured:
         read(path, partial(read_latency_file, path))
     for path in studies:
         read(path, partial(read_study, path))
+    for path in races:
+        read(path, partial(_require_finalists, path, [record for _, record in records if record is not None]))
     finished = [(path, record) for path, record in records if record is not None and record.outcome is not None]
     before = len(problems)
     predictions = [read(path, partial(read_predictions, record, paths)) for path, record in finished]
@@ -79,12 +82,21 @@ def verify(paths: Paths) -> Verification:
             read(folder, partial(_require_artifacts, record, summary, folder))
     return Verification(
         records=len(files),
-        others=len(measured) + len(studies),
-        without_digest=sum(not has_digest(path) for path in (*files, *measured, *studies)),
+        others=len(measured) + len(studies) + len(races),
+        without_digest=sum(not has_digest(path) for path in (*files, *measured, *studies, *races)),
         without_predictions=missing,
         without_artifacts=sum(not folder.exists() for folder in folders),
         problems=(*problems, *_interrupted(paths), *_leaderboard_problems(paths)),
     )
+
+
+def _require_finalists(path: Path, records: Sequence[RunRecord]) -> None:
+    """Raise ValueError if the record of a race is damaged, or has a finalist whose run is not here."""
+    selection = read_race(path).selection
+    runs = {(record.config.model, record.config.loader.image_size) for record in records if record.selection}
+    if missing := [one for one in selection.finalists if (one.model, one.image_size) not in runs]:
+        message = f"no run of the finalist {missing[0].model}, {missing[0].image_size} px"
+        raise ValueError(message)
 
 
 def _require_artifacts(record: RunRecord, summary: StoredPredictions | None, folder: Path) -> None:

@@ -133,6 +133,36 @@ class RunAllArgs(SearchArgs):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SelectArgs(SearchArgs):
+    """Select among many models, in a number of minutes, which to fine-tune; the finalists are rows of a table."""
+
+    minutes: float = 60.0
+    """Minutes of the whole command, from its start to the page."""
+    candidates: tuple[str, ...] = ()
+    """Models: names or patterns of timm's list ('mobilenet*'), files with one a line, or all-under-10M. None: all of
+    the folder of --weights, or about thirty that span cost and kind."""
+    sizes: tuple[int, ...] = ()
+    """Image sizes in pixels, each with every model; none: the recipe's size, or --image-size."""
+    finalists: int = 3
+    """Number of candidates that become rows of the table, 1 to 5."""
+    max_latency_ms: float | None = None
+    """Maximum p90 latency in ms at batch 1: candidates that are slower are never trained."""
+    runtime: str = "onnxruntime-cpu"
+    """Runtime in which the model will be used, and in which the untrained networks are measured."""
+    tune: bool = False
+    """Use a quarter of the minutes for a study of the best finalist's hyperparameters."""
+    dry_run: bool = False
+    """Only print the candidates, each with the estimate of plan."""
+
+    @property
+    def planned_models(self) -> tuple[str, ...]:
+        """The models of the candidates."""
+        from bench.selection.candidates import models_of  # noqa: PLC0415 - loads timm, which no other flag needs
+
+        return models_of(self.candidates, weights=self.weights)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EstimateArgs(RunAllArgs):
     """Estimate minutes, memory and disk of run-all with the same flags, from 20 steps of each model."""
 

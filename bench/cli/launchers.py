@@ -13,8 +13,11 @@ from bench.harness import Planner
 from bench.runs import local
 from bench.runs.on_ray import ray_cluster, ray_runs
 from bench.runs.plan import Decide
+from bench.selection.crews.here import crew_here
+from bench.selection.crews.on_ray import crew_there
+from bench.selection.racing import Crew
 from bench.tuning import ray_trials, study
-from imgcls.config import StoreConfig, require
+from imgcls.config import Device, StoreConfig, require
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting
 from imgcls.parallel import usable_cores
@@ -24,8 +27,9 @@ from imgcls.parallel import usable_cores
 class Launcher:
     """The functions that train and that carry out trials, and the CPU threads of a run and of a trial (0: all cores).
 
-    ``store`` is where pixels come from, for the plan. ``cuda`` is whether the machines that train have a GPU,
-    ``devices`` how many devices they have, and ``decide`` chooses their precision; None: the same as this machine.
+    ``crew`` trains the forms of a race on a kind of device. ``store`` is where pixels come from, for the plan. ``cuda``
+    is whether the machines that train have a GPU, ``devices`` how many devices they have, and ``decide`` chooses their
+    precision; None: the same as this machine.
     """
 
     train: local.Train
@@ -34,6 +38,7 @@ class Launcher:
     trial_threads: int
     store: StoreConfig
     cuda: bool | None
+    crew: Callable[[Device], AbstractContextManager[Crew]]
     devices: int | None = None
     decide: Decide | None = None
 
@@ -53,6 +58,7 @@ def on_this_machine(args: SearchArgs) -> Iterator[Launcher]:
         trial_threads=max(1, usable_cores() // args.jobs),
         store=args.pixels,
         cuda=None,
+        crew=partial(crew_here, args.jobs),
     )
 
 
@@ -69,6 +75,7 @@ def on_ray(args: SearchArgs) -> Iterator[Launcher]:
             trial_threads=cluster.threads,
             store=planned,
             cuda=cluster.gpus > 0,
+            crew=lambda _device: crew_there(args.jobs, cluster),
             devices=cluster.devices,
             decide=partial(ray_cluster.decide_there, cluster=cluster),
         )

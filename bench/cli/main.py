@@ -25,6 +25,7 @@ from bench.cli.arguments import (
     ResultsArgs,
     RunAllArgs,
     RunArgs,
+    SelectArgs,
     SweepArgs,
     VerifyArgs,
 )
@@ -83,7 +84,14 @@ COMMANDS: Final[dict[str, Command]] = {
         EstimateArgs, "bench.cli.run:plan", "estimate minutes, memory and disk of run-all with the same flags"
     ),
     "run": Command(RunArgs, "bench.cli.run:run_one_model", "train, evaluate, export and measure one model"),
-    "sweep": Command(SweepArgs, "bench.cli.sweep:sweep", "search a model's hyperparameters by validation accuracy"),
+    "sweep": Command(
+        SweepArgs, "bench.cli.search.sweep:sweep", "search a model's hyperparameters by validation accuracy"
+    ),
+    "select": Command(
+        SelectArgs,
+        "bench.cli.search.select:select",
+        "select among many models, in a number of minutes, which to fine-tune",
+    ),
     "measure": Command(
         MeasureArgs, "bench.cli.run:measure_again", "measure latency by the full protocol, without training"
     ),

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import harness
-from bench.cli import sweep
 from bench.cli.arguments import (
     EnsembleArgs,
     EstimateArgs,
@@ -21,6 +20,7 @@ from bench.cli.arguments import (
 )
 from bench.cli.launchers import launcher_of, planner_of
 from bench.cli.results import read_tables, show, show_document
+from bench.cli.search import sweep
 from bench.comparison import analysis
 from bench.comparison.decisions.doubling import learning_curve as curve_of
 from bench.comparison.decisions.members import against_members

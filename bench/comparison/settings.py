@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
-from bench.config import OF_THE_TABLE
+from bench.config import of_the_table
 from bench.records.schema import RunRecord
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
@@ -96,7 +96,8 @@ def _setting(record: RunRecord, *, name_recipe: bool) -> tuple[str, ...]:
     # The overrides of ``base``: the values that a study chose would fill the cell, and the table of studies shows them.
     parts = [f"recipe={record.base.recipe}"] if name_recipe else []
     parts += ["tuned"] if record.tuning else []
-    parts += [f"{name}={value}" for name, value in record.base.overrides.items() if name not in OF_THE_TABLE]
+    shared = of_the_table(record.base.budget)
+    parts += [f"{name}={value}" for name, value in record.base.overrides.items() if name not in shared]
     # Recipes fit linear heads; a classifier of another kind is another procedure.
     if (
         record.base.train.tune_layers != "all"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from bench.config import OF_THE_TABLE
+from bench.config import of_the_table
 from bench.estimates.estimating import Estimate
 from bench.render.documents import NO_VALUE, Block, Number, Words, bullets, table
 
@@ -23,8 +23,9 @@ def estimate_document(estimates: Sequence[Estimate]) -> list[Block]:
 
 
 def _row(estimate: Estimate) -> list[Words]:
-    overrides = estimate.task.config.overrides.items()
-    setting = ", ".join(f"{name}={value}" for name, value in overrides if name not in OF_THE_TABLE) or "-"
+    config = estimate.task.config
+    shared = of_the_table(config.budget)
+    setting = ", ".join(f"{name}={value}" for name, value in config.overrides.items() if name not in shared) or "-"
     runs = f"{estimate.runs} ({estimate.done} done)" if estimate.done else str(estimate.runs)
     start: list[Words] = [estimate.task.config.model, setting, runs]
     if estimate.error is not None:

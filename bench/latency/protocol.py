@@ -47,6 +47,8 @@ class Protocol:
     batch_duration_s: float
     min_batches: int
     files: bool
+    checked: bool = True
+    """Whether networks are compared with the trained ones before they are timed."""
 
     @property
     def model_s(self) -> float:
@@ -75,6 +77,20 @@ QUICK: Final = Protocol(
     min_batches=3,
     files=False,
 )
+
+
+SCREENING: Final = Protocol(
+    name="screening",
+    rounds=3,
+    duration_s=3.0,
+    min_queries=64,
+    batch_sizes=(),
+    batch_duration_s=0.0,
+    min_batches=3,
+    files=False,
+    checked=False,
+)
+"""For untrained networks, of which those that are clearly too slow are never trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -132,7 +132,7 @@ def _stamp(job: Job) -> Stamp:
 
 def to_check(protocol: Protocol, runtime: str) -> bool:
     """Return whether models are checked in a runtime before they are timed."""
-    return protocol.rounds > 1 or runtime not in CHECKED_BY_THE_RUN
+    return protocol.checked and (protocol.rounds > 1 or runtime not in CHECKED_BY_THE_RUN)
 
 
 def _rotated(items: Sequence[Any], by: int) -> tuple[Any, ...]:

@@ -32,6 +32,7 @@ from bench.leaderboard.details import (
 )
 from bench.leaderboard.latency_table import latency_table
 from bench.leaderboard.provenance import facts, tuning_table
+from bench.leaderboard.selection import selections
 from bench.leaderboard.summary import notes, summary
 from bench.recipes import budget_text
 from bench.render.documents import (
@@ -190,7 +191,10 @@ def _section(results: TableResult) -> Section:
     shown = Picture("Accuracies with 95 % intervals", PICTURE.format(results.id))
     parts = detail_tables(results).items()
     folded = [Section(text(title), tuple(blocks), folded=True) for title, blocks in parts if blocks]
-    return Section(heading(results.key), (*bullets(summary(results)), *main_table(results), shown, *folded))
+    return Section(
+        heading(results.key),
+        (*bullets([*summary(results), *selections(results)]), *main_table(results), shown, *folded),
+    )
 
 
 def main_table(results: TableResult) -> list[Block]:

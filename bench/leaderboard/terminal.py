@@ -10,6 +10,7 @@ from bench.comparison.latencies.figures import measured as latency
 from bench.comparison.results.values import RowResult, TableResult
 from bench.leaderboard import page
 from bench.leaderboard.cells import LATENCY_COLUMNS, latency_text, median_text, per_cent
+from bench.leaderboard.selection import selections
 from bench.leaderboard.summary import summary
 from bench.render.documents import NO_VALUE, Block, Paragraph, Words, bullets, table, text
 from bench.render.terminal import terminal
@@ -46,7 +47,7 @@ def _short(results: TableResult) -> list[Block]:
     if shared:
         models = {part: [model for model, own in shared.items() if own == part] for part in shared.values()}
         lines.append("; ".join(f"{part}: {', '.join(names)}" for part, names in models.items()))
-    lines += [*page.machine_lines(results), *summary(results)]
+    lines += [*page.machine_lines(results), *summary(results), *selections(results)]
     # Not the title of the table, in whose width it would be broken.
     return [Paragraph(page.heading(results.key)), *table(titles, rows, left=3, keep=len(titles)), *bullets(lines)]
 

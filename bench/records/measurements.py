@@ -49,7 +49,7 @@ Validity = Literal["valid", "noisy", "invalid"]
 Inputs = Literal["test", "synthetic"]
 """Inputs of a parity check: the images of the test split, or 64 synthetic ones (``imgcls.inference.synthetic``)."""
 
-ProtocolName = Literal["full", "quick"]
+ProtocolName = Literal["full", "quick", "screening"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -64,6 +64,15 @@ class Paths:
         return self.results / "sweeps"
 
     @property
+    def selections(self) -> Path:
+        """The folder of races and their pages."""
+        return self.results / "selections"
+
+    def screened(self, machine: str, name: str) -> Path:
+        """Return the file with the short measurement of an untrained network on a machine."""
+        return self.results / "screening" / machine / f"{name}.json"
+
+    @property
     def trials(self) -> "Paths":
         """The results folder of running trials, separate because their artifacts are not those of runs."""
         return Paths(results=self.sweeps / ".work", cache=self.cache)
@@ -212,4 +221,4 @@ def _folders(results: Path) -> list[Path]:
     paths = Paths(results=results)
     machines = [*(results / "records").glob("*"), *(results / "measurements").glob("*")]
     files = [results, results / "records", results / "artifacts", results / "audits"]
-    return [*files, *machines, paths.states, paths.locks, paths.sweeps, paths.report]
+    return [*files, *machines, paths.states, paths.locks, paths.sweeps, paths.selections, paths.report]

@@ -184,6 +184,57 @@ class Tuning:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Finalist:
+    """A model at an image size in pixels."""
+
+    model: str
+    image_size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaceRound:
+    """A round of a race: what it trained, the candidates that finished it, those that left after it, and its seconds.
+
+    ``level`` is that of its tests; 0: it has none. Those that left by budget include the ones for which there was no
+    time in the next round.
+    """
+
+    name: str
+    candidates: int
+    failed: int
+    worse: int
+    by_budget: int
+    seconds: float
+    level: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """The race that chose a run's model and image size, by its scores on val.
+
+    ``by_latency`` is the number of candidates that left by latency, and ``failed`` of those that could not be exported
+    or measured. ``val_groups`` of the val images are independent; with fewer than ``least_groups`` no difference
+    between two candidates is significant. ``missed`` is the probability that a candidate that left by budget would have
+    been the best in the last round. The finalists are ordered by their accuracy on val, the best first.
+    """
+
+    name: str
+    minutes: float
+    candidates: int
+    limit_ms: float | None
+    runtime: str
+    by_latency: int
+    failed: int
+    screening_s: float
+    rounds: tuple[RaceRound, ...]
+    val_images: int
+    val_groups: int
+    least_groups: int
+    missed: float
+    finalists: tuple[Finalist, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
     """A run whose network is part of an ensemble, and the weight of its probabilities; weights sum to 1."""
 
@@ -263,6 +314,8 @@ class RunRecord:
     latency: dict[str, Latency] = field(default_factory=dict)
     ensemble: Ensemble | None = None
     """Of an ensemble, whose config is that of its first member, except the name of the model."""
+    selection: Selection | None = None
+    """The race of which this run is a finalist; None if its model was not chosen by one."""
     # Before version 4 scorings were not counted, and a record was scored at least once.
     test_scorings: int = 1
     predictions_sha256: str | None = None

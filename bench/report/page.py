@@ -16,6 +16,7 @@ from bench.comparison.results.building import table_result
 from bench.comparison.results.runs import flat_runs, provenance
 from bench.comparison.results.values import TableResult
 from bench.leaderboard import page as leaderboard
+from bench.leaderboard.selection import selections
 from bench.leaderboard.summary import summary
 from bench.recipes import budget_text
 from bench.render.escaping import visible
@@ -187,7 +188,7 @@ def _view(comparison: Comparison, source: Source, *, sweeps: str) -> dict[str, A
         "name": key.dataset,
         "title": str(leaderboard.heading(key)),
         "held": f"Equal for all rows: {budget_text(key.budget)}. Trained on {key.machine}; table {key.id}.",
-        "summary": [inline(sentence) for sentence in summary(results)],
+        "summary": [inline(sentence) for sentence in (*summary(results), *selections(results))],
         "leaderboard": html(leaderboard.main_table(results)),
         "details": [(title, html(blocks)) for title, blocks in details.items() if blocks],
         "content": content,

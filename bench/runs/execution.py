@@ -67,10 +67,19 @@ def prepare(task: Task, store: StoreConfig | None = None) -> Prepared:
     return prepare_data(audit, splits, resize, root=dataset.root, cache=cache, store=chosen, progress=count)
 
 
-def fit(
-    task: Task, *, train_source: Source, val_source: Source, report: Report, rungs: tuple[float, ...] = ()
+def fit(  # noqa: PLR0913 - what a sweep and a race add to a training
+    task: Task,
+    *,
+    train_source: Source,
+    val_source: Source,
+    report: Report,
+    rungs: tuple[float, ...] = (),
+    pause_after: int | None = None,
 ) -> Training:
-    """Build the model from its seed and train it, without the test split, with the other processes of the run."""
+    """Build the model from its seed and train it, without the test split, with the other processes of the run.
+
+    The training pauses after a number of epochs, if it is given, and a later call continues it.
+    """
     config = task.config
     if ranks.leads():
         ranks.of_first(TRAIN)
@@ -86,6 +95,7 @@ def fit(
         folder=task.paths.artifacts(task.train_id),
         report=report,
         rungs=rungs,
+        pause_after=pause_after,
     )
     return fitting.fit(plan)
 

@@ -61,7 +61,7 @@ def train(model: nn.Module, plan: TrainingPlan) -> Training:
     # Only the last epoch may be a part of one, so that those before it are whole.
     spent.steps = min(len(progress.history) * plan.steps_per_epoch, spent.duration.steps or sys.maxsize)
     spent.seconds = progress.head_time_s + sum(result.train_time_s for result in progress.history)
-    while not spent.ended:
+    while not spent.ended and len(progress.history) != plan.pause_after:
         result = _epoch(learner, plan, len(progress.history) + 1, spent)
         if isinstance(learner.scheduler, ReduceLROnPlateau):
             learner.scheduler.step(result.val_loss)

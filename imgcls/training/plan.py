@@ -67,6 +67,8 @@ class TrainingPlan:
     report: Report
     rungs: tuple[float, ...] = ()
     """Fractions of the run's steps after which the val split is also scored, within epochs, for a pruner."""
+    pause_after: int | None = None
+    """Epochs after which the training pauses, for a later call to continue it; None: it ends by its budget."""
     gmacs: float | None = None
     """1e9 multiply-accumulates of a forward pass per image; needed only for a budget of compute."""
     head_images: int | None = None

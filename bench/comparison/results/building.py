@@ -94,6 +94,7 @@ def table_result(comparison: Comparison, *, all_intervals: bool = False) -> Tabl
         latency=latency_lines(comparison.ordered, table.sessions),
         conditions=conditions_of(table),
         tuned=tuned_runs(table),
+        selections=tuple({race.name: race for record in table.records if (race := record.selection)}.values()),
     )
 
 

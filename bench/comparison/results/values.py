@@ -12,6 +12,7 @@ from bench.comparison.results.conditions import Conditions, TunedRun
 from bench.comparison.scores import SMALL_CLASS, Confusion
 from bench.comparison.settings import Kind
 from bench.comparison.tables import TableKey, TestedFolds
+from bench.records.schema import Selection
 from bench.stats.pairs import ALPHA
 from bench.stats.power import Power, Sources
 from bench.stats.ranks import RankInterval
@@ -243,6 +244,8 @@ class TableResult:
     latency: LatencyLines
     conditions: Conditions
     tuned: tuple[TunedRun, ...]
+    selections: tuple[Selection, ...] = ()
+    """The races whose finalists are rows of this table."""
 
     @cached_property
     def by_id(self) -> dict[str, RowResult]:

@@ -10,7 +10,7 @@ import pytest
 
 from bench import harness
 from bench.cli.arguments import RunAllArgs
-from bench.cli.sweep import Tuned, tuned_tasks
+from bench.cli.search.sweep import Tuned, tuned_tasks
 from bench.recipes import RECIPES
 from bench.records.locks import training_lock
 from bench.runs import local

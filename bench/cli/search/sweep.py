@@ -58,7 +58,9 @@ def sweep(args: SweepArgs, configs: Sequence[RunConfig], _console: Console) -> i
         ours = Search(args=args, budget=budget, launcher=launcher)
         task = planner(configs[0])
         # Of the planned config, whose defaults may differ from the recipe's: from random weights, for example.
-        record = _carry_out(ours, task, without_refused_sizes(parse_space(args.space, task.config), task), since=since)
+        record = carry_out_study(
+            ours, task, without_refused_sizes(parse_space(args.space, task.config), task), since=since
+        )
     return 0 if record is not None and record.best is not None else 1
 
 
@@ -112,7 +114,7 @@ def _tune(search: Search, bases: Sequence[Task]) -> list[StudyRecord]:
     done = []
     for task, space in zip(bases, spaces, strict=True):
         config = replace(task.config, train=replace(task.config.train, train_threads=threads))
-        done.append(_carry_out(search, replace(task, config=config), space, since=time.time()))
+        done.append(carry_out_study(search, replace(task, config=config), space, since=time.time()))
     return [record for record in done if record is not None]
 
 
@@ -133,7 +135,7 @@ def _budget(limits: dict[str, Any], *, prefix: str) -> SweepBudget | None:
     return SweepBudget(**limits)
 
 
-def _carry_out(search: Search, task: Task, space: Space, *, since: float) -> StudyRecord | None:
+def carry_out_study(search: Search, task: Task, space: Space, *, since: float) -> StudyRecord | None:
     """Open the storage, join or create the study, carry it out, and log its result; None if its budget is not spent."""
     if (devices := task.config.train.devices) != 1:
         raise ConfigError(Setting("devices", devices), ": a trial trains on one device; use 1, and several jobs")
