@@ -4,7 +4,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -91,6 +91,9 @@ SCREENING: Final = Protocol(
     checked=False,
 )
 """For untrained networks, of which those that are clearly too slow are never trained."""
+
+DECIDING: Final = replace(SCREENING, rounds=5, duration_s=10.0)
+"""The same for those near a limit, with the rounds and the duration of the full protocol."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.comparison.results.values import RowResult, TableResult
 from bench.leaderboard.cells import per_cent
-from bench.render.documents import Name, Text, joined, listed, text
+from bench.render.documents import Name, Text, joined, listed, text, three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,14 @@ def selections(table: TableResult, races: "Sequence[Selection] | None" = None) -
     return [
         sentence
         for race in (table.selections if races is None else races)
-        for sentence in (counts_text(race), rounds_text(race), missed_text(race), _winner(race, table))
+        for sentence in (
+            counts_text(race),
+            rounds_text(race),
+            missed_text(race),
+            _winner(race, table),
+            _within_limit(race, table),
+        )
+        if sentence
     ]
 
 
@@ -78,6 +85,20 @@ def _winner(race: "Selection", table: TableResult) -> Text:
     if not better:
         return text(start, "; not significantly better than any other finalist.")
     return text(start, "; significantly better than ", listed([Name(other.name) for other in better]), ".")
+
+
+def _within_limit(race: "Selection", table: TableResult) -> Text:
+    """Return the latency of the finalists in this table, and which of them are above the limit after all."""
+    if race.limit_ms is None:
+        return text()
+    parts = []
+    for finalist in race.finalists:
+        row = _row(finalist, table)
+        p90 = None if row is None else row.latency(race.runtime, table.measured_on).p90
+        figure = "not measured" if p90 is None else f"{three_digits(p90.value)} ms"
+        above = " (above the limit)" if p90 is not None and p90.value > race.limit_ms else ""
+        parts.append(text(Name(name_of(finalist)), f" {figure}{above}"))
+    return text(f"p90 of the finalists on {race.runtime}: ", listed(parts), ".")
 
 
 def name_of(finalist: "Finalist") -> str:

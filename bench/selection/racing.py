@@ -101,7 +101,8 @@ def _fitting(race: Race, index: int, entering: Sequence[Entrant]) -> Iterator[Fo
     """Yield the forms of a round that fit into its time; each is decided when it could begin."""
     part = _part_of(race, index, entering)
     for entrant in entering:
-        if entrant.scored(index) is not None:
+        # After an interruption, some have finished this round or failed in it.
+        if entrant.scored(index) is not None or entrant.left is not None:
             continue
         stage_s = race.costs.stage_s(entrant, index, race.ledger.entrants) / race.crew_size
         # Every candidate is in the first round: the minutes were checked for that.

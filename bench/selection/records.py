@@ -1,5 +1,6 @@
 """What a race knows of each candidate: its costs, its score in each round, and when and why it left; and its record."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,9 +128,14 @@ def race_file(results: Path, name: str) -> Path:
     return Paths(results=results).selections / f"{name}.json"
 
 
-def write_race(record: RaceRecord, results: Path) -> None:
-    """Write the record of a finished race atomically."""
-    write_with_digest(record, race_file(results, record.selection.name))
+def kept_or_written(record: RaceRecord, results: Path) -> RaceRecord:
+    """Write the record of a finished race, and return it; one with the same result stays, with its times."""
+    path = race_file(results, record.selection.name)
+    with contextlib.suppress(OSError, ValueError):
+        if (kept := read_race(path)).selection == record.selection:
+            return kept
+    write_with_digest(record, path)
+    return record
 
 
 def read_race(path: Path) -> RaceRecord:

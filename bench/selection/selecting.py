@@ -3,11 +3,11 @@
 import contextlib
 import logging
 import math
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,25 +16,23 @@ from optuna.storages import RDBStorage
 from bench.harness import Finished, Planner, carry_out
 from bench.processes.forking import ForkServer
 from bench.records import locks
-from bench.records.schema import Finalist, RaceRound, RunRecord, Selection
-from bench.records.store import read_if_whole, write_with_digest
-from bench.runs.artifacts import whole_outcome
 from bench.runs.execution import prepare
 from bench.runs.local import Train
-from bench.runs.plan import Task, record_file
+from bench.runs.plan import Task
 from bench.selection import study
 from bench.selection.crews.here import export_here
+from bench.selection.finals import runs_of, seeds_of, selection_of, stamping
 from bench.selection.forms import Stage
+from bench.selection.latency.screening import screen
 from bench.selection.pages import document
-from bench.selection.racing import Crew, Race, probability_missed, run_race
-from bench.selection.records import RACE_VERSION, Entrant, Ledger, RaceRecord, write_race
+from bench.selection.racing import Crew, Race, run_race
+from bench.selection.records import RACE_VERSION, Entrant, Ledger, RaceRecord, kept_or_written
 from bench.selection.schedule import MEASURE_S, PAGE_S, START_S, Costs, Images, stages_of
-from bench.selection.screening import leave_by_latency, screen
 from bench.selection.worker import WORKER
 from bench.stats.groups import Groups, meaningful, number_of
 from bench.stats.races.departures import least_groups, levels_of
 from bench.tuning import storage
-from imgcls.config import Device
+from imgcls.config import Device, RuntimeConfig
 from imgcls.errors import ConfigError
 from imgcls.messages import Setting
 
@@ -42,9 +40,6 @@ LOGGER = logging.getLogger(__name__)
 
 TUNE_PART: Final = 0.25
 """Part of the minutes for a study of the best finalist."""
-
-MAX_SEEDS: Final = 5
-"""Seeds of a finalist at most; from five on, a table's conclusions hold for models."""
 
 SCREEN_S: Final = 4.0
 """Least seconds in which a network is exported and measured, where it has not been screened before."""
@@ -64,6 +59,11 @@ class Wish:
     tune: bool
     command: str
     since: float
+
+    @property
+    def race_s(self) -> float:
+        """Seconds from the start to the table; the rest is for tuning."""
+        return 60 * self.minutes * (1 - TUNE_PART if self.tune else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +119,7 @@ def check(tasks: Sequence[Task], wish: Wish) -> Val:
 
     Nothing is written but to the cache.
     """
-    _require_minutes(60 * wish.minutes, (SCREEN_S + START_S) * len(tasks), wish)
+    _require_minutes((SCREEN_S + START_S) * len(tasks), wish)
     with locks.machine_shared(purpose="prepare the images"):
         groups = meaningful(prepare(tasks[0]).groups("val"))
     val = Val(images=sum(tasks[0].dataset.counts["val"]), groups=groups)
@@ -148,7 +148,6 @@ def select(tasks: Sequence[Task], val: Val, wish: Wish, hands: Hands, store: RDB
 
     Raises ConfigError if the minutes do not suffice, or if no candidate meets the limit.
     """
-    limit_s, stages = 60 * wish.minutes, stages_of(tasks[0].config.train.epochs)
     settings = {"minutes": wish.minutes, "finalists": wish.finalists, "limit_ms": wish.limit_ms}
     joined = study.join(store, tasks, settings=settings | {"runtime": wish.runtime, "tune": wish.tune})
     with contextlib.ExitStack() as alone:
@@ -156,45 +155,62 @@ def select(tasks: Sequence[Task], val: Val, wish: Wish, hands: Hands, store: RDB
         if store.engine.dialect.name != "sqlite":
             # Commands with other results folders may use the same server.
             alone.enter_context(storage.locked(store, f"race {joined.name}"))
+        # Once the lock is held: another command may have carried the race on meanwhile.
         clock = _Clock(before_s=joined.spent_s, since=wish.since)
-        images = Images(**{name: sum(counts) for name, counts in tasks[0].dataset.counts.items()})
-        costs = Costs(stages=stages, images=images, prefit=tasks[0].config.train.tune_layers == "head-then-all")
         entrants = joined.entrants() or _screened(tasks, wish, joined, clock)
-        running = [entrant for entrant in entrants if entrant.left is None or entrant.scores]
-        _require_minutes(limit_s, joined.screened_s + costs.least_s(running), wish)
-
-        def keep(entrant: Entrant) -> None:
-            joined.keep(entrant)
-            joined.spend(clock())
-
         with hands.crew(tasks[0].config.train.device) as crew:
-            race = Race(
-                ledger=Ledger(entrants, keep),
-                tasks=dict(enumerate(tasks)),
-                stages=stages,
-                costs=costs,
-                crew=crew,
-                val_images=val.images,
-                val_groups=val.groups,
-                finalists=wish.finalists,
-                limit_s=limit_s,
-                kept_s=TUNE_PART * limit_s if wish.tune else 0.0,
-                crew_size=hands.jobs,
-                clock=clock,
-            )
+            race = _race(tasks, val, wish, entrants, joined=joined, crew=crew, jobs=hands.jobs, clock=clock)
+            running = [entrant for entrant in entrants if entrant.left is None or entrant.scores]
+            _require_minutes(joined.screened_s + race.costs.least_s(running), wish)
             finalists = run_race(race)
         if not finalists:
             raise ConfigError(Setting("candidates"), ": every candidate has failed; see the reasons above")
-        joined.spend(clock())
         return _finals(race, finalists, joined, wish, hands)
 
 
-def _require_minutes(limit_s: float, least_s: float, wish: Wish) -> None:
+def _race(  # noqa: PLR0913 - what a race consists of
+    tasks: Sequence[Task],
+    val: Val,
+    wish: Wish,
+    entrants: Sequence[Entrant],
+    *,
+    joined: study.RaceStudy,
+    crew: Crew,
+    jobs: int,
+    clock: _Clock,
+) -> Race:
+    """Return a race whose candidates and time are kept in its study."""
+
+    def keep(entrant: Entrant) -> None:
+        joined.keep(entrant)
+        joined.spend(clock())
+
+    train, stages = tasks[0].config.train, stages_of(tasks[0].config.train.epochs)
+    images = Images(**{name: sum(counts) for name, counts in tasks[0].dataset.counts.items()})
+    limit_s = 60 * wish.minutes
+    return Race(
+        ledger=Ledger(entrants, keep),
+        tasks=dict(enumerate(tasks)),
+        stages=stages,
+        costs=Costs(stages=stages, images=images, prefit=train.tune_layers == "head-then-all"),
+        crew=crew,
+        val_images=val.images,
+        val_groups=val.groups,
+        finalists=wish.finalists,
+        limit_s=limit_s,
+        kept_s=limit_s - wish.race_s,
+        crew_size=jobs,
+        clock=clock,
+    )
+
+
+def _require_minutes(least_s: float, wish: Wish) -> None:
     """Raise ConfigError if the minutes do not suffice for a first round of all candidates and one finalist."""
-    if limit_s < least_s:
-        least = math.ceil(least_s / 60 / (1 - TUNE_PART if wish.tune else 1.0))
+    if wish.race_s < least_s:
+        given = int(wish.minutes) if wish.minutes.is_integer() else wish.minutes
+        least = math.ceil(wish.minutes * least_s / wish.race_s)
         reason = ": too few for a first round of all candidates and one finalist; use at least "
-        raise ConfigError(Setting("minutes", wish.minutes), reason, Setting("minutes", least), ", or fewer candidates")
+        raise ConfigError(Setting("minutes", given), reason, Setting("minutes", least), ", or fewer candidates")
 
 
 def _screened(tasks: Sequence[Task], wish: Wish, joined: study.RaceStudy, clock: _Clock) -> list[Entrant]:
@@ -203,13 +219,10 @@ def _screened(tasks: Sequence[Task], wish: Wish, joined: study.RaceStudy, clock:
         Entrant(number=number, model=task.config.model, image_size=task.spec.resize.size)
         for number, task in enumerate(tasks)
     ]
+    config = RuntimeConfig(runtimes=(wish.runtime,), threads=tasks[0].config.runtime.threads)
     with closing(ForkServer(WORKER)) as server:
-        threads = tasks[0].config.runtime.threads
-        entrants = screen(
-            named, tasks, runtime=wish.runtime, threads=threads, export=lambda task: export_here(task, server)
-        )
-    if wish.limit_ms is not None:
-        entrants = leave_by_latency(entrants, wish.limit_ms)
+        export = partial(export_here, server=server)
+        entrants = screen(named, tasks, config, export=export, limit_ms=wish.limit_ms)
     for entrant in entrants:
         if entrant.left is not None:
             LOGGER.info("  %s: %s (%s)", entrant.name, entrant.left.reason, entrant.left.text)
@@ -220,102 +233,35 @@ def _screened(tasks: Sequence[Task], wish: Wish, joined: study.RaceStudy, clock:
 
 def _finals(race: Race, finalists: list[Entrant], joined: study.RaceStudy, wish: Wish, hands: Hands) -> Selected:
     """Train the finalists with the seeds that fit, score them on test, measure them, and write the page."""
-    names = ", ".join(entrant.name for entrant in finalists)
-    LOGGER.info("finalists: %s", names)
-    _discard(race, finalists)
-    runs = [race.tasks[entrant.number] for entrant in finalists]
-    tasks = [hands.plan(replace(task.config, seed=seed)) for seed in range(_seeds(race, finalists)) for task in runs]
-    selection = _selection(race, finalists, joined, wish)
-    began_s = race.clock()
-
-    def train(tasks: Sequence[Task]) -> list[RunRecord]:
-        return [_stamped(record, task, selection) for record, task in zip(hands.train(tasks), tasks, strict=True)]
-
-    finished = carry_out(tasks, train)
+    LOGGER.info("finalists: %s", ", ".join(entrant.name for entrant in finalists))
+    seeds, began_s = joined.finals(seeds_of(race, finalists), race.clock())
+    tasks = runs_of(race, finalists, seeds, hands.plan)
+    selection = selection_of(
+        race,
+        finalists,
+        name=joined.name,
+        minutes=wish.minutes,
+        limit_ms=wish.limit_ms,
+        runtime=wish.runtime,
+        screened_s=joined.screened_s,
+    )
+    finished = carry_out(tasks, stamping(hands.train, selection))
     joined.complete(race.ledger.entrants)
     joined.spend(race.clock())
-    environment = runs[0].environment
+    first = tasks[0]
     record = RaceRecord(
         race_version=RACE_VERSION,
         selection=selection,
-        dataset=runs[0].dataset.name,
-        recipe=runs[0].config.recipe,
-        machine=environment.machine,
-        git_commit=environment.git_commit,
+        dataset=first.dataset.name,
+        recipe=first.config.recipe,
+        machine=first.environment.machine,
+        git_commit=first.environment.git_commit,
         command=wish.command,
         entrants=race.ledger.entrants,
         finals_s=round(race.clock() - began_s, 1),
     )
-    write_race(record, runs[0].paths.results)
-    page = document.write(record, finished.table, runs[0].paths.results)
+    record = kept_or_written(record, first.paths.results)
+    page = document.write(record, finished.table, first.paths.results)
     # The best setting is trained once more, as a run.
     tune_s = race.limit_s - race.clock() - race.costs.seed_s(finalists[0], race.ledger.entrants) - MEASURE_S - PAGE_S
     return Selected(record=record, page=page, finished=finished, runs=tuple(tasks), tune_s=tune_s)
-
-
-def _seeds(race: Race, finalists: Sequence[Entrant]) -> int:
-    """Return how many seeds of each finalist fit into the rest of the time; the first one has been trained."""
-    known = race.ledger.entrants
-    left_s = race.limit_s - race.kept_s - race.clock() - race.costs.end_s(finalists)
-    further = math.floor(left_s / sum(race.costs.seed_s(entrant, known) for entrant in finalists))
-    return 1 + min(max(further, 0), MAX_SEEDS - 1)
-
-
-def _discard(race: Race, finalists: Sequence[Entrant]) -> None:
-    """Delete the states of trainings that are not continued; those of finished runs stay."""
-    kept = {entrant.number for entrant in finalists}
-    for number, task in race.tasks.items():
-        if number not in kept and whole_outcome(task.paths, task.train_id) is None:
-            shutil.rmtree(task.paths.artifacts(task.train_id), ignore_errors=True)
-            task.paths.state(task.run_id).unlink(missing_ok=True)
-
-
-def _stamped(record: RunRecord, task: Task, selection: Selection) -> RunRecord:
-    """Return the record of a run with its race, also in its file."""
-    with locks.record_lock(task.paths.results, task.run_id):
-        stored = read_if_whole(record_file(task)) or record
-        if stored.selection != selection:
-            write_with_digest(replace(stored, selection=selection), record_file(task))
-    return replace(record, selection=selection)
-
-
-def _selection(race: Race, finalists: Sequence[Entrant], joined: study.RaceStudy, wish: Wish) -> Selection:
-    entrants = race.ledger.entrants
-    before = [entrant.left.reason for entrant in entrants if entrant.left and entrant.left.round is None]
-    return Selection(
-        name=joined.name,
-        minutes=wish.minutes,
-        candidates=len(entrants),
-        limit_ms=wish.limit_ms,
-        runtime=wish.runtime,
-        by_latency=before.count("latency"),
-        failed=before.count("failed"),
-        screening_s=round(joined.screened_s, 1),
-        rounds=tuple(_rounds(race, joined.screened_s)),
-        val_images=race.val_images,
-        val_groups=number_of(race.val_groups, race.val_images),
-        least_groups=least_groups(_level(race.stages), 2),
-        missed=probability_missed(race),
-        finalists=tuple(Finalist(model=entrant.model, image_size=entrant.image_size) for entrant in finalists),
-    )
-
-
-def _rounds(race: Race, began_s: float) -> Iterator[RaceRound]:
-    for index, (stage, level) in enumerate(zip(race.stages, race.levels, strict=True)):
-        scored = [score for entrant in race.ledger.entrants if (score := entrant.scored(index)) is not None]
-        left = [
-            entrant.left.reason
-            for entrant in race.ledger.entrants
-            if entrant.left is not None and entrant.left.round == index
-        ]
-        ended_s = max((score.at_s for score in scored), default=began_s)
-        yield RaceRound(
-            name=str(stage),
-            candidates=len(scored),
-            failed=left.count("failed"),
-            worse=left.count("significantly worse"),
-            by_budget=left.count("budget"),
-            seconds=round(ended_s - began_s, 1),
-            level=level,
-        )
-        began_s = ended_s

@@ -21,7 +21,7 @@ from imgcls.errors import ConfigError
 REGIME_VERSION: Final = 1
 """Version of the rules of a race; a race of another version is not continued."""
 
-IDENTITY, SPENT, SCREENED, ENTRANT = "identity", "spent_s", "screened_s", "entrant"
+IDENTITY, SPENT, SCREENED, FINALS, ENTRANT = "identity", "spent_s", "screened_s", "finals", "entrant"
 """Attributes of the study, and of a trial."""
 
 ENDED: Final = {None: TrialState.COMPLETE, "failed": TrialState.FAIL}
@@ -59,6 +59,13 @@ class RaceStudy:
         """Store the seconds of the race at which its candidates were screened."""
         self.study.set_user_attr(SCREENED, round(seconds, 3))
         self.spend(seconds)
+
+    def finals(self, seeds: int, seconds: float) -> tuple[int, float]:
+        """Return the seeds of each finalist and when their runs began, in seconds of the race, as first stored."""
+        if FINALS not in self.study.user_attrs:
+            self.study.set_user_attr(FINALS, [seeds, round(seconds, 3)])
+        stored = self.study.user_attrs[FINALS]
+        return int(stored[0]), float(stored[1])
 
     def entrants(self) -> list[Entrant]:
         """Return the candidates as they were kept; empty before they were screened."""

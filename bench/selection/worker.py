@@ -34,7 +34,7 @@ def form(path: Path, tell: Tell) -> int:
 def export(path: Path, tell: Tell) -> int:
     """Export an untrained network, and send what its images cost."""
     from bench.runs.plan import read_task  # noqa: PLC0415
-    from bench.selection import exporting  # noqa: PLC0415
+    from bench.selection.latency import exporting  # noqa: PLC0415
 
     try:
         tell(exporting.export_untrained(read_task(path, exporting.ExportTask)))
@@ -54,7 +54,8 @@ KINDS: Final = {"form": form, "export": export}
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message=".*torch.jit")  # by timm's import; users cannot act on it
     if len(sys.argv) == 1:
-        from bench.selection import exporting, forms  # noqa: F401 - what the tasks import
+        from bench.selection import forms  # noqa: F401 - what the tasks import
+        from bench.selection.latency import exporting  # noqa: F401
 
         sys.exit(fork_for_each(KINDS))
     sys.exit(serve(sys.argv[1:], KINDS))

@@ -23,7 +23,7 @@ from bench.leaderboard import terminal
 from bench.records.paths import check_writable
 from bench.runs.plan import Task
 from bench.selection.candidates import Candidate, candidates_of
-from bench.selection.screening import require_screenable
+from bench.selection.latency.screening import require_screenable
 from bench.selection.selecting import Hands, Selected, Wish, check
 from bench.selection.selecting import select as carry_out
 from bench.tuning.records import SweepBudget, config_of

@@ -12,8 +12,8 @@ from bench.processes.forking import ForkServer
 from bench.processes.starting import Group, shared_out
 from bench.runs import failures
 from bench.runs.plan import write_task
-from bench.selection.exporting import Exported, ExportTask
 from bench.selection.forms import Form, FormTask
+from bench.selection.latency.exporting import Exported, ExportTask
 from bench.selection.racing import Crew
 from bench.selection.worker import WORKER
 from imgcls.config import Device

@@ -105,7 +105,7 @@ def test_an_interrupted_race_continues_with_what_was_kept(stop_after: int) -> No
     def keep(entrant: Entrant) -> None:
         kept[entrant.number] = msgspec.json.encode(entrant)
 
-    world = World(accuracies=SPREAD)
+    world = World(accuracies=SPREAD, errors={(4, 0): "RunError: no"})
     limit_s = 0.6 * whole_s(world)
     with pytest.raises(KeyboardInterrupt):
         run_race(world.race(limit_s, ledger=Ledger(world.entrants(), keep), stop_after=stop_after))
@@ -117,7 +117,7 @@ def test_an_interrupted_race_continues_with_what_was_kept(stop_after: int) -> No
 
     finalists = run_race(continued)
 
-    undisturbed = World(accuracies=SPREAD)
+    undisturbed = World(accuracies=SPREAD, errors={(4, 0): "RunError: no"})
     expected = undisturbed.race(limit_s)
     assert [finalist.number for finalist in finalists] == [finalist.number for finalist in run_race(expected)]
     assert len(world.trained) == len(set(world.trained))

@@ -8,13 +8,15 @@ import pytest
 
 from bench import harness
 from bench.config import SELECT_RULE, with_overrides
+from bench.latency.protocol import SCREENING
 from bench.latency.session import Job, SessionResult
 from bench.recipes import RECIPES
 from bench.records.measurements import Measurement
 from bench.runs.plan import Task
-from bench.selection import screening
-from bench.selection.exporting import Exported, ExportTask, export_untrained
+from bench.selection.latency import screening
+from bench.selection.latency.exporting import Exported, ExportTask, export_untrained
 from bench.selection.records import Entrant
+from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
 from imgcls.inference.runtimes import ONNX, open_session
 from tests.helpers.latency_rows import row
@@ -36,9 +38,19 @@ def tasks(photos: Path, weights: Path, tmp_path: Path) -> list[Task]:
 
 @pytest.fixture
 def measured(tasks: list[Task], monkeypatch: pytest.MonkeyPatch) -> Screen:
-    """Return a function that screens with latencies that are given, in ms, and exports nothing."""
+    """Return a function that screens with latencies that are given, in ms, and exports nothing.
 
-    def screen(speeds: dict[str, float], *, exported: list[str] | None = None, **changes: object) -> list[Entrant]:
+    ``again`` are those of the longer measurement.
+    """
+
+    def screen(
+        speeds: dict[str, float],
+        *,
+        exported: list[str] | None = None,
+        limit_ms: float | None = None,
+        again: dict[str, float] | None = None,
+        **changes: object,
+    ) -> list[Entrant]:
         def export(task: ExportTask) -> Exported:
             (exported if exported is not None else []).append(task.spec.name)
             task.folder.mkdir(parents=True)
@@ -48,15 +60,17 @@ def measured(tasks: list[Task], monkeypatch: pytest.MonkeyPatch) -> Screen:
             return Exported(forward_s=0.001, num_params=1, gmacs=0.1)
 
         def carry_out(job: Job) -> SessionResult:
+            given = speeds if job.protocol == SCREENING else (again or {})
             rows: dict[str, list[Measurement]] = {}
             for model in job.models:
-                name = next(name for name in speeds if model.name.startswith(name))
-                rows[model.subject.train_id] = [row(RUNTIME, speed=speeds[name], **changes)]
+                name = next(name for name in given if model.name.startswith(name))
+                rows[model.subject.train_id] = [row(RUNTIME, speed=given[name], **changes)]
             return SessionResult(rows=rows)
 
         monkeypatch.setattr(screening.session, "carry_out", carry_out)
         named = [Entrant(number=n, model=task.config.model, image_size=32) for n, task in enumerate(tasks)]
-        return screening.screen(named, tasks, runtime=RUNTIME, threads=1, export=export)
+        config = RuntimeConfig(runtimes=(RUNTIME,), threads=1)
+        return screening.screen(named, tasks, config, export=export, limit_ms=limit_ms)
 
     return screen
 
@@ -64,23 +78,41 @@ def measured(tasks: list[Task], monkeypatch: pytest.MonkeyPatch) -> Screen:
 SPEEDS = {"test_efficientnet": 1.0, "test_resnet": 10.0, "test_vit": 30.0}
 
 
-def test_only_those_whose_interval_lies_above_the_limit_leave(measured: Screen) -> None:
-    entrants = measured(SPEEDS)
-    latency = entrants[1].latency
+def _reasons(entrants: list[Entrant]) -> list[str | None]:
+    return [entrant.left.reason if entrant.left else None for entrant in entrants]
+
+
+def test_only_those_whose_interval_lies_above_the_limit_leave_without_another_measurement(measured: Screen) -> None:
+    exported: list[str] = []
+    latency = measured(SPEEDS)[1].latency
     assert latency is not None
     assert latency.low is not None
-    assert latency.low < latency.value
 
-    kept = screening.leave_by_latency(entrants, (latency.low + latency.value) / 2)
-    left = screening.leave_by_latency(entrants, latency.low * 0.99)
+    left = measured(SPEEDS, limit_ms=latency.low * 0.99, exported=exported)
 
-    assert [entrant.left is None for entrant in kept] == [True, True, False]
-    assert [entrant.left.reason if entrant.left else None for entrant in left] == [None, "latency", "latency"]
+    assert _reasons(left) == [None, "latency", "latency"]
+    assert exported == []
+
+
+@pytest.mark.parametrize(("speed", "reason"), [(5.0, None), (13.0, "latency")])
+def test_one_near_the_limit_is_measured_for_longer_and_decided_by_that(
+    speed: float, reason: str | None, measured: Screen
+) -> None:
+    exported: list[str] = []
+    latency = measured(SPEEDS)[1].latency
+    assert latency is not None
+    assert latency.low is not None
+    limit_ms = (latency.low + latency.value) / 2
+
+    decided = measured(SPEEDS, limit_ms=limit_ms, again={"test_resnet": speed}, exported=exported)
+
+    assert _reasons(decided) == [None, reason, "latency"]
+    assert exported == ["test_resnet"]
 
 
 def test_a_limit_that_nobody_meets_names_the_fastest(measured: Screen) -> None:
     with pytest.raises(ConfigError, match=r"=0\.001: no candidate is as fast; .* test_efficientnet, 32 px"):
-        screening.leave_by_latency(measured(SPEEDS), 0.001)
+        measured(SPEEDS, limit_ms=0.001)
 
 
 def test_a_network_is_measured_once(measured: Screen) -> None:
@@ -98,11 +130,11 @@ def test_a_network_is_measured_once(measured: Screen) -> None:
 def test_a_disturbed_measurement_excludes_nobody_and_is_repeated(measured: Screen) -> None:
     exported: list[str] = []
 
-    entrants = measured(SPEEDS, validity="invalid", reason="other processes: up to 50 %")
+    entrants = measured(SPEEDS, validity="invalid", reason="other processes: up to 50 %", limit_ms=0.001)
     measured(SPEEDS, exported=exported)
 
     assert [entrant.latency for entrant in entrants] == [None] * 3
-    assert all(entrant.left is None for entrant in screening.leave_by_latency(entrants, 0.001))
+    assert _reasons(entrants) == [None] * 3
     assert exported == list(SPEEDS)
 
 

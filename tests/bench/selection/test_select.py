@@ -33,7 +33,7 @@ MINUTES = ("--minutes", "5", "--finalists", "2")
 
 def shorten(patch: pytest.MonkeyPatch) -> None:
     """Measure for moments only."""
-    patch.setattr("bench.selection.screening.SCREENING", replace(SCREENING, **SHORT))
+    patch.setattr("bench.selection.latency.screening.SCREENING", replace(SCREENING, **SHORT))
     patch.setattr("bench.harness.QUICK", replace(QUICK, **SHORT))
 
 
@@ -73,7 +73,7 @@ def finished(weights: Path, photos: Path, tmp_path_factory: pytest.TempPathFacto
         patch.setattr(execution, "predict_split", watched)
         shorten(patch)
         # One seed, whatever time is left: the others are not what is tested here.
-        patch.setattr("bench.selection.selecting.MAX_SEEDS", 1)
+        patch.setattr("bench.selection.finals.MAX_SEEDS", 1)
         environment = {"IMGCLS_CACHE": str(home / "cache")}
         patch.setenv("IMGCLS_CACHE", str(home / "cache"))
         status, output = bench_here("select", *flags, *MINUTES, "--results", str(results), environment=environment)
@@ -170,7 +170,7 @@ def test_the_same_command_trains_nothing_again_and_verifies(
 ) -> None:
     monkeypatch.setenv("IMGCLS_CACHE", str(finished.results.parent / "cache"))
     monkeypatch.setattr(execution.fitting, "fit", lambda _plan: pytest.fail("nothing is left to train"))
-    monkeypatch.setattr("bench.selection.selecting.MAX_SEEDS", 1)
+    monkeypatch.setattr("bench.selection.finals.MAX_SEEDS", 1)
     before = {path: path.read_bytes() for path in (finished.results / "records").rglob("*.json")}
     selected = finished.race.selection
 
@@ -197,7 +197,7 @@ def test_tuning_adds_a_row_of_the_best_finalist(
     finished: Finished, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("IMGCLS_CACHE", str(finished.results.parent / "cache"))
-    monkeypatch.setattr("bench.selection.selecting.MAX_SEEDS", 1)
+    monkeypatch.setattr("bench.selection.finals.MAX_SEEDS", 1)
     shorten(monkeypatch)
     # Two trials, in place of the minutes that are left.
     monkeypatch.setattr(command, "SweepBudget", lambda minutes: SweepBudget(trials=2 if minutes > 0 else None))

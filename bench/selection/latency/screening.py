@@ -10,7 +10,7 @@ from typing import Final
 from bench.comparison.latencies.figures import P90, percentile_of
 from bench.comparison.measures import Estimate
 from bench.latency import session
-from bench.latency.protocol import PROTOCOL_VERSION, SCREENING
+from bench.latency.protocol import DECIDING, PROTOCOL_VERSION, SCREENING, Protocol
 from bench.latency.round_worker import Subject
 from bench.records import locks
 from bench.records.ids import hash_of
@@ -18,7 +18,7 @@ from bench.records.measurements import Measurement
 from bench.records.schema import network_id
 from bench.records.store import read_versioned, write_with_digest
 from bench.runs.plan import Task
-from bench.selection.exporting import Exported, ExportTask
+from bench.selection.latency.exporting import Exported, ExportTask
 from bench.selection.records import Departure, Entrant
 from imgcls.config import RuntimeConfig
 from imgcls.errors import ConfigError
@@ -59,73 +59,88 @@ def require_screenable(runtime: str) -> None:
 
 
 def screen(
-    entrants: Sequence[Entrant], tasks: Sequence[Task], *, runtime: str, threads: int, export: Export
+    entrants: Sequence[Entrant], tasks: Sequence[Task], config: RuntimeConfig, *, export: Export, limit_ms: float | None
 ) -> list[Entrant]:
-    """Return the candidates with the costs of their networks; one that cannot be exported or measured has failed.
+    """Return the candidates with the costs of their networks, of which those that are above a limit have left.
 
-    Networks that an earlier race has screened on this machine are not measured again.
+    One leaves if the 95 % interval of its p90 lies above the limit. Those whose interval contains it are measured for
+    longer, and leave if that p90 is above it. One that cannot be exported or measured has failed. Networks that an
+    earlier race has measured on this machine are not measured again. Raises ConfigError if all are above the limit.
     """
-    config = RuntimeConfig(runtimes=(runtime,), threads=threads)
-    networks = {_network(task): task for task in tasks}
-    kept = {network: _read(task, config) for network, task in networks.items()}
-    waiting = {network: task for network, task in networks.items() if kept[network] is None}
-    screened = {network: found for network, found in kept.items() if found is not None}
-    if waiting:
-        LOGGER.info("measuring %d untrained networks on %s", len(waiting), runtime)
-        screened |= _measured(waiting, config, export)
-    return [_with_costs(entrant, screened[_network(task)]) for entrant, task in zip(entrants, tasks, strict=True)]
-
-
-def leave_by_latency(entrants: Sequence[Entrant], limit_ms: float) -> list[Entrant]:
-    """Return the candidates, of which those have left whose interval of p90 lies above the limit.
-
-    Raises ConfigError if none remains.
-    """
-    decided = [
-        replace(entrant, left=Departure(reason="latency", text=f"p90 above {limit_ms:g} ms"))
-        if entrant.left is None and entrant.latency is not None and _least(entrant.latency) > limit_ms
-        else entrant
-        for entrant in entrants
+    measured = _screened(entrants, tasks, config, SCREENING, export)
+    if limit_ms is None:
+        return measured
+    near = [index for index, entrant in enumerate(measured) if _contains(entrant.latency, limit_ms)]
+    again = _screened([measured[i] for i in near], [tasks[i] for i in near], config, DECIDING, export)
+    decided = {entrant.number: entrant for entrant in again}
+    found = [
+        _within(decided.get(entrant.number, entrant), limit_ms, sure=entrant.number in decided) for entrant in measured
     ]
-    if not any(entrant.left is None for entrant in decided):
-        measured = [entrant for entrant in entrants if entrant.latency is not None]
-        fastest = min(measured, key=lambda entrant: entrant.latency.value if entrant.latency else 0.0, default=None)
-        figure = "" if fastest is None or fastest.latency is None else f" ({fastest.latency.value:.3g} ms)"
-        reason = f": no candidate is as fast; the fastest is {fastest.name if fastest else 'not known'}{figure}"
-        raise ConfigError(Setting("max_latency_ms", limit_ms), reason)
-    return decided
+    if all(entrant.left is not None and entrant.left.reason == "latency" for entrant in found):
+        fastest = min(found, key=lambda entrant: _p90(entrant.latency))
+        figure = f"the fastest is {fastest.name} ({_p90(fastest.latency):.3g} ms)"
+        raise ConfigError(Setting("max_latency_ms", limit_ms), f": no candidate is as fast; {figure}")
+    return found
 
 
-def _least(latency: Estimate) -> float:
-    return latency.value if latency.low is None else latency.low
+def _within(entrant: Entrant, limit_ms: float, *, sure: bool) -> Entrant:
+    """Return a candidate, which has left if it is above the limit; ``sure``: by its p90, not by the interval."""
+    latency = entrant.latency
+    if entrant.left is not None or latency is None:
+        return entrant
+    least = latency.value if sure or latency.low is None else latency.low
+    if least <= limit_ms:
+        return entrant
+    return replace(entrant, left=Departure(reason="latency", text=f"p90 above {limit_ms:g} ms"))
+
+
+def _contains(latency: Estimate | None, limit_ms: float) -> bool:
+    return latency is not None and latency.low is not None and latency.low <= limit_ms <= (latency.high or limit_ms)
+
+
+def _p90(latency: Estimate | None) -> float:
+    assert latency is not None, "what has left by latency was measured"
+    return latency.value
+
+
+def _screened(
+    entrants: Sequence[Entrant], tasks: Sequence[Task], config: RuntimeConfig, protocol: Protocol, export: Export
+) -> list[Entrant]:
+    networks = {_network(task): task for task in tasks}
+    kept = {network: _read(task, config, protocol) for network, task in networks.items()}
+    waiting = {network: task for network, task in networks.items() if kept[network] is None}
+    screened = {network: stored for network, stored in kept.items() if stored is not None}
+    if waiting:
+        LOGGER.info("measuring %d untrained networks on %s", len(waiting), config.runtimes[0])
+        screened |= _measured(waiting, config, protocol, export)
+    return [_with_costs(entrant, screened[_network(task)]) for entrant, task in zip(entrants, tasks, strict=True)]
 
 
 def _network(task: Task) -> str:
     return network_id(task.spec.timm_name, image_size=task.spec.resize.size, classes=len(task.dataset.class_names))
 
 
-def _file(task: Task, config: RuntimeConfig) -> Path:
+def _file(task: Task, config: RuntimeConfig, protocol: Protocol) -> Path:
     train = task.config.train
     # With the versions of the exporter and the runtime, whose graphs and kernels differ.
     versions = task.environment.packages
-    key = [PROTOCOL_VERSION, SCREENING, _network(task), config, train.device, train.train_threads, versions]
+    key = [PROTOCOL_VERSION, protocol, _network(task), config, train.device, train.train_threads, versions]
     return task.paths.screened(task.environment.machine, hash_of(key))
 
 
-def _read(task: Task, config: RuntimeConfig) -> Screened | None:
+def _read(task: Task, config: RuntimeConfig, protocol: Protocol) -> Screened | None:
+    path = _file(task, config, protocol)
     try:
         return read_versioned(
-            _file(task, config), Screened, key="screening_version", version=SCREENING_VERSION, upgrade=_unchanged
+            path, Screened, key="screening_version", version=SCREENING_VERSION, upgrade=lambda fields: fields
         )
     except (OSError, ValueError):
         return None
 
 
-def _unchanged(fields: dict[str, object]) -> dict[str, object]:
-    return fields
-
-
-def _measured(waiting: dict[str, Task], config: RuntimeConfig, export: Export) -> dict[str, Screened]:
+def _measured(
+    waiting: dict[str, Task], config: RuntimeConfig, protocol: Protocol, export: Export
+) -> dict[str, Screened]:
     """Export networks beside other work, and measure them alone on this machine."""
     first = next(iter(waiting.values()))
     home = first.paths.measuring.parent / WORKING
@@ -137,7 +152,7 @@ def _measured(waiting: dict[str, Task], config: RuntimeConfig, export: Export) -
         job = session.make_job(
             models,
             config,
-            SCREENING,
+            protocol,
             folder=first.paths.measuring,
             commit=first.environment.git_commit,
             earlier_anchors_ms=(),
@@ -159,7 +174,7 @@ def _measured(waiting: dict[str, Task], config: RuntimeConfig, export: Export) -
         )
         # A failure may have been of this moment only.
         if network in rows and rows[network].has_figures:
-            write_with_digest(screened[network], _file(task, config))
+            write_with_digest(screened[network], _file(task, config, protocol))
     return screened
 
 
