@@ -32,7 +32,7 @@ def test_version_names_the_package_and_commit(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
-@pytest.mark.parametrize(("words", "expected"), [("s", {"sweep"}), ("sweep --tri", {"--trials"})])
+@pytest.mark.parametrize(("words", "expected"), [("s", {"select", "sweep"}), ("sweep --tri", {"--trials"})])
 def test_bash_completes_commands_and_flags(words: str, expected: set[str]) -> None:
     script = COMPLETE.format(command=COMMAND, words=words, place=len(words.split()))
     done = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
