@@ -55,7 +55,15 @@ def rounds_text(race: "Selection") -> Text:
     ]
     images = f"{race.val_images:,} val images"
     independent = "" if race.val_groups == race.val_images else f" ({race.val_groups:,} independent)"
-    return text("Rounds, compared on ", images, independent, ": ", joined(parts), ".")
+    rounds = text("Rounds, compared on ", images, independent, ": ", joined(parts), ".")
+    few = [part for part in race.rounds if part.least_groups is not None and race.val_groups < part.least_groups]
+    if not few:
+        return rounds
+    needed = max(part.least_groups or 0 for part in few)
+    names = joined([part.name for part in few])
+    return text(
+        rounds, " No candidate could be significantly worse after ", names, f", as val is too small: {needed} needed."
+    )
 
 
 def missed_text(race: "Selection") -> Text:

@@ -206,6 +206,8 @@ class RaceRound:
     by_budget: int
     seconds: float
     level: float
+    least_groups: int | None = None
+    """Independent val images without which none of its candidates can be significantly worse; None without a test."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,9 +215,9 @@ class Selection:
     """The race that chose a run's model and image size, by its scores on val.
 
     ``by_latency`` is the number of candidates that left by latency, and ``failed`` of those that could not be exported
-    or measured. ``val_groups`` of the val images are independent; with fewer than ``least_groups`` no difference
-    between two candidates is significant. ``missed`` is the probability that a candidate that left by budget would have
-    been the best in the last round. The finalists are ordered by their accuracy on val, the best first.
+    or measured. ``val_groups`` of the val images are independent. ``missed`` is the probability that a candidate that
+    left by budget would have been the best in the last round. The finalists are ordered by their accuracy on val, the
+    best first.
     """
 
     name: str
@@ -229,7 +231,6 @@ class Selection:
     rounds: tuple[RaceRound, ...]
     val_images: int
     val_groups: int
-    least_groups: int
     missed: float
     finalists: tuple[Finalist, ...]
 

@@ -100,7 +100,7 @@ def candidates_of(models: Sequence[str], sizes: Sequence[int], *, named: Sequenc
 
 
 def _named(name: str) -> Iterator[str]:
-    """Yield the models that a word of the command line names."""
+    """Yield the models of one value of the flag."""
     if name.startswith(UNDER):
         yield from _under(name)
     elif Path(name).is_file() and not names_weights(name):

@@ -84,7 +84,6 @@ def selection_of(  # noqa: PLR0913 - what the race itself does not know
         rounds=tuple(_rounds(race, screened_s)),
         val_images=race.val_images,
         val_groups=number_of(race.val_groups, race.val_images),
-        least_groups=least_groups(max(race.levels), 2),
         missed=probability_missed(race),
         finalists=tuple(Finalist(model=entrant.model, image_size=entrant.image_size) for entrant in finalists),
     )
@@ -107,5 +106,6 @@ def _rounds(race: Race, began_s: float) -> Iterator[RaceRound]:
             by_budget=left.count("budget"),
             seconds=round(ended_s - began_s, 1),
             level=level,
+            least_groups=least_groups(level, len(scored)) if level and len(scored) > 1 else None,
         )
         began_s = ended_s

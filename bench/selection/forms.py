@@ -1,6 +1,5 @@
 """Forms of a candidate: what a round of the race trains of it, and which val images that classifies correctly."""
 
-import logging
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,6 @@ from imgcls.errors import NonFiniteLossError, OutOfMemoryError
 from imgcls.evaluation.forward import reference_logits
 from imgcls.inference.torch_sessions import WEIGHTS
 from imgcls.models.building import save_trained
-
-LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -78,12 +78,11 @@ class Hands:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selected:
-    """A finished selection: its record and page, the table, and the runs of the finalists, that of the best one first.
+    """A finished selection: its page, the table, and the runs of the finalists, that of the best one first.
 
     ``tune_s`` is the time that is left for a study of the best finalist.
     """
 
-    record: RaceRecord
     page: Path
     finished: Finished
     runs: tuple[Task, ...]
@@ -264,4 +263,4 @@ def _finals(race: Race, finalists: list[Entrant], joined: study.RaceStudy, wish:
     page = document.write(record, finished.table, first.paths.results)
     # The best setting is trained once more, as a run.
     tune_s = race.limit_s - race.clock() - race.costs.seed_s(finalists[0], race.ledger.entrants) - MEASURE_S - PAGE_S
-    return Selected(record=record, page=page, finished=finished, runs=tuple(tasks), tune_s=tune_s)
+    return Selected(page=page, finished=finished, runs=tuple(tasks), tune_s=tune_s)

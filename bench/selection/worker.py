@@ -3,7 +3,6 @@
 Its kinds are a form of a candidate, and the export of an untrained network.
 """
 
-import logging
 import sys
 import warnings
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Final
 
 from bench.processes.forking import fork_for_each
 from bench.processes.serving import FAILED_STATUS, Tell, serve
-
-LOGGER = logging.getLogger(__name__)
 
 WORKER: Final = "bench.selection.worker"
 

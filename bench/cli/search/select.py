@@ -28,7 +28,7 @@ from bench.selection.selecting import Hands, Selected, Wish, check
 from bench.selection.selecting import select as carry_out
 from bench.tuning.records import SweepBudget, config_of
 from bench.tuning.search import without_refused_sizes
-from bench.tuning.space import parse_space
+from bench.tuning.space import flags, parse_space
 from bench.tuning.storage import default_url, open_storage, quiet
 from imgcls.config import require
 from imgcls.errors import ConfigError
@@ -134,14 +134,14 @@ def _dry_run(tasks: Sequence[Task], console: Console) -> int:
 
 def _command(args: SelectArgs, config: RunConfig) -> str:
     """Return the command, with the names of folders in place of their paths, which are of this machine."""
-    words = ["python -m bench select", "--data", Path(args.data).name, "--weights", Path(args.weights).name]
+    words = ["--data", Path(args.data).name, "--weights", Path(args.weights).name]
     words += ["--minutes", f"{args.minutes:g}", "--finalists", str(args.finalists)]
     words += ["--candidates", *args.candidates] if args.candidates else []
     words += ["--sizes", *map(str, args.sizes)] if args.sizes else []
     words += ["--max-latency-ms", f"{args.max_latency_ms:g}"] if args.max_latency_ms is not None else []
     words += ["--runtime", args.runtime, "--recipe", config.recipe] + (["--tune"] if args.tune else [])
-    given = [f"--{name.replace('_', '-')} {value}" for name, value in config.overrides.items()]
-    return " ".join([words[0], shlex.join(words[1:]), *given])
+    words += ["--labels", Path(args.labels).name] if args.labels is not None else []
+    return f"python -m bench select {shlex.join([*words, *flags(config)])}"
 
 
 def _tuned(args: SelectArgs, selected: Selected, planner: Planner, launcher: Launcher) -> Finished:

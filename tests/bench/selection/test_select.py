@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,10 +12,13 @@ import msgspec
 import optuna
 import pytest
 
+from bench.cli.arguments import SelectArgs
 from bench.cli.main import main
+from bench.cli.parsing import parse_runs
 from bench.cli.search import select as command
 from bench.comparison import analysis
 from bench.latency.protocol import QUICK, SCREENING
+from bench.leaderboard.selection import rounds_text
 from bench.records.schema import RunRecord
 from bench.records.store import read_records
 from bench.runs import execution
@@ -129,6 +133,29 @@ def test_terminal_leaderboard_and_page_state_the_counts_the_minutes_and_what_is_
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert str(finished.results) not in page
+
+
+def test_rounds_in_which_val_is_too_small_for_any_departure_are_named(finished: Finished) -> None:
+    race = finished.race.selection
+    (_, first, *_) = race.rounds
+    assert first.least_groups is not None
+
+    enough, few = (replace(race, val_groups=number) for number in (first.least_groups, first.least_groups - 1))
+
+    assert "could be significantly worse" not in str(rounds_text(enough))
+    assert f"{first.name}, as val is too small: {first.least_groups} needed" in str(
+        rounds_text(replace(few, rounds=(first,)))
+    )
+
+
+def test_the_command_of_the_page_is_one_that_the_parser_reads(finished: Finished) -> None:
+    words = shlex.split(finished.race.command)
+
+    args, configs = parse_runs(SelectArgs, words[4:], "select")
+
+    assert words[:4] == ["python", "-m", "bench", "select"]
+    assert (args.sizes, args.finalists, args.minutes) == ((32, 48), 2, 5.0)
+    assert {config.train.epochs for config in configs} == {2}
 
 
 def test_the_study_can_be_read_by_optuna(finished: Finished) -> None:
