@@ -31,7 +31,7 @@ from tests.helpers.short_race import SHORT
 
 # A race of two networks at two sizes; the third one is for what reads no results.
 RACED = ("--candidates", "test_efficientnet", "test_resnet", "--sizes", "32", "48")
-RECIPE = ("--recipe", "finetune", "--epochs", "2", "--seeds", "0", "--batch-size", "16")
+RECIPE = ("--recipe", "finetune", "--epochs", "2", "--seeds", "0", "--batch-size", "16", "--no-hflip")
 MINUTES = ("--minutes", "5", "--finalists", "2")
 
 
@@ -155,7 +155,7 @@ def test_the_command_of_the_page_is_one_that_the_parser_reads(finished: Finished
 
     assert words[:4] == ["python", "-m", "bench", "select"]
     assert (args.sizes, args.finalists, args.minutes) == ((32, 48), 2, 5.0)
-    assert {config.train.epochs for config in configs} == {2}
+    assert {(config.train.epochs, config.train.no_hflip) for config in configs} == {(2, True)}
 
 
 def test_the_study_can_be_read_by_optuna(finished: Finished) -> None:
